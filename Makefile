@@ -1,0 +1,30 @@
+# Two commands: `make demo` (install, search, report) and `make test`. Both make .venv first if it is not there.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all check clean
+demo: .venv/ready
+	$(BIN)/featherweight optimize examples/digits.py --max-drop 0.01 --max-latency 0.7x --max-size 0.5x --minimize latency,size \
+		--strategy greedy --trials 40 --minutes 2.8 --seed 0 --out runs/digits
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest
+
+test-all: .venv/ready-dev
+	$(BIN)/python -m pytest -m ''
+
+check: .venv/ready-dev
+	scripts/check
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,openvino,llm]'
+	touch $@
+
+clean:
+	rm -rf .venv runs build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

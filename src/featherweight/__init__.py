@@ -1,0 +1,39 @@
+"""Featherweight: the best model in its weight class.
+
+    import featherweight as fw
+    study = fw.optimize("examples/digits.py", constraints=[fw.max_drop(0.01), fw.max_latency("0.5x")],
+                        budget=fw.Budget(trials=40, minutes=3), out="runs/digits")
+
+Everything here is loaded when it is first used: importing this package imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "space": ("Choice", "Float", "Int", "Maybe", "Order"),
+    "recipe": ("Recipe", "Transform"),
+    "limits": ("Budget", "Constraint", "max_drop", "max_latency", "max_macs", "max_memory", "max_params", "max_size", "min_metric"),
+    "transforms.train": ("Train",), "transforms.prune": ("Prune",), "transforms.distill": ("Distill",),
+    "transforms.quantize": ("Quantize",), "transforms.drop_blocks": ("DropBlocks",),
+    "task": ("Task", "load_task"), "data": ("ArraySplit", "Split", "Splits", "presplit", "split"),
+    "study": ("Study", "optimize", "search"), "targets.base": ("Target",), "errors": ("FeatherweightError",),
+}
+_HOME = {name: module for module, names in _WHERE.items() for name in names}
+__all__ = sorted([*_HOME, "recipes"])  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in ("recipes", "pareto", "registry"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'featherweight' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,163 @@
+"""A pool of worker processes on this machine. A job has a time and a memory limit; a job's death is an outcome, never an error.
+
+Interface of every engine: `submit`, `wait`, `close`, and `free` (how many jobs it would take now).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import IO, Any
+
+Message = dict[str, Any]  # {"kind": "progress" | "finished" | "failed", "id": the job's, ...}
+_CHECK_S = 0.2
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    log: IO[bytes]
+    job: dict[str, Any] | None = None
+    deadline: float = 0.0
+    started: float = 0.0
+
+
+class LocalEngine:
+    """setup: {"task", "seed", "device", "threads", "store", "reuse"} as JSON; memory_bytes: limit of one worker with its children."""
+
+    def __init__(self, setup: dict[str, Any], workers: int, memory_bytes: int, logs: Path) -> None:
+        self._setup, self._memory, self._logs = setup, memory_bytes, logs
+        logs.mkdir(parents=True, exist_ok=True)
+        self._workers: list[_Worker] = []
+        self._size = workers
+        self._count = 0
+
+    @property
+    def free(self) -> int:
+        return self._size - sum(w.job is not None for w in self._workers)
+
+    def submit(self, job: dict[str, Any], timeout_s: float) -> None:
+        """Start a job ({"job": kind, "id": .., ...}) in a free worker; a worker is started when none is idle."""
+        worker = next((w for w in self._workers if w.job is None and w.process.poll() is None), None) or self._start()
+        worker.job, worker.started = job, time.monotonic()
+        worker.deadline = worker.started + timeout_s
+        with contextlib.suppress(OSError):  # it died between two jobs: `wait` finds its pipe closed and says so
+            worker.pipe.send_bytes(json.dumps(job).encode())
+
+    def wait(self, timeout_s: float) -> list[Message]:
+        """What happened, at most `timeout_s` from now: progress and outcomes, each with the job's id. Enforces the limits."""
+        until = time.monotonic() + timeout_s
+        out: list[Message] = []
+        while not out:
+            busy = {w.pipe: w for w in self._workers if w.job is not None}
+            for pipe in wait(list(busy), timeout=max(0.0, min(_CHECK_S, until - time.monotonic()))):
+                out += self._receive(busy[pipe])  # type: ignore[index]
+            for w in [w for w in self._workers if w.job is not None]:
+                reason = self._over_limit(w)
+                if reason is not None:
+                    out.append(self._kill(w, reason))
+            if time.monotonic() >= until:
+                break
+        return out
+
+    def cancel(self) -> list[Any]:
+        """Kill the jobs that are running; returns their ids."""
+        ids = []
+        for w in [w for w in self._workers if w.job is not None]:
+            ids.append(self._kill(w, "cancelled")["id"])
+        return ids
+
+    def close(self) -> None:
+        """End every worker."""
+        for w in list(self._workers):
+            self._end(w)
+
+    def _start(self) -> _Worker:
+        ours, theirs = Pipe()
+        self._count += 1
+        log = (self._logs / f"worker-{os.getpid()}-{self._count}.log").open("wb")
+        env = {**os.environ, "OMP_NUM_THREADS": str(self._setup["threads"]), "TOKENIZERS_PARALLELISM": "false"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "featherweight.engine.worker", str(theirs.fileno()), str(os.getpid())],
+            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+            start_new_session=True)  # Ctrl-C is for the coordinator alone
+        theirs.close()
+        worker = _Worker(process, ours, log)
+        ours.send_bytes(json.dumps(self._setup).encode())
+        self._workers.append(worker)
+        return worker
+
+    def _receive(self, w: _Worker) -> list[Message]:
+        assert w.job is not None
+        try:
+            message = json.loads(w.pipe.recv_bytes())
+        except (EOFError, OSError):
+            return [self._kill(w, None)]
+        message["id"] = w.job["id"]
+        if message["kind"] != "progress":
+            message["seconds"] = time.monotonic() - w.started
+            w.job = None
+        return [message]
+
+    def _over_limit(self, w: _Worker) -> str | None:
+        import psutil
+
+        if time.monotonic() > w.deadline:
+            return f"time limit: it was still running after {w.deadline - w.started:.0f} s"
+        try:
+            family = [psutil.Process(w.process.pid), *psutil.Process(w.process.pid).children(recursive=True)]
+            used = sum(p.memory_info().rss for p in family)
+        except psutil.Error:  # it ended just now: its pipe says how
+            return None
+        if used > self._memory:
+            return f"memory limit: it used {used / 1e9:.2f} GB, {self._memory / 1e9:.2f} GB are allowed"
+        return None
+
+    def _kill(self, w: _Worker, reason: str | None) -> Message:
+        """End a worker; `reason` None: it ended by itself, and how it did is the reason."""
+        assert w.job is not None
+        job, seconds = w.job, time.monotonic() - w.started
+        code = self._end(w) if reason is not None else self._reap(w)
+        if reason is None:
+            reason = f"the worker was killed by {signal.Signals(-code).name}" if code < 0 else f"the worker exited with code {code}"
+            if code == -signal.SIGKILL:
+                reason += " (out of memory, or someone killed it)"
+            reason += _tail(w.log.name)
+        return {"kind": "failed", "id": job["id"], "reason": reason, "error": "WorkerDied", "seconds": seconds}
+
+    def _reap(self, w: _Worker) -> int:
+        try:
+            code = w.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return self._end(w)
+        self._end(w)
+        return code
+
+    def _end(self, w: _Worker) -> int:
+        """Kill the worker and its children (they share its session), and wait for it."""
+        try:
+            os.killpg(w.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            w.process.poll()
+        code = w.process.wait()
+        w.pipe.close()
+        w.log.close()
+        if w in self._workers:
+            self._workers.remove(w)
+        w.job = None
+        return code
+
+
+def _tail(path: str) -> str:
+    """The last line of a worker's log, if it left one."""
+    lines = [x for x in Path(path).read_text(errors="replace").splitlines() if x.strip()]
+    return f": {lines[-1][:300]}" if lines else ""

@@ -1,0 +1,309 @@
+"""Runs one candidate: each step looks its key up in the artifact store, or computes and stores.
+
+A key is the hash of everything that a result was made from: the task's fingerprint, the study's seed, and every step up to
+there with its version. So two candidates that begin alike share their beginnings, in one run, across runs and after a kill.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FeatherweightError
+from ..recipe import Recipe, content_hash
+from ..seeding import derive
+from ..store.artifacts import ArtifactStore, sha256_file
+from ..targets.base import Target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data import Split
+    from ..models.package import Package
+    from ..task import Task
+
+MANIFEST = "manifest.json"
+OUTPUTS = "outputs.npy"
+
+
+def chain(*parts: str) -> str:
+    """The key of what `parts` make together."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def combined_sha256(files: dict[str, str]) -> str:
+    """The file's own sha256 if there is one file, else that of the `sha256sum` listing of all, in order of name."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())).encode()).hexdigest()
+
+
+@dataclass
+class Runner:
+    """task: what the models are for; store: where results are kept; seed: the study's; report: takes progress events."""
+
+    task: Task
+    store: ArtifactStore
+    seed: int
+    device: str = "cpu"
+    report: Callable[[dict[str, Any]], None] = lambda _: None
+    steps: int = field(default=0, init=False)  # of the current trial: looked up or computed, and of them found in the store
+    reused: int = field(default=0, init=False)
+
+    def full(self, recipe: Recipe) -> Recipe:
+        """The recipe with what makes the baseline before it."""
+        return Recipe(*([self.task.baseline] if self.task.baseline is not None else []), recipe)
+
+    def keys(self, recipe: Recipe) -> list[str]:
+        """One key a step of the full recipe, after the key of the untouched model."""
+        out = [chain("model", self.task.fingerprint, str(self.seed))]
+        for step in self.full(recipe).steps:
+            out.append(chain(out[-1], content_hash(step)))
+        return out
+
+    def model(self, recipe: Recipe) -> tuple[Package, str]:
+        """What the full recipe makes, and its key. The longest stored beginning is loaded; what follows is computed and stored."""
+        from ..models.package import Package
+        from ..transforms.base import Context
+
+        keys, steps = self.keys(recipe), self.full(recipe).steps
+        start, package = 0, None
+        for i in range(len(steps), 0, -1):
+            folder = self.store.get(keys[i])
+            if folder is not None:
+                package, start = Package.load(folder, self.task.build), i
+                break
+        self.steps += len(steps)
+        self.reused += start
+        if package is None:
+            package = Package(self.task.build())
+        for step, key in zip(steps[start:], keys[start + 1:], strict=True):
+            self.report({"step": step.kind})
+            context = Context(self.task, self.task.splits(), derive(self.seed, key), self.teacher_outputs, self.report, self.device)
+            package = step.apply(package, context)
+            if step.stored:
+                self.store.put(key, partial(self._save, package))
+        return package, keys[-1]
+
+    def _save(self, package: Package, folder: Path) -> None:
+        package.save(folder, self.task.build)
+
+    def teacher_outputs(self, recipe: Recipe | None) -> np.ndarray:
+        """A teacher's outputs [N, ...] on the training split; computed once for all candidates that learn from it."""
+        import numpy as np
+
+        key = chain(self.keys(recipe or Recipe())[-1], "train outputs")
+
+        def write(folder: Path) -> None:
+            from ..train.loop import predict
+
+            self.report({"step": "teacher"})
+            package, _ = self.model(recipe or Recipe())
+            np.save(folder / OUTPUTS, predict(package.module, self.task.splits().train, self.device))
+
+        return np.load(self.store.put(key, write) / OUTPUTS)  # type: ignore[no-any-return]
+
+    def artifact(self, recipe: Recipe, target: Target) -> Path:
+        """The exported candidate: a folder with the deployable files and `manifest.json`."""
+        runtime = target.load_runtime()
+        plan_key = self.keys(recipe)[-1]
+        key = chain(plan_key, "artifact", str(target), _versions(target.runtime))
+        found = self.store.get(key)
+        self.steps += 1
+        if found is not None:
+            self.reused += 1
+            self.steps += len(self.full(recipe))
+            self.reused += len(self.full(recipe))
+            return found
+        package, _ = self.model(recipe)
+        problem = runtime.problem(target, package.plan)
+        if problem is not None:
+            from ..errors import TargetError
+            raise TargetError(f"{target} cannot run this candidate", got=problem)
+        self.report({"step": "export"})
+        return self.store.put(key, lambda folder: self._export(package, target, folder, recipe))
+
+    def _export(self, package: Package, target: Target, folder: Path, recipe: Recipe) -> None:
+        import numpy as np
+        import torch
+
+        from ..measure.ops import macs, params
+
+        splits = self.task.splits()
+        example = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in self.task.example().items()}
+        calibration = None
+        if package.plan is not None:
+            rng = np.random.default_rng(derive(package.plan["seed"], "calibration"))
+            pick = np.sort(rng.permutation(len(splits.train))[: package.plan["samples"]])
+            calibration = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in splits.train.batch(pick)[0].items()}
+        report = target.load_runtime().export(package, example, calibration, target, folder)
+        files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
+        manifest = {
+            "format": 1, "task": self.task.name, "target": str(target), "recipe": self.full(recipe).to_json(), "files": files,
+            "sha256": combined_sha256(files), "size_bytes": sum((folder / name).stat().st_size for name in files),
+            "inputs": {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.numpy().dtype)} for k, v in example.items()},
+            "params": params(package.module), "macs": macs(package.module, tuple(example.values())), "notes": package.notes, "export": report,
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+    def inputs(self, name: str) -> Path:
+        """A folder with one .npy per input of a split, for a process that knows nothing of the task."""
+        import numpy as np
+
+        split = self.split(name)
+
+        def write(folder: Path) -> None:
+            example, _ = split.batch(np.arange(1))
+            arrays = {k: np.lib.format.open_memmap(folder / f"{k}.npy", mode="w+", dtype=v.dtype, shape=(len(split), *v.shape[1:])) for k, v in example.items()}
+            for start in range(0, len(split), 256):
+                index = np.arange(start, min(start + 256, len(split)))
+                for k, v in split.batch(index)[0].items():
+                    arrays[k][start:start + len(index)] = v
+            for a in arrays.values():
+                a.flush()
+
+        return self.store.put(chain("inputs", self.task.splits().fingerprint, name), write)
+
+    def split(self, name: str) -> Split:
+        return getattr(self.task.splits(), name)  # type: ignore[no-any-return]
+
+    def targets(self, name: str) -> np.ndarray:
+        """The targets [N] of a split, read batch by batch."""
+        import numpy as np
+
+        split = self.split(name)
+        return np.concatenate([split.batch(np.arange(s, min(s + 1024, len(split))))[1] for s in range(0, len(split), 1024)])
+
+    def probe(self, artifact: Path, target: Target, split: str, work: Path, *, reference: tuple[Path, Target] | None,
+              seconds: float, timeout_s: float) -> dict[str, Any]:
+        """Measure an artifact in a fresh process: memory, outputs on a split, latency against the reference."""
+        from ..measure.run import measure
+
+        self.report({"step": "measure"})
+        return measure(artifact, target, reference=reference, example=self.task.example(), inputs=self.inputs(split),
+                       seconds=seconds, timeout_s=timeout_s, workdir=work)
+
+
+def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
+    """Make, export and measure one candidate on the validation split. Returns what became of it: {"entry", "steps", "reused", "notes"}.
+
+    job: {"recipe", "target", "label", "trial", "filling", "reference": {"artifact", "target"} or None (it is its own),
+    "seconds", "timeout_s", "keep": folder that the artifact is linked into}.
+    """
+    import numpy as np
+
+    from ..measure.accuracy import evaluate, metric
+    from ..records import Entry
+
+    started = time.monotonic()
+    runner.steps = runner.reused = 0
+    recipe, target = Recipe.from_json(job["recipe"]), Target.parse(job["target"])
+    artifact = keep(runner.artifact(recipe, target), Path(job["keep"]))
+    manifest = json.loads((artifact / MANIFEST).read_text())
+    ref = job.get("reference")
+    reference = (Path(ref["artifact"]), Target.parse(ref["target"])) if ref else (artifact, target)
+    work = Path(tempfile.mkdtemp(prefix="featherweight-"))
+    try:
+        got = runner.probe(artifact, target, "valid", work, reference=reference, seconds=job["seconds"], timeout_s=job["timeout_s"])
+        value = evaluate(metric(runner.task.metric), np.load(got["outputs"]), runner.targets("valid"), seed=runner.seed)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if not math.isfinite(value["value"]):
+        raise FeatherweightError("the metric is not a number", got=value["value"], fix="does the model give NaN? See its training loss")
+    entry = Entry(
+        label=job["label"], trial=job.get("trial"), recipe=job["recipe"], target=str(target), metric={**value, "split": "valid"},
+        latency_ms=got["latency_ms"], speedup=got["speedup"], size_bytes=manifest["size_bytes"], peak_memory_bytes=got["peak_memory_bytes"],
+        params=manifest["params"], macs=manifest["macs"], artifact=str(artifact), sha256=manifest["sha256"],
+        parity=manifest["export"].get("parity", {}), seconds=time.monotonic() - started, filling=job.get("filling") or {})
+    return {"entry": entry.to_json(), "steps": runner.steps, "reused": runner.reused, "notes": manifest["notes"]}
+
+
+def run_outputs(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
+    """An artifact's outputs on a split, written to job["to"]: {"artifact", "target", "split", "to", "timeout_s"}."""
+    work = Path(tempfile.mkdtemp(prefix="featherweight-"))
+    try:
+        target = Target.parse(job["target"])
+        got = runner.probe(Path(job["artifact"]), target, job["split"], work, reference=None, seconds=0.0, timeout_s=job["timeout_s"])
+        Path(job["to"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(got["outputs"], job["to"])
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return {"outputs": job["to"]}
+
+
+def run_certify(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
+    """The certificate of an artifact against the baseline's, on the test split: {"baseline", "candidate": {artifact, target, to}, "max_drop"}."""
+    import numpy as np
+
+    from ..measure.accuracy import metric
+    from ..measure.certificate import certify
+
+    for side in ("baseline", "candidate"):
+        if not Path(job[side]["to"]).exists():
+            run_outputs(runner, {**job[side], "split": "test", "timeout_s": job["timeout_s"]})
+    return {"certificate": certify(metric(runner.task.metric), np.load(job["baseline"]["to"]), np.load(job["candidate"]["to"]),
+                                   runner.targets("test"), job["max_drop"], seed=runner.seed)}
+
+
+def run_package(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
+    """Write a candidate as architecture spec + safetensors into the folder job["to"]; it reloads to the same outputs or this fails."""
+    import torch
+
+    from ..errors import StoreError
+    from ..models.package import Package
+
+    package, _ = runner.model(Recipe.from_json(job["recipe"]))
+    folder = Path(job["to"])
+    folder.mkdir(parents=True, exist_ok=True)
+    package.save(folder, runner.task.build)
+    example = tuple(torch.from_numpy(v.copy()) for v in runner.task.example().values())
+    with torch.inference_mode():
+        error = float((Package.load(folder, runner.task.build).module(*example) - package.module(*example)).abs().max())
+    if not error <= 1e-5:
+        raise StoreError("the saved model does not reload to the same function", got=f"outputs differ by {error:.2e}")
+    return {"reload_error": error}
+
+
+JOBS: dict[str, Callable[[Runner, dict[str, Any]], dict[str, Any]]] = {"trial": run_trial, "certify": run_certify, "package": run_package}
+
+
+def keep(artifact: Path, folder: Path) -> Path:
+    """The artifact's files linked (copied, if it is another disk) into `folder`/<hash>, where no eviction reaches them."""
+    manifest = json.loads((artifact / MANIFEST).read_text())
+    final = folder / chain(manifest["sha256"], manifest["target"])[:16]
+    if final.is_dir():
+        return final
+    folder.mkdir(parents=True, exist_ok=True)
+    temp = Path(tempfile.mkdtemp(dir=folder, prefix=".incoming-"))
+    for name in [*manifest["files"], MANIFEST]:
+        try:
+            os.link(artifact / name, temp / name)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(artifact / name, temp / name)
+    os.chmod(temp, 0o755)
+    os.rename(temp, final)
+    return final
+
+
+def _versions(runtime: str) -> str:
+    """The exporter's and the runtime's versions: another version may write another file."""
+    import importlib.metadata as m
+
+    names = {"onnxruntime": ("torch", "onnxruntime"), "openvino": ("torch", "openvino", "nncf")}.get(runtime, ("torch", runtime))
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name}={m.version(name)}")
+        except m.PackageNotFoundError:
+            found.append(f"{name}=none")
+    return ",".join(found)

@@ -1,0 +1,94 @@
+"""A worker process: takes jobs as JSON over a pipe, runs them, sends back progress and what became of them.
+
+Started as `python -m featherweight.engine.worker FD`. A program of its own, not a fork or a re-import of the user's script,
+so a worker has no threads or locks of the parent in an unknown state, and a script needs no `if __name__ == "__main__"`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ..errors import FeatherweightError
+from .runner import JOBS, Runner
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process soon after its parent has gone, whatever it is doing: nothing may go on after a killed run."""
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def make_runner(setup: dict[str, Any], store_root: Path, report: Any) -> Runner:
+    from ..store.artifacts import ArtifactStore
+    from ..task import Task, load_task
+
+    task = setup["task"]
+    if isinstance(task, str):  # a task that no file names travels by value, from our own parent only
+        import base64
+
+        import cloudpickle
+        task = cloudpickle.loads(base64.b64decode(task))
+    loaded: Task = load_task(task)
+    return Runner(loaded, ArtifactStore(store_root), setup["seed"], setup["device"], report)
+
+
+def serve(connection: Connection) -> None:
+    """Answer jobs until the pipe closes. The first message is the set-up."""
+    import torch
+
+    setup = json.loads(connection.recv_bytes())
+    torch.set_num_threads(setup["threads"])
+
+    def send(message: dict[str, Any]) -> None:
+        connection.send_bytes(json.dumps(message).encode())
+
+    def report(progress: dict[str, Any]) -> None:
+        send({"kind": "progress", **progress})
+
+    runner: Runner | None = None
+    while True:
+        try:
+            job = json.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        scratch = None if setup["reuse"] else Path(tempfile.mkdtemp(prefix="featherweight-store-"))
+        try:
+            if runner is None or scratch is not None:
+                runner = make_runner(setup, scratch or Path(setup["store"]), report)
+            result = JOBS[job["job"]](runner, job)
+            send({"kind": "finished", **result})
+        except FeatherweightError as e:
+            send({"kind": "failed", "reason": str(e), "error": type(e).__name__})
+        except MemoryError:
+            send({"kind": "failed", "reason": "out of memory", "error": "MemoryError"})
+        except Exception as e:
+            traceback.print_exc()
+            last = traceback.extract_tb(e.__traceback__)[-1]
+            send({"kind": "failed", "reason": f"{type(e).__name__}: {e} ({Path(last.filename).name}:{last.lineno})", "error": type(e).__name__})
+        finally:
+            if scratch is not None:
+                runner = None
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main() -> None:
+    die_with_parent(int(sys.argv[2]))
+    serve(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

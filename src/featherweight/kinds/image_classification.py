@@ -1,0 +1,166 @@
+"""Image classification: a network from a Python file and a folder with one subfolder a class."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import Batch, LazySplit
+from ..errors import TaskError
+from ..recipe import Recipe
+from ..task import Task, load_file, local_sources, parse_ref
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import nn
+
+EPOCHS = 10
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+Size = tuple[int, int]  # height, width
+
+
+def image_classification(model: str | Path, data: str | Path, *, size: int | Size | None = None, channels: int | None = None,
+                         epochs: int | None = None, split_seed: int = 0) -> Task:
+    """A task from `FILE.py:net` and a folder with one subfolder of images a class.
+
+    net: a function (or module class) without arguments, or of the number of classes, that gives an nn.Module from
+    images [n, channels, height, width], float32 in [0, 1], to logits [n, classes].
+    size: pixels, one number or (height, width); by default that of the images, which then all have the same.
+    channels: 1 or 3; by default 1 if all images are grey. epochs: of training for the baseline, 10 by default, 0 if the
+    network comes trained. Images are decoded when they are read, never all at once.
+    """
+    file, name = parse_ref(str(model), "net")
+    folder = Path(data).resolve()
+    files, targets, classes = _find(folder)
+    shape, planes = _form(files, _size(size), channels)
+    net = _net(file, name, len(classes))
+    epochs = EPOCHS if epochs is None else epochs
+    return Task(
+        name=f"{file.stem}-{folder.name}",
+        model=net,
+        data=lambda: LazySplit(len(files), lambda index: _read(files, targets, index, shape, planes), classes),
+        baseline=_training(epochs) if epochs else None,
+        split_seed=split_seed,
+        ref={"kind": "image-classification", "options": {
+            "model": f"{file.resolve()}:{name}", "data": str(folder), "size": list(shape), "channels": planes,
+            "epochs": epochs, "split_seed": split_seed}},
+        sources=local_sources(file),
+    )
+
+
+def _training(epochs: int) -> Recipe:
+    settings = {"epochs": epochs, "lr": 2e-3, "batch_size": 64, "optimizer": "adamw", "schedule": "cosine", "weight_decay": 0.01}
+    return Recipe.from_json([{"train": settings}])
+
+
+def _net(file: Path, name: str, classes: int) -> Any:
+    """A function without arguments that makes the network."""
+    module = load_file(file)
+    make = getattr(module, name, None)
+    if not callable(make):
+        functions = sorted(k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__)
+        raise TaskError(f"{file.name} has no function {name!r}", got=f"{file}:{name}",
+                        allowed=f"its functions and classes: {', '.join(functions) or 'none'}")
+    given = inspect.signature(make).parameters
+    needed = [k for k, p in given.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(needed) > 1 or (needed and given[needed[0]].kind == inspect.Parameter.KEYWORD_ONLY and needed[0] != "num_classes"):
+        raise TaskError(f"{name} in {file.name} has the wrong arguments", got=f"{name}({', '.join(needed)})",
+                        allowed=f"{name}() or {name}(num_classes)")
+
+    def build() -> nn.Module:
+        if "num_classes" in given:
+            return make(num_classes=classes)  # type: ignore[no-any-return]
+        return make(classes) if needed else make()  # type: ignore[no-any-return]
+
+    return build
+
+
+def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
+    """Image files, their class numbers, and the class names (subfolders in order of name)."""
+    if not folder.is_dir():
+        raise TaskError("there is no such folder", got=str(folder), allowed="a folder with one subfolder of images a class")
+    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(classes) < 2:
+        raise TaskError("the folder has fewer than 2 classes", got=f"{folder}: {', '.join(classes) or 'no subfolders'}",
+                        allowed="one subfolder of images a class")
+    files: list[Path] = []
+    targets: list[int] = []
+    for i, name in enumerate(classes):
+        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            nested = any(p.is_dir() for p in folder.glob("*/*"))
+            raise TaskError("a class has no images", got=str(folder / name), allowed=f"files that end in {', '.join(SUFFIXES)}",
+                            fix="give the folder whose subfolders are the classes (as .../train)" if nested else "remove the folder or fill it")
+        files += found
+        targets += [i] * len(found)
+    return files, np.array(targets, dtype=np.int64), classes
+
+
+def _size(size: Any) -> Size | None:
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (list, tuple)) else ()
+    if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
+        raise TaskError("this is no image size", got=repr(size), allowed="pixels: one whole number, or (height, width)")
+    return pair
+
+
+def _form(files: list[Path], size: Size | None, channels: int | None) -> tuple[Size, int]:
+    """Height, width and channels that all images get, from their headers (nothing is decoded)."""
+    from PIL import Image
+
+    if channels not in (None, 1, 3):
+        raise TaskError("images have 1 or 3 channels", got=channels, allowed="1 (grey), 3 (colour)")
+    sizes: dict[Size, Path] = {}
+    grey, unreadable = True, []
+    for path in files:
+        try:
+            with Image.open(path) as image:
+                turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
+                sizes.setdefault(image.size if turned else (image.height, image.width), path)
+                grey = grey and (image.mode in ("1", "L", "F") or image.mode.startswith("I"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+            unreadable.append(f"{path}: {e}")
+    _refuse(unreadable)
+    if size is None and len(sizes) > 1:
+        shown = ", ".join(f"{h}x{w} ({p.name})" for (h, w), p in list(sizes.items())[:4])
+        raise TaskError("the images have different sizes", got=f"{len(sizes)} sizes: {shown}", fix="give the size that they all get: size=224")
+    return size or next(iter(sizes)), channels or (1 if grey else 3)
+
+
+def _read(files: list[Path], targets: np.ndarray, index: np.ndarray, size: Size, channels: int) -> Batch:
+    """images: float32 [n, channels, height, width] in [0, 1]."""
+    from PIL import Image, ImageOps
+
+    out = np.empty((len(index), channels, *size), dtype=np.float32)
+    unreadable = []
+    for row, i in enumerate(index.tolist()):
+        try:
+            with Image.open(files[i]) as image:
+                out[row] = _pixels(ImageOps.exif_transpose(image), size, channels)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+            unreadable.append(f"{files[i]}: {e}")
+    _refuse(unreadable)
+    return {"image": out}, targets[index]
+
+
+def _pixels(image: Image, size: Size, channels: int) -> np.ndarray:
+    """[channels, height, width] in [0, 1]; 16-bit grey keeps its depth."""
+    from PIL import Image as pil
+
+    height, width = size
+    deep = image.mode.startswith("I")
+    image = image.convert("F" if deep else "L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), pil.Resampling.BILINEAR)
+    values = np.asarray(image, dtype=np.float32) / (65535.0 if deep else 255.0)
+    return np.broadcast_to(values, (channels, height, width)) if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def _refuse(unreadable: list[str]) -> None:
+    if unreadable:
+        more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+        raise TaskError("image files cannot be read", got="; ".join(unreadable[:5]) + more, fix="repair or remove them")

@@ -1,0 +1,230 @@
+"""Text classification: a Hugging Face directory and a table of texts and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import Batch, LazySplit
+from ..errors import TaskError
+from ..recipe import Recipe
+from ..task import Task
+from ._table import labelled_texts
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+EPOCHS = 3
+_LOADED = (".json", ".txt", ".model", ".safetensors", ".jinja")  # what transformers reads from a model directory
+
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
+def text_classification(model: str | Path, data: str | Path, *, text_column: str | None = None, label_column: str | None = None,
+                        max_length: int = 128, epochs: int | None = None, split_seed: int = 0) -> Task:
+    """A task from a Hugging Face directory and a .csv, .tsv, .jsonl or .parquet file.
+
+    The model's own classification head is used if it has one output a class; otherwise its encoder with masked mean
+    pooling and a new linear head. epochs: of fine-tuning for the baseline; by default 3, or 0 if the head is the
+    model's own and its label names are those of the data (such a model is trained already).
+    Texts are cut at `max_length` tokens and padded to the longest one, rounded up to a multiple of 8.
+    """
+    folder, file = Path(model).resolve(), Path(data).resolve()
+    texts, labels = labelled_texts(file, text_column, label_column)
+    config = load_config(folder)
+    own_head = _has_head(config, len(set(labels)))
+    classes, trained = _class_order(sorted_labels(labels), config if own_head else None)
+    number = {name: i for i, name in enumerate(classes)}
+    targets = np.array([number[v] for v in labels], dtype=np.int64)
+    epochs = (0 if trained else EPOCHS) if epochs is None else epochs
+    return Task(
+        name=f"{folder.name}-{file.stem}",
+        model=lambda: classifier(folder, len(classes), own_head=own_head),
+        data=lambda: tokenized(folder, texts, targets, max_length, classes),
+        baseline=fine_tuning(epochs) if epochs else None,
+        split_seed=split_seed,
+        ref={"kind": "text-classification", "options": {
+            "model": str(folder), "data": str(file), "text_column": text_column, "label_column": label_column,
+            "max_length": max_length, "epochs": epochs, "split_seed": split_seed}},
+        sources=(*model_files(folder), file),
+    )
+
+
+def fine_tuning(epochs: int) -> Recipe:
+    """The usual fine-tuning of an encoder: AdamW, 5e-5, a tenth of warmup, linear decay (Devlin et al. 2019, appendix A.3)."""
+    settings = {"epochs": epochs, "lr": 5e-5, "batch_size": 32, "optimizer": "adamw", "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01}
+    return Recipe.from_json([{"train": settings}])
+
+
+def model_files(folder: Path) -> tuple[Path, ...]:
+    """The files of a model directory that decide what is loaded from it."""
+    return tuple(sorted(p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file()))
+
+
+def load_config(folder: Path) -> Any:
+    """The directory's transformers config. TaskError if it is no model directory with safetensors weights."""
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise TaskError("this is no Hugging Face model directory", got=str(folder),
+                        allowed="a folder with config.json, tokenizer files and *.safetensors",
+                        fix="model.save_pretrained(DIR); tokenizer.save_pretrained(DIR)")
+    if not any(folder.glob("*.safetensors")):
+        raise TaskError("the model directory has no safetensors weights", got=", ".join(sorted(p.name for p in folder.iterdir()))[:300],
+                        fix="save the model again with save_pretrained(DIR, safe_serialization=True): pickled weights are never loaded")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as e:
+        raise TaskError("the model's config.json cannot be used", got=f"{folder}: {e}") from e
+
+
+def classifier(folder: Path, classes: int, *, own_head: bool = False) -> nn.Module:
+    """forward(input_ids [n, length] int64, attention_mask [n, length] int64) -> logits [n, classes].
+
+    own_head: use the sequence-classification model that the directory holds; else encoder + mean pooling + new head.
+    """
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    kind = AutoModelForSequenceClassification if own_head else AutoModel
+    net = _quietly(lambda: _load(kind, folder))
+    return _own(net) if own_head else _pooled(net, classes)
+
+
+def _load(kind: Any, folder: Path) -> Any:
+    import torch
+
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, KeyError) as e:
+        raise TaskError("the model cannot be loaded", got=f"{folder}: {e}", allowed="a model that transformers knows") from e
+
+
+def _own(net: Any) -> nn.Module:
+    from torch import nn
+
+    class OwnHead(nn.Module):
+        """A sequence-classification model that takes its inputs by position and gives a tensor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = net
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits  # type: ignore[no-any-return]
+
+    return OwnHead()
+
+
+def _pooled(net: Any, classes: int) -> nn.Module:
+    from torch import nn
+
+    if getattr(net, "pooler", None) is not None and _pooler_is_optional(net):
+        net.pooler = None  # mean pooling does not use it; such models skip a pooler that is None
+
+    class PooledHead(nn.Module):
+        """Encoder, mean over the tokens that are not padding, linear head (Reimers & Gurevych 2019, section 3)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = net
+            self.head = nn.Linear(net.config.hidden_size, classes)
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [n, length, width]
+            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+            return self.head(pooled)  # type: ignore[no-any-return]
+
+    return PooledHead()
+
+
+def _pooler_is_optional(net: Any) -> bool:
+    import inspect
+
+    return "add_pooling_layer" in inspect.signature(type(net).__init__).parameters
+
+
+def tokenized(folder: Path, texts: Sequence[str], targets: np.ndarray, max_length: int, classes: Sequence[str]) -> LazySplit:
+    """The texts as input_ids and attention_mask, int64 [n, length]; kept as int32 without the mask until they are read."""
+    from transformers import AutoTokenizer
+
+    found = sorted(p.name for p in folder.iterdir())
+    if not any(name in _TOKENIZERS or name.endswith(".model") for name in found):  # transformers would make an empty one up
+        raise TaskError("the model directory has no tokenizer", got=", ".join(found)[:300], allowed=f"one of {', '.join(_TOKENIZERS)}, *.model",
+                        fix="tokenizer.save_pretrained(DIR)")
+    try:
+        tokenizer = _quietly(lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    except (OSError, ValueError, KeyError) as e:
+        raise TaskError("the model directory has a tokenizer that cannot be loaded", got=f"{folder}: {e}", fix="tokenizer.save_pretrained(DIR)") from e
+    limit = _length_limit(folder, tokenizer)
+    if not 1 <= max_length <= limit:
+        raise TaskError("max_length does not fit the model", got=max_length, allowed=f"1 to {limit}")
+    rows: list[np.ndarray] = []
+    for start in range(0, len(texts), 1024):
+        chunk = tokenizer(list(texts[start:start + 1024]), truncation=True, max_length=max_length, padding=False)
+        rows += [np.asarray(ids, dtype=np.int32) for ids in chunk["input_ids"]]
+    lengths = np.array([len(r) for r in rows])
+    width = min(max_length, -(-int(lengths.max()) // 8) * 8)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    ids = np.full((len(rows), width), pad, dtype=np.int32)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+
+    def read(index: np.ndarray) -> Batch:
+        mask = np.arange(width)[None, :] < lengths[index][:, None]
+        return {"input_ids": ids[index].astype(np.int64), "attention_mask": mask.astype(np.int64)}, targets[index]
+
+    return LazySplit(len(rows), read, classes)
+
+
+def _position_limit(folder: Path) -> int:
+    """The number of positions that the model has; RoBERTa's family counts them from pad_token_id + 1."""
+    config = load_config(folder)
+    n = int(getattr(config, "max_position_embeddings", 0) or 2**30)
+    shifted = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod")
+    return n - int(config.pad_token_id or 0) - 1 if shifted else n
+
+
+def _length_limit(folder: Path, tokenizer: Any) -> int:
+    return int(min(tokenizer.model_max_length, _position_limit(folder)))
+
+
+def _has_head(config: Any, classes: int) -> bool:
+    named = any(str(a).endswith("ForSequenceClassification") for a in config.architectures or ())
+    return bool(named and config.num_labels == classes)
+
+
+def sorted_labels(labels: Sequence[str]) -> list[str]:
+    """The distinct labels: as numbers if all are whole numbers, else as text."""
+    found = sorted(set(labels))
+    return sorted(found, key=int) if all(v.lstrip("-").isdecimal() for v in found) else found
+
+
+def _class_order(found: list[str], config: Any) -> tuple[list[str], bool]:
+    """Class names by number, and whether the model's head is already trained for them (its names, or 0, 1, ... are used)."""
+    if config is None:
+        return found, False
+    names = [str(config.id2label[i]) for i in range(config.num_labels)]
+    by_lower = {v.lower(): v for v in found}
+    if sorted(n.lower() for n in names) == sorted(by_lower):
+        return [by_lower[n.lower()] for n in names], True
+    return found, found == [str(i) for i in range(len(found))]
+
+
+def _quietly(load: Callable[[], Any]) -> Any:
+    """Run `load` without transformers' progress bars and reports on stderr; its settings are put back."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        return load()
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

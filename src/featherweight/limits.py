@@ -1,0 +1,164 @@
+"""Constraints (what the model must meet) and the budget (what the search may spend). No torch here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .errors import InputError
+from .records import Entry
+
+_UNITS = {
+    "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
+    "size": {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
+    "params": {"": 1, "k": 1e3, "m": 1e6, "b": 1e9},
+    "macs": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9},
+}
+_UNITS["memory"] = _UNITS["size"]
+OBJECTIVES = ("latency", "size", "memory", "params", "macs", "error")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`quantity` must be at most (or for `metric` at least) `bound`; `relative`: bound is a multiple of the baseline's.
+
+    Units: drop and metric in the metric's own unit, latency in ms, size and memory in bytes, params and macs as counts.
+    """
+
+    quantity: str
+    bound: float
+    relative: bool = False
+
+    def excess(self, entry: Entry, baseline: Entry) -> float:
+        """How far it is broken, relative to the bound; 0 if it holds."""
+        value, bound = self._value(entry, baseline), self._bound(baseline)
+        over = bound - value if self.quantity == "metric" else value - bound
+        scale = max(abs(bound), 0.01 if self.quantity in ("drop", "metric") else 1e-12)
+        return max(0.0, over / scale) if over > 1e-12 else 0.0
+
+    def violation(self, entry: Entry, baseline: Entry) -> dict[str, Any] | None:
+        """None if it holds, else what was measured, what is allowed and by how much it is broken."""
+        excess = self.excess(entry, baseline)
+        if excess == 0.0:
+            return None
+        return {"constraint": str(self), "value": self._value(entry, baseline), "bound": self._bound(baseline), "excess": excess}
+
+    def _value(self, entry: Entry, baseline: Entry) -> float:
+        q, b = entry.quantities, baseline.quantities
+        if self.quantity == "drop":
+            return q["error"] - b["error"]
+        if self.quantity == "latency":
+            return q["latency"] if self.relative else q["latency_ms"]
+        return q[self.quantity]
+
+    def _bound(self, baseline: Entry) -> float:
+        if not self.relative or self.quantity == "latency":
+            return self.bound
+        return self.bound * baseline.quantities[self.quantity]
+
+    def __str__(self) -> str:
+        sign = ">=" if self.quantity == "metric" else "<="
+        unit = "x" if self.relative else {"latency": " ms", "size": " bytes", "memory": " bytes"}.get(self.quantity, "")
+        return f"{self.quantity} {sign} {self.bound:g}{unit}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _parse(quantity: str, bound: str | float) -> Constraint:
+    text = str(bound).strip().lower()
+    match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", text)
+    units = _UNITS[quantity]
+    allowed = f"a positive number with a unit ({', '.join(u for u in units if u)}) or a multiple of the baseline such as 0.5x"
+    if match is None:
+        raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed)
+    try:
+        value = float(match[1])
+    except ValueError as e:
+        raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed) from e
+    unit = match[2]
+    if not 0 < value < float("inf") or (unit != "x" and unit not in units and not (unit == "" and not isinstance(bound, str))):
+        raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed)
+    return Constraint(quantity, value, relative=True) if unit == "x" else Constraint(quantity, value * units.get(unit, 1))
+
+
+def max_drop(bound: float) -> Constraint:
+    """The metric may fall by at most this much below the baseline's (0.01 = one point of accuracy)."""
+    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 0 <= bound < float("inf"):
+        raise InputError("max_drop is not a limit", got=bound, allowed="a number of at least 0, in the metric's unit: 0.01 is one point of accuracy")
+    return Constraint("drop", float(bound))
+
+
+def min_metric(bound: float) -> Constraint:
+    """The metric must reach this value (for a metric where higher is better)."""
+    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not abs(bound) < float("inf"):
+        raise InputError("min_metric is not a limit", got=bound, allowed="a finite number, in the metric's unit")
+    return Constraint("metric", float(bound))
+
+
+def max_latency(bound: str | float) -> Constraint:
+    """`"0.5x"` of the baseline's, or `"2ms"` (wall time an inference, median); a plain number is milliseconds."""
+    return _parse("latency", bound)
+
+
+def max_size(bound: str | float) -> Constraint:
+    """`"0.5x"` of the baseline's, or `"300KB"` of artifact files; a plain number is bytes."""
+    return _parse("size", bound)
+
+
+def max_memory(bound: str | float) -> Constraint:
+    """Peak resident memory of a fresh process that loads and runs the artifact: `"0.8x"`, `"200MB"` or bytes."""
+    return _parse("memory", bound)
+
+
+def max_params(bound: str | float) -> Constraint:
+    """Number of parameters: `"0.5x"`, `"100k"` or a count."""
+    return _parse("params", bound)
+
+
+def max_macs(bound: str | float) -> Constraint:
+    """Multiply-accumulates of one inference of one sample: `"0.5x"`, `"10M"` or a count."""
+    return _parse("macs", bound)
+
+
+def judge(entry: Entry, baseline: Entry, constraints: list[Constraint]) -> float:
+    """Set the entry's `feasible` and `violations`; return the summed excess (0 = feasible)."""
+    broken = [v for c in constraints if (v := c.violation(entry, baseline)) is not None]
+    entry.violations, entry.feasible = broken, not broken
+    return sum(float(v["excess"]) for v in broken)
+
+
+def objectives(entry: Entry, baseline: Entry, minimize: list[str]) -> tuple[float, ...]:
+    """The objectives divided by the baseline's, so 1.0 is as the baseline and less is better; error becomes exp(difference)."""
+    import math
+
+    q, b = entry.quantities, baseline.quantities
+    out = []
+    for name in minimize:
+        if name not in OBJECTIVES:
+            raise InputError("no such objective", got=name, allowed=", ".join(OBJECTIVES))
+        out.append(math.exp(min(q["error"] - b["error"], 700.0)) if name == "error" else q[name] / max(b[name], 1e-12))
+    return tuple(out)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the search may spend. `trials`: how many; `minutes`: wall time of the whole run, certification included.
+
+    trial_minutes and trial_memory_gb limit one trial; what goes over them is a failed trial with that reason.
+    """
+
+    trials: int | None = None
+    minutes: float | None = None
+    trial_minutes: float | None = None
+    trial_memory_gb: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            number = isinstance(value, int if name == "trials" else (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value < float("inf")):
+                raise InputError(f"the budget's {name} must be positive", got=repr(value),
+                                 allowed="a whole number" if name == "trials" else "a number")
+        if self.trials is None and self.minutes is None:
+            raise InputError("the budget has no end", got="neither trials nor minutes", fix="give trials=, minutes= or both")

@@ -1,0 +1,1 @@
+"""Measuring artifacts: accuracy with intervals, latency A/B, memory, size, operations, certificates."""

@@ -1,0 +1,200 @@
+"""Metrics, and their values with a 95 % interval. numpy only.
+
+Notation: outputs [n, ...] what the model gave, targets [n, ...] what is right, v [n] one value a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..seeding import derive
+from ._student import Z95, t975
+
+Score = Callable[[np.ndarray, np.ndarray], Any]
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """per_sample: (outputs, targets) -> [n]; whole: (outputs, targets) -> float, for what is no mean over samples. One of them is
+    set; with both set to the same function, what it returns decides. zero_one: are the per-sample values right or wrong (None: look)?"""
+
+    name: str
+    per_sample: Score | None
+    whole: Score | None
+    higher_is_better: bool
+    zero_one: bool | None = None
+
+    def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | float:
+        """Values [n], or one float for a metric that is whole. InputError if there are no samples, lengths differ, or a value is not finite."""
+        if len(outputs) != len(targets) or len(targets) == 0:
+            raise InputError(f"{self.name} cannot be computed", got=f"{len(outputs)} outputs, {len(targets)} targets",
+                             allowed="as many of both, at least one")
+        score = self.per_sample or self.whole
+        if score is None:
+            raise InputError(f"the metric {self.name!r} has neither per_sample nor whole")
+        try:
+            value = np.asarray(score(outputs, targets), dtype=np.float64)
+        except (ValueError, IndexError, TypeError) as e:
+            raise InputError(f"{self.name} cannot be computed", got=f"outputs {outputs.shape}, targets {targets.shape} {targets.dtype}: {e}") from e
+        if not np.isfinite(value).all():
+            raise InputError(f"{self.name} is not a finite number", got=f"{int((~np.isfinite(value)).sum())} of {value.size} values")
+        if value.ndim == 0 and self.whole is not None:
+            return float(value)
+        if value.shape != (len(targets),) or self.per_sample is None:
+            raise InputError(f"{self.name} gives no usable value", got=f"shape {value.shape}",
+                             allowed=f"one value a sample, shape ({len(targets)},), or one number")
+        return value
+
+    def is_zero_one(self, v: np.ndarray) -> bool:
+        """Are the values right-or-wrong ones?"""
+        return bool(np.isin(v, (0.0, 1.0)).all()) if self.zero_one is None else self.zero_one
+
+
+def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> Metric:
+    """A built-in by name (accuracy, top5, macro_f1, mse, mae, nll), a Metric as it is, or a function (outputs, targets) -> values [n] or one float.
+
+    higher_is_better: of a function; if None, its attribute of that name, else True.
+    """
+    if isinstance(what, Metric):
+        return what
+    if isinstance(what, str):
+        if what not in _BUILT_IN:
+            raise InputError("there is no such metric", got=what, allowed=", ".join(_BUILT_IN),
+                             fix="use one of these, or give a function (outputs, targets) -> one value a sample")
+        return _BUILT_IN[what]
+    if not callable(what):
+        raise InputError("this is no metric", got=repr(what), allowed=f"{', '.join(_BUILT_IN)}, or a function (outputs, targets)")
+    better = getattr(what, "higher_is_better", True) if higher_is_better is None else higher_is_better
+    return Metric(getattr(what, "__name__", "metric"), what, what, bool(better))
+
+
+def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, Any]:
+    """{"name", "value", "ci95": [low, high], "n", "higher_is_better"}.
+
+    Interval: Wilson's for right-or-wrong values, Student's t for other per-sample values (at least two samples),
+    percentile bootstrap with 1,000 resamples drawn under `seed` for whole ones.
+    """
+    m = metric(what)
+    s = m.scores(outputs, targets)
+    n = len(targets)
+    if isinstance(s, float):
+        low, high = np.quantile(bootstrap(m, [outputs], targets, seed)[:, 0], (0.025, 0.975))
+        value, interval = s, (float(low), float(high))
+    elif m.is_zero_one(s):
+        value, interval = float(s.mean()), wilson(int(s.sum()), n)
+    else:
+        value, interval = float(s.mean()), student(s, m.name)
+    return {"name": m.name, "value": value, "ci95": list(interval), "n": n, "higher_is_better": m.higher_is_better}
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion k/n (Wilson 1927; Brown, Cai & DasGupta 2001, equation 4)."""
+    z2 = Z95 * Z95
+    middle = (k + z2 / 2) / (n + z2)
+    half = Z95 / (n + z2) * math.sqrt(k * (n - k) / n + z2 / 4)
+    # At the ends the formula gives exactly 0 and 1; rounding must not put the value outside its interval.
+    return (0.0 if k == 0 else max(0.0, middle - half)), (1.0 if k == n else min(1.0, middle + half))
+
+
+def student(v: np.ndarray, name: str) -> tuple[float, float]:
+    """Student's t 95 % interval of the mean of v [n]. InputError for a single value."""
+    if len(v) < 2:
+        raise InputError(f"{name} of one sample has no interval", got="1 sample", allowed="at least 2")
+    half = t975(len(v) - 1) * float(v.std(ddof=1)) / math.sqrt(len(v))
+    return float(v.mean()) - half, float(v.mean()) + half
+
+
+def bootstrap(m: Metric, outputs: list[np.ndarray], targets: np.ndarray, seed: int) -> np.ndarray:
+    """The whole metric of each of k models on the same 1,000 resamples of the samples: [1000, k] (Efron & Tibshirani 1993, chapter 13)."""
+    rng = np.random.default_rng(derive(seed, "bootstrap", m.name))
+    rows = []
+    for _ in range(RESAMPLES):
+        pick = rng.integers(len(targets), size=len(targets))
+        rows.append([m.scores(o[pick], targets[pick]) for o in outputs])
+    return np.asarray(rows, dtype=np.float64)
+
+
+def _classes(outputs: np.ndarray) -> np.ndarray:
+    """The predicted class [n]: of logits [n, classes] the largest, of one logit ([n] or [n, 1]) whether it is above 0; -1 for NaN."""
+    flat = outputs.reshape(len(outputs), -1)
+    if outputs.ndim > 2:
+        raise ValueError("class outputs are [n, classes], [n, 1] or [n]")
+    best = (flat[:, 0] > 0).astype(np.int64) if flat.shape[1] == 1 else flat.argmax(1)
+    return np.where(np.isnan(flat).any(1), -1, best)
+
+
+def _labels(targets: np.ndarray) -> np.ndarray:
+    """Whole-number class labels [n]."""
+    flat = targets.reshape(len(targets), -1)
+    if flat.shape[1] != 1 or not np.array_equal(flat, flat.astype(np.int64)):
+        raise ValueError("class targets are whole numbers [n]")
+    return flat[:, 0].astype(np.int64)
+
+
+def _accuracy(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    right: np.ndarray = _classes(outputs) == _labels(targets)
+    return right
+
+
+def _top5(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    if outputs.ndim != 2 or outputs.shape[1] < 5:
+        raise ValueError("top5 needs outputs [n, classes] with at least 5 classes")
+    best = np.argpartition(outputs, -5, axis=1)[:, -5:]
+    found: np.ndarray = (best == _labels(targets)[:, None]).any(1) & ~np.isnan(outputs).any(1)
+    return found
+
+
+def _macro_f1(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Mean over the classes that occur in targets or predictions of 2 TP / (2 TP + FP + FN)."""
+    y, z = _labels(targets), _classes(outputs)
+    top = int(max(y.max(), z.max())) + 2
+    # shifted by one: -1 stands for "no class", which is never right
+    hit, said, true = (np.bincount(x + 1, minlength=top).astype(np.float64) for x in (y[y == z], z, y))
+    there = (said + true > 0) & (np.arange(top) > 0)
+    return float((2 * hit[there] / (said + true)[there]).mean())
+
+
+def _errors(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Differences [n, values a sample]."""
+    a, b = outputs.reshape(len(outputs), -1).astype(np.float64), targets.reshape(len(targets), -1).astype(np.float64)
+    if a.shape != b.shape:  # broadcasting would compare everything with everything
+        raise ValueError("outputs and targets differ in shape")
+    return a - b
+
+
+def _mse(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    mean: np.ndarray = (_errors(outputs, targets) ** 2).mean(1)
+    return mean
+
+
+def _mae(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    mean: np.ndarray = np.abs(_errors(outputs, targets)).mean(1)
+    return mean
+
+
+def _nll(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """-log softmax(logits)[target], in nats."""
+    y = _labels(targets)
+    if outputs.ndim != 2 or not ((0 <= y) & (y < outputs.shape[1])).all():
+        raise ValueError("nll needs logits [n, classes] and targets below the number of classes")
+    x = outputs.astype(np.float64)
+    x = x - x.max(1, keepdims=True)
+    loss: np.ndarray = np.log(np.exp(x).sum(1)) - x[np.arange(len(y)), y]
+    return loss
+
+
+_BUILT_IN = {
+    "accuracy": Metric("accuracy", _accuracy, None, True, True),
+    "top5": Metric("top5", _top5, None, True, True),
+    "macro_f1": Metric("macro_f1", None, _macro_f1, True),
+    "mse": Metric("mse", _mse, None, False, False),
+    "mae": Metric("mae", _mae, None, False, False),
+    "nll": Metric("nll", _nll, None, False, False),
+}

@@ -1,0 +1,94 @@
+"""The certificate of a drop: a paired 95 % interval on test samples, and one of three words.
+
+Notation: v [n] the baseline's value a sample, w [n] the candidate's, d the drop (positive: the candidate is worse),
+b and c the samples that only the baseline and only the candidate got right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ._student import Z95
+from .accuracy import Metric, Score, bootstrap, metric, student
+
+Interval = tuple[float, float]
+_MOST = 10**9  # samples; beyond it the answer is "no number of samples"
+
+
+def certify(what: str | Metric | Score, baseline_outputs: np.ndarray, outputs: np.ndarray, targets: np.ndarray,
+            max_drop: float, seed: int) -> dict[str, Any]:
+    """{"drop", "ci95", "n", "split": "test", "verdict", "needs"}.
+
+    drop: the baseline's metric minus the candidate's (the other way round where lower is better), on the same samples. verdict:
+    "certified" if the interval lies at or below `max_drop`, "refuted" if it lies above, else "not certifiable", and `needs` says how
+    many more test samples would decide, going by the drop and the disagreement seen. Intervals: Agresti & Min's for right-or-wrong values, Student's paired
+    t for other per-sample values, paired percentile bootstrap for whole metrics.
+    """
+    if not 0 <= max_drop < math.inf:
+        raise InputError("max_drop is not a limit", got=max_drop, allowed="a number of at least 0, in the metric's unit")
+    m = metric(what)
+    v, w = m.scores(baseline_outputs, targets), m.scores(outputs, targets)
+    sign, n = (1.0 if m.higher_is_better else -1.0), len(targets)
+    if isinstance(v, float) or isinstance(w, float):
+        both = bootstrap(m, [baseline_outputs, outputs], targets, seed)
+        low, high = (float(q) for q in np.quantile(sign * (both[:, 0] - both[:, 1]), (0.025, 0.975)))
+        drop = sign * (float(v) - float(w))
+        grown = _shrinking(drop, (low, high), n)
+    elif m.is_zero_one(v) and m.is_zero_one(w):
+        b, c = (int(((v > w) if sign > 0 else (v < w)).sum()), int(((v < w) if sign > 0 else (v > w)).sum()))
+        drop, (low, high) = (b - c) / n, agresti_min(b, c, n)
+
+        def grown(samples: float) -> Interval:
+            return agresti_min(b * samples / n, c * samples / n, samples)
+    else:
+        low, high = student(sign * (v - w), m.name)
+        drop = float((sign * (v - w)).mean())
+        grown = _shrinking(drop, (low, high), n)
+    verdict = "certified" if high <= max_drop else "refuted" if low > max_drop else "not certifiable"
+    needs = _needs(drop, max_drop, n, grown) if verdict == "not certifiable" else None
+    return {"drop": drop, "ci95": [low, high], "n": n, "split": "test", "verdict": verdict, "needs": needs}
+
+
+def agresti_min(b: float, c: float, n: float) -> Interval:
+    """95 % interval of (b - c) / n for matched pairs: Wald's after adding 1/2 to each of the four cells.
+
+    Agresti & Min, "Simple improved confidence intervals for comparing matched proportions", Statistics in Medicine 24, 2005, section 3:
+    with b' = b + 1/2, c' = c + 1/2, n' = n + 2: (b' - c') / n' +- z sqrt(b' + c' - (b' - c')^2 / n') / n'.
+    """
+    b1, c1, n1 = b + 0.5, c + 0.5, n + 2.0
+    middle = (b1 - c1) / n1
+    half = Z95 * math.sqrt(b1 + c1 - (b1 - c1) ** 2 / n1) / n1
+    return max(-1.0, middle - half), min(1.0, middle + half)
+
+
+def _shrinking(drop: float, interval: Interval, n: int) -> Callable[[float], Interval]:
+    """The interval that more samples of the same kind would give: its arms shrink as 1 / sqrt(samples)."""
+    def grown(samples: float) -> Interval:
+        scale = math.sqrt(n / samples)
+        return drop + (interval[0] - drop) * scale, drop + (interval[1] - drop) * scale
+
+    return grown
+
+
+def _needs(drop: float, max_drop: float, n: int, grown: Callable[[float], Interval]) -> str:
+    """How many more samples would decide if they were like these, in words, rounded up to two digits."""
+    refute = drop > max_drop
+
+    def decided(samples: int) -> bool:
+        low, high = grown(float(samples))
+        return low > max_drop if refute else high <= max_drop
+
+    if abs(drop - max_drop) < 1e-12 or not decided(_MOST):
+        return "no number of test samples would decide: the observed drop is at the limit"
+    low, high = n, _MOST
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    more = high - n
+    step = 10 ** max(0, len(str(more)) - 2)
+    return f"about {-(-more // step) * step:,} more test samples to {'refute' if refute else 'certify'} it, going by these"

@@ -1,0 +1,244 @@
+"""Measures one artifact in a process of its own: `python -m featherweight.measure.probe REQUEST.json`. Imports no torch.
+
+A runtime can kill its process, keeps threads and memory, and should be measured as a deployment starts it; so each measurement
+gets a fresh process, which ends when the one that asked for it does. `run.measure` writes the request and reads the result.
+
+Request: {"artifact", "target", "example", "inputs" | null, "reference": {"artifact", "target"} | null, "seconds", "workdir", "parent", "batch"}.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import FeatherweightError, TargetError
+from ..targets._parity import run_rows
+from ..targets.base import Inputs, Session, Target
+from . import latency
+
+BLOCK_S = 0.002  # processor time of one block: long against the clock's step and the switch between models
+MOST_IN_BLOCK = 2000
+WARM_S = 0.05
+Run = Callable[[], Any]
+
+
+def main(request_file: Path) -> int:
+    """Do what the request says; 0 and `result.json` in its workdir, else a reason on stderr."""
+    request = json.loads(request_file.read_text())
+    _end_with(int(request["parent"]))
+    workdir = Path(request["workdir"])
+    try:
+        result = _measure(request, workdir)
+    except FeatherweightError as e:
+        sys.stderr.write(f"{e}\n")
+        return 2
+    except Exception:
+        traceback.print_exc()
+        return 1
+    part = workdir / "result.json.part"
+    part.write_text(json.dumps(result))
+    part.replace(workdir / "result.json")
+    return 0
+
+
+def _measure(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    def phase(name: str) -> None:
+        (workdir / "phase").write_text(name)  # what run.py says if this process dies
+
+    artifact, target = Path(request["artifact"]), Target.parse(request["target"])
+    phase("loading the artifact")
+    example = {p.stem: np.load(p, allow_pickle=False) for p in sorted(Path(request["example"]).glob("*.npy"))}
+    feed = repeated(example, target.batch)
+    session = target.load_runtime().load(artifact, target, target.batch)
+    phase("running the artifact once")
+    session.run(feed)
+    result: dict[str, Any] = {"peak_memory_bytes": peak_memory_bytes(), "outputs": None, "outputs_batch": None}
+    if request["inputs"] is not None:
+        phase("computing the outputs")
+        result |= write_outputs(session, artifact, target, Path(request["inputs"]), int(request["batch"]), workdir / "outputs.npy")
+    phase("timing")
+    other = request["reference"]
+    if other is None:
+        return result | time_one(lambda: session.run(feed), float(request["seconds"]))
+    reference = Target.parse(other["target"])
+    if Path(other["artifact"]).resolve() == artifact.resolve() and reference == target:
+        mine = time_one(lambda: session.run(feed), float(request["seconds"]))
+        same = {"ratio": 1.0, "ci95": [1.0, 1.0]}
+        return result | mine | {"reference_ms": mine["latency_ms"], "speedup": {**same, "clock": clock(target, reference),
+                                                                               "n": mine["rounds"], "wall": same, "cpu": same}}
+    base = reference.load_runtime().load(Path(other["artifact"]), reference, reference.batch)
+    base_feed = repeated(example, reference.batch)
+    return result | time_pair(lambda: base.run(base_feed), lambda: session.run(feed), clock(target, reference), float(request["seconds"]))
+
+
+def repeated(example: Inputs, batch: int) -> Inputs:
+    """The first sample `batch` times."""
+    return {k: np.ascontiguousarray(np.repeat(v[:1], batch, axis=0)) for k, v in example.items()}
+
+
+def clock(target: Target, reference: Target) -> str:
+    """Which clock the headline is told by. Processor time is far steadier on a shared machine, but says nothing of a parallel or offloaded wait."""
+    return "cpu" if target.threads == reference.threads == 1 and target.device == reference.device == "cpu" else "wall"
+
+
+def write_outputs(session: Session, artifact: Path, target: Target, folder: Path, batch: int, file: Path) -> dict[str, Any]:
+    """All samples of the folder (one memory-mapped .npy per input) through the artifact into `file`, in order.
+
+    In batches of `batch` for speed, unless the first rows then differ from what the target's own batch gives by more than 1e-3 of the
+    scale: dynamic quantization scales a whole batch alike, and what counts is the deployed batch. `outputs_batch` says which was used.
+    """
+    rows: Inputs = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
+    sizes = {k: len(v) for k, v in rows.items()}
+    if not rows or len(set(sizes.values())) != 1:
+        raise TargetError("the inputs are not usable", got=sizes or f"no .npy files in {folder}", allowed="one file per input name, all of one length")
+    used, n = target.batch, next(iter(sizes.values()))
+    if batch > target.batch and n > target.batch:
+        large = target.load_runtime().load(artifact, target, batch)
+        head = {k: v[:batch] for k, v in rows.items()}
+        many = run_rows(large, head, batch)[:16]
+        own = run_rows(session, {k: v[:16] for k, v in rows.items()}, target.batch)
+        if many.shape == own.shape and np.allclose(many, own, rtol=0, atol=1e-3 * max(float(np.abs(own).max(initial=0.0)), 1e-6)):
+            session, used = large, batch
+    part = file.with_suffix(".part.npy")
+    run_rows(session, rows, used, lambda shape, dtype: np.lib.format.open_memmap(part, "w+", dtype=dtype, shape=shape))
+    part.replace(file)
+    return {"outputs": str(file), "outputs_batch": used}
+
+
+class _Times:
+    """The times of one model: wall ms of every inference, and processor ms an inference of every block."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
+        self.count = self._warm()
+
+    def _warm(self) -> int:
+        """Run until warm; how many inferences make a block of at least BLOCK_S of processor time."""
+        start, n = time.perf_counter(), 0
+        while n < 3 or time.perf_counter() - start < WARM_S:
+            self.run()
+            n += 1
+        cpu = time.process_time()
+        probes = max(1, n // 4)
+        for _ in range(probes):
+            self.run()
+        each = max((time.process_time() - cpu) / probes, 1e-7)
+        return min(MOST_IN_BLOCK, math.ceil(BLOCK_S / each))
+
+    def block(self) -> tuple[list[float], float]:
+        """(wall ms of each inference, processor ms of all)."""
+        walls, clock_ms = [], time.process_time()
+        for _ in range(self.count):
+            t = time.perf_counter()
+            self.run()
+            walls.append((time.perf_counter() - t) * 1e3)
+        cpu = (time.process_time() - clock_ms) * 1e3
+        self.wall += walls
+        self.cpu.append(cpu / self.count)
+        return walls, cpu
+
+
+def time_one(run: Run, seconds: float) -> dict[str, Any]:
+    """Latency of one model alone: blocks until `seconds` are over, at least 10."""
+    times, load, end = _Times(run), ForeignLoad(), time.perf_counter() + seconds
+    while len(times.cpu) < 10 or (time.perf_counter() < end and len(times.cpu) < 200):
+        times.block()
+    return {"latency_ms": latency.summary(times.wall, times.cpu, load.value()), "rounds": len(times.cpu), "reference_ms": None, "speedup": None}
+
+
+def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> dict[str, Any]:
+    """Interleaved timing: every round runs blocks A B B A (A the reference), so that a linear drift of the machine's speed cancels.
+
+    Ends when the 95 % interval of the headline ratio is within 2 % of it (at least 10 rounds; looked at every 5th, which keeps
+    the early end from choosing lucky intervals) or `seconds` are over (then at least 6 rounds, without which there is no interval).
+    """
+    a, b = _Times(reference), _Times(candidate)
+    wall: tuple[list[float], list[float]] = ([], [])
+    cpu: tuple[list[float], list[float]] = ([], [])
+    load, end = ForeignLoad(), time.perf_counter() + seconds
+    while True:
+        (a1, ca1), (b1, cb1), (b2, cb2), (a2, ca2) = a.block(), b.block(), b.block(), a.block()
+        wall[0].append(float(np.median(a1 + a2)))
+        wall[1].append(float(np.median(b1 + b2)))
+        cpu[0].append((ca1 + ca2) / (2 * a.count))
+        cpu[1].append((cb1 + cb2) / (2 * b.count))
+        n = len(wall[0])
+        if n >= latency.MIN_ROUNDS and time.perf_counter() >= end:
+            break
+        if n >= 10 and n % 5 == 0 and latency.tight(latency.ratio(*(cpu if headline == "cpu" else wall))):
+            break
+    both = {"wall": latency.ratio(*wall), "cpu": latency.ratio(*cpu)}
+    others = load.value()
+    return {"latency_ms": latency.summary(b.wall, b.cpu, others), "reference_ms": latency.summary(a.wall, a.cpu, others), "rounds": n,
+            "speedup": {**both[headline], "clock": headline, "n": n, **both}}
+
+
+class ForeignLoad:
+    """The share of the machine that others use, from construction until `value`: (busy - own processor time) / elapsed / cores."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        import psutil
+
+        t = psutil.cpu_times()
+        busy = sum(t) - t.idle - getattr(t, "iowait", 0.0) - getattr(t, "guest", 0.0) - getattr(t, "guest_nice", 0.0)  # guests are in user already
+        return busy, time.process_time(), time.perf_counter()
+
+    def value(self) -> float:
+        import psutil
+
+        busy, own, elapsed = (y - x for x, y in zip(self._start, self._now(), strict=True))
+        return min(1.0, max(0.0, (busy - own) / max(elapsed, 1e-9) / (psutil.cpu_count() or 1)))
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far, interpreter and runtime included."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux: asked for in another way below
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return int(memory.peak_wset)
+    import resource
+
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when `parent` ends, however that ends: by the kernel on Linux, by a watching thread anywhere."""
+    if sys.platform == "linux":
+        import ctypes
+
+        # PR_SET_PDEATHSIG = 1, SIGKILL = 9. Its failure leaves the watching thread.
+        ctypes.CDLL(None, use_errno=True).prctl(1, 9, 0, 0, 0)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

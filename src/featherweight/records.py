@@ -1,0 +1,149 @@
+"""What the parts of Featherweight tell each other: trials, entries, events. Plain data, JSON round trip, no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .space.space import Filling, key
+
+State = Literal["running", "complete", "failed", "stopped"]
+Event = dict[str, Any]  # {"kind": .., "trial": n or None, "time": unix seconds, ...}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number with its unit, how many observations gave it, and its 95 % interval if it has one."""
+
+    value: float
+    unit: str
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass
+class Entry:
+    """A measured candidate or baseline: one line of the front table. `to_json` is ENTRY of front.json.
+
+    latency_ms: {"median", "p90", "n", "cpu_median", "load"}; wall milliseconds an inference (batch of the target).
+    speedup: {"ratio", "ci95": [low, high], "clock": "cpu" | "wall", "n"}: baseline time / this time, interleaved.
+    metric: {"name", "value", "ci95", "n", "split", "higher_is_better"}.
+    """
+
+    label: str
+    trial: int | None
+    recipe: Any
+    target: str
+    metric: dict[str, Any]
+    latency_ms: dict[str, Any]
+    speedup: dict[str, Any]
+    size_bytes: int
+    peak_memory_bytes: int
+    params: int
+    macs: int
+    artifact: str
+    sha256: str
+    parity: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    filling: Filling = field(default_factory=dict)
+    feasible: bool = False
+    violations: list[dict[str, Any]] = field(default_factory=list)
+    certificate: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Entry:
+        return cls(**data)
+
+    @property
+    def quantities(self) -> dict[str, float]:
+        """The numbers that constraints and objectives are about.
+
+        `latency` is the ratio to the baseline, measured interleaved, because only ratios are comparable between
+        trials on a machine whose speed drifts; `latency_ms` is the absolute median.
+        """
+        value = float(self.metric["value"])
+        return {
+            "metric": value,
+            "error": -value if self.metric.get("higher_is_better", True) else value,
+            "latency": 1.0 / float(self.speedup["ratio"]),
+            "latency_ms": float(self.latency_ms["median"]),
+            "size": float(self.size_bytes),
+            "memory": float(self.peak_memory_bytes),
+            "params": float(self.params),
+            "macs": float(self.macs),
+        }
+
+
+@dataclass
+class Trial:
+    """A filled recipe and what became of it, as a strategy sees it.
+
+    values: the objectives, all to be minimised, each divided by the baseline's (1.0 = as the baseline).
+    violation: sum of how far each constraint is broken (0 = feasible), each relative to its bound.
+    note: what the proposing strategy wants to find again (JSON); cost_s: seconds that the trial took.
+    """
+
+    number: int
+    filling: Filling
+    state: State = "running"
+    values: tuple[float, ...] | None = None
+    violation: float = 0.0
+    cost_s: float = 0.0
+    note: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def score_key(self) -> tuple[float, float]:
+        """Feasible before infeasible, then the geometric mean of the objectives. For a single ranking of trials."""
+        import math
+
+        if self.values is None:
+            return (math.inf, math.inf)
+        return (self.violation, sum(math.log(max(v, 1e-12)) for v in self.values) / max(len(self.values), 1))
+
+
+class History:
+    """All trials of a study in order of number, running ones included. Appending and updating cost O(1)."""
+
+    def __init__(self, trials: Iterable[Trial] = ()) -> None:
+        self._trials: list[Trial] = []
+        self._keys: dict[str, int] = {}
+        for t in trials:
+            self.add(t)
+
+    def add(self, trial: Trial) -> None:
+        """Append a trial; its number must be the next one."""
+        if trial.number != len(self._trials):
+            raise ValueError(f"trial {trial.number} added as number {len(self._trials)}")
+        self._trials.append(trial)
+        self._keys.setdefault(key(trial.filling), trial.number)
+
+    def seen(self, filling: Filling) -> bool:
+        """Was this filling proposed before (in whatever state it is now)?"""
+        return key(filling) in self._keys
+
+    def seen_key(self, filling_key: str) -> bool:
+        """`seen`, for who has the filling's `key` already."""
+        return filling_key in self._keys
+
+    @property
+    def distinct(self) -> int:
+        return len(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def __getitem__(self, number: int) -> Trial:
+        return self._trials[number]
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self._trials)
+
+    def complete(self) -> list[Trial]:
+        return [t for t in self._trials if t.state == "complete"]

@@ -1,0 +1,175 @@
+"""The report's plots as plain Plotly figures (JSON). Colours are names such as `@good` that the page maps to its light or dark palette."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..limits import objectives
+from ..pareto import front as pareto_front
+from ..pareto import hypervolume
+from ..records import Entry
+from . import units
+from .rows import Json, constraint_text, identity, latency_interval, listing, pair, trial_label
+
+MAX_POINTS = 2000  # an SVG plot with more points is slow to draw and shows no more
+CHECKPOINTS = 200  # hypervolumes computed in the history
+TITLES = {"latency": "latency (multiple of the original's)", "size": "size (multiple of the original's)", "memory": "peak memory (multiple of the original's)",
+          "params": "parameters (multiple of the original's)", "macs": "multiply-accumulates (multiple of the original's)", "error": "drop in the metric"}
+
+
+def figures(front: Json, trials: Sequence[Json], config: Json) -> list[Json]:
+    """Every plot: {"id", "title", "alt", "data", "layout"}; none if nothing was measured."""
+    if front.get("baseline") is None:
+        return []
+    names = list(config.get("minimize") or ["latency", "size"])
+    shown = names if "error" in names else [*names, "error"]
+    pairs = [p for p in itertools.combinations(shown, 2) if set(p) != {"latency", "error"}]
+    return [front_figure(front, trials), *(trade_off(front, trials, x, y) for x, y in pairs), *history(front, trials, names)]
+
+
+def _groups(front: Json, trials: Sequence[Json]) -> dict[str, list[Json]]:
+    """Entries by how they are drawn; the front is always there in full, other trials are thinned evenly to MAX_POINTS."""
+    known = listing(front)
+    top = {identity(e) for r, e in known if r in ("front", "best") and e.get("trial") is not None}
+    rest = [t["entry"] for t in trials if t.get("entry") and identity(t["entry"]) not in top]
+    rest = rest[:: max(1, math.ceil(len(rest) / MAX_POINTS))]
+    return {
+        "feasible, but another is better": [e for e in rest if e.get("feasible")],
+        "breaks a limit": [e for e in rest if not e.get("feasible")],
+        "front": [e for r, e in known if identity(e) in top],
+        "baselines": [e for r, e in known if r in ("original", "baseline")],
+    }
+
+
+_STYLE = {"feasible, but another is better": ("@good", "circle", 7), "breaks a limit": ("@bad", "x-thin-open", 7), "front": ("@front", "star", 13), "baselines": ("@base", "diamond", 11)}
+
+
+def hover(entry: Json, baseline: Json | None) -> str:
+    """A few lines about an entry, escaped: Plotly reads a little HTML in them."""
+    from .table import COLUMNS, cells
+
+    head = f"<b>{html.escape(_wrap(str(entry['label'])))}</b>".replace("\n", "<br>")
+    number = "baseline" if entry.get("trial") is None else f"trial {entry['trial']}"
+    body = [f"{name}: {html.escape(text)}" for name, text in zip(COLUMNS, cells(entry, baseline), strict=True)]
+    return "<br>".join([head, f"{number} on {html.escape(str(entry.get('target', '')))}", *body])
+
+
+def _wrap(text: str, width: int = 60) -> str:
+    return "\n".join(text[i : i + width] for i in range(0, min(len(text), 4 * width), width)) or "?"
+
+
+def _scatter(name: str, entries: Sequence[Json], x: Sequence[float | None], y: Sequence[float | None], baseline: Json | None) -> Json:
+    colour, symbol, size = _STYLE[name]
+    return {"type": "scatter", "mode": "markers", "name": name, "x": list(x), "y": list(y), "text": [hover(e, baseline) for e in entries],
+            "hovertemplate": "%{text}<extra></extra>", "marker": {"color": colour, "symbol": symbol, "size": size, "line": {"color": colour, "width": 1.5}}}
+
+
+def _bars(values: Sequence[float | None], ends: Iterable[tuple[float, float] | None], colour: str) -> Json:
+    """Asymmetric error bars from intervals."""
+    up, down = [], []
+    for v, e in zip(values, ends, strict=True):
+        up.append(max(0.0, e[1] - v) if e and v is not None else 0.0)
+        down.append(max(0.0, v - e[0]) if e and v is not None else 0.0)
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1, "width": 2, "color": colour}
+
+
+def front_figure(front: Json, trials: Sequence[Json]) -> Json:
+    """The metric against latency, with 95 % intervals and the limits as lines."""
+    baseline = front["baseline"]
+    groups = _groups(front, trials)
+    crowded = sum(map(len, groups.values())) > 80
+    name = str(baseline["metric"]["name"])
+    data = []
+    for group, entries in groups.items():
+        x = [1.0 / float(e["speedup"]["ratio"]) for e in entries]
+        y = [float(e["metric"]["value"]) for e in entries]
+        trace = _scatter(group, entries, x, y, baseline)
+        if not crowded or group in ("front", "baselines"):
+            faint = _STYLE[group][0] if group in ("front", "baselines") else "@faint"
+            trace["error_x"] = _bars(x, (latency_interval(e) for e in entries), faint)
+            trace["error_y"] = _bars(y, (pair(e["metric"].get("ci95")) for e in entries), faint)
+        data.append(trace)
+    layout = {"xaxis": {"title": {"text": TITLES["latency"]}, "rangemode": "tozero"}, "yaxis": {"title": {"text": f"{name} (validation split)"}}, **_limit_lines(front)}
+    if units.is_share(name):
+        layout["yaxis"]["tickformat"] = ".1%"
+    n = sum(map(len, groups.values()))
+    alt = (f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the original's (right; left is quicker). {len(groups['front'])} searched "
+           f"candidates are on the front. The same numbers are in the tables.")
+    return {"id": "front", "title": f"{name} against latency", "alt": alt, "data": data, "layout": layout}
+
+
+def _limit_lines(front: Json) -> Json:
+    """Lines for the limits that this plot can show: on the metric, and on latency."""
+    baseline = front["baseline"]
+    value, better_up = float(baseline["metric"]["value"]), baseline["metric"].get("higher_is_better", True)
+    shapes, notes = [], []
+    for c in front.get("constraints") or []:
+        if not isinstance(c, dict) or c.get("quantity") not in ("drop", "metric", "latency"):
+            continue
+        bound, text = float(c["bound"]), html.escape(constraint_text(c, str(baseline["metric"]["name"])))
+        line = {"type": "line", "line": {"color": "@limit", "width": 1.5, "dash": "dash"}}
+        if c["quantity"] == "latency":
+            x = bound if c.get("relative") else bound / float(baseline["latency_ms"]["median"])
+            shapes.append({**line, "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"})
+            notes.append({"x": x, "y": 1, "yref": "paper", "text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"color": "@limit"}})
+        else:
+            y = bound if c["quantity"] == "metric" else value - bound if better_up else value + bound
+            shapes.append({**line, "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y})
+            notes.append({"x": 0, "xref": "paper", "y": y, "text": text, "showarrow": False, "xanchor": "left", "yanchor": "top", "font": {"color": "@limit"}})
+    return {"shapes": shapes, "annotations": notes}
+
+
+def _quantity(entry: Json, baseline: Json, name: str) -> float | None:
+    """An objective of an entry: the drop for `error`, else a multiple of the baseline's; None if it was not measured."""
+    e, b = (Entry.from_json(x).quantities for x in (entry, baseline))
+    if name == "error":
+        return e["error"] - b["error"]
+    return e[name] / b[name] if b[name] > 0 and e[name] > 0 else None
+
+
+def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
+    """One objective against another, each as a multiple of the original's."""
+    baseline = front["baseline"]
+    data = []
+    for group, entries in _groups(front, trials).items():
+        data.append(_scatter(group, entries, [_quantity(e, baseline, x) for e in entries], [_quantity(e, baseline, y) for e in entries], baseline))
+    layout = {axis: {"title": {"text": TITLES[n]}, **({"tickformat": ".1%"} if n == "error" and units.is_share(str(baseline["metric"]["name"])) else {"rangemode": "tozero"})}
+              for axis, n in (("xaxis", x), ("yaxis", y))}
+    alt = f"Scatter plot of {TITLES[y]} (up) against {TITLES[x]} (right) for every measured candidate; lower left is better. The same numbers are in the tables."
+    return {"id": f"pair-{x}-{y}", "title": f"{y} against {x}".replace("error", "drop"), "alt": alt, "data": data, "layout": layout}
+
+
+def history(front: Json, trials: Sequence[Json], names: Sequence[str]) -> list[Json]:
+    """Best value so far of each objective, and the hypervolume, over the trials; feasible ones only. Empty if there are none."""
+    baseline = Entry.from_json(front["baseline"])
+    points = [(int(t["number"]), objectives(Entry.from_json(t["entry"]), baseline, list(names))) for t in trials if t.get("entry") and t["entry"].get("feasible")]
+    if not points:
+        return []
+    xs = [n for n, _ in points]
+    best = [{"type": "scatter", "mode": "lines", "line": {"shape": "hv", "color": f"@line{i % 4}", "dash": ("solid", "dash", "dot", "dashdot")[i % 4]}, "name": name, "x": xs,
+             "y": list(itertools.accumulate((p[i] for _, p in points), min))} for i, name in enumerate(names)]
+    every = max(1, len(points) // CHECKPOINTS)
+    marks = [i for i in range(len(points)) if i % every == 0 or i == len(points) - 1]
+    start = [objectives(Entry.from_json(e), baseline, list(names)) for r, e in listing(front) if r == "baseline" and e.get("feasible")]
+    kept, volumes, taken = list(start), [], 0
+    reference = [1.0] * len(names)
+    for i in marks:
+        kept += [p for _, p in points[taken : i + 1]]
+        taken = i + 1
+        kept = [kept[j] for j in pareto_front(kept)]
+        volumes.append(hypervolume(kept, reference))
+    floor = hypervolume(start, reference) if start else 0.0
+    volume = [{"type": "scatter", "mode": "lines", "line": {"shape": "hv", "color": "@front"}, "name": "with the search", "x": [xs[i] for i in marks], "y": volumes},
+              {"type": "scatter", "mode": "lines", "line": {"dash": "dash", "color": "@base"}, "name": "baselines alone", "x": [xs[0], xs[-1]], "y": [floor, floor]}]
+    axis = {"title": {"text": "trial"}, "rangemode": "tozero"}
+    return [
+        {"id": "best", "title": "Best so far", "alt": "Lines: the lowest value so far of each objective among the trials that meet the limits, against the trial's number.",
+         "data": best, "layout": {"xaxis": axis, "yaxis": {"title": {"text": "multiple of the original's"}, "rangemode": "tozero"}}},
+        {"id": "volume", "title": "Hypervolume", "alt": f"Line: the share of the space between the original and zero ({', '.join(names)}) that the feasible candidates dominate, "
+         f"against the trial's number; it ends at {volumes[-1]:.3f}, the baselines alone reach {floor:.3f}.",
+         "data": volume, "layout": {"xaxis": axis, "yaxis": {"title": {"text": "share dominated"}, "rangemode": "tozero"}}},
+    ]

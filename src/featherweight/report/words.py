@@ -1,0 +1,169 @@
+"""What a study found, in words that a manager understands, and the next command to type.
+
+Two words are kept for what has been shown: "faster" (or "slower") only if the 95 % interval of the speedup leaves out 1.0,
+and "certified" only if the certificate on the test split says so.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import units
+from .rows import Json, constraint_text, drop, identity, pair, searched, size_ratio, speed_claim, target_text, violation_text
+
+
+def summary(front: Json) -> list[str]:
+    """Sentences, most important first. `front`: the contents of front.json."""
+    best, nearest, baseline = front.get("best"), front.get("nearest"), front.get("baseline")
+    lines = []
+    if best is not None:
+        lines += [f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, {_numbers(best, baseline)}.", certificate(best)]
+        lines += [_against_baselines(front, best, baseline)]
+    elif nearest is not None:
+        broken = "; ".join(violation_text(v, _metric(nearest)) for v in nearest.get("violations") or [])
+        lines += [f"Nothing that was tried meets every limit. The nearest is {nearest['label']}: {broken or 'it has not been judged'}.",
+                  f"Against the original: {_numbers(nearest, baseline)}."]
+    else:
+        lines.append("Nothing was measured, so there is nothing to compare: see the failures.")
+    return [*lines, *notes(front)]
+
+
+def notes(front: Json) -> list[str]:
+    """What was asked, how many trials ran and what they cost."""
+    trials, cache, budget = front.get("trials") or {}, front.get("cache") or {}, front.get("budget") or {}
+    name = _metric(front.get("baseline") or {})
+    limits = "; ".join(constraint_text(c, name) for c in front.get("constraints") or []) or "none"
+    text = f"Limits asked for: {limits}."
+    counts = f"{trials.get('complete', 0)} trials measured, {trials.get('failed', 0)} failed, {trials.get('stopped', 0)} stopped early"
+    if budget.get("spent_s") is not None:
+        counts += f", in {units.seconds(float(budget['spent_s']))}"
+    steps, reused = cache.get("steps", 0), cache.get("reused", 0)
+    if steps:
+        counts += f"; {reused} of {steps} steps came from the cache"
+    return [text, counts + "."]
+
+
+def speed(entry: Json) -> str:
+    """The speedup against the original in words, with its interval and the claim that the interval allows."""
+    value = entry["speedup"].get("ratio")
+    ends = pair(entry["speedup"].get("ci95"))
+    claim = speed_claim(entry["speedup"])
+    if value is None:
+        return "speed not measured"
+    if ends is None:
+        return f"{claim} in speed (time ratio {units.ratio(float(value))}, no interval)"
+    interval = f"95 % interval {units.between(units.ratio(ends[0]), units.ratio(ends[1]))}"
+    if claim == "faster":
+        return f"{units.ratio(float(value))} faster than the original ({interval})"
+    if claim == "slower":
+        return f"slower than the original: {units.ratio(float(value))} its speed ({interval})"
+    return f"{claim} in speed against the original ({units.ratio(float(value))}, {interval})"
+
+
+def certificate(entry: Json) -> str:
+    """What the test split says about the drop, with n and the interval."""
+    c = entry.get("certificate")
+    if not c:
+        return "The drop has no certificate: the test split was not opened for this candidate."
+    name = _metric(entry)
+    ends = pair(c.get("ci95"))
+    interval = f", 95 % interval {units.between(*(units.difference(e, name) for e in ends))}" if ends else ""
+    text = f"on {c.get('n')} {c.get('split', 'test')} samples that the search never saw, the drop in {name} is {units.difference(c.get('drop'), name)}{interval}"
+    if c.get("verdict") == "certified":
+        return f"Certified: {text}."
+    if c.get("verdict") == "refuted":
+        return f"Refuted: {text}, which breaks the limit."
+    needs = c.get("needs")
+    more = f" ({needs if isinstance(needs, str) else f'it would need about {needs} more test samples'})" if needs else ""
+    return f"Not certifiable with this test split{more}: {text}."
+
+
+def reached(front: Json) -> int:
+    """3 if nothing feasible was found, else 0: what the command line exits with."""
+    return 0 if front.get("best") is not None else 3
+
+
+def next_command(front: Json, out: str | Path) -> str:
+    """The command that a user would most likely want now."""
+    folder = shlex.quote(str(out))
+    best = front.get("best")
+    verdict = ((best or {}).get("certificate") or {}).get("verdict")
+    if best is None or verdict == "refuted" or best.get("trial") is None:
+        trials = sum(int((front.get("trials") or {}).get(k, 0)) for k in ("complete", "failed", "stopped"))
+        minutes = (front.get("budget") or {}).get("minutes")
+        return f"featherweight resume {folder} --trials {2 * max(trials, 10)}" + (f" --minutes {2 * float(minutes):g}" if minutes else "")
+    return f"featherweight export {folder} --to {shlex.quote(str(Path(out).name or 'best') + '-best')}"
+
+
+def command(config: Json) -> str:
+    """The command line that makes this study again, from `study.config`."""
+    words = ["featherweight", "optimize", *_task_words(config.get("task"))]
+    names = {"drop": "max-drop", "metric": "min-metric"}
+    for c in config.get("constraints") or []:
+        if isinstance(c, dict):
+            words += [f"--{names.get(c['quantity'], 'max-' + c['quantity'])}", _bound(c)]
+    if config.get("minimize"):
+        words += ["--minimize", ",".join(config["minimize"])]
+    for key in ("strategy", "target", "threads", "seed"):
+        if config.get(key) is not None:
+            words += [f"--{key}", target_text(config[key])]
+    for key, value in (config.get("budget") or {}).items():
+        if value is not None and key in ("trials", "minutes", "trial_minutes", "trial_memory_gb"):
+            words += [f"--{key.replace('_', '-')}", f"{value:g}"]
+    if config.get("out"):
+        words += ["--out", str(config["out"])]
+    return shlex.join(words)
+
+
+def _task_words(ref: Any) -> Sequence[str]:
+    if not isinstance(ref, dict):
+        return [str(ref)]
+    if "file" in ref:
+        return [f"{ref['file']}:{ref['name']}" if ref.get("name", "task") != "task" else str(ref["file"])]
+    options = [w for k, v in ref.items() if k != "kind" and v is not None for w in (f"--{k.replace('_', '-')}", str(v))]
+    return ["--task", str(ref.get("kind")), *options]
+
+
+def _bound(c: Json) -> str:
+    bound = float(c["bound"])
+    if c.get("relative"):
+        return f"{bound:g}x"
+    unit = {"latency": "ms", "size": "B", "memory": "B"}.get(c["quantity"], "")
+    return f"{bound:.12g}{unit}"
+
+
+def _metric(entry: Json) -> str:
+    return str((entry.get("metric") or {}).get("name", ""))
+
+
+def _numbers(entry: Json, baseline: Json | None) -> str:
+    """Speed, size and metric of an entry against the original."""
+    name = _metric(entry)
+    value = f"{name} {units.metric(entry['metric'].get('value'), name)} on the {entry['metric'].get('split', 'valid')} split"
+    if baseline is None or identity(entry) == identity(baseline):
+        return f"{units.size(entry['size_bytes'])}, {value}"
+    share = size_ratio(entry, baseline)
+    small = f"{units.percent(share)} of its size ({units.size(entry['size_bytes'])} against {units.size(baseline['size_bytes'])})"
+    fallen = drop(entry, baseline) or 0.0
+    change = "unchanged" if fallen == 0 else f"{units.difference(abs(fallen), name)} {'worse' if fallen > 0 else 'better'}"
+    return f"{speed(entry)}, {small}, {value} ({change})"
+
+
+def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
+    """Did searching buy anything over the original, plain int8 and random cutting?"""
+    if best.get("trial") is None:
+        found = searched(front.get("front") or [])
+        if not found:
+            return "The search did not beat the baselines: no searched candidate offers anything that a baseline does not."
+        return f"The best is a baseline; the search adds {len(found)} other trade-off{'s' * (len(found) != 1)} to the front, see the table."
+    others = [e for e in front.get("baselines") or [] if e.get("feasible") and (baseline is None or identity(e) != identity(baseline))]
+    if not others:
+        return "No other baseline (plain int8, random cutting, other runtimes) meets the limits."
+    top = min(others, key=lambda e: 1.0 / float(e["speedup"]["ratio"]) * float(e["size_bytes"]))
+    ratio = pair(top["speedup"].get("ci95"))
+    interval = f", 95 % interval {units.between(*(units.ratio(r) for r in ratio))}" if ratio else ""
+    return (f"Without a search the best baseline that meets the limits is {top['label']}: speed {units.ratio(float(top['speedup']['ratio']))} the original's{interval}, "
+            f"{units.percent(size_ratio(top, baseline))} of its size.")

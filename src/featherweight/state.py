@@ -1,0 +1,211 @@
+"""What a study knows: its event log folded into trials, baselines and a history. Rebuilt from the log, so resuming is replaying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import pareto
+from .limits import Constraint, judge, objectives
+from .records import Entry, Event, History, Trial
+
+ENDED = ("complete", "failed", "stopped")
+
+
+@dataclass
+class Row:
+    """A trial as reports show it."""
+
+    number: int
+    filling: dict[str, Any]
+    state: str = "running"
+    entry: Entry | None = None
+    reason: str | None = None
+    seconds: float = 0.0
+    steps: int = 0
+    reused: int = 0
+    note: dict[str, Any] = field(default_factory=dict)
+    recipe: Any = None
+    target: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"number": self.number, "state": self.state, "filling": self.filling, "recipe": self.recipe, "target": self.target,
+                "entry": self.entry.to_json() if self.entry else None, "reason": self.reason, "seconds": self.seconds,
+                "steps": self.steps, "reused": self.reused, "strategy_note": self.note}
+
+
+@dataclass
+class StudyState:
+    """Folded events. `apply` takes one event; everything else only reads."""
+
+    constraints: list[Constraint] = field(default_factory=list)
+    minimize: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    baselines: dict[str, Entry] = field(default_factory=dict)
+    failed_baselines: dict[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    history: History = field(default_factory=History)
+    certificates: dict[str, dict[str, Any]] = field(default_factory=dict)  # by artifact sha256 and target
+    steps: int = 0
+    reused: int = 0
+    spent_s: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    _opened: float | None = None
+    _last: float = 0.0
+    _phase: str | None = None
+
+    def fold(self, events: Iterable[Event]) -> StudyState:
+        for e in events:
+            self.apply(e)
+        return self
+
+    def apply(self, event: Event) -> None:
+        handler = getattr(self, f"_on_{event['kind']}", None)
+        self._clock(event)
+        if handler is not None:
+            handler(event)
+
+    @property
+    def baseline(self) -> Entry:
+        return self.baselines["baseline"]
+
+    def _clock(self, event: Event) -> None:
+        """Time spent = the sum over runs of (last event - first event); a run begins with an `open` event."""
+        if event["kind"] == "open":
+            self._phase = None
+        elif self._opened is not None:
+            passed = max(0.0, event["time"] - self._last)
+            self.spent_s += passed
+            if self._phase is not None:
+                self.phases[self._phase] = self.phases.get(self._phase, 0.0) + passed
+        self._opened = self._last = event["time"]
+
+    def _on_phase(self, event: Event) -> None:
+        self._phase = event["name"]
+
+    def _on_study(self, event: Event) -> None:
+        self.config = event["config"]
+        self.constraints = [Constraint(**c) for c in self.config["constraints"]]
+        self.minimize = list(self.config["minimize"])
+
+    def _on_budget(self, event: Event) -> None:
+        self.config = {**self.config, "budget": event["budget"]}
+
+    def _on_info(self, event: Event) -> None:
+        self.info = event["info"]
+
+    def _on_baseline(self, event: Event) -> None:
+        entry = Entry.from_json(event["entry"])
+        self._count(event)
+        self.baselines[entry.label] = entry
+        judge(entry, self.baseline, self.constraints)
+        self._certify(entry)
+
+    def _on_baseline_failed(self, event: Event) -> None:
+        self.failed_baselines[event["label"]] = event["reason"]
+
+    def _on_proposed(self, event: Event) -> None:
+        row = Row(event["trial"], event["filling"], note=event["note"], recipe=event["recipe"], target=event["target"])
+        self.rows.append(row)
+        self.history.add(Trial(row.number, row.filling, note=row.note))
+
+    def _on_started(self, event: Event) -> None:
+        self._set(event, "running")
+
+    def _on_finished(self, event: Event) -> None:
+        row = self._set(event, "complete")
+        row.entry = Entry.from_json(event["entry"])
+        row.reason = None
+        self._count(event)
+        row.steps, row.reused = event["steps"], event["reused"]
+        self._certify(row.entry)
+        trial = self.history[row.number]
+        trial.violation = judge(row.entry, self.baseline, self.constraints)
+        trial.values = objectives(row.entry, self.baseline, self.minimize)
+
+    def _on_failed(self, event: Event) -> None:
+        self._set(event, "failed")
+
+    def _on_stopped(self, event: Event) -> None:
+        self._set(event, "stopped")
+
+    def _on_certified(self, event: Event) -> None:
+        self.certificates[event["artifact"]] = event["certificate"]
+        for entry in [*self.baselines.values(), *(r.entry for r in self.rows if r.entry is not None)]:
+            self._certify(entry)
+
+    def _certify(self, entry: Entry) -> None:
+        entry.certificate = self.certificates.get(artifact_id(entry))
+
+    def _set(self, event: Event, state: str) -> Row:
+        row = self.rows[event["trial"]]
+        row.state, row.reason, row.seconds = state, event.get("reason"), event.get("seconds", 0.0)
+        trial = self.history[row.number]
+        trial.state, trial.cost_s = state, row.seconds  # type: ignore[assignment]
+        return row
+
+    def _count(self, event: Event) -> None:
+        self.steps += event["steps"]
+        self.reused += event["reused"]
+
+    def unfinished(self) -> list[Row]:
+        """Trials that were proposed and have no outcome: running when the run was killed, or stopped with it."""
+        return [r for r in self.rows if r.state in ("running", "stopped")]
+
+    def complete(self) -> list[Entry]:
+        return [r.entry for r in self.rows if r.state == "complete" and r.entry is not None]
+
+    def front(self) -> list[Entry]:
+        """The non-dominated feasible entries, baselines included, by (error, objectives)."""
+        feasible = [e for e in [*self.baselines.values(), *self.complete()] if e.feasible]
+        points = [self.point(e) for e in feasible]
+        return [feasible[i] for i in pareto.front(points)]
+
+    def point(self, entry: Entry) -> tuple[float, ...]:
+        """The coordinates in which entries are compared: the objectives, and the error among them once."""
+        extra = [] if "error" in self.minimize else ["error"]
+        return objectives(entry, self.baseline, [*self.minimize, *extra])
+
+    def score(self, entry: Entry) -> float:
+        """The geometric mean of the objectives, each relative to the baseline: less is better."""
+        import math
+
+        values = objectives(entry, self.baseline, self.minimize)
+        return sum(math.log(max(v, 1e-12)) for v in values) / len(values)
+
+    def ranked(self) -> list[Entry]:
+        """The searched entries of the front, best score first."""
+        return sorted((e for e in self.front() if e.trial is not None), key=self.score)
+
+    def best(self) -> Entry | None:
+        """The best-scoring feasible entry whose certificate holds; if none holds, the best-scoring one; None if none is feasible."""
+        ranked = self.ranked()
+        certified = [e for e in ranked if e.certificate is not None and e.certificate["verdict"] == "certified"]
+        return next(iter(certified or ranked), None)
+
+    def nearest(self) -> Entry | None:
+        """If nothing searched is feasible: the entry that breaks the constraints least."""
+        if any(e.feasible for e in self.complete()):
+            return None
+        return min(self.complete(), key=lambda e: sum(v["excess"] for v in e.violations), default=None)
+
+    def front_json(self) -> dict[str, Any]:
+        """front.json of the study (format 1)."""
+        counts = {s: sum(r.state == s for r in self.rows) for s in ENDED}
+        best, nearest = self.best(), self.nearest()
+        return {
+            "format": 1, "task": self.config["task_name"], "target": self.config["target"], "seed": self.config["seed"],
+            "constraints": [{**c.to_json(), "text": str(c)} for c in self.constraints], "minimize": self.minimize,
+            "strategy": self.config["strategy"], "budget": {**self.config["budget"], "spent_s": round(self.spent_s, 3)},
+            "trials": counts, "cache": {"steps": self.steps, "reused": self.reused},
+            "baseline": self.baseline.to_json(), "baselines": [e.to_json() for e in self.baselines.values()],
+            "failed_baselines": self.failed_baselines, "front": [e.to_json() for e in self.front()],
+            "best": best.to_json() if best else None, "nearest": nearest.to_json() if nearest else None,
+        }
+
+
+def artifact_id(entry: Entry) -> str:
+    """What a certificate belongs to: these bytes on this target."""
+    return f"{entry.sha256}@{entry.target}"

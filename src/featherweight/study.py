@@ -1,0 +1,353 @@
+"""Studies: `optimize` runs one, `Study` is what it found."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import registry
+from .errors import InputError, StoreError
+from .limits import OBJECTIVES, Budget, Constraint, max_drop
+from .recipe import Recipe, encode
+from .records import Entry, Event
+from .space import Choice
+from .state import StudyState
+from .targets.base import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .task import Task
+
+Listener = Callable[[Event], None]
+_SAME = ("task_name", "fingerprint", "recipe", "target", "constraints", "minimize", "strategy", "seed")  # what makes it the same study
+
+
+def optimize(task: Task | str, recipe: Recipe | None = None, *, target: str = "onnxruntime", constraints: Sequence[Constraint] = (),
+             minimize: Sequence[str] = ("latency", "size"), strategy: str = "greedy", budget: Budget, seed: int = 0, out: str | Path,
+             workers: int | None = None, threads: int = 1, batch: int = 1, device: str = "cpu", reuse: bool = True, measure_seconds: float = 2.0,
+             on_event: Listener | None = None) -> Study:
+    """Search `recipe` (default: `recipes.default(task)`) for the candidates that meet `constraints` and minimise `minimize`.
+
+    target: `onnxruntime`, `openvino:bf16`, several separated by commas (a hole), or `auto` (all that run here); threads, batch:
+    of one inference of the artifact. workers: trials at a time (default 1 per two cores). Without an accuracy constraint the
+    metric may drop by 0.01. `out` is the study's folder: the same call again goes on where it was. Raises InputError,
+    TaskError, RecipeError or TargetError before anything runs, if the request cannot be met.
+    """
+    from .loop import Loop
+    from .task import load_task
+
+    loaded = load_task(task)
+    tell = on_event or (lambda _: None)
+    folder = Path(out)
+    config = configure(loaded, recipe, target=target, constraints=constraints, minimize=minimize, strategy=strategy, budget=budget, seed=seed,
+                       workers=workers, threads=threads, batch=batch, device=device, reuse=reuse, measure_seconds=measure_seconds)
+    folder.mkdir(parents=True, exist_ok=True)
+    loop = Loop(config, _portable(loaded), folder, tell)
+    _same_study(loop.state, config, folder)
+    if not loop.state.config:
+        loop.record("study", {"config": config}, key="study")
+        loop.record("info", {"info": _info(loaded)}, key="info")
+    elif loop.state.config["budget"] != config["budget"]:
+        loop.record("budget", {"budget": config["budget"]})
+    try:
+        loop.run()
+        study = Study(folder, loop.state)
+        study.write_results()
+    finally:
+        loop.close()
+    return study
+
+
+def dry_run(task: Task | str, recipe: Recipe | None = None, *, target: str = "onnxruntime", constraints: Sequence[Constraint] = (),
+            minimize: Sequence[str] = ("latency", "size"), strategy: str = "greedy", budget: Budget, seed: int = 0, workers: int | None = None,
+            threads: int = 1, batch: int = 1, device: str = "cpu", reuse: bool = True, measure_seconds: float = 2.0) -> dict[str, Any]:
+    """What `optimize` with these arguments would search and take (see `forecast`); checks the request as `optimize` does."""
+    from .forecast import forecast
+    from .task import load_task
+
+    loaded = load_task(task)
+    config = configure(loaded, recipe, target=target, constraints=constraints, minimize=minimize, strategy=strategy, budget=budget, seed=seed,
+                       workers=workers, threads=threads, batch=batch, device=device, reuse=reuse, measure_seconds=measure_seconds)
+    return forecast(loaded, config)
+
+
+def search(task: Task | str, recipe: Recipe | None = None, **settings: Any) -> Study:
+    """Search architectures. Not built yet: InputError says so."""
+    raise InputError("architecture search is not available in this version", fix="use `optimize` on a model that you have")
+
+
+def configure(task: Task, recipe: Recipe | None, *, target: str, constraints: Sequence[Constraint], minimize: Sequence[str], strategy: str, budget: Budget,
+              seed: int, workers: int | None, threads: int, batch: int, device: str, reuse: bool, measure_seconds: float) -> dict[str, Any]:
+    """The study's settings as JSON data, all defaults decided and everything checked that can be checked before running."""
+    from . import recipes
+    from .store.artifacts import default_root
+
+    registry.find("strategies", strategy)
+    for name in minimize:
+        if name not in OBJECTIVES:
+            raise InputError("no such objective", got=name, allowed=", ".join(OBJECTIVES))
+    if not minimize:
+        raise InputError("nothing to minimize", allowed=", ".join(OBJECTIVES))
+    if any(c.quantity in ("drop", "metric") for c in constraints):
+        limits = list(constraints)
+    else:
+        limits = [max_drop(0.01), *constraints]
+    recipe = recipe or task.recipe or recipes.default(task)
+    if recipe.is_filled:
+        recipe.check()
+    n = workers or max(1, (os.cpu_count() or 1) // 2)
+    from dataclasses import asdict
+    return {
+        "task": task.ref, "task_name": task.name, "fingerprint": task.fingerprint, "recipe": recipe.to_json(),
+        "target": targets_of(target, threads, batch), "constraints": [c.to_json() for c in limits], "minimize": list(minimize),
+        "strategy": strategy, "budget": asdict(budget), "seed": seed, "device": device, "workers": n,
+        "train_threads": max(1, (os.cpu_count() or 1) // n), "reuse": reuse, "measure_seconds": measure_seconds, "store": str(default_root()),
+    }
+
+
+def targets_of(text: str, threads: int = 1, batch: int = 1) -> dict[str, Any]:
+    """What `--target` means: {"text", "choice" (text or a hole, as JSON), "runtimes": [..], "reference": the baseline's, "originals": [..]}.
+
+    `auto` is every runtime and dtype that runs here. A single target that cannot run here is an error; in `auto` it is left out.
+    """
+    def here(target: Target) -> bool:
+        return registry.find("targets", target.runtime)().problem(target, None) is None
+
+    if text.strip() == "auto":
+        tried = [Target(runtime, dtype, threads, batch) for runtime in registry.names("targets") for dtype in ("fp32", "bf16")]
+        found = [t for t in tried if here(t)]
+    else:
+        from dataclasses import replace
+        found = []
+        for part in text.split(","):
+            t = Target.parse(part)
+            t = replace(t, threads=threads if t.threads == 1 else t.threads, batch=batch if t.batch == 1 else t.batch)
+            t.load_runtime()
+            found.append(t)
+    found = sorted(dict.fromkeys(found), key=lambda t: (t.runtime != "onnxruntime", text != "auto")) if text == "auto" else list(dict.fromkeys(found))
+    names = [str(t) for t in found]
+    reference = Target(found[0].runtime, "fp32", found[0].threads, found[0].batch, found[0].device)
+    originals = [Target(r, "fp32", reference.threads, reference.batch) for r in registry.names("targets")]
+    return {"text": text, "choice": names[0] if len(names) == 1 else encode(Choice(*names)), "runtimes": names, "reference": str(reference),
+            "originals": [str(t) for t in originals if here(t)]}
+
+
+class Study:
+    """All of one search: its trials, its front, its best candidate. Read-only; `optimize` makes it, `Study.open` reads it."""
+
+    def __init__(self, out: Path, state: StudyState) -> None:
+        self.out, self.state = Path(out), state
+
+    @classmethod
+    def open(cls, out: str | Path) -> Study:
+        """The study in a folder. StoreError if there is none."""
+        from .store.events import EventStore
+
+        path = Path(out) / "study.db"
+        if not path.exists():
+            raise StoreError("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
+        store = EventStore(path)
+        try:
+            state = StudyState().fold(store.read())
+        finally:
+            store.close()
+        if "baseline" not in state.baselines:
+            raise StoreError("this study has not measured its baseline yet", got=str(out), fix=f"featherweight resume {out}")
+        return cls(Path(out), state)
+
+    @classmethod
+    def resume(cls, out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None) -> Study:
+        """Go on with the study in a folder, as far as its budget (or a new one) allows."""
+        config = read_config(Path(out))
+        if config["task"] is None:
+            raise InputError("this study's task was made in a program, not in a file, and cannot be loaded again", got=config["task_name"],
+                             fix="call optimize(...) with the same arguments again: it goes on where it was")
+        return optimize(config["task"], on_event=on_event, out=out, **settings(config, budget))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.state.config
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The Pareto front as a table, baselines included; one row an entry."""
+        import pandas as pd
+
+        rows = []
+        for e in self.state.front():
+            cert = e.certificate or {}
+            rows.append({"label": e.label, "trial": e.trial, "target": e.target, e.metric["name"]: e.metric["value"], "speedup": e.speedup["ratio"],
+                         "latency_ms": e.latency_ms["median"], "size_bytes": e.size_bytes, "peak_memory_bytes": e.peak_memory_bytes,
+                         "params": e.params, "macs": e.macs, "certificate": cert.get("verdict")})
+        return pd.DataFrame(rows)
+
+    @property
+    def best(self) -> Found | None:
+        """The winner, or None if nothing met the constraints (then see `nearest`)."""
+        entry = self.state.best()
+        return Found(self, entry) if entry else None
+
+    @property
+    def nearest(self) -> Found | None:
+        """If nothing met the constraints: what came nearest."""
+        entry = self.state.nearest()
+        return Found(self, entry) if entry else None
+
+    def front_json(self) -> dict[str, Any]:
+        return self.state.front_json()
+
+    def trials(self) -> list[dict[str, Any]]:
+        return [r.to_json() for r in self.state.rows]
+
+    def info(self) -> dict[str, Any]:
+        """{"splits", "machine", "inputs", "phases_s"}: what the numbers were measured on."""
+        return {**self.state.info, "phases_s": self.state.phases}
+
+    def export(self, to: str | Path, trial: int | None = None) -> Path:
+        """Copy the best candidate (or a trial's artifact) to a folder. InputError if the trial has none."""
+        if trial is None:
+            source = self.out / "best"
+            if not source.is_dir():
+                raise InputError("this study has no best candidate to export", fix="name a trial: --trial N")
+        else:
+            rows = self.state.rows
+            if not 0 <= trial < len(rows) or rows[trial].entry is None:
+                raise InputError("this trial has no artifact", got=trial, allowed=", ".join(str(r.number) for r in rows if r.entry)[:500] or "none is complete")
+            source = Path(rows[trial].entry.artifact)  # type: ignore[union-attr]
+            if not source.is_dir():
+                raise InputError("this trial's artifact was not kept: it is not on the front", got=trial, fix="raise the budget and resume to make it anew, or export the best")
+        to = Path(to)
+        if to.exists() and any(to.iterdir()):
+            raise InputError("the folder to export to is not empty", got=str(to), fix="name a new folder")
+        shutil.copytree(source, to, dirs_exist_ok=True)
+        return to
+
+    def write_results(self) -> None:
+        """Write front.json, run.yaml, best/ and report.html; drop artifacts that are not on the front."""
+        import yaml
+
+        from .report import html
+        from .store.artifacts import write_atomic
+
+        front, config, info = self.front_json(), self.config, self.info()
+        write_atomic(self.out / "front.json", json.dumps(front, indent=1))
+        write_atomic(self.out / "run.yaml", yaml.safe_dump(config, sort_keys=False))
+        entry = self.state.best() or self.state.nearest()
+        if entry is not None:
+            self._write_best(entry, front, info)
+        html.write(self.out / "report.html", front, self.trials(), info, config)
+        kept = {Path(e.artifact).name for e in [*self.state.baselines.values(), *self.state.front(), *([entry] if entry else [])]}
+        for folder in (self.out / "artifacts").glob("*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _write_best(self, entry: Entry, front: dict[str, Any], info: dict[str, Any]) -> None:
+        """best/: the artifact's files, model/ (spec and safetensors), recipe.json, MODEL_CARD.md, manifest.json over all of them."""
+        from .report.card import model_card
+        from .store.artifacts import sha256_file
+
+        final, new, old = self.out / "best", self.out / "best.new", self.out / "best.old"
+        new.mkdir(exist_ok=True)
+        for p in Path(entry.artifact).iterdir():
+            if p.name != "manifest.json":
+                shutil.copy2(p, new / p.name)
+        (new / "recipe.json").write_text(json.dumps(entry.recipe, indent=1))
+        (new / "MODEL_CARD.md").write_text(model_card(front, entry.to_json(), info, self.config))
+        manifest = json.loads((Path(entry.artifact) / "manifest.json").read_text())
+        manifest["artifact_files"] = manifest.pop("files")
+        manifest["files"] = {str(p.relative_to(new)): sha256_file(p) for p in sorted(new.rglob("*")) if p.is_file() and p.name != "manifest.json"}
+        (new / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            os.rename(final, old)
+        os.rename(new, final)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+class Found:
+    """One entry of a study, with what can be done with it."""
+
+    def __init__(self, study: Study, entry: Entry) -> None:
+        self.study, self.entry = study, entry
+
+    def export(self, to: str | Path) -> Path:
+        """Copy the artifact, and for the best one its weights and card, to a new folder."""
+        best = self.study.state.best() or self.study.state.nearest()
+        return self.study.export(to, None if best is not None and best.trial == self.entry.trial else self.entry.trial)
+
+    def __repr__(self) -> str:
+        e = self.entry
+        return f"Found({e.label}: {e.metric['name']} {e.metric['value']:.4f}, {e.speedup['ratio']:.2f}x, {e.size_bytes} bytes, {e.target})"
+
+
+def read_config(out: Path) -> dict[str, Any]:
+    """The settings of the study in a folder, or of a run.yaml."""
+    import yaml
+
+    if out.is_file():
+        data = yaml.safe_load(out.read_text())
+        if not isinstance(data, dict) or "fingerprint" not in data:
+            raise InputError("this file is no run.yaml of an earlier run", got=str(out))
+        return data
+    from .store.events import EventStore
+
+    if not (out / "study.db").exists():
+        raise StoreError("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
+    store = EventStore(out / "study.db")
+    try:
+        config = StudyState().fold(store.read()).config
+    finally:
+        store.close()
+    if not config:
+        raise StoreError("this study was never begun", got=str(out), fix="run `featherweight optimize` with this --out")
+    return config
+
+
+def settings(config: dict[str, Any], budget: Budget | None = None) -> dict[str, Any]:
+    """The keyword arguments of `optimize` that give this configuration again."""
+    target = config["target"]
+    first = Target.parse(target["reference"])
+    return {
+        "recipe": Recipe.from_json(config["recipe"]), "target": target["text"], "constraints": [Constraint(**c) for c in config["constraints"]],
+        "minimize": config["minimize"], "strategy": config["strategy"], "budget": budget or Budget(**config["budget"]), "seed": config["seed"],
+        "workers": config["workers"], "threads": first.threads, "batch": first.batch, "device": config["device"], "reuse": config["reuse"],
+        "measure_seconds": config["measure_seconds"],
+    }
+
+
+def _same_study(state: StudyState, config: dict[str, Any], out: Path) -> None:
+    """StoreError if the folder holds a study with other settings: mixing two would compare what cannot be compared."""
+    if not state.config:
+        return
+    odd = [k for k in _SAME if json.dumps(state.config[k], sort_keys=True) != json.dumps(json.loads(json.dumps(config[k])), sort_keys=True)]
+    if odd:
+        what = ["the task's code or data" if k == "fingerprint" else k for k in odd]
+        raise StoreError("this folder holds a study with other settings", got=f"{out}: different {', '.join(what)}",
+                         fix="use another --out, or the same settings to go on (the budget may grow)")
+
+
+def _portable(task: Task) -> Any:
+    """The task for a worker process: its reference, or itself by value."""
+    if task.ref is not None:
+        return task.ref
+    import base64
+
+    import cloudpickle
+
+    try:
+        return base64.b64encode(cloudpickle.dumps(task)).decode()
+    except Exception as e:  # user objects fail to pickle in any way they like
+        raise InputError("this task cannot be sent to a worker process", got=f"{type(e).__name__}: {e}",
+                         fix="put it into a file and give the file's name, as in optimize('task.py:task', ...)") from e
+
+
+def _info(task: Task) -> dict[str, Any]:
+    from .measure.machine import machine
+
+    inputs = {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.dtype)} for k, v in task.example().items()}
+    return {"splits": task.splits().report, "machine": machine(), "inputs": inputs}

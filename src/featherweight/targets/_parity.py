@@ -1,0 +1,142 @@
+"""Does the artifact give what the PyTorch module gives? numpy only, except `reference`, which runs the module.
+
+Notation: y [n, ...] the module's outputs, z [n, ...] the artifact's, on the same rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import TargetError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from .base import Inputs, Session
+
+FLOAT_TOLERANCE = 1e-3  # largest error allowed to a float artifact, relative to the output's largest magnitude
+ROWS = 64  # rows that a parity check looks at
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in eval mode without gradients; every submodule's own mode is put back afterwards.
+
+    torch's fused attention path is off meanwhile: it can be neither exported nor counted, and computes the same.
+    """
+    import torch
+
+    before, fast = [(m, m.training) for m in module.modules()], torch.backends.mha.get_fastpath_enabled()
+    module.eval()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for m, training in before:
+            m.training = training
+
+
+def varied(example: dict[str, torch.Tensor], n: int) -> dict[str, torch.Tensor]:
+    """`n` rows made from one sample: floats with noise (a tenth of their spread, fixed seed), whole numbers rolled.
+
+    Rolling along the last axis keeps token ids and masks within the values that the sample shows to be legal.
+    """
+    import torch
+
+    rng = torch.Generator().manual_seed(0)
+    rows = {}
+    for name, value in example.items():
+        one = value[:1].detach().cpu()
+        if one.is_floating_point():
+            spread = float(one.std()) if one.numel() > 1 else 0.0
+            many = one.repeat(n, *[1] * (one.dim() - 1))
+            rows[name] = many + 0.1 * (spread or 1.0) * torch.randn(many.shape, generator=rng, dtype=many.dtype)
+        else:
+            rows[name] = torch.cat([one.roll(i, dims=-1) if one.dim() > 1 else one for i in range(n)])
+    return rows
+
+
+def check_rows(example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
+    """The rows that parity is checked on: the first calibration rows, or 8 variations of the example where there are none."""
+    return varied(example, 8) if calibration is None else {k: v[:ROWS] for k, v in calibration.items()}
+
+
+def reference(module: nn.Module, rows: dict[str, torch.Tensor]) -> np.ndarray:
+    """The module's output [n, ...] for `rows`, on the module's own device. TargetError if it gives anything but one tensor."""
+    import torch
+
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    out = []
+    with evaluating(module):
+        n = len(next(iter(rows.values())))
+        for start in range(0, n, ROWS):
+            y = module(*[v[start:start + ROWS].to(device) for v in rows.values()])
+            if not isinstance(y, torch.Tensor):
+                raise TargetError("the model gives more than one tensor", got=type(y).__name__, allowed="one tensor whose first axis is the batch",
+                                  fix="wrap the model in a module that returns the tensor that is wanted (its logits)")
+            out.append(y.float().cpu().numpy())
+    y = np.concatenate(out)
+    if len(y) != n:
+        raise TargetError("the first axis of the model's output is not the batch", got=f"{y.shape} for {n} rows")
+    return y
+
+
+def as_numpy(rows: dict[str, torch.Tensor]) -> Inputs:
+    """Tensors as contiguous arrays by the same names."""
+    return {name: np.ascontiguousarray(v.detach().cpu().numpy()) for name, v in rows.items()}
+
+
+def run_rows(session: Session, rows: Inputs, batch: int, store: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] | None = None) -> np.ndarray:
+    """The session's outputs [n, ...] for all rows, `batch` at a time; a last partial batch is filled with its last row.
+
+    store: makes the array that is filled, from (shape, dtype); in memory if None. TargetError if the outputs' first axis is not the batch.
+    """
+    n = len(next(iter(rows.values())))
+    if n == 0:
+        raise TargetError("there are no samples to run", got="inputs with an empty first axis")
+    out = np.empty(0)
+    for start in range(0, n, batch):
+        size = min(batch, n - start)
+        part = {k: np.ascontiguousarray(v[start:start + batch]) for k, v in rows.items()}
+        if size < batch:
+            part = {k: np.concatenate([v, np.repeat(v[-1:], batch - size, axis=0)]) for k, v in part.items()}
+        z = session.run(part)
+        if z.shape[:1] != (batch,):
+            raise TargetError("the first axis of the artifact's output is not the batch", got=f"{z.shape} for {batch} samples")
+        if start == 0:
+            shape = (n, *z.shape[1:])
+            out = np.empty(shape, z.dtype) if store is None else store(shape, z.dtype)
+        out[start:start + size] = z[:size]
+    return out
+
+
+def compare(y: np.ndarray, z: np.ndarray) -> dict[str, Any]:
+    """How close z is to y: the largest error, the signal-to-quantization-noise ratio in dB (None if z equals y), and the
+    share of rows with the same argmax (None if the output is not 2-d). TargetError if z has another shape or is not finite."""
+    if y.shape != z.shape:
+        raise TargetError("the artifact's output has another shape than the model's", got=z.shape, allowed=y.shape)
+    if not np.isfinite(z).all() and np.isfinite(y).all():
+        raise TargetError("the artifact gives values that are not finite", got=f"{int((~np.isfinite(z)).sum())} of {z.size}")
+    error = y.astype(np.float64) - z.astype(np.float64)
+    noise, signal = float((error**2).sum()), float((y.astype(np.float64) ** 2).sum())
+    sqnr = None if noise == 0.0 or signal == 0.0 else 10.0 * math.log10(signal / noise)
+    agreement = float((y.argmax(1) == z.argmax(1)).mean()) if y.ndim == 2 and y.shape[1] > 1 else None
+    return {"max_abs_error": float(np.abs(error).max(initial=0.0)), "sqnr_db": sqnr, "agreement": agreement, "rows": len(y)}
+
+
+def check_float(y: np.ndarray, z: np.ndarray, what: str) -> dict[str, Any]:
+    """`compare`, and TargetError if the error exceeds FLOAT_TOLERANCE times the largest |y|."""
+    result = compare(y, z)
+    bound = FLOAT_TOLERANCE * max(float(np.abs(y).max(initial=0.0)), 1e-6)
+    if not result["max_abs_error"] <= bound:
+        raise TargetError(f"{what} does not give what the PyTorch model gives",
+                          got=f"an error of {result['max_abs_error']:.3g}", allowed=f"at most {bound:.3g}")
+    return result

@@ -1,0 +1,134 @@
+"""The one training loop: Train, Distill and every recovery step run it.
+
+Notation: B batch size, N samples of the split, `index` [B] the samples of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..seeding import derive
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    from ..data import Split
+
+Objective = Callable[["Tensor", "Tensor", "np.ndarray"], "Tensor"]  # (outputs, targets, index) -> scalar loss
+
+
+@dataclass(frozen=True)
+class Settings:
+    """epochs over the split; lr: peak learning rate; warmup: fraction of all steps spent rising to it linearly."""
+
+    epochs: int
+    lr: float
+    batch_size: int
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    warmup: float = 0.0
+
+
+def learning_rate(step: int, steps: int, settings: Settings) -> float:
+    """The learning rate of step `step` (from 0) of `steps`: linear warm-up, then constant, linear or half a cosine to 0."""
+    rising = int(settings.warmup * steps)
+    if step < rising:
+        return settings.lr * (step + 1) / rising
+    done = (step - rising) / max(1, steps - rising)
+    if settings.schedule == "constant":
+        return settings.lr
+    if settings.schedule == "linear":
+        return settings.lr * (1 - done)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """SGD with momentum, Adam or AdamW. Weight decay spares biases and normalisation (tensors of one axis), as is usual."""
+    import torch
+
+    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    spared = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    groups = [g for g in groups if g["params"]]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+    return torch.optim.Adam(groups, lr=settings.lr) if settings.optimizer == "adam" else torch.optim.AdamW(groups, lr=settings.lr)
+
+
+def batches(split: Split, size: int, rng: np.random.Generator, device: str) -> Iterator[tuple[list[Tensor], Tensor, np.ndarray]]:
+    """One shuffled pass: (inputs in order, targets, index). A last batch of one sample is left out: batch norm cannot use it."""
+    order = rng.permutation(len(split))
+    for start in range(0, len(order), size):
+        index = order[start:start + size]
+        if len(index) > 1 or len(order) == 1:
+            yield *tensors(split, index, device), index
+
+
+def tensors(split: Split, index: np.ndarray, device: str) -> tuple[list[Tensor], Tensor]:
+    """The samples `index` of a split as tensors: (inputs in order, targets)."""
+    import numpy as np
+    import torch
+
+    inputs, targets = split.batch(index)
+    return [torch.from_numpy(np.ascontiguousarray(v)).to(device) for v in inputs.values()], torch.from_numpy(np.ascontiguousarray(targets)).to(device)
+
+
+def fit(module: nn.Module, split: Split, objective: Objective, settings: Settings, *, seed: int, device: str = "cpu",
+        report: Callable[[dict[str, Any]], None] = lambda _: None) -> float:
+    """Train `module` in place and leave it in eval mode on the CPU; returns the mean loss of the last epoch.
+
+    The global torch generator (dropout) is seeded inside and restored after. InputError if the loss is not finite.
+    """
+    import numpy as np
+    import torch
+
+    if settings.epochs == 0 or len(split) == 0:
+        return math.nan
+    rng = np.random.default_rng(derive(seed, "order"))
+    module.to(device).train()
+    optimizer = make_optimizer(module, settings)
+    per_epoch = sum(1 for _ in range(0, len(split), settings.batch_size))
+    step, mean = 0, math.nan
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        torch.manual_seed(derive(seed, "torch") % 2**63)
+        for epoch in range(settings.epochs):
+            total, seen = 0.0, 0
+            for inputs, targets, index in batches(split, settings.batch_size, rng, device):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(step, per_epoch * settings.epochs, settings)
+                loss = objective(module(*inputs), targets, index)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+                optimizer.step()
+                total, seen, step = total + float(loss.detach()) * len(index), seen + len(index), step + 1
+            mean = total / max(seen, 1)
+            if not math.isfinite(mean):
+                raise InputError("training diverged", got=f"loss {mean} in epoch {epoch + 1}", fix=f"lower the learning rate (now {settings.lr})")
+            report({"step": "train", "epoch": epoch + 1, "of": settings.epochs, "loss": mean})
+    module.zero_grad(set_to_none=True)
+    module.to("cpu").eval()
+    return mean
+
+
+def predict(module: nn.Module, split: Split, device: str = "cpu", size: int = 64) -> np.ndarray:
+    """The module's outputs [N, ...] for every sample of a split, in order."""
+    import numpy as np
+    import torch
+
+    module.to(device).eval()
+    out = []
+    with torch.inference_mode():
+        for start in range(0, len(split), size):
+            inputs, _ = tensors(split, np.arange(start, min(start + size, len(split))), device)
+            out.append(module(*inputs).float().cpu().numpy())
+    module.to("cpu")
+    return np.concatenate(out)

@@ -1,0 +1,70 @@
+"""What transforms share: what they are given besides the model, and the settings of those that train."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..recipe import Transform
+from ..seeding import derive
+from ..space import Choice, Float, Int, param
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from ..data import Splits
+    from ..recipe import Recipe
+    from ..task import Task
+    from ..train.loop import Objective
+
+
+@dataclass(frozen=True)
+class Trained(Transform):
+    """Abstract: what every transform that runs the training loop can be told about it."""
+
+    refuses: ClassVar[dict[str, str]] = {"integer weights": "weights are already bound to an integer grid, and training would move them off it"}
+
+    epochs: int = param(5, search=Int(1, 12, log=True), legal=Int(0, 100_000), doc="passes over the training split")
+    lr: float = param(1e-3, search=Float(1e-4, 1e-1, log=True), legal=Float(0.0, 100.0), doc="peak learning rate")
+    batch_size: int = param(64, search=Choice(32, 64, 128, 256), legal=Int(1, 2**20), doc="samples a step")
+    optimizer: str = param("adamw", search=Choice("sgd", "adam", "adamw"), legal=Choice("sgd", "adam", "adamw"), doc="update rule")
+    schedule: str = param("cosine", search=Choice("constant", "linear", "cosine"), legal=Choice("constant", "linear", "cosine"), doc="learning rate over time")
+    weight_decay: float = param(0.0, search=Float(1e-6, 1e-1, log=True), legal=Float(0.0, 10.0), doc="decay of weight matrices")
+    momentum: float = param(0.9, search=Float(0.8, 0.99), legal=Float(0.0, 0.9999), doc="of SGD")
+    warmup: float = param(0.0, search=Float(0.0, 0.2), legal=Float(0.0, 1.0), doc="fraction of the steps with a rising learning rate")
+
+    def fit(self, model: Package, context: Context, objective: Objective) -> Package:
+        """A copy of the model, trained on the training split to lower `objective`."""
+        from ..train.loop import Settings, fit
+
+        module = copy.deepcopy(model.module)
+        settings = Settings(self.epochs, self.lr, self.batch_size, self.optimizer, self.schedule, self.weight_decay, self.momentum, self.warmup)
+        loss = fit(module, context.splits.train, objective, settings, seed=context.seed, device=context.device, report=context.report)
+        return model.edited(module=module).noted(step=self.kind, epochs=self.epochs, final_loss=loss)
+
+
+@dataclass(frozen=True)
+class Context:
+    """task and splits: what the model is for (a transform uses `splits.train` only); seed: of this very step;
+    teacher_outputs: a recipe (None: the baseline) -> its model's outputs [N, ...] on the training split, float32;
+    report: takes progress ({"step": .., "epoch": .., "of": .., "loss": ..})."""
+
+    task: Task
+    splits: Splits
+    seed: int
+    teacher_outputs: Callable[[Recipe | None], np.ndarray]
+    report: Callable[[dict[str, Any]], None]
+    device: str = "cpu"
+
+    def calibration(self, n: int) -> dict[str, torch.Tensor]:
+        """`n` random training samples as input tensors [n, ...] by name."""
+        import numpy as np
+        import torch
+
+        rng = np.random.default_rng(derive(self.seed, "calibration"))
+        pick = np.sort(rng.permutation(len(self.splits.train))[:n])
+        inputs, _ = self.splits.train.batch(pick)
+        return {name: torch.from_numpy(np.ascontiguousarray(v)).to(self.device) for name, v in inputs.items()}
