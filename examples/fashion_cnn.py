@@ -1,7 +1,7 @@
 """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017; 28x28 grey images of 10 kinds of clothes) and a residual CNN of three stages.
 
     sudo apt-get install dataset-fashion-mnist        # or set FASHION_MNIST to a folder with the four .gz files
-    featherweight optimize examples/fashion_cnn.py --max-drop 0.01 --minimize latency,size
+    featherweight optimize examples/fashion_cnn.py --max-drop 0.01 --target auto --trials 16 --minutes 30
 
 The official test set is the test split; a tenth of the training set is the validation split.
 """
@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 import featherweight as fw
-from featherweight.data import LazySplit
 from featherweight.errors import TaskError
 
 FOLDER = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
@@ -68,7 +67,7 @@ def idx(name: str) -> np.ndarray:
 def part(name: str) -> fw.Split:
     """Pixels stay bytes in memory and become float32 in [0, 1] when they are read."""
     images, labels = idx(f"{name}-images-idx3-ubyte.gz"), idx(f"{name}-labels-idx1-ubyte.gz").astype(np.int64)
-    return LazySplit(len(labels), lambda i: ({"image": images[i][:, None].astype(np.float32) / 255}, labels[i]), CLASSES)
+    return fw.LazySplit(len(labels), lambda i: ({"image": images[i][:, None].astype(np.float32) / 255}, labels[i]), CLASSES)
 
 
 def data() -> fw.Splits:
@@ -80,4 +79,8 @@ task = fw.Task(
     model=FashionNet,
     data=data,
     baseline=fw.Recipe(fw.Train(epochs=5, lr=4e-3, batch_size=128, optimizer="adamw", schedule="cosine", warmup=0.1, weight_decay=0.01)),
+    recipe=fw.Recipe(
+        fw.Prune(ratio=fw.Float(0.3, 0.8, step=0.1), criterion=fw.Choice("magnitude", "taylor", "random"), scope=fw.Choice("global", "layer")),
+        fw.Distill(epochs=fw.Choice(1, 2, 4), lr=4e-3, batch_size=128, warmup=0.1),
+        fw.Maybe(fw.Quantize(granularity=fw.Choice("channel", "tensor"), calibrate=fw.Choice("minmax", "percentile")))),
 )

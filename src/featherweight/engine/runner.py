@@ -152,7 +152,7 @@ class Runner:
             "format": 1, "task": self.task.name, "target": str(target), "recipe": self.full(recipe).to_json(), "files": files,
             "sha256": combined_sha256(files), "size_bytes": sum((folder / name).stat().st_size for name in files),
             "inputs": {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.numpy().dtype)} for k, v in example.items()},
-            "params": params(package.module), "macs": macs(package.module, tuple(example.values())), "notes": package.notes, "export": report,
+            "params": params(package.module), "macs": macs(package.module, example), "notes": package.notes, "export": report,
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -233,7 +233,7 @@ def run_outputs(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
     work = Path(tempfile.mkdtemp(prefix="featherweight-"))
     try:
         target = Target.parse(job["target"])
-        got = runner.probe(Path(job["artifact"]), target, job["split"], work, reference=None, seconds=0.0, timeout_s=job["timeout_s"])
+        got = runner.probe(Path(job["artifact"]), target, job["split"], work, reference=None, seconds=0.05, timeout_s=job["timeout_s"])
         Path(job["to"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(got["outputs"], job["to"])
     finally:

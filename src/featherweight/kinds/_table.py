@@ -42,16 +42,16 @@ def read_table(file: Path) -> Columns:
         raise TaskError("this data file has an unknown format", got=file.name, allowed=", ".join(SUFFIXES))
     if file.suffix == ".jsonl":
         return _read_jsonl(file)
-    try:
-        import pandas as pd
-    except ImportError as e:
-        raise MissingExtra("pandas", "all") from e
+    import pandas as pd
+
     try:
         if file.suffix == ".parquet":
             frame = pd.read_parquet(file)
         else:  # every cell as text: "None" and "NA" are words here, and "01" is no number
             frame = pd.read_csv(file, sep="\t" if file.suffix == ".tsv" else ",", dtype=str, keep_default_na=False, na_values=[""])
-    except (ValueError, OSError, ImportError, UnicodeDecodeError) as e:  # pandas' parser errors are ValueErrors
+    except ImportError as e:
+        raise MissingExtra("pyarrow", "llm") from e
+    except (ValueError, OSError) as e:  # pandas' parser errors are ValueErrors
         raise TaskError("the data file cannot be read", got=f"{file}: {e}", allowed="UTF-8 text with a header line, or parquet") from e
     return {str(name): [None if v is None or v != v else v for v in frame[name].tolist()] for name in frame.columns}
 

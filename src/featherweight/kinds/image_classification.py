@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Batch, LazySplit
-from ..errors import TaskError
+from ..errors import MissingExtra, TaskError
 from ..recipe import Recipe
 from ..task import Task, load_file, local_sources, parse_ref
 
@@ -34,6 +34,10 @@ def image_classification(model: str | Path, data: str | Path, *, size: int | Siz
     """
     file, name = parse_ref(str(model), "net")
     folder = Path(data).resolve()
+    try:
+        import PIL  # noqa: F401 (said now, not in the middle of reading)
+    except ImportError as e:
+        raise MissingExtra("pillow", "image") from e
     files, targets, classes = _find(folder)
     shape, planes = _form(files, _size(size), channels)
     net = _net(file, name, len(classes))

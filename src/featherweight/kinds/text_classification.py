@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Batch, LazySplit
-from ..errors import TaskError
+from ..errors import MissingExtra, TaskError
 from ..recipe import Recipe
 from ..task import Task
 from ._table import labelled_texts
@@ -67,8 +67,10 @@ def model_files(folder: Path) -> tuple[Path, ...]:
 
 def load_config(folder: Path) -> Any:
     """The directory's transformers config. TaskError if it is no model directory with safetensors weights."""
-    from transformers import AutoConfig
-
+    try:
+        from transformers import AutoConfig
+    except ImportError as e:
+        raise MissingExtra("transformers", "llm") from e
     if not (folder / "config.json").is_file():
         raise TaskError("this is no Hugging Face model directory", got=str(folder),
                         allowed="a folder with config.json, tokenizer files and *.safetensors",
@@ -159,7 +161,7 @@ def tokenized(folder: Path, texts: Sequence[str], targets: np.ndarray, max_lengt
     try:
         tokenizer = _quietly(lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError) as e:
-        raise TaskError("the model directory has a tokenizer that cannot be loaded", got=f"{folder}: {e}", fix="tokenizer.save_pretrained(DIR)") from e
+        raise TaskError("the model directory has a tokenizer that cannot be loaded", got=f"{folder}: {e}", fix="save_pretrained(DIR)") from e
     limit = _length_limit(folder, tokenizer)
     if not 1 <= max_length <= limit:
         raise TaskError("max_length does not fit the model", got=max_length, allowed=f"1 to {limit}")

@@ -9,7 +9,7 @@ _T = (12.706204736432095, 4.302652729911275, 3.182446305284263, 2.77644510519779
 
 
 def t975(df: int) -> float:
-    """The 97.5 % quantile of Student's t. From ten degrees on by the expansion in 1/df, to 2e-6 (Abramowitz & Stegun 26.7.5)."""
+    """The 97.5 % quantile of Student's t. From ten degrees on by the expansion in 1/df, to 4e-6 (Abramowitz & Stegun 26.7.5)."""
     if df < 1:
         raise ValueError(f"Student's t needs at least 1 degree of freedom, got {df}")
     if df <= len(_T):

@@ -76,8 +76,10 @@ def _measure(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
         same = {"ratio": 1.0, "ci95": [1.0, 1.0]}
         return result | mine | {"reference_ms": mine["latency_ms"], "speedup": {**same, "clock": clock(target, reference),
                                                                                "n": mine["rounds"], "wall": same, "cpu": same}}
+    phase("loading the baseline's artifact")
     base = reference.load_runtime().load(Path(other["artifact"]), reference, reference.batch)
     base_feed = repeated(example, reference.batch)
+    phase("timing")
     return result | time_pair(lambda: base.run(base_feed), lambda: session.run(feed), clock(target, reference), float(request["seconds"]))
 
 
@@ -100,7 +102,8 @@ def write_outputs(session: Session, artifact: Path, target: Target, folder: Path
     rows: Inputs = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
     sizes = {k: len(v) for k, v in rows.items()}
     if not rows or len(set(sizes.values())) != 1:
-        raise TargetError("the inputs are not usable", got=sizes or f"no .npy files in {folder}", allowed="one file per input name, all of one length")
+        raise TargetError("the inputs are not usable", got=sizes or f"no .npy files in {folder}",
+                          allowed="one .npy per input name, all of one length")
     used, n = target.batch, next(iter(sizes.values()))
     if batch > target.batch and n > target.batch:
         large = target.load_runtime().load(artifact, target, batch)
@@ -110,7 +113,11 @@ def write_outputs(session: Session, artifact: Path, target: Target, folder: Path
         if many.shape == own.shape and np.allclose(many, own, rtol=0, atol=1e-3 * max(float(np.abs(own).max(initial=0.0)), 1e-6)):
             session, used = large, batch
     part = file.with_suffix(".part.npy")
-    run_rows(session, rows, used, lambda shape, dtype: np.lib.format.open_memmap(part, "w+", dtype=dtype, shape=shape))
+
+    def store(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        return np.lib.format.open_memmap(part, "w+", dtype=dtype, shape=shape)
+
+    run_rows(session, rows, used, store)  # the map is written out when it is let go
     part.replace(file)
     return {"outputs": str(file), "outputs_batch": used}
 
@@ -208,17 +215,14 @@ class ForeignLoad:
 
 def peak_memory_bytes() -> int:
     """Largest resident memory of this process so far, interpreter and runtime included."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux: asked for in another way below
-    import psutil
+    status = Path("/proc/self/status")
+    if status.exists():  # not ru_maxrss: on Linux that begins with the parent's
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
 
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):  # Windows
-        return int(memory.peak_wset)
+        return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -25,16 +26,18 @@ def measure(artifact: Path, target: Target, *, reference: tuple[Path, Target] | 
             seconds: float, timeout_s: float, workdir: Path, memory_bytes: int | None = None) -> dict[str, Any]:
     """Measure an artifact in a fresh process.
 
-    reference: the baseline's artifact and its target, to be timed side by side; example: one sample per input [1, ...]; inputs: a folder with one .npy [n, ...]
-    per input name, whose outputs are wanted; seconds: for the timing (it ends earlier when the interval is tight);
-    timeout_s and memory_bytes (resident) limit the whole process; workdir: an existing folder for the request, outputs.npy and the log.
+    reference: the baseline's artifact and its target, to be timed side by side; example: one sample per input [1, ...]; inputs: a folder
+    with one .npy [n, ...] per input name, whose outputs are wanted; seconds: for the timing (it ends earlier when the interval is
+    tight); timeout_s and memory_bytes (resident) limit the whole process; workdir: a folder for the request, outputs.npy and the log.
 
-    Returns {"peak_memory_bytes", "latency_ms", "reference_ms", "speedup", "rounds", "outputs": path or None, "outputs_batch"}: latency_ms and reference_ms are
-    {"median", "p90", "n", "cpu_median", "load"} (ms an inference of the target's batch), speedup is {"ratio", "ci95", "clock", "n", "wall", "cpu"},
-    each None without a reference. TargetError with the reason if the process dies, fails, or goes over a limit.
+    Returns {"peak_memory_bytes", "latency_ms", "reference_ms", "speedup", "rounds", "outputs": path or None, "outputs_batch"}:
+    latency_ms and reference_ms are {"median", "p90", "n", "cpu_median", "load"} (ms an inference of the target's batch), speedup is
+    {"ratio", "ci95", "clock", "n", "wall", "cpu"}; without a reference, reference_ms and speedup are None.
+    TargetError with the reason if the process dies, fails, or goes over a limit.
     """
     _check(target, reference, example, seconds, timeout_s)
     workdir = workdir.resolve()
+    workdir.mkdir(parents=True, exist_ok=True)
     for name in ("result.json", "phase", "outputs.npy"):
         (workdir / name).unlink(missing_ok=True)
     shutil.rmtree(workdir / "example", ignore_errors=True)
@@ -42,7 +45,8 @@ def measure(artifact: Path, target: Target, *, reference: tuple[Path, Target] | 
     for name, value in example.items():
         np.save(workdir / "example" / f"{name}.npy", value, allow_pickle=False)
     request = {
-        "artifact": str(artifact.resolve()), "target": str(target), "example": str(workdir / "example"), "inputs": str(inputs.resolve()) if inputs else None,
+        "artifact": str(artifact.resolve()), "target": str(target), "example": str(workdir / "example"),
+        "inputs": None if inputs is None else str(inputs.resolve()),
         "reference": None if reference is None else {"artifact": str(reference[0].resolve()), "target": str(reference[1])},
         "seconds": seconds, "workdir": str(workdir), "parent": os.getpid(), "batch": LARGE_BATCH,
     }
@@ -75,16 +79,15 @@ def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float,
                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
     try:
         while True:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # still at work: look at the limits
                 return process.wait(POLL_S)
-            except subprocess.TimeoutExpired:
-                pass  # still at work: look at the limits
             if time.monotonic() - start > timeout_s:
-                raise TargetError(f"measuring on {target} took too long", got=f"over {timeout_s:g} s, while {_phase(workdir)}", fix="raise the trial's time limit")
+                raise TargetError(f"measuring on {target} took too long", got=f"over {timeout_s:g} s, while {_phase(workdir)}",
+                                  fix="raise the trial's time limit")
             used = _resident(psutil, process.pid) if memory_bytes is not None else 0
             if memory_bytes is not None and used > memory_bytes:
-                raise TargetError(f"measuring on {target} took too much memory", got=f"{used:,} bytes, while {_phase(workdir)}", allowed=f"{memory_bytes:,} bytes",
-                                  fix="raise the trial's memory limit")
+                raise TargetError(f"measuring on {target} took too much memory", got=f"{used:,} bytes, while {_phase(workdir)}",
+                                  allowed=f"{memory_bytes:,} bytes", fix="raise the trial's memory limit")
     finally:
         if process.poll() is None:
             process.kill()

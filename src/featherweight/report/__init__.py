@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from ..study import Study
 
 
-def write_report(study: Study, path: Path) -> Path:
-    """The study's HTML report at `path`. Returns the path."""
+def write_report(study: Study, path: Path, out: Path) -> Path:
+    """The report of the study in the folder `out`, as one HTML file at `path`. Returns the path."""
     from . import html
 
-    return html.write(path, study.front_json(), study.trials(), study.info(), study.config)
+    return html.write(path, study.front_json(), study.trials(), study.info(), {**study.config, "out": str(out)})

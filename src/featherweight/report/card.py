@@ -17,13 +17,43 @@ _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "int32", "
 def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
     """MODEL_CARD.md of one entry. `info["inputs"]`: {name: {"shape": [...], "dtype": ...}}, batch first; `info["splits"]`: the data's report."""
     task = plain(front.get("task"))
-    parts = [f"# {task}: {plain(entry['label'])}", "", *_what(front, entry), "", "## How it was made", "",
-             *(f"{i}. {plain(s)}" for i, s in enumerate(recipe_steps(entry.get("recipe")), 1)), "", *_recipe(entry), "## What was measured", "",
-             *_numbers(front, entry), "", plain(certificate(entry)), "", *_limits(front, entry), "", "## How to run it", "", *snippet(entry, info), "",
-             "## Intended use and limits", "", *_use(info, config), "", "## Licence", "",
-             "The licence of this model is that of the model and the data that it was made from. Featherweight adds no terms of its own; whoever passes the model on answers for its licence.",
-             "", "## Identity", "", f"- artifact sha256: `{_code(entry.get('sha256'))}` (each file's is in `manifest.json`)", f"- target: `{_code(entry.get('target') or target_text(front.get('target')))}`",
-             f"- study seed: {plain(front.get('seed'))}" + ("" if entry.get("trial") is None else f", trial {entry['trial']}"), ""]
+    parts = [
+        f"# {task}: {plain(entry['label'])}",
+        "",
+        *_what(front, entry),
+        "",
+        "## How it was made",
+        "",
+        *(f"{i}. {plain(s)}" for i, s in enumerate(recipe_steps(entry.get("recipe")), 1)),
+        "",
+        *_recipe(entry),
+        "## What was measured",
+        "",
+        *_numbers(front, entry),
+        "",
+        plain(certificate(entry)),
+        "",
+        *_limits(front, entry),
+        "",
+        "## How to run it",
+        "",
+        *snippet(entry, info),
+        "",
+        "## Intended use and limits",
+        "",
+        *_use(info, config),
+        "",
+        "## Licence",
+        "",
+        "The licence of this model is that of the model and the data that it was made from. Featherweight adds no terms of its own; whoever passes the model on answers for its licence.",
+        "",
+        "## Identity",
+        "",
+        f"- artifact sha256: `{_code(entry.get('sha256'))}` (each file's is in `manifest.json`)",
+        f"- target: `{_code(entry.get('target') or target_text(front.get('target')))}`",
+        f"- study seed: {plain(front.get('seed'))}" + ("" if entry.get("trial") is None else f", trial {entry['trial']}"),
+        "",
+    ]
     return "\n".join(parts)
 
 
@@ -38,8 +68,10 @@ def _code(text: Any) -> str:
 
 def _what(front: Json, entry: Json) -> list[str]:
     target = _code(entry.get("target") or target_text(front.get("target")))
-    return [f"A deployable model for the task {plain(front.get('task'))}, made by Featherweight for the target `{target}`: {units.size(entry['size_bytes'])}, "
-            f"{units.count(entry.get('params'))} parameters. {plain(speed(entry)).capitalize()}."]
+    return [
+        f"A deployable model for the task {plain(front.get('task'))}, made by Featherweight for the target `{target}`: {units.size(entry['size_bytes'])}, "
+        f"{units.count(entry.get('params'))} parameters. {plain(speed(entry)).capitalize()}."
+    ]
 
 
 def _recipe(entry: Json) -> list[str]:
@@ -60,7 +92,11 @@ def _numbers(front: Json, entry: Json) -> list[str]:
         if not e:
             return units.NONE
         ends = pair(e["metric"].get("ci95"))
-        interval = f" (95 % interval {units.between(*(units.metric(v, name) for v in ends))}, n = {e['metric'].get('n')})" if ends else f" (n = {e['metric'].get('n')})"
+        interval = (
+            f" (95 % interval {units.between(*(units.metric(v, name) for v in ends))}, n = {e['metric'].get('n')})"
+            if ends
+            else f" (n = {e['metric'].get('n')})"
+        )
         return units.metric(e["metric"].get("value"), name) + interval
 
     def latency(e: Json) -> str:
@@ -70,28 +106,40 @@ def _numbers(front: Json, entry: Json) -> list[str]:
     speeds = pair(entry["speedup"].get("ci95"))
     interval = f" (95 % interval {units.between(*(units.ratio(s) for s in speeds))}, {entry['speedup'].get('clock', 'wall')} time)" if speeds else ""
     split = entry["metric"].get("split", "valid")
-    return ["| | this model | the original |", "|---|---|---|", row(f"{name} on the {split} split", metric(entry), metric(other)),
-            row("drop", units.difference(drop(entry, baseline), name), ""), row("latency of one inference", latency(entry), latency(other)),
-            row("speed, original = 1", units.ratio(entry["speedup"].get("ratio")) + interval, "1.00x"),
-            row("size", f"{units.size(entry['size_bytes'])} ({units.percent(size_ratio(entry, baseline))})", units.size(other.get("size_bytes"))),
-            row("peak memory of a process", units.size(entry.get("peak_memory_bytes")), units.size(other.get("peak_memory_bytes"))),
-            row("parameters", units.count(entry.get("params")), units.count(other.get("params"))), row("multiply-accumulates", units.count(entry.get("macs")), units.count(other.get("macs")))]
+    return [
+        "| | this model | the original |",
+        "|---|---|---|",
+        row(f"{name} on the {split} split", metric(entry), metric(other)),
+        row("drop", units.difference(drop(entry, baseline), name), ""),
+        row("latency of one inference", latency(entry), latency(other)),
+        row("speed, original = 1", units.ratio(entry["speedup"].get("ratio")) + interval, "1.00x"),
+        row("size", f"{units.size(entry['size_bytes'])} ({units.percent(size_ratio(entry, baseline))})", units.size(other.get("size_bytes"))),
+        row("peak memory of a process", units.size(entry.get("peak_memory_bytes")), units.size(other.get("peak_memory_bytes"))),
+        row("parameters", units.count(entry.get("params")), units.count(other.get("params"))),
+        row("multiply-accumulates", units.count(entry.get("macs")), units.count(other.get("macs"))),
+    ]
 
 
 def _limits(front: Json, entry: Json) -> list[str]:
     name = str(entry["metric"]["name"])
     asked = "; ".join(constraint_text(c, name) for c in front.get("constraints") or []) or "none"
-    return [f"Limits that were asked for: {plain(asked)}. This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them on the validation split."]
+    return [
+        f"Limits that were asked for: {plain(asked)}. This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them on the validation split."
+    ]
 
 
 def _use(info: Json, config: Json) -> list[str]:
-    out = ["It is meant for inputs like those it was measured on, and nothing is known about others: shift, rare classes and misuse were not tested. "
-           "The numbers above hold for the machine, the runtime and the threads named here; measure again where it will run (`featherweight measure FOLDER`)."]
+    out = [
+        "It is meant for inputs like those it was measured on, and nothing is known about others: shift, rare classes and misuse were not tested. "
+        "The numbers above hold for the machine, the runtime and the threads named here; measure again where it will run (`featherweight measure FOLDER`)."
+    ]
     machine = info.get("machine") or {}
     facts = [f"{k.replace('_', ' ')}: {v}" for k, v in machine.items() if isinstance(v, (str, int, float)) and not isinstance(v, bool)]
     if facts:
         out += ["", "- machine: " + plain("; ".join(facts))]
     for key, value in (info.get("splits") or {}).items():
+        if isinstance(value, (dict, list)) and len(value) > 20:
+            value = f"{len(value)} values, see report.html"
         out.append(f"- data, {plain(str(key).replace('_', ' '))}: {plain(value if isinstance(value, (str, int, float)) else json.dumps(value))}")
     return out
 
@@ -116,12 +164,26 @@ def snippet(entry: Json, info: Json) -> list[str]:
     if not inputs or runtime not in ("onnxruntime", "openvino"):
         return [f"Load the files named in `manifest.json` with {plain(runtime or 'its runtime')}."]
     if runtime == "onnxruntime":
-        body = ["import numpy as np", "import onnxruntime as ort", "", "options = ort.SessionOptions()", f"options.intra_op_num_threads = {threads}",
-                'session = ort.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])', *_example(inputs, batch), "output = session.run(None, inputs)[0]"]
+        body = [
+            "import numpy as np",
+            "import onnxruntime as ort",
+            "",
+            "options = ort.SessionOptions()",
+            f"options.intra_op_num_threads = {threads}",
+            'session = ort.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])',
+            *_example(inputs, batch),
+            "output = session.run(None, inputs)[0]",
+        ]
     else:
         hint = {"bf16": "bf16", "fp16": "f16"}.get(dtype, "f32")
-        body = ["import numpy as np", "import openvino as ov", "", 'model = ov.Core().read_model("model.xml")', *_example(inputs, batch),
-                "model.reshape({name: list(value.shape) for name, value in inputs.items()})",
-                f'compiled = ov.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, "NUM_STREAMS": 1}})',
-                "output = compiled(inputs)[0]"]
+        body = [
+            "import numpy as np",
+            "import openvino as ov",
+            "",
+            'model = ov.Core().read_model("model.xml")',
+            *_example(inputs, batch),
+            "model.reshape({name: list(value.shape) for name, value in inputs.items()})",
+            f'compiled = ov.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, "NUM_STREAMS": 1}})',
+            "output = compiled(inputs)[0]",
+        ]
     return [f"In the folder of this file (`pip install {runtime} numpy`):", "", "```python", *body, "print(output.shape)", "```"]

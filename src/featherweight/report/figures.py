@@ -6,19 +6,24 @@ import html
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from ..limits import objectives
 from ..pareto import front as pareto_front
 from ..pareto import hypervolume
 from ..records import Entry
 from . import units
-from .rows import Json, constraint_text, identity, latency_interval, listing, pair, trial_label
+from .rows import Json, constraint_text, identity, latency_interval, listing, pair
 
 MAX_POINTS = 2000  # an SVG plot with more points is slow to draw and shows no more
 CHECKPOINTS = 200  # hypervolumes computed in the history
-TITLES = {"latency": "latency (multiple of the original's)", "size": "size (multiple of the original's)", "memory": "peak memory (multiple of the original's)",
-          "params": "parameters (multiple of the original's)", "macs": "multiply-accumulates (multiple of the original's)", "error": "drop in the metric"}
+TITLES = {
+    "latency": "latency (multiple of the original's)",
+    "size": "size (multiple of the original's)",
+    "memory": "peak memory (multiple of the original's)",
+    "params": "parameters (multiple of the original's)",
+    "macs": "multiply-accumulates (multiple of the original's)",
+    "error": "drop in the metric",
+}
 
 
 def figures(front: Json, trials: Sequence[Json], config: Json) -> list[Json]:
@@ -45,7 +50,12 @@ def _groups(front: Json, trials: Sequence[Json]) -> dict[str, list[Json]]:
     }
 
 
-_STYLE = {"feasible, but another is better": ("@good", "circle", 7), "breaks a limit": ("@bad", "x-thin-open", 7), "front": ("@front", "star", 13), "baselines": ("@base", "diamond", 11)}
+_STYLE = {
+    "feasible, but another is better": ("@good", "circle", 7),
+    "breaks a limit": ("@bad", "x-thin-open", 7),
+    "front": ("@front", "star", 13),
+    "baselines": ("@base", "diamond", 11),
+}
 
 
 def hover(entry: Json, baseline: Json | None) -> str:
@@ -64,8 +74,16 @@ def _wrap(text: str, width: int = 60) -> str:
 
 def _scatter(name: str, entries: Sequence[Json], x: Sequence[float | None], y: Sequence[float | None], baseline: Json | None) -> Json:
     colour, symbol, size = _STYLE[name]
-    return {"type": "scatter", "mode": "markers", "name": name, "x": list(x), "y": list(y), "text": [hover(e, baseline) for e in entries],
-            "hovertemplate": "%{text}<extra></extra>", "marker": {"color": colour, "symbol": symbol, "size": size, "line": {"color": colour, "width": 1.5}}}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "text": [hover(e, baseline) for e in entries],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"color": colour, "symbol": symbol, "size": size, "line": {"color": colour, "width": 1.5}},
+    }
 
 
 def _bars(values: Sequence[float | None], ends: Iterable[tuple[float, float] | None], colour: str) -> Json:
@@ -93,12 +111,18 @@ def front_figure(front: Json, trials: Sequence[Json]) -> Json:
             trace["error_x"] = _bars(x, (latency_interval(e) for e in entries), faint)
             trace["error_y"] = _bars(y, (pair(e["metric"].get("ci95")) for e in entries), faint)
         data.append(trace)
-    layout = {"xaxis": {"title": {"text": TITLES["latency"]}, "rangemode": "tozero"}, "yaxis": {"title": {"text": f"{name} (validation split)"}}, **_limit_lines(front)}
+    layout = {
+        "xaxis": {"title": {"text": TITLES["latency"]}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": f"{name} (validation split)"}},
+        **_limit_lines(front),
+    }
     if units.is_share(name):
         layout["yaxis"]["tickformat"] = ".1%"
     n = sum(map(len, groups.values()))
-    alt = (f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the original's (right; left is quicker). {len(groups['front'])} searched "
-           f"candidates are on the front. The same numbers are in the tables.")
+    alt = (
+        f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the original's (right; left is quicker). {len(groups['front'])} searched "
+        f"candidates are on the front. The same numbers are in the tables."
+    )
     return {"id": "front", "title": f"{name} against latency", "alt": alt, "data": data, "layout": layout}
 
 
@@ -115,11 +139,25 @@ def _limit_lines(front: Json) -> Json:
         if c["quantity"] == "latency":
             x = bound if c.get("relative") else bound / float(baseline["latency_ms"]["median"])
             shapes.append({**line, "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"})
-            notes.append({"x": x, "y": 1, "yref": "paper", "text": text, "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"color": "@limit"}})
+            notes.append(
+                {
+                    "x": x,
+                    "y": 1,
+                    "yref": "paper",
+                    "text": text,
+                    "showarrow": False,
+                    "xanchor": "right",
+                    "yanchor": "top",
+                    "textangle": -90,
+                    "font": {"color": "@limit"},
+                }
+            )
         else:
             y = bound if c["quantity"] == "metric" else value - bound if better_up else value + bound
             shapes.append({**line, "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y})
-            notes.append({"x": 0, "xref": "paper", "y": y, "text": text, "showarrow": False, "xanchor": "left", "yanchor": "top", "font": {"color": "@limit"}})
+            notes.append(
+                {"x": 1, "xref": "paper", "y": y, "text": text, "showarrow": False, "xanchor": "right", "yanchor": "top", "font": {"color": "@limit"}}
+            )
     return {"shapes": shapes, "annotations": notes}
 
 
@@ -137,8 +175,13 @@ def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
     data = []
     for group, entries in _groups(front, trials).items():
         data.append(_scatter(group, entries, [_quantity(e, baseline, x) for e in entries], [_quantity(e, baseline, y) for e in entries], baseline))
-    layout = {axis: {"title": {"text": TITLES[n]}, **({"tickformat": ".1%"} if n == "error" and units.is_share(str(baseline["metric"]["name"])) else {"rangemode": "tozero"})}
-              for axis, n in (("xaxis", x), ("yaxis", y))}
+    layout = {
+        axis: {
+            "title": {"text": TITLES[n]},
+            **({"tickformat": ".1%"} if n == "error" and units.is_share(str(baseline["metric"]["name"])) else {"rangemode": "tozero"}),
+        }
+        for axis, n in (("xaxis", x), ("yaxis", y))
+    }
     alt = f"Scatter plot of {TITLES[y]} (up) against {TITLES[x]} (right) for every measured candidate; lower left is better. The same numbers are in the tables."
     return {"id": f"pair-{x}-{y}", "title": f"{y} against {x}".replace("error", "drop"), "alt": alt, "data": data, "layout": layout}
 
@@ -146,12 +189,25 @@ def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
 def history(front: Json, trials: Sequence[Json], names: Sequence[str]) -> list[Json]:
     """Best value so far of each objective, and the hypervolume, over the trials; feasible ones only. Empty if there are none."""
     baseline = Entry.from_json(front["baseline"])
-    points = [(int(t["number"]), objectives(Entry.from_json(t["entry"]), baseline, list(names))) for t in trials if t.get("entry") and t["entry"].get("feasible")]
+    points = [
+        (int(t["number"]), objectives(Entry.from_json(t["entry"]), baseline, list(names)))
+        for t in trials
+        if t.get("entry") and t["entry"].get("feasible")
+    ]
     if not points:
         return []
     xs = [n for n, _ in points]
-    best = [{"type": "scatter", "mode": "lines", "line": {"shape": "hv", "color": f"@line{i % 4}", "dash": ("solid", "dash", "dot", "dashdot")[i % 4]}, "name": name, "x": xs,
-             "y": list(itertools.accumulate((p[i] for _, p in points), min))} for i, name in enumerate(names)]
+    best = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "line": {"shape": "hv", "color": f"@line{i % 4}", "dash": ("solid", "dash", "dot", "dashdot")[i % 4]},
+            "name": name,
+            "x": xs,
+            "y": list(itertools.accumulate((p[i] for _, p in points), min)),
+        }
+        for i, name in enumerate(names)
+    ]
     every = max(1, len(points) // CHECKPOINTS)
     marks = [i for i in range(len(points)) if i % every == 0 or i == len(points) - 1]
     start = [objectives(Entry.from_json(e), baseline, list(names)) for r, e in listing(front) if r == "baseline" and e.get("feasible")]
@@ -163,13 +219,39 @@ def history(front: Json, trials: Sequence[Json], names: Sequence[str]) -> list[J
         kept = [kept[j] for j in pareto_front(kept)]
         volumes.append(hypervolume(kept, reference))
     floor = hypervolume(start, reference) if start else 0.0
-    volume = [{"type": "scatter", "mode": "lines", "line": {"shape": "hv", "color": "@front"}, "name": "with the search", "x": [xs[i] for i in marks], "y": volumes},
-              {"type": "scatter", "mode": "lines", "line": {"dash": "dash", "color": "@base"}, "name": "baselines alone", "x": [xs[0], xs[-1]], "y": [floor, floor]}]
+    volume = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "line": {"shape": "hv", "color": "@front"},
+            "name": "with the search",
+            "x": [xs[i] for i in marks],
+            "y": volumes,
+        },
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "line": {"dash": "dash", "color": "@base"},
+            "name": "baselines alone",
+            "x": [xs[0], xs[-1]],
+            "y": [floor, floor],
+        },
+    ]
     axis = {"title": {"text": "trial"}, "rangemode": "tozero"}
     return [
-        {"id": "best", "title": "Best so far", "alt": "Lines: the lowest value so far of each objective among the trials that meet the limits, against the trial's number.",
-         "data": best, "layout": {"xaxis": axis, "yaxis": {"title": {"text": "multiple of the original's"}, "rangemode": "tozero"}}},
-        {"id": "volume", "title": "Hypervolume", "alt": f"Line: the share of the space between the original and zero ({', '.join(names)}) that the feasible candidates dominate, "
-         f"against the trial's number; it ends at {volumes[-1]:.3f}, the baselines alone reach {floor:.3f}.",
-         "data": volume, "layout": {"xaxis": axis, "yaxis": {"title": {"text": "share dominated"}, "rangemode": "tozero"}}},
+        {
+            "id": "best",
+            "title": "Best so far",
+            "alt": "Lines: the lowest value so far of each objective among the trials that meet the limits, against the trial's number.",
+            "data": best,
+            "layout": {"xaxis": axis, "yaxis": {"title": {"text": "multiple of the original's"}, "rangemode": "tozero"}},
+        },
+        {
+            "id": "volume",
+            "title": "Hypervolume",
+            "alt": f"Line: the share of the space between the original and zero ({', '.join(names)}) that the feasible candidates dominate, "
+            f"against the trial's number; it ends at {volumes[-1]:.3f}, the baselines alone reach {floor:.3f}.",
+            "data": volume,
+            "layout": {"xaxis": axis, "yaxis": {"title": {"text": "share dominated"}, "rangemode": "tozero"}},
+        },
     ]

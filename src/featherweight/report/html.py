@@ -7,13 +7,27 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from . import units
-from ._page import SCRIPT, STYLE, TEMPLATE
 from .figures import MAX_POINTS, figures
-from .rows import Json, constraint_text, identity, is_best, listing, pair, recipe_steps, size_ratio, speed_claim, target_text, trial_label, violation_text
+from .rows import (
+    Json,
+    constraint_text,
+    drop,
+    identity,
+    is_best,
+    listing,
+    pair,
+    recipe_steps,
+    size_ratio,
+    speed_claim,
+    target_text,
+    trial_label,
+    verdict_text,
+)
 from .table import COLUMNS, ROLES, cells
 from .words import command, next_command, summary
 
@@ -25,12 +39,16 @@ Cell = dict[str, Any]
 def write(path: Path, front: Json, trials: Sequence[Json], info: Json, config: Json) -> Path:
     """Write the report; `front`, `trials`, `info`, `config` are those of `Study`. Written beside and renamed, so never half a page."""
     path = Path(path)
-    text = render(front, trials, info, config)
+    text = render(front, trials, info, {"out": str(path.parent), **config})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
     return path
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def render(front: Json, trials: Sequence[Json], info: Json, config: Json) -> str:
@@ -44,13 +62,32 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json) -> str
     sections = [("candidates", "Front"), *([("tradeoffs", "Trade-offs"), ("history", "History")] if plots else []), ("trials", "Trials"), ("failures", "Failures"),
                 ("how", "What was measured"), ("again", "Do it again")]
     out = str(config.get("out") or "OUT")
-    return environment.from_string(TEMPLATE).render(
-        task=str(front.get("task")), target=target_text(front.get("target")), seed=front.get("seed"), sections=sections,
-        summary=summary(front), tiles=_tiles(front), figures=plots, figures_json=Markup(_script_json(plots)), crowded=_crowded(trials),
-        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")), style=Markup(STYLE), script=Markup(SCRIPT),
-        front_table=_front_table(front), recipe=_recipe(front), trial_table=_trial_table(front, trials), trial_note=_trial_note(trials),
-        failures=_failures(trials), failure_note=_failure_note(trials), measured=_measured(front), facts=_facts(front, trials, info, config), clock=_clock(front),
-        command=command(config), rerun=f"featherweight optimize {out}/run.yaml --out {out}-again", next=next_command(front, out))
+    return environment.from_string(_asset("page.html.j2")).render(
+        task=str(front.get("task")),
+        target=target_text(front.get("target")),
+        seed=front.get("seed"),
+        sections=sections,
+        summary=summary(front),
+        tiles=_tiles(front),
+        figures=plots,
+        figures_json=Markup(_script_json(plots)),
+        crowded=_crowded(trials),
+        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
+        style=Markup(_asset("page.css")),
+        script=Markup(_asset("page.js")),
+        front_table=_front_table(front),
+        recipe=_recipe(front),
+        trial_table=_trial_table(front, trials),
+        trial_note=_trial_note(trials),
+        failures=_failures(trials),
+        failure_note=_failure_note(trials),
+        measured=_measured(front),
+        facts=_facts(front, trials, info, config),
+        clock=_clock(front),
+        command=command(config),
+        rerun=f"featherweight optimize {out}/run.yaml --out {out}-again",
+        next=next_command(front, out),
+    )
 
 
 def _script_json(data: Any) -> str:
@@ -86,9 +123,21 @@ def _tiles(front: Json) -> list[Json]:
     certificate = best.get("certificate") or {}
     return [
         {"name": "speed, original = 1", "value": units.ratio(best["speedup"].get("ratio")), "note": f"{interval}; {speed_claim(best['speedup'])}"},
-        {"name": "size", "value": units.percent(size_ratio(best, baseline)), "note": f"{units.size(best['size_bytes'])} against {units.size(baseline['size_bytes'])}"},
-        {"name": f"{name} ({best['metric'].get('split', 'valid')})", "value": units.metric(best["metric"]["value"], name), "note": f"original {units.metric(baseline['metric']['value'], name)}"},
-        {"name": "drop on the test split", "value": units.difference(certificate.get("drop"), name), "note": certificate.get("verdict", "no certificate")},
+        {
+            "name": "size",
+            "value": units.percent(size_ratio(best, baseline)),
+            "note": f"{units.size(best['size_bytes'])} against {units.size(baseline['size_bytes'])}",
+        },
+        {
+            "name": f"{name} ({best['metric'].get('split', 'valid')})",
+            "value": units.metric(best["metric"]["value"], name),
+            "note": f"original {units.metric(baseline['metric']['value'], name)}",
+        },
+        {
+            "name": "drop on the test split",
+            "value": units.difference(certificate.get("drop"), name),
+            "note": certificate.get("verdict", "no certificate"),
+        },
     ]
 
 
@@ -102,12 +151,11 @@ def _front_table(front: Json) -> Json:
     rows = []
     for role, e in listing(front):
         best = is_best(front, e)
-        broken = "; ".join(violation_text(v, name) for v in e.get("violations") or [])
         words = "best" if best else ROLES[role]
         trial = "" if e.get("trial") is None else f" (trial {e['trial']})"
-        kept = "-" if role == "original" else "yes" if e.get("feasible") else f"no: {broken}" if broken else "no"
-        rows.append({"best": best, "cells": [_cell(words), _cell(f"{e['label']}{trial}"), _cell(e.get("target", "")), *map(_cell, cells(e, front.get("baseline"))), _cell(kept)]})
-    head = [("", ""), ("candidate", "w"), ("target", ""), *((c.replace("metric", name), "" if c == "certificate" else "n") for c in COLUMNS), ("meets the limits", "w")]
+        kept = "-" if role == "original" else verdict_text(e)
+        rows.append({"best": best, "cells": [_cell(words), _cell(f"{e['label']}{trial}"), _cell(e.get("target", "")), *(_cell(_broken_up(c)) for c in cells(e, front.get("baseline"))), _cell(kept)]})
+    head = [("", ""), ("candidate", "w"), ("target", ""), *((c.replace("metric", name), "" if c == "certificate" else "n") for c in COLUMNS), ("limits", "w")]
     return _table("Every number with its 95 % interval in brackets. Size and speedup are against the original.", head, rows)
 
 
@@ -133,17 +181,27 @@ def _trial_table(front: Json, trials: Sequence[Json]) -> Json:
     return _table("All trials. Click a heading to sort.", head, rows, sortable=True)
 
 
+def _broken_up(text: str) -> str:
+    """Intervals and ratios on a second line, so that the table fits the page."""
+    return text.replace(" [", "\n[").replace(" (", "\n(")
+
+
 def _trial_cells(t: Json, baseline: Json | None, name: str, top: set[tuple[Any, ...]]) -> list[Cell]:
     e = t.get("entry")
     out = [_cell(t["number"]), _cell(t["state"]), _cell(trial_label(t)), _cell((e or t).get("target") or "")]
     if e:
-        text = cells(e, baseline)
-        broken = "; ".join(violation_text(v, name) for v in e.get("violations") or [])
-        from .rows import drop
-
-        out += [_cell(units.metric(e["metric"]["value"], name), e["metric"]["value"]), _cell(text[1], drop(e, baseline)), _cell(text[2], e["latency_ms"].get("median")),
-                _cell(text[3], e["speedup"].get("ratio")), _cell(text[4], e["size_bytes"]), _cell(text[5], e.get("peak_memory_bytes")), _cell(units.count(e.get("params")), e.get("params")),
-                _cell(units.count(e.get("macs")), e.get("macs")), _cell("on the front" if identity(e) in top else "met" if e.get("feasible") else broken or "broken")]
+        text = [_broken_up(c) for c in cells(e, baseline)]
+        out += [
+            _cell(units.metric(e["metric"]["value"], name), e["metric"]["value"]),
+            _cell(text[1], drop(e, baseline)),
+            _cell(text[2], e["latency_ms"].get("median")),
+            _cell(text[3], e["speedup"].get("ratio")),
+            _cell(text[4], e["size_bytes"]),
+            _cell(text[5], e.get("peak_memory_bytes")),
+            _cell(units.count(e.get("params")), e.get("params")),
+            _cell(units.count(e.get("macs")), e.get("macs")),
+            _cell("on the front" if identity(e) in top else verdict_text(e)),
+        ]
     else:
         out += [_cell("") for _ in range(8)] + [_cell("")]
     return [*out, _cell(units.seconds(t.get("seconds")), t.get("seconds")), _cell(f"{t.get('reused') or 0} of {t.get('steps') or 0}", t.get("reused") or 0)]
@@ -179,9 +237,23 @@ def _measured(front: Json) -> Json:
         lat, s, parity = e["latency_ms"], e["speedup"], e.get("parity") or {}
         load = lat.get("load")
         agrees = ", ".join(f"{k.replace('_', ' ')} {v:.3g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}" for k, v in parity.items())
-        rows.append({"best": is_best(front, e), "cells": [_cell(e["label"]), _cell(e["metric"].get("n", "")), _cell(units.milliseconds(lat.get("median"))), _cell(units.milliseconds(lat.get("p90"))),
-                     _cell(units.milliseconds(lat.get("cpu_median"))), _cell(lat.get("n", "")), _cell(units.percent(load) if isinstance(load, (int, float)) else units.NONE),
-                     _cell(s.get("clock", "")), _cell(agrees or units.NONE), _cell(str(e.get("sha256", ""))[:12])]})
+        rows.append(
+            {
+                "best": is_best(front, e),
+                "cells": [
+                    _cell(e["label"]),
+                    _cell(e["metric"].get("n", "")),
+                    _cell(units.milliseconds(lat.get("median"))),
+                    _cell(units.milliseconds(lat.get("p90"))),
+                    _cell(units.milliseconds(lat.get("cpu_median"))),
+                    _cell(lat.get("n", "")),
+                    _cell(units.percent(load) if isinstance(load, (int, float)) else units.NONE),
+                    _cell(s.get("clock", "")),
+                    _cell(agrees or units.NONE),
+                    _cell(str(e.get("sha256", ""))[:12]),
+                ],
+            }
+        )
     head = [("candidate", "w"), ("samples", "n"), ("median", "n"), ("p90", "n"), ("CPU median", "n"), ("timings", "n"), ("foreign load", "n"), ("clock", ""), ("parity with PyTorch", "w"), ("sha256", "")]
     return _table("Times are of one inference; foreign load is the share of the machine that other programs used meanwhile.", head, rows)
 
@@ -196,13 +268,20 @@ def _facts(front: Json, trials: Sequence[Json], info: Json, config: Json) -> lis
     """What else is known, as (heading, tree of values)."""
     name = str(((front.get("baseline") or {}).get("metric") or {}).get("name", ""))
     steps, reused = (sum(int(t.get(k) or 0) for t in trials) for k in ("steps", "reused"))
-    asked = {"task": config.get("task"), "limits": [constraint_text(c, name) for c in front.get("constraints") or []], "to be minimised": config.get("minimize"),
-             "strategy": config.get("strategy"), "budget": config.get("budget"), "seed": front.get("seed"), "workers": config.get("workers"), "threads of an inference": config.get("threads")}
-    how = dict(info.get("how") or {})
-    phases = how.pop("phases", None) or {}
-    went = {**{k: units.seconds(v) if isinstance(v, (int, float)) else v for k, v in phases.items()},
+    asked = {
+        "task": config.get("task"),
+        "limits": [constraint_text(c, name) for c in front.get("constraints") or []],
+        "to be minimised": config.get("minimize"),
+        "strategy": config.get("strategy"),
+        "budget": {k: v for k, v in (config.get("budget") or {}).items() if v is not None},
+        "seed": front.get("seed"),
+        "workers": config.get("workers"),
+        "steps reused from the store": config.get("reuse"),
+        "seconds of timing a candidate, at most": config.get("measure_seconds"),
+    }
+    went = {**{k: units.seconds(float(v)) for k, v in (info.get("phases_s") or {}).items()},
             "all trials together": units.seconds(sum(float(t.get("seconds") or 0) for t in trials)),
             "steps taken from the cache": f"{reused} of {steps}" + (f" ({units.percent(reused / steps)})" if steps else "")}
-    found = [("What was asked", {k: v for k, v in asked.items() if v is not None}), ("Where the time went", went), ("How", how), ("Data", info.get("splits")),
+    found = [("What was asked", {k: v for k, v in asked.items() if v is not None}), ("Where the time went", went), ("Baselines that could not be made", front.get("failed_baselines")), ("Data", info.get("splits")),
              ("Machine", info.get("machine"))]
     return [(heading, value) for heading, value in found if value]

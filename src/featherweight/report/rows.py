@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from . import units
@@ -63,10 +62,9 @@ def size_ratio(entry: Json, baseline: Json | None) -> float | None:
 
 def speed_claim(speedup: Json) -> str:
     """`faster`, `slower` or `no difference shown`: a claim is made only if the 95 % interval leaves out 1.0."""
-    ends = pair(speedup.get("ci95"))
-    if ends is not None and ends[0] > 1.0:
-        return "faster"
-    return "slower" if ends is not None and ends[1] < 1.0 else "no difference shown"
+    from ..measure.latency import faster
+
+    return "no difference shown" if pair(speedup.get("ci95")) is None else faster(speedup)
 
 
 def latency_interval(entry: Json) -> tuple[float, float] | None:
@@ -79,6 +77,8 @@ def target_text(target: Any) -> str:
     """A target as it is written on the command line."""
     if not isinstance(target, dict):
         return str(target)
+    if target.get("runtimes"):
+        return ", ".join(map(str, target["runtimes"]))
     if "runtime" not in target:
         return ", ".join(f"{k} {v}" for k, v in target.items())
     parts = [str(target["runtime"])] + ([str(target["dtype"])] if target.get("dtype", "fp32") != "fp32" else [])
@@ -124,6 +124,14 @@ def violation_text(violation: Json, metric_name: str = "") -> str:
         "over the limit", "short of the limit" if quantity == "metric" else "over the limit")
 
 
+def verdict_text(entry: Json) -> str:
+    """Whether an entry meets the limits; if not, which it breaks and by how much of the limit."""
+    if entry.get("feasible"):
+        return "met"
+    broken = [f"{str(v.get('constraint', '?')).split(' ', 1)[0]} by {units.percent(float(v['excess']))}" for v in entry.get("violations") or []]
+    return "broken: " + ", ".join(broken) if broken else "broken"
+
+
 def filling_text(filling: Json | None) -> str:
     """A filling as `prune.ratio=0.5, quantize=on`."""
     return ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in (filling or {}).items())
@@ -140,6 +148,7 @@ def trial_label(trial: Json) -> str:
 
 _STEPS = {
     "train": "Train the weights", "prune": "Remove parts of the model, so that it really gets smaller",
+    "drop_blocks": "Leave out whole blocks of layers",
     "distill": "Train the smaller model to give the original model's outputs (distillation)", "quantize": "Store and compute in 8-bit integers",
 }
 
@@ -165,8 +174,3 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False).strip('"')
-
-
-def searched(entries: Sequence[Json]) -> list[Json]:
-    """Those that the search proposed, baselines left out."""
-    return [e for e in entries if e.get("trial") is not None]

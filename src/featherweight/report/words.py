@@ -6,13 +6,14 @@ and "certified" only if the certificate on the test split says so.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import units
-from .rows import Json, constraint_text, drop, identity, pair, searched, size_ratio, speed_claim, target_text, violation_text
+from .rows import Json, constraint_text, drop, identity, pair, size_ratio, speed_claim, target_text, violation_text
 
 
 def summary(front: Json) -> list[str]:
@@ -24,10 +25,16 @@ def summary(front: Json) -> list[str]:
         lines += [_against_baselines(front, best, baseline)]
     elif nearest is not None:
         broken = "; ".join(violation_text(v, _metric(nearest)) for v in nearest.get("violations") or [])
-        lines += [f"Nothing that was tried meets every limit. The nearest is {nearest['label']}: {broken or 'it has not been judged'}.",
+        lines += [f"Nothing that the search tried meets every limit. The nearest is {nearest['label']}: {broken or 'it has not been judged'}.",
                   f"Against the original: {_numbers(nearest, baseline)}."]
+        kept = [e["label"] for e in front.get("front") or []]
+        lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
+    elif front.get("front"):
+        top = min(front["front"], key=lambda e: float(e["size_bytes"]) / float(e["speedup"]["ratio"]))
+        lines.append("The search did not beat the baselines: none of its candidates offers anything that a baseline does not.")
+        lines.append(f"The best baseline that meets the limits is {top['label']}, {_numbers(top, baseline)}.")
     else:
-        lines.append("Nothing was measured, so there is nothing to compare: see the failures.")
+        lines.append("No candidate was measured, so there is nothing to compare: see the failures.")
     return [*lines, *notes(front)]
 
 
@@ -72,18 +79,20 @@ def certificate(entry: Json) -> str:
     ends = pair(c.get("ci95"))
     interval = f", 95 % interval {units.between(*(units.difference(e, name) for e in ends))}" if ends else ""
     text = f"on {c.get('n')} {c.get('split', 'test')} samples that the search never saw, the drop in {name} is {units.difference(c.get('drop'), name)}{interval}"
+    looks = int(c.get("looks") or 1)
+    text += f" (the test split was opened for {looks} candidates so far)" if looks > 1 else ""
     if c.get("verdict") == "certified":
         return f"Certified: {text}."
     if c.get("verdict") == "refuted":
         return f"Refuted: {text}, which breaks the limit."
     needs = c.get("needs")
-    more = f" ({needs if isinstance(needs, str) else f'it would need about {needs} more test samples'})" if needs else ""
+    more = f" ({needs})" if needs else ""
     return f"Not certifiable with this test split{more}: {text}."
 
 
-def reached(front: Json) -> int:
-    """3 if nothing feasible was found, else 0: what the command line exits with."""
-    return 0 if front.get("best") is not None else 3
+def feasible(front: Json) -> bool:
+    """Did the search find a candidate that meets every limit, or could it only not beat a baseline that does?"""
+    return front.get("best") is not None or (front.get("nearest") is None and bool(front.get("front")))
 
 
 def next_command(front: Json, out: str | Path) -> str:
@@ -91,7 +100,7 @@ def next_command(front: Json, out: str | Path) -> str:
     folder = shlex.quote(str(out))
     best = front.get("best")
     verdict = ((best or {}).get("certificate") or {}).get("verdict")
-    if best is None or verdict == "refuted" or best.get("trial") is None:
+    if best is None or verdict == "refuted":
         trials = sum(int((front.get("trials") or {}).get(k, 0)) for k in ("complete", "failed", "stopped"))
         minutes = (front.get("budget") or {}).get("minutes")
         return f"featherweight resume {folder} --trials {2 * max(trials, 10)}" + (f" --minutes {2 * float(minutes):g}" if minutes else "")
@@ -99,23 +108,36 @@ def next_command(front: Json, out: str | Path) -> str:
 
 
 def command(config: Json) -> str:
-    """The command line that makes this study again, from `study.config`."""
+    """The command line that makes this study again, from `study.config` (with `out`)."""
+    if config.get("task", "") is None:
+        return "# The task was made in a program: call featherweight.optimize(...) there with the same arguments."
     words = ["featherweight", "optimize", *_task_words(config.get("task"))]
     names = {"drop": "max-drop", "metric": "min-metric"}
     for c in config.get("constraints") or []:
-        if isinstance(c, dict):
-            words += [f"--{names.get(c['quantity'], 'max-' + c['quantity'])}", _bound(c)]
+        words += [f"--{names.get(c['quantity'], 'max-' + c['quantity'])}", _bound(c)]
     if config.get("minimize"):
         words += ["--minimize", ",".join(config["minimize"])]
-    for key in ("strategy", "target", "threads", "seed"):
-        if config.get(key) is not None:
-            words += [f"--{key}", target_text(config[key])]
+    words += ["--strategy", str(config["strategy"])] if config.get("strategy") else []
+    words += _target_words(config.get("target")) + (["--seed", str(config["seed"])] if config.get("seed") is not None else [])
     for key, value in (config.get("budget") or {}).items():
         if value is not None and key in ("trials", "minutes", "trial_minutes", "trial_memory_gb"):
             words += [f"--{key.replace('_', '-')}", f"{value:g}"]
-    if config.get("out"):
-        words += ["--out", str(config["out"])]
+    words += ["--no-reuse"] if config.get("reuse") is False else []
+    words += ["--out", str(config["out"])] if config.get("out") else []
     return shlex.join(words)
+
+
+def _target_words(target: Any) -> list[str]:
+    """`--target` with the threads and batch of the reference, where they are not 1."""
+    if target is None:
+        return []
+    if not isinstance(target, dict):
+        return ["--target", str(target)]
+    words = ["--target", str(target.get("text") or target_text(target))]
+    for part in str(target.get("reference", "")).split(":"):
+        name, eq, value = part.partition("=")
+        words += [f"--{name}", value] if eq and name in ("threads", "batch") and f"{name}=" not in words[1] else []
+    return words
 
 
 def _task_words(ref: Any) -> Sequence[str]:
@@ -123,7 +145,13 @@ def _task_words(ref: Any) -> Sequence[str]:
         return [str(ref)]
     if "file" in ref:
         return [f"{ref['file']}:{ref['name']}" if ref.get("name", "task") != "task" else str(ref["file"])]
-    options = [w for k, v in ref.items() if k != "kind" and v is not None for w in (f"--{k.replace('_', '-')}", str(v))]
+    own = ("model", "data", "text_column", "label_column", "max_length")  # the rest go through --task-option
+    options = [
+        w
+        for k, v in (ref.get("options") or {}).items()
+        if v is not None
+        for w in ((f"--{k.replace('_', '-')}", str(v)) if k in own else ("--task-option", f"{k}={v if isinstance(v, str) else json.dumps(v)}"))
+    ]
     return ["--task", str(ref.get("kind")), *options]
 
 
@@ -153,12 +181,7 @@ def _numbers(entry: Json, baseline: Json | None) -> str:
 
 
 def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
-    """Did searching buy anything over the original, plain int8 and random cutting?"""
-    if best.get("trial") is None:
-        found = searched(front.get("front") or [])
-        if not found:
-            return "The search did not beat the baselines: no searched candidate offers anything that a baseline does not."
-        return f"The best is a baseline; the search adds {len(found)} other trade-off{'s' * (len(found) != 1)} to the front, see the table."
+    """What one gets without a search: plain int8, random cutting, the original on other runtimes."""
     others = [e for e in front.get("baselines") or [] if e.get("feasible") and (baseline is None or identity(e) != identity(baseline))]
     if not others:
         return "No other baseline (plain int8, random cutting, other runtimes) meets the limits."

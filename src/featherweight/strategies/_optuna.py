@@ -110,6 +110,7 @@ class Mirror:
         import optuna
 
         self.space, self.objectives = space, objectives
+        self.domains = {h.path: h.domain for h in space.holes}
         self.distributions = {name: d for h in space.holes for name, d in distributions(h.path, h.domain).items()}
         self.settled = False  # whether a finished trial has told the number of objectives
         self.read = 0  # trials told to Optuna
@@ -135,8 +136,12 @@ class Mirror:
         from optuna.trial import create_trial
 
         values_in: dict[str, Any] = {}
-        for path, value in trial.filling.items():
-            values_in |= params(path, self.space[path].domain, value)
+        unknown = [path for path in trial.filling if path not in self.domains]
+        if unknown:
+            raise InputError(f"trial {trial.number} is of another space", got=unknown, allowed=", ".join(self.domains))
+        for path, domain in self.domains.items():  # not in the filling's own order, which a store may change
+            if path in trial.filling:
+                values_in |= params(path, domain, trial.filling[path])
         known = {name: self.distributions[name] for name in values_in}
         state, values = self._outcome(trial)
         constraints = {"violation": _violation(trial)} if trial.values else None

@@ -19,28 +19,36 @@ if TYPE_CHECKING:
     import numpy as np
 
 Weights = Sequence[float] | None  # None: all objectives alike
-PENALTY, GROWTH, PATIENCE = float(__import__("os").environ.get("PEN","2")), float(__import__("os").environ.get("GRO","1.15")), int(__import__("os").environ.get("PAT","1000"))
+PENALTY, GROWTH = 0.5, 1.05  # of violation, against the mean log of the objectives; a trial of the climb makes it dearer
 
 
 @dataclass(frozen=True)
 class Greedy(Strategy):
     """Changes one hole at a time, keeps what is better, and starts anew where nothing near is better.
 
-    A climb ranks trials by (violation, weighted sum of log(objective)): what meets the constraints comes first, and
-    since objectives are ratios to the baseline the sum of logs is the logarithm of their weighted geometric mean. The
-    first climb starts in the middle of the space and weighs all objectives alike. Later ones draw their weights from
-    the unit simplex, so that the climbs spread along the front, and go on from the trial that is best for these
-    weights; where all of its neighbours are known, from a copy of it with a few holes drawn anew (iterated local
-    search; Lourenco, Martin and Stuetzle, "Iterated local search", 2003).
+    A climb minimises the weighted mean of log(objective) (objectives are ratios to the baseline) plus a penalty times
+    the violation that grows with every trial of the climb: at first it may cross what breaks a constraint a little, in
+    the end what holds them all comes before what does not. (With feasible strictly before infeasible a climb never
+    dares a step such as quantization that breaks a floor by a hair and could be made good by the next.) The first climb
+    starts in the middle of the space and weighs all objectives alike. Later ones draw their weights from the unit
+    simplex, so that the climbs spread along the front, and go on from the trial that is best for these weights, feasible
+    before infeasible; where all of its neighbours are known, from a copy of it with a few holes drawn anew (iterated
+    local search; Lourenco, Martin and Stuetzle, "Iterated local search", 2003).
 
-    The hole that has just brought something comes first, then the others from the last of the recipe to the first:
-    candidates that differ only in late steps share their stored beginnings and are cheap. A change that brings holes
-    to life takes their values from the best trial that had them, else their middles.
+    Holes take turns, from the last of the recipe to the first: candidates that differ only in late steps share their
+    stored beginnings and are cheap. A hole that has just brought something stays on, in the same direction. A change
+    that brings holes to life takes their values from the best trial that had them, else their middles.
 
-    restart: the share of later climbs that start from a random filling instead of the best one.
+    restart: the share of later climbs that start from a random filling; patience: fruitless changes that end a climb
+    (what it left untried is tried first by the next climb from there).
     """
 
-    restart: float = 0.1
+    restart: float = 0.3
+    patience: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.restart <= 1 or self.patience < 1:
+            raise InputError("greedy needs a restart share in [0, 1] and a patience of at least 1", got=f"restart={self.restart}, patience={self.patience}")
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Notes hold the climb, its weights and the change that was made, so a climb goes on after a restart."""
@@ -48,7 +56,7 @@ class Greedy(Strategy):
         batch: list[Proposal] = []
         for _ in range(n):
             view = _View(space, history, index, batch)
-            proposal = view.next_move(rng) or view.next_start(rng, self.restart)
+            proposal = view.next_move(rng, self.patience) or view.next_start(rng, self.restart)
             if proposal is None:
                 break
             batch.append(proposal)
@@ -65,6 +73,7 @@ class _Index:
         self.running: list[int] = []
         self.seen: set[str] = set()  # rough keys of all fillings
         self.climbs: dict[int, list[int]] = {}  # climb -> numbers of its trials
+        self.having: dict[tuple[str, str], list[int]] = {}  # (hole, value that brings others to life) -> numbers
         self.objectives = 0  # 0: no trial has finished
         self.ranks = np.empty((0, 1))  # row = trial: violation, log of each objective; infinite if it has no values
 
@@ -74,6 +83,9 @@ class _Index:
             self.seen.add(_rough(self.space, trial.filling))
             if "climb" in trial.note:
                 self.climbs.setdefault(int(trial.note["climb"]), []).append(number)
+            for path, value in trial.filling.items():
+                if self.space[path].domain.branches(value, path):
+                    self.having.setdefault((path, repr(value)), []).append(number)
             self.running.append(number)
         self.read = len(history)
         finished = [i for i in self.running if history[i].state != "running"]
@@ -154,17 +166,17 @@ class _View:
             return trial.filling, trial.note if trial.note.get("climb") == self.climb else {}, trial.number
         return (self.mine[0].filling, self.mine[0].note, None) if self.mine else None
 
-    def next_move(self, rng: np.random.Generator) -> Proposal | None:
-        """The next untried change of the incumbent; None if there is none."""
+    def next_move(self, rng: np.random.Generator, patience: int) -> Proposal | None:
+        """The next untried change of the incumbent; None if there is none or `patience` are tried."""
         stand = self.incumbent()
-        if stand is not None and stand[2] is not None and sum(n.get("from") == stand[2] for n in self.notes) >= PATIENCE:
+        if stand is None or sum("hole" in n and n.get("from") == stand[2] for n in self.notes) >= patience:
             return None
-        return None if stand is None else self.move(*stand, rng=rng, start={"climb": self.climb, "weights": self.weights})
+        return self.move(*stand, rng=rng, start={"climb": self.climb, "weights": self.weights})
 
     def move(self, filling: Filling, note: dict[str, Any], number: int | None, *, rng: np.random.Generator, start: dict[str, Any]) -> Proposal | None:
-        tried = {(n.get("hole"), _text(n.get("to"))) for n in self.notes if n.get("from") == number}
+        tried = {(n.get("hole"), repr(n.get("to"))) for n in self.notes if n.get("from") == number}
         for hole, value in self.changes(filling, note):
-            if (hole, _text(value)) in tried:
+            if (hole, repr(value)) in tried:
                 continue
             changed = self.changed(filling, hole, value, start["weights"], rng)
             if self.new(changed):
@@ -172,15 +184,15 @@ class _View:
         return None
 
     def changes(self, filling: Filling, note: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-        """(hole, new value), the hole that was changed last first and in the same direction, then late holes first."""
+        """(hole, new value): the hole that was changed last, in the same direction first; then on to earlier holes, around."""
         last = note.get("hole")
         order = [h.path for h in reversed(self.space.holes) if h.path in filling]
         turn = order.index(last) if last in filling else 0
         for path in order[turn:] + order[:turn]:
             near = self.space[path].domain.near(filling[path])
             came_from = self.history[note["from"]].filling.get(path) if path == last and note.get("from") is not None else None
-            if isinstance(came_from, (int, float)) and not isinstance(came_from, bool):
-                here = filling[path]
+            here = filling[path]
+            if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (came_from, here, *near)):
                 near.sort(key=lambda v: (v > here) != (here > came_from))  # noqa: B023 (used at once; sort is stable)
             for value in near:
                 yield path, value
@@ -189,7 +201,7 @@ class _View:
         domain = self.space[hole].domain
         if not domain.branches(value, hole) and not domain.branches(filling[hole], hole):
             return {**filling, hole: value}
-        best = self.index.best([t.number for t in self.history if t.filling.get(hole) == value], weights)
+        best = self.index.best(self.index.having.get((hole, repr(value)), []), weights)
         donor = {} if best is None else self.history[best].filling
         middles = {h.path: _middle(h.domain) for h in self.space.holes}
         return self.space.complete({**middles, **donor, **filling, hole: value}, rng)
@@ -231,7 +243,7 @@ def centre(space: Space) -> Filling:
 
 def mutated(space: Space, filling: Filling, rng: np.random.Generator) -> Filling:
     """`filling` with each hole drawn anew with probability 1.5 / holes, at least one."""
-    paths = list(filling)
+    paths = [h.path for h in space.holes if h.path in filling]  # not in the filling's own order, which a store may change
     if not paths:
         return {}
     again = rng.random(len(paths)) < 1.5 / len(paths)
@@ -244,10 +256,6 @@ def _middle(domain: Domain) -> Any:
         values = domain.options(3) or []
         return values[len(values) // 2]
     return True if isinstance(domain, Maybe) else (domain.options(1) or [None])[0]
-
-
-def _text(value: Any) -> str:
-    return repr(value)
 
 
 def _rough(space: Space, filling: Filling) -> str:

@@ -29,6 +29,19 @@ _SCOPES = "pkg.torch.onnx.name_scopes"  # where the dynamo exporter writes a nod
 _NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
 
 
+def onnxruntime() -> Any:
+    """The onnxruntime module, imported so that it reports nothing.
+
+    Its official builds collect and upload usage events by default, from the moment they are loaded, unless this variable is set before
+    (Privacy.md of the package: "Disable all 1DS telemetry at runtime"); `disable_telemetry_events` alone comes too late for the first.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime as ort
+
+    ort.disable_telemetry_events()
+    return ort
+
+
 def export_onnx(module: nn.Module, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, file: Path) -> dict[str, Any]:
     """Write `file`: inputs named as `example` in its order, one output "output", the first axis of each dynamic.
 
@@ -119,8 +132,7 @@ def _first_lines(e: BaseException, n: int = 3) -> str:
 
 def _file_parity(file: Path, rows: dict[str, torch.Tensor], expected: np.ndarray) -> dict[str, Any]:
     """Batches of 1 and of 3, then all rows at once: a batch size frozen into the graph shows as an error or a wrong shape."""
-    import onnxruntime as ort
-
+    ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from . import _cpu
+from . import _cpu, _onnx
 from ._onnx import OUTPUT, export_onnx, skipped
 from ._parity import as_numpy, check_float, check_rows, compare, reference, run_rows
 from ._plan import check_plan, needs_calibration, nothing_quantized
@@ -36,13 +36,11 @@ class Onnxruntime(Runtime):
     """The `onnxruntime` target: fp32 and int8 on the CPU, fp32 with CUDA where the installed build has it."""
 
     def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
-        import onnxruntime as ort
-
         if target.dtype != "fp32":
             return f"{target.dtype} is not supported on the CPU by ONNX Runtime: use fp32 or an int8 plan, or the openvino target"
         if target.device not in ("cpu", "cuda"):
             return f"onnxruntime runs on cpu or cuda, not on {target.device!r}"
-        if target.device == "cuda" and "CUDAExecutionProvider" not in ort.get_available_providers():
+        if target.device == "cuda" and "CUDAExecutionProvider" not in _onnx.onnxruntime().get_available_providers():
             return "this onnxruntime has no CUDAExecutionProvider: pip install onnxruntime-gpu on a machine with CUDA"
         if target.device == "cuda" and plan is not None:
             return "int8 plans run on the cpu with onnxruntime, not on cuda"
@@ -93,9 +91,7 @@ class _OrtSession(Session):
 
 
 def _session(file: Path, target: Target, optimized: Path | None = None) -> Any:
-    import onnxruntime as ort
-
-    ort.disable_telemetry_events()
+    ort = _onnx.onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.intra_op_num_threads, options.inter_op_num_threads = target.threads, 1
@@ -141,6 +137,7 @@ def _quantize_static(plain: Path, final: Path, plan: dict[str, Any], calibration
     exclude = skipped(onnx.load(prepared).graph, list(plan.get("skip", ())))
     unsigned = plan["activations"] == "u8"
     reduce = _cpu.saturates()  # s8 activations too: the kernels shift them to u8
+    attention = _has_attention(onnx.load(prepared).graph)
     method = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}[plan["calibrate"]]
     n = min(int(plan["samples"]), len(next(iter(calibration.values()))))
     rows = as_numpy({k: v[:n] for k, v in calibration.items()})
@@ -150,11 +147,20 @@ def _quantize_static(plain: Path, final: Path, plan: dict[str, Any], calibration
     with _quiet():
         quantize_static(prepared, final, _reader(rows, 8), quant_format=QuantFormat.QDQ, per_channel=plan["granularity"] == "channel",
                         reduce_range=reduce, activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8, weight_type=QuantType.QInt8,
-                        nodes_to_exclude=exclude, calibrate_method=method, extra_options=extra)
+                        nodes_to_exclude=exclude, calibrate_method=method, extra_options=extra,
+                        op_types_to_quantize=["Conv", "Gemm", "MatMul"] if attention else None)
     ops = Counter(node.op_type for node in onnx.load(final).graph.node)
     if not ops["QuantizeLinear"] or not ops["DequantizeLinear"]:
         raise nothing_quantized(plan["scheme"], sorted(ops))
-    return {"scheme": plan["scheme"], "weight_bits": 7 if reduce else 8, "activations": plan["activations"], "calibration_samples": n, **note}
+    return {"scheme": plan["scheme"], "weight_bits": 7 if reduce else 8, "activations": plan["activations"], "calibration_samples": n,
+            "attention": attention, **note}
+
+
+def _has_attention(graph: Any) -> bool:
+    """Is there a softmax inside? Masks are added before it, and no 8-bit grid holds both -inf (or -3e38) and the scores beside it, so
+    in such a graph only matrix products and convolutions are quantized, no sums."""
+    outputs = {o.name for o in graph.output}
+    return any(node.op_type == "Softmax" and node.output[0] not in outputs for node in graph.node)
 
 
 def _prepare(plain: Path, prepared: Path) -> dict[str, Any]:

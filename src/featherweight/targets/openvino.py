@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 FILE, WEIGHTS = "model.xml", "model.bin"
 _GROUP = ["featherweight", "dynamic_quantization_group_size"]  # rt_info of the file: how `load` must run it
 _PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_FREE_LAYERS = {"Input", "Output", "Const", "Convert", "Reorder", "Reshape", "FakeQuantize", "Transpose", "Concatenation", "Split", "ShapeOf", "Gather",
-                "Broadcast"}  # they move or convert data, or are fused
+_FREE_LAYERS = {"Input", "Output", "Const", "Convert", "Reorder", "Reshape", "FakeQuantize", "Transpose", "Concatenation", "Split",
+                "ShapeOf", "Gather", "Broadcast"}  # they move or convert data, or are fused
 
 
 class Openvino(Runtime):

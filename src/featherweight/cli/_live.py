@@ -1,0 +1,159 @@
+"""What is shown while a study runs: a live view in a terminal, one line an event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..report import units
+from ..report.rows import drop, verdict_text
+from ..report.table import front_table
+from ..state import StudyState
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+PHASES = {"baseline": "measuring the baselines", "search": "searching", "certify": "certifying on the test split", "report": "writing the report"}
+ROWS = 12  # lines of the live table
+
+
+class LiveView:
+    """A listener for a study's events, and a context manager that holds the terminal meanwhile.
+
+    It folds the events as the study does, those of earlier runs in the same folder first, so what it shows is what the
+    study knows. `interrupted`: Ctrl-C was heard.
+    """
+
+    def __init__(self, console: Console, out: Path) -> None:
+        self.console, self.out = console, out
+        self.state = StudyState()
+        self.interrupted = False
+        self.phase = "starting"
+        self.running: dict[Any, str] = {}
+        self.spent_s, self._heard, self._begun = 0.0, time.monotonic(), time.monotonic()
+        self._table: RenderableType | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> LiveView:
+        if (self.out / "study.db").exists():
+            from ..store.events import EventStore
+
+            store = EventStore(self.out / "study.db")
+            try:
+                self.state.fold(store.read())
+            finally:
+                store.close()
+            self.spent_s = self.state.spent_s
+        if self.console.is_terminal:
+            from rich.live import Live
+
+            # Twice a second: drawing must not disturb what is being timed.
+            self._live = Live(get_renderable=self.render, console=self.console, refresh_per_second=2, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["kind"]
+        if "time" in event:  # in the log, so part of the study's state
+            self.state.apply(event)
+        if kind in ("baseline", "finished", "certified"):
+            self._table = None
+        if kind == "warning" and str(event.get("text", "")).startswith("interrupted"):
+            self.interrupted = True
+        if kind == "phase":
+            self.phase, self.running = PHASES.get(event["name"], event["name"]), {}
+        elif kind == "budget" and "spent_s" in event:
+            self.spent_s, self._heard = float(event["spent_s"]), time.monotonic()
+        elif kind in ("started", "progress"):
+            self.running[event.get("trial")] = step_text(event)
+        elif kind in ("finished", "failed", "stopped", "baseline", "baseline_failed", "certified"):
+            self.running.pop(event.get("trial"), None)
+        text = self.line(event)
+        if text and (self._live is None or kind in ("warning", "baseline_failed")):
+            self.console.print(text, markup=False, soft_wrap=True, style="yellow" if kind == "warning" else "")
+
+    # --- text ---------------------------------------------------------------------------------------------------------
+
+    def line(self, event: dict[str, Any]) -> str | None:
+        """One line about an event that is worth one."""
+        kind, trial, at = event["kind"], event.get("trial"), f"[{time.monotonic() - self._begun:5.0f} s]"
+        if kind == "phase":
+            return f"{at} {PHASES.get(event['name'], event['name'])}"
+        if kind == "baseline":
+            label = event["entry"]["label"]
+            return f"{at} baseline {label!r}: {self._numbers(self.state.baselines[label].to_json())}"
+        if kind == "baseline_failed":
+            return f"{at} baseline {event['label']!r} could not be made: {event['reason']}"
+        if kind == "finished":
+            row = self.state.rows[trial]  # type: ignore[index]
+            numbers = self._numbers(row.entry.to_json()) if row.entry else ""
+            return f"{at} trial {trial}: {numbers} ({event['reused']} of {event['steps']} steps reused, {units.seconds(event['seconds'])})"
+        if kind in ("failed", "stopped"):
+            return f"{at} trial {trial} {kind}: {event.get('reason')}"
+        if kind == "certified":
+            return f"{at} {event['certificate']['verdict']}: {event['entry']['label']}"
+        return f"{at} {event['text']}" if kind == "warning" else None
+
+    def _numbers(self, entry: dict[str, Any]) -> str:
+        name = entry["metric"]["name"]
+        lost = drop(entry, self.state.baseline.to_json())
+        return (f"{name} {units.metric(entry['metric']['value'], name)} (drop {units.difference(lost, name)}), speed {units.ratio(entry['speedup']['ratio'])}, "
+                f"{units.size(entry['size_bytes'])}, limits {verdict_text(entry)}")
+
+    def status(self) -> str:
+        """Trials done, failed and running, steps reused, and what is left of the budget."""
+        states = [r.state for r in self.state.rows]
+        budget = self.state.config.get("budget", {})
+        wanted = f" of {budget['trials']}" if budget.get("trials") else ""
+        parts = [f"trial {len(states)}{wanted}", f"{states.count('complete')} measured", f"{states.count('failed')} failed", f"{states.count('running')} running"]
+        if states.count("stopped"):
+            parts.append(f"{states.count('stopped')} stopped")
+        parts.append(f"{self.state.reused} of {self.state.steps} steps reused")
+        minutes = budget.get("minutes")
+        spent = self.spent()
+        parts.append(f"{units.seconds(max(0.0, 60 * minutes - spent))} left of {units.seconds(60 * minutes)}" if minutes else f"{units.seconds(spent)} so far")
+        return ", ".join(parts)
+
+    def spent(self) -> float:
+        """Seconds of the budget that are gone, between two reports of the study by this process's clock."""
+        return self.spent_s + time.monotonic() - self._heard
+
+    def share(self) -> float:
+        """How much of the budget is gone, 0 to 1: of the trials or of the minutes, whichever ends first."""
+        budget = self.state.config.get("budget", {})
+        ended = sum(r.state != "running" for r in self.state.rows)
+        shares = [ended / budget["trials"]] if budget.get("trials") else []
+        shares += [self.spent() / (60 * budget["minutes"])] if budget.get("minutes") else []
+        return min(1.0, max(shares, default=0.0))
+
+    def render(self) -> RenderableType:
+        """The whole view."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        head = Text(f"{self.phase[:1].upper()}{self.phase[1:]}", style="bold")
+        if self.interrupted:
+            head.append("  Ctrl-C was heard: finishing with what there is (once more stops at once)", style="bold yellow")
+        bar = ProgressBar(total=1.0, completed=self.share(), width=min(60, self.console.width - 2))
+        now = [Text(f"  {'baseline' if trial is None else f'trial {trial}'}: {text}", style="dim") for trial, text in list(self.running.items())[:8]]
+        if self._table is None and "baseline" in self.state.baselines:
+            self._table = front_table(self.state.front_json(), "The front so far", limit=ROWS, width=self.console.width)
+        return Group(head, bar, Text(self.status()), *now, *([self._table] if self._table is not None else []))
+
+
+def step_text(event: dict[str, Any]) -> str:
+    """`train, epoch 2 of 5` of a progress event."""
+    text = str(event.get("step", "starting"))
+    if event.get("epoch") is not None:
+        text += f", epoch {event['epoch']}" + (f" of {event['of']}" if event.get("of") is not None else "")
+    if event.get("loss") is not None:
+        text += f", loss {float(event['loss']):.4g}"
+    return text

@@ -1,0 +1,56 @@
+"""Running a study with the live view on, and printing what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._live import LiveView
+from ._shared import INTERRUPTED, err_console, out_console, print_json, print_study
+
+if TYPE_CHECKING:
+    from ..study import Study
+    from ..task import Task
+
+
+def optimize(task: Task, settings: Mapping[str, Any], out: Path, as_json: bool) -> int:
+    """Run the study and print it; returns the exit code."""
+    from .. import study
+
+    return watched(lambda listen: study.optimize(task, out=out, on_event=listen, **settings), out, as_json)
+
+
+def watched(run: Callable[[LiveView], Study], out: Path, as_json: bool) -> int:
+    """Call `run` with a listener that shows what happens; print the study; return the exit code."""
+    with LiveView(err_console(), out) as view:
+        found = run(view)
+    code = print_study(found, out, as_json)
+    return INTERRUPTED if view.interrupted else code
+
+
+def dry_run(task: Task, settings: Mapping[str, Any], as_json: bool) -> None:
+    """Print the space, its size, and the predicted time and memory."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from .. import study
+    from ..report import units
+
+    plan = study.dry_run(task, **settings)
+    if as_json:
+        print_json(plan)
+        return
+    console = out_console()
+    table = Table(title="The space", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("hole", "may be", "only when"):
+        table.add_column(name, overflow="fold")
+    for hole in plan["space"]:
+        when = " and ".join(f"{p} = {v}" for p, v in hole["when"])
+        table.add_row(Text(hole["path"]), Text(str(hole["domain"])), Text(when))
+    console.print(table)
+    size = "without end (a hole is continuous)" if plan["size"] == "inf" else f"{int(plan['size']):,}"
+    console.print(f"Candidates in the space: {size}", markup=False)
+    console.print(f"Predicted: {units.seconds(plan['trial_s'])} a trial, {units.seconds(plan['total_s'])} in all, {units.size(plan['memory_bytes'])} of memory.", markup=False)
+    console.print(f"How this was predicted: {plan['how']}.", markup=False, style="dim")

@@ -1,0 +1,37 @@
+"""`featherweight export`: copy the best model, or a trial's, out of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._shared import DebugOption, JsonOption, OutArgument, guarded, out_console, print_json
+
+
+def register(app: typer.Typer) -> None:
+    app.command("export")(guarded(export))
+
+
+def export(
+    out: OutArgument,
+    to: Annotated[Path, typer.Option("--to", help="The new folder.")],
+    trial: Annotated[
+        int | None, typer.Option("--trial", help="The artifact of this trial [default: the best, with weights, recipe and card].")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Copy the best model of a study (or a trial's artifact) to a folder."""
+    from .. import study
+
+    path = study.Study.open(out).export(to, trial)
+    files = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+    if as_json:
+        print_json({"folder": str(path), "files": files})
+        return
+    console = out_console()
+    console.print(f"Exported to {path}: {', '.join(files)}", markup=False, soft_wrap=True)
+    if "MODEL_CARD.md" in files:
+        console.print(f"How to load and run it: {path / 'MODEL_CARD.md'}", markup=False, soft_wrap=True)

@@ -1,0 +1,61 @@
+"""`featherweight measure`: time an artifact on this machine, alone or against another."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ._shared import DebugOption, JsonOption, guarded, out_console, print_json
+
+TIMEOUT_S = 600.0  # to load and run: a hanging runtime is an error, not a hanging command
+
+
+def register(app: typer.Typer) -> None:
+    app.command("measure")(guarded(measure))
+
+
+def measure(artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder with a manifest.json, such as OUT/best.")],
+            against: Annotated[Path | None, typer.Option("--against", help="Another artifact, timed in turns with the first.")] = None,
+            seconds: Annotated[float, typer.Option("--seconds", help="Time for the timing.")] = 3.0,
+            threads: Annotated[int | None, typer.Option("--threads", help="Threads of one inference [default: the manifest's].")] = None,
+            as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Measure an artifact's latency and memory in a fresh process. The inputs are random: accuracy is not measured."""
+    from ..measure.run import measure as run
+    from . import _artifact
+
+    mine = _artifact.read(artifact, threads)
+    other = None if against is None else _artifact.read(against, threads)
+    with tempfile.TemporaryDirectory(prefix="featherweight-") as work:
+        found = run(artifact, mine.target, reference=None if against is None or other is None else (against, other.target), example=mine.example(),
+                    inputs=None, seconds=seconds, timeout_s=TIMEOUT_S + seconds, workdir=Path(work))
+    found = {k: found.get(k) for k in ("latency_ms", "reference_ms", "speedup", "peak_memory_bytes")}
+    if as_json:
+        print_json({"artifact": str(artifact), "target": str(mine.target), "against": against and str(against), **found})
+    else:
+        _print(artifact, str(mine.target), against, found)
+
+
+def _print(artifact: Path, target: str, against: Path | None, found: dict[str, Any]) -> None:
+    from ..report import units
+    from ..report.rows import speed_claim
+
+    console = out_console()
+    for name, numbers in ((artifact, found["latency_ms"]), (against, found["reference_ms"])):
+        if numbers is not None:
+            console.print(
+                f"{name}: median {units.milliseconds(numbers['median'])}, p90 {units.milliseconds(numbers['p90'])}, "
+                f"CPU {units.milliseconds(numbers['cpu_median'])} an inference (n = {numbers['n']}, others used {units.percent(numbers['load'])} of the machine)",
+                markup=False,
+                soft_wrap=True,
+            )
+    console.print(f"target {target}; a process that loads and runs the first needs {units.size(found['peak_memory_bytes'])}; inputs are random", markup=False, soft_wrap=True)
+    speed = found["speedup"]
+    if speed is not None:
+        word = speed_claim(speed)
+        low, high = speed["ci95"]
+        verdict = f"{artifact} is {word} than {against}" if word != "no difference shown" else f"no difference in speed shown between {artifact} and {against}"
+        console.print(f"{verdict}: its speed is {units.ratio(speed['ratio'])} (95 % interval {units.between(units.ratio(low), units.ratio(high))}, {speed['clock']} time, "
+                      f"{speed['n']} rounds)", markup=False, soft_wrap=True, style="bold")

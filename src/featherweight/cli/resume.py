@@ -1,0 +1,23 @@
+"""`featherweight resume`: go on with a study."""
+
+from __future__ import annotations
+
+import typer
+
+from . import _options as o
+from ._shared import DebugOption, JsonOption, OutArgument, guarded
+
+
+def register(app: typer.Typer) -> None:
+    app.command("resume")(guarded(resume))
+
+
+def resume(out: OutArgument, trials: o.Trials = None, minutes: o.Minutes = None, trial_minutes: o.TrialMinutes = None,
+           trial_memory_gb: o.TrialMemory = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Go on with a study where it stopped. Trials and minutes count from the study's beginning; a limit that is not given stays."""
+    from .. import study
+    from . import _request, _run
+
+    given = {"trials": trials, "minutes": minutes, "trial_minutes": trial_minutes, "trial_memory_gb": trial_memory_gb}
+    budget = _request.larger(out, given)
+    raise typer.Exit(_run.watched(lambda listen: study.Study.resume(out, budget=budget, on_event=listen), out, as_json))

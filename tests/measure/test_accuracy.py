@@ -1,0 +1,109 @@
+"""Metrics against scikit-learn and by hand; intervals against SciPy and by coverage."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
+
+from featherweight.errors import InputError
+from featherweight.measure._student import Z95, t975
+from featherweight.measure.accuracy import Metric, evaluate, metric, wilson
+
+
+def logits(n=300, classes=7, seed=0, signal=1.0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(classes, size=n)
+    return rng.normal(size=(n, classes)) + signal * np.eye(classes)[y], y
+
+
+def test_quantiles_are_scipys():
+    assert stats.norm.ppf(0.975) == pytest.approx(Z95, abs=1e-12)
+    for df in [*range(1, 40), 100, 999, 10**6]:
+        assert t975(df) == pytest.approx(stats.t.ppf(0.975, df), rel=5e-6)
+    with pytest.raises(ValueError):
+        t975(0)
+
+
+def test_built_ins_are_scikit_learns():
+    out, y = logits()
+    p = np.exp(out) / np.exp(out).sum(1, keepdims=True)
+    expected = {"accuracy": (out.argmax(1) == y).mean(), "top5": top_k_accuracy_score(y, out, k=5), "macro_f1": f1_score(y, out.argmax(1), average="macro"),
+                "nll": log_loss(y, p)}
+    for name, value in expected.items():
+        assert evaluate(name, out, y, 0)["value"] == pytest.approx(value), name
+    a, b = np.random.default_rng(0).normal(size=(2, 40, 3))
+    assert evaluate("mse", a, b, 0)["value"] == pytest.approx(((a - b) ** 2).mean())
+    assert evaluate("mae", a, b, 0)["value"] == pytest.approx(np.abs(a - b).mean())
+
+
+def test_macro_f1_counts_classes_that_only_appear_in_predictions():
+    y, z = np.array([0, 0, 1, 1]), np.array([0, 3, 1, 1])
+    assert evaluate("macro_f1", np.eye(4)[z], y, 0)["value"] == pytest.approx(f1_score(y, z, average="macro"))
+
+
+def test_one_logit_and_not_a_number():
+    assert evaluate("accuracy", np.array([2.0, -1.0, 0.5]), np.array([1, 0, 0]), 0)["value"] == pytest.approx(2 / 3)
+    assert evaluate("accuracy", np.array([[2.0], [-1.0]]), np.array([1, 0]), 0)["value"] == 1.0
+    out = np.array([[np.nan, 0.0], [3.0, 0.0]])
+    assert evaluate("accuracy", out, np.array([0, 0]), 0)["value"] == 0.5  # a model that gives NaN is wrong, whatever argmax says
+    with pytest.raises(InputError, match="finite"):
+        evaluate("mse", out, np.zeros((2, 2)), 0)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (7, 10), (1, 1), (493, 500)])
+def test_wilson_is_scipys(k, n):
+    expected = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
+    assert wilson(k, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.97])
+def test_wilson_covers(p):
+    hits = [(lambda c: c[0] <= p <= c[1])(wilson(int(k), 360)) for k in np.random.default_rng(0).binomial(360, p, 4000)]
+    assert 0.93 < np.mean(hits) < 0.97
+
+
+def test_kind_of_interval_follows_the_values():
+    y = np.zeros(50)
+    out = np.random.default_rng(0).normal(size=50)
+    t = evaluate(lambda o, t: np.abs(o - t), out, y, 0)
+    assert t["ci95"] == pytest.approx(stats.t.interval(0.95, 49, np.abs(out).mean(), stats.sem(np.abs(out))), rel=1e-6)
+    right = evaluate(lambda o, t: (o > 0).astype(float), out, y, 0)
+    assert right["ci95"] == pytest.approx(wilson(int((out > 0).sum()), 50))
+    whole = evaluate(lambda o, t: float(np.median(o)), out, y, 3)
+    assert whole["ci95"][0] < whole["value"] < whole["ci95"][1]
+    assert whole == evaluate(lambda o, t: float(np.median(o)), out, y, 3) != evaluate(lambda o, t: float(np.median(o)), out, y, 4)
+    assert evaluate("mse", y, y, 0)["ci95"] == [0.0, 0.0]  # all zero, yet no proportion
+
+
+def test_bootstrap_covers_the_mean():
+    hits = 0
+    for seed in range(60):
+        x = np.random.default_rng(seed).normal(size=80)
+        low, high = evaluate(lambda o, t: float(o.mean()), x, x, seed)["ci95"]
+        hits += low <= 0 <= high
+    assert 0.85 < hits / 60 <= 1.0
+
+
+def test_direction_and_names():
+    def loss(outputs, targets):
+        return np.abs(outputs - targets)
+
+    assert metric(loss).name == "loss" and metric(loss).higher_is_better and not metric(loss, False).higher_is_better
+    loss.higher_is_better = False
+    assert not metric(loss).higher_is_better and metric(metric("nll")) is metric("nll") and not metric("nll").higher_is_better
+
+
+def test_bad_input_is_refused():
+    out, y = logits(10)
+    for bad in [("accuracy", out[:0], y[:0]), ("accuracy", out[:3], y), ("top5", out[:, :3], y), ("nll", out, y + 7), ("accuracy", out, y + 0.5),
+                ("mse", out, y), ("accuracy", out[:, :, None], y), (lambda o, t: np.zeros(3), out, y), (lambda o, t: np.nan, out, y)]:
+        with pytest.raises(InputError):
+            evaluate(*bad, 0)
+    for bad in ("acuracy", 3, None):
+        with pytest.raises(InputError):
+            metric(bad)
+    with pytest.raises(InputError, match="neither"):
+        evaluate(Metric("none", None, None, True), out, y, 0)
+    with pytest.raises(InputError, match="one sample"):
+        evaluate("mse", out[:1], out[:1], 0)
+    assert evaluate("accuracy", out[:1], out[:1].argmax(1), 0)["value"] == 1.0

@@ -1,0 +1,61 @@
+"""Every strategy passes the suite that the package ships; and the suite finds what it is there to find."""
+
+import dataclasses
+import itertools
+
+import pytest
+
+from featherweight import registry
+from featherweight.strategies.base import Proposal, Strategy
+from featherweight.strategies.random import Random
+from featherweight.testing import check_strategy
+from featherweight.testing.strategies import finite_space, mixed_space
+
+
+@pytest.mark.parametrize("kind", registry.names("strategies"))
+def test_strategy(kind):
+    check_strategy(registry.find("strategies", kind)())
+
+
+def test_every_strategy_is_there():
+    assert {"random", "grid", "greedy", "tpe", "nsga2"} <= set(registry.names("strategies"))
+
+
+def test_spaces_of_the_suite():
+    assert finite_space().size == 24
+    assert mixed_space().size == float("inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken(Strategy):
+    how: str
+
+    def propose(self, space, history, n, rng):
+        good = Random().propose(space, history, n, rng)
+        if self.how == "repeats" and len(history):
+            return [Proposal(history[0].filling)]
+        if self.how == "stops early" and len(history) >= 10:
+            return []
+        if self.how == "never stops" and not good:
+            return [Proposal(space.sample(rng))]
+        if self.how == "too many":
+            return [*good, *(Proposal(space.sample(rng)) for _ in range(1))]
+        if self.how == "has state":
+            return [Proposal(p.filling, {"call": next(COUNT)}) for p in good]
+        if self.how == "invalid":
+            return [Proposal({**p.filling, "nonsense": 1}) for p in good]
+        if self.how == "object in the note":
+            return [Proposal(p.filling, {"x": object()}) for p in good]
+        if self.how == "changes history" and len(history):
+            history[0].violation = 9.0
+        return good
+
+
+COUNT = itertools.count()
+
+
+@pytest.mark.parametrize("how", ["repeats", "stops early", "never stops", "too many", "has state", "invalid", "object in the note", "changes history"])
+def test_suite_finds(how):
+    with pytest.raises(Exception) as e:
+        check_strategy(Broken(how))
+    assert e.type.__name__ in ("AssertionError", "InputError", "TypeError")

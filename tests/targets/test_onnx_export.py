@@ -1,0 +1,136 @@
+"""The ONNX file: names, free batch, parity, and what the export leaves behind."""
+
+import copy
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from featherweight.errors import TargetError
+from featherweight.targets import _onnx, _parity
+from tests.targets.nets import NETS, cnn
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_file_computes_what_the_module_computes_at_any_batch(name, tmp_path, capfd):
+    module, example, rows = NETS[name]()
+    notes = _onnx.export_onnx(module, example, rows, tmp_path / "m.onnx")
+    assert notes["exporter"] == "trace" and notes["exporter_why"] is None and notes["float_parity"]["max_abs_error"] < 1e-4
+    session = _onnx.onnxruntime().InferenceSession(str(tmp_path / "m.onnx"))
+    assert [i.name for i in session.get_inputs()] == list(example) and [o.name for o in session.get_outputs()] == ["output"]
+    for n in (1, 2, 5):
+        part = {k: v[:n] for k, v in rows.items()}
+        with torch.no_grad():
+            expected = module(*part.values()).numpy()
+        np.testing.assert_allclose(session.run(None, {k: v.numpy() for k, v in part.items()})[0], expected, atol=1e-4)
+    captured = capfd.readouterr()
+    assert captured.out == "" and captured.err == ""
+
+
+def test_the_module_is_left_as_it_was(tmp_path):
+    module, example, _ = NETS["attention"]()
+    module.train()
+    module.encoder.eval()
+    before, modes = copy.deepcopy(module.state_dict()), [m.training for m in module.modules()]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    _onnx.export_onnx(module, example, None, tmp_path / "m.onnx")
+    assert [m.training for m in module.modules()] == modes and torch.backends.mha.get_fastpath_enabled() == fast
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items()) and all(p.requires_grad for p in module.parameters())
+
+
+class FrozenBatch(nn.Module):
+    """Its graph, traced at batch 2, adds a row that exists only there."""
+
+    def forward(self, x):
+        return x + torch.arange(float(len(x)))[:, None] if len(x) == 2 else x * 3
+
+
+def test_a_wrong_trace_is_noticed_and_both_reasons_are_told(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no dynamo today")
+
+    monkeypatch.setattr(_onnx, "_dynamo", broken)
+    with pytest.raises(TargetError, match="(?s)trace: .*no dynamo today"):
+        _onnx.export_onnx(FrozenBatch(), {"x": torch.randn(1, 4)}, None, tmp_path / "m.onnx")
+
+
+@pytest.mark.slow
+def test_dynamo_takes_over_when_tracing_fails(tmp_path, monkeypatch, capfd):
+    def broken(*_):
+        raise TypeError("export() got an unexpected keyword argument 'dynamo'")
+
+    monkeypatch.setattr(_onnx, "_trace", broken)
+    module, example, rows = cnn()
+    notes = _onnx.export_onnx(module, example, rows, tmp_path / "m.onnx")
+    assert notes["exporter"] == "dynamo" and "unexpected keyword" in notes["exporter_why"]
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert len(_onnx.skipped(graph, ["head"])) == 1 and _onnx.skipped(graph, ["layers.1"])
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("name", "path"), [
+    ("/stem/stem.1/stem.1.1/Conv", "stem.1.1"), ("/layers.0/layers.0.1/conv/Conv", "layers.0.1.conv"), ("/head/Gemm", "head"),
+    ("/encoder/layers.0/self_attn/MatMul_1", "encoder.layers.0.self_attn"), ("/Add", ""), ("node_conv2d", ""),
+])
+def test_module_path_of_a_node(name, path):
+    assert _onnx.path_of(name) == path
+
+
+def test_every_convolution_is_found_by_its_module_path(tmp_path):
+    module, example, _ = cnn()
+    _onnx.export_onnx(module, example, None, tmp_path / "m.onnx")
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    paths = [name for name, m in module.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    nodes = [_onnx.skipped(graph, [p]) for p in paths]
+    assert all(any(n.op_type in ("Conv", "Gemm") for n in graph.node if n.name in found) for found in nodes)
+    assert set(_onnx.skipped(graph, ["layers.0"])) >= set(_onnx.skipped(graph, ["layers.0.1.conv"]))
+    with pytest.raises(TargetError, match="layer.9"):
+        _onnx.skipped(graph, ["head", "layer.9"])
+
+
+def test_a_module_with_two_outputs_is_refused(tmp_path):
+    class Two(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    with pytest.raises(TargetError, match="one tensor"):
+        _onnx.export_onnx(Two(), {"x": torch.randn(1, 4)}, None, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("example", [{}, {"x": torch.tensor(1.0)}, {"x": torch.randn(0, 4)}, {"x": [1.0]}])
+def test_an_unusable_example_is_refused(example, tmp_path):
+    with pytest.raises(TargetError, match="example"):
+        _onnx.export_onnx(nn.Linear(4, 2), example, None, tmp_path / "m.onnx")
+
+
+def test_variations_keep_kind_and_values():
+    rows = _parity.varied({"ids": torch.tensor([[7, 8, 9]]), "x": torch.randn(1, 4), "flag": torch.tensor([True])}, 5)
+    assert {k: tuple(v.shape) for k, v in rows.items()} == {"ids": (5, 3), "x": (5, 4), "flag": (5,)}
+    assert set(rows["ids"].flatten().tolist()) == {7, 8, 9} and rows["ids"].dtype == torch.int64 and rows["flag"].dtype == torch.bool
+    assert not torch.equal(rows["x"][0], rows["x"][1])
+
+
+def test_comparison_by_hand():
+    y, z = np.array([[3.0, 0.0], [0.0, 4.0]]), np.array([[3.0, 0.5], [5.0, 4.0]])
+    result = _parity.compare(y, z)
+    assert result["max_abs_error"] == 5.0 and result["agreement"] == 0.5 and result["sqnr_db"] == pytest.approx(10 * np.log10(25 / 25.25))
+    same = _parity.compare(y, y)
+    assert same["sqnr_db"] is None and same["agreement"] == 1.0 and _parity.compare(y[0], z[0])["agreement"] is None
+    for bad in (z[:1], np.full_like(z, np.nan)):
+        with pytest.raises(TargetError):
+            _parity.compare(y, bad)
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 9])
+def test_batches_cover_every_row_once(n):
+    class Double:
+        def run(self, inputs):
+            assert len(inputs["x"]) == 4
+            return inputs["x"] * 2
+
+    x = np.arange(n * 2.0).reshape(n, 2)
+    np.testing.assert_array_equal(_parity.run_rows(Double(), {"x": x}, 4), 2 * x)
+    with pytest.raises(TargetError, match="no samples"):
+        _parity.run_rows(Double(), {"x": x[:0]}, 4)

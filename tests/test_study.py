@@ -1,0 +1,241 @@
+"""A study from end to end: results, resuming, kills, refusals."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import featherweight as fw
+from featherweight.errors import InputError, RecipeError, StoreError
+from featherweight.state import StudyState
+from featherweight.store.artifacts import sha256_file
+from featherweight.store.events import EventStore
+
+TINY = str(Path(__file__).parent / "tasks" / "tiny.py")
+FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "constraints": [fw.max_drop(0.05)]}
+ENTRY = {"label", "trial", "recipe", "feasible", "violations", "metric", "certificate", "latency_ms", "speedup", "size_bytes", "peak_memory_bytes", "params", "macs",
+         "artifact", "sha256"}
+
+
+def run(out, trials, **more):
+    return fw.optimize(TINY, budget=fw.Budget(trials=trials), out=out, **{**FAST, **more})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    before = os.environ.get("FEATHERWEIGHT_CACHE")
+    os.environ["FEATHERWEIGHT_CACHE"] = str(tmp_path_factory.mktemp("shared"))
+    try:
+        return run(tmp_path_factory.mktemp("run"), 8)
+    finally:
+        os.environ.pop("FEATHERWEIGHT_CACHE") if before is None else os.environ.update(FEATHERWEIGHT_CACHE=before)
+
+
+def test_front_json_has_the_promised_form(study):
+    front = json.loads((study.out / "front.json").read_text())
+    assert front["format"] == 1 and front["task"] == "tiny" and front["trials"]["complete"] == 8
+    for e in [front["baseline"], *front["baselines"], *front["front"], front["best"]]:
+        assert e.keys() >= ENTRY
+        assert e["metric"]["split"] == "valid" and e["metric"]["ci95"][0] <= e["metric"]["value"] <= e["metric"]["ci95"][1]
+        assert e["latency_ms"].keys() >= {"median", "p90", "n"} and e["speedup"].keys() >= {"ratio", "ci95"}
+    assert [b["label"] for b in front["baselines"]][:1] == ["baseline"] and front["baseline"]["speedup"]["ratio"] == 1
+    assert {"plain int8", "random cutting"} <= {b["label"] for b in front["baselines"]} | set(front["failed_baselines"])
+    assert front["cache"]["reused"] > 0 and front["budget"]["spent_s"] > 0
+
+
+def test_the_best_is_feasible_smaller_and_has_a_certificate_from_the_test_split(study):
+    best = study.front_json()["best"]
+    assert best["feasible"] and best["params"] < study.front_json()["baseline"]["params"]
+    assert best["certificate"]["split"] == "test" and best["certificate"]["n"] == study.info()["splits"]["sizes"]["test"]
+    assert best["certificate"]["verdict"] in ("certified", "refuted", "not certifiable")
+
+
+def test_no_filling_is_tried_twice(study):
+    keys = [json.dumps(t["filling"], sort_keys=True) for t in study.trials()]
+    assert len(set(keys)) == len(keys) == 8
+
+
+def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
+    import onnxruntime as ort
+
+    best = study.out / "best"
+    manifest = json.loads((best / "manifest.json").read_text())
+    assert {"model.onnx", "model/model.safetensors", "model/spec.json", "recipe.json", "MODEL_CARD.md"} <= set(manifest["files"])
+    assert all(sha256_file(best / name) == digest for name, digest in manifest["files"].items())
+    session = ort.InferenceSession(str(best / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"image": np.zeros((3, 1, 8, 8), "float32")})[0].shape == (3, 4)
+    exported = study.export(tmp_path / "out")
+    assert (exported / "model.onnx").exists()
+    with pytest.raises(InputError, match="not empty"):
+        study.export(tmp_path / "out")
+    with pytest.raises(InputError, match="no artifact"):
+        study.export(tmp_path / "other", trial=99)
+
+
+def test_the_report_is_one_file_without_network(study):
+    from html.parser import HTMLParser
+
+    loads = []
+
+    class Finder(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            loads.extend(v for k, v in attrs if k in ("src", "href", "srcset", "data") and tag != "a" and v and not v.startswith(("data:", "#")))
+
+    page = (study.out / "report.html").read_text()
+    Finder().feed(page)
+    assert "tiny" in page and not loads
+
+
+def test_a_finished_study_opens_and_the_same_call_again_runs_nothing(study, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
+    opened = fw.Study.open(study.out)
+    assert opened.front_json()["best"] == study.front_json()["best"]
+    assert list(opened.front["label"]) == list(study.front["label"])
+    events = []
+    again = fw.optimize(TINY, budget=fw.Budget(trials=8), out=study.out, on_event=events.append, **FAST)
+    assert not [e for e in events if e["kind"] in ("proposed", "started", "finished", "baseline", "certified")]
+    assert again.trials() == study.trials()
+
+
+def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
+    run(tmp_path, 3)
+    resumed = fw.Study.resume(tmp_path, budget=fw.Budget(trials=8))
+    assert [t["filling"] for t in resumed.trials()] == [t["filling"] for t in study.trials()]
+    assert [t["entry"]["sha256"] for t in resumed.trials()] == [t["entry"]["sha256"] for t in study.trials()]
+
+
+def test_other_settings_in_the_same_folder_are_refused(study):
+    with pytest.raises(StoreError, match="other settings"):
+        run(study.out, 8, seed=5)
+    with pytest.raises(StoreError, match="strategy"):
+        run(study.out, 8, strategy="random")
+
+
+def test_nothing_feasible_returns_the_nearest_and_names_the_constraint(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
+    done = run(tmp_path, 2, constraints=[fw.max_drop(0.05), fw.max_params(10)])
+    front = done.front_json()
+    assert front["best"] is None and front["front"] == [] and done.best is None
+    assert front["nearest"]["violations"][0]["constraint"] == "params <= 10" and front["nearest"]["violations"][0]["excess"] > 0
+    assert (tmp_path / "best" / "model.onnx").exists() and done.nearest is not None
+
+
+@pytest.mark.parametrize(("wrong", "match"), [
+    ({"strategy": "magic"}, "magic"), ({"minimize": ["speed"]}, "objective"), ({"minimize": []}, "minimize"), ({"target": "abacus"}, "abacus"),
+    ({"target": "onnxruntime:fp32:threads=none"}, "not understood")])
+def test_a_wrong_request_is_refused_before_anything_runs(tmp_path, wrong, match):
+    with pytest.raises(InputError, match=match):
+        run(tmp_path / "x", 2, **wrong)
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_illegal_order_is_refused_with_the_legal_one(tmp_path):
+    with pytest.raises(RecipeError, match="prune -> quantize"):
+        fw.optimize(TINY, fw.Recipe(fw.Quantize(), fw.Prune()), budget=fw.Budget(trials=2), out=tmp_path / "x", **FAST)
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_order_hole_tries_legal_orders_and_records_why_others_are_refused(tmp_path):
+    recipe = fw.Recipe(fw.Order(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize()))
+    trials = fw.optimize(TINY, recipe, budget=fw.Budget(trials=5), out=tmp_path, **{**FAST, "strategy": "grid"}).trials()
+    assert sorted(t["state"] for t in trials) == ["complete", "failed"]
+    assert "cannot follow quantize" in next(t["reason"] for t in trials if t["state"] == "failed")
+
+
+def test_a_task_that_no_file_names_works_too(tmp_path):
+    from tests import toy
+
+    task = toy.task(toy.plain)
+    study = fw.optimize(task, fw.Recipe(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude")), budget=fw.Budget(trials=1), out=tmp_path, **FAST)
+    assert study.front_json()["trials"]["complete"] == 1
+    with pytest.raises(InputError, match="made in a program"):
+        fw.Study.resume(tmp_path)
+
+
+def test_without_reuse_every_step_is_computed(tmp_path):
+    study = run(tmp_path, 2, reuse=False)
+    assert study.front_json()["trials"]["complete"] == 2 and study.front_json()["cache"]["reused"] == 0
+
+
+SCRIPT = """
+import sys, featherweight as fw
+fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv[2], measure_seconds=0.2, minimize=["params", "size"], strategy="greedy", constraints=[fw.max_drop(0.05)])
+"""
+
+
+def start(out, trials):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, TINY, str(out), str(trials)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def check_log(out, trials):
+    """No finished trial lost, repeated or stuck."""
+    store = EventStore(out / "study.db")
+    events = list(store.read())
+    store.close()
+    finished = Counter(e["trial"] for e in events if e["kind"] in ("finished", "failed"))
+    assert finished == Counter(range(trials)), "lost or repeated"
+    assert not StudyState().fold(events).unfinished(), "stuck"
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_kill_9_at_random_moments_loses_and_repeats_no_finished_trial(tmp_path, kills):
+    rng = random.Random(kills)
+    for _ in range(kills):
+        process = start(tmp_path, 8)
+        time.sleep(rng.uniform(3, 14))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    process = start(tmp_path, 8)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err.decode()[-2000:]
+    check_log(tmp_path, 8)
+
+
+def test_ctrl_c_once_finishes_with_what_there_is(tmp_path):
+    process = start(tmp_path, 500)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not _finished(tmp_path):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err.decode()[-2000:]
+    front = json.loads((tmp_path / "front.json").read_text())
+    assert front["trials"]["complete"] >= 1 and front["trials"]["stopped"] <= 1 and (tmp_path / "report.html").exists()
+
+
+def _finished(out):
+    if not (out / "study.db").exists():
+        return False
+    store = EventStore(out / "study.db")
+    try:
+        return any(e["kind"] == "finished" for e in store.read())
+    finally:
+        store.close()
+
+
+def test_two_searches_in_one_folder_are_refused(tmp_path):
+    process = start(tmp_path, 500)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not _started(tmp_path):
+            time.sleep(0.2)
+        with pytest.raises(StoreError, match="another search"):
+            run(tmp_path, 500)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def _started(out):
+    return (out / "logs").exists() and any((out / "logs").iterdir())
