@@ -10,7 +10,10 @@ Everything here is loaded when it is first used: importing this package imports 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported, by whoever does; its own switch comes too late
 
 __version__ = "0.1.0"
 

@@ -49,7 +49,7 @@ class Loop:
         self._spent_before = self.state.spent_s
         self._shown = 0.0
         memory = config["budget"].get("trial_memory_gb")
-        setup = {"task": task, "seed": config["seed"], "device": config["device"], "threads": config["train_threads"], "store": config["store"], "reuse": config["reuse"]}
+        setup = {"task": task, "threads": config["train_threads"], **{k: config[k] for k in ("seed", "device", "store", "reuse")}}
         self.engine = LocalEngine(setup, config["workers"], int(memory * 1e9) if memory else _default_memory(config["workers"]), out / "logs")
 
     # --- time ---------------------------------------------------------------------------------------------------------
@@ -188,7 +188,8 @@ class Loop:
             return None
         chosen = proposals[0]
         filled = self.space.fill(chosen.filling)
-        self.record("proposed", {"filling": chosen.filling, "note": chosen.note, "recipe": filled.recipe.to_json(), "target": filled.target}, trial=number, key=f"trial {number}")
+        body = {"filling": chosen.filling, "note": chosen.note, "recipe": filled.recipe.to_json(), "target": filled.target}
+        self.record("proposed", body, trial=number, key=f"trial {number}")
         return self.state.rows[number]
 
     def start(self, row: Row) -> None:
@@ -200,7 +201,8 @@ class Loop:
         except (RecipeError, TargetError) as e:
             self.record("failed", {"reason": str(e), "seconds": 0.0}, trial=row.number)
             return
-        self.record("started", trial=row.number)
+        if row.state != "running":  # stopped by an earlier run; a trial that was just proposed is running already
+            self.record("started", trial=row.number)
         job = self.trial_job(recipe, row.target or "", str(recipe), trial=row.number, filling=row.filling)
         self.engine.submit(job, self.timeout())
 
@@ -238,7 +240,8 @@ class Loop:
                 self._tell_user({"kind": "warning", "trial": entry.trial, "text": f"no certificate for {entry.label}: {outcome['reason']}"})
                 continue
             certificate = {**outcome["certificate"], "looks": len(self.state.certificates) + 1}
-            self.record("certified", {"artifact": artifact_id(entry), "certificate": certificate, "label": entry.label, "entry": entry.to_json()}, key=f"certificate {artifact_id(entry)}")
+            body = {"artifact": artifact_id(entry), "certificate": certificate, "entry": {**entry.to_json(), "certificate": certificate}}
+            self.record("certified", body, key=f"certificate {artifact_id(entry)}")
 
     def _side(self, entry: Entry) -> dict[str, Any]:
         name = artifact_id(entry).replace("/", "_")

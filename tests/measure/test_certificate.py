@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from featherweight.errors import InputError
-from featherweight.measure.certificate import agresti_min, certify, tango
+from featherweight.measure.certificate import certify, tango
 
 
 def outputs(right, n):
@@ -24,16 +24,6 @@ def pair(b, c, n):
     return outputs(v, n), outputs(w, n), np.zeros(n, int)
 
 
-def test_agresti_min_by_hand():
-    b, c, n = 25, 10, 200  # cells + 1/2: (25.5 - 10.5) / 202 +- 1.96 sqrt(36 - 15^2 / 202) / 202
-    middle, half = 15 / 202, 1.959963984540054 * math.sqrt(36 - 225 / 202) / 202
-    assert agresti_min(b, c, n) == pytest.approx((middle - half, middle + half))
-    low, high = agresti_min(0, 0, 100)
-    assert low == -high and high == pytest.approx(1.96 / 102, rel=1e-3)  # agreement on every sample is no proof of equality
-    low, high = agresti_min(c, b, n)
-    assert (-high, -low) == pytest.approx(agresti_min(b, c, n))
-
-
 def coverage(interval, p10, p01, n, size=3000):
     """(share of intervals that hold the true drop, share that lie below it)."""
     draws = np.random.default_rng(n).multinomial(n, [p10, p01, 1 - p10 - p01], size=size)
@@ -43,56 +33,71 @@ def coverage(interval, p10, p01, n, size=3000):
     return float(counts @ ((ends[:, 0] <= d) & (d <= ends[:, 1])) / size), float(counts @ (ends[:, 1] < d) / size)
 
 
-@pytest.mark.parametrize("interval", [agresti_min, tango])
 @pytest.mark.parametrize(("p10", "p01"), [(0.02, 0.02), (0.05, 0.01), (0.15, 0.1)])
 @pytest.mark.parametrize("n", [100, 400])
-def test_paired_intervals_cover(interval, p10, p01, n):
-    assert coverage(interval, p10, p01, n)[0] > 0.935
+def test_paired_intervals_cover(p10, p01, n):
+    assert coverage(tango, p10, p01, n)[0] > 0.935
 
 
-def test_where_almost_nothing_differs_only_tango_covers():
+def test_it_covers_where_almost_nothing_differs():
     assert coverage(tango, 0.01, 0.0, 400)[0] > 0.935 and coverage(tango, 0.01, 0.0, 400)[1] < 0.035
-    assert 0.87 < coverage(agresti_min, 0.01, 0.0, 400)[0] < 0.93  # known, and said in its docstring
 
 
-def test_tango_against_published_and_limiting_cases():
-    # Tango 1998, table III: cross-over trial of lenses, b = 12, c = 2, n = 44: 0.096 to 0.363 -- and Newcombe 1998 for the same cells
-    assert tango(12, 2, 44) == pytest.approx((0.0957, 0.3629), abs=6e-4)
+def test_agreement_on_every_sample_is_no_proof_of_equality():
+    low, high = tango(0, 0, 100)
+    assert low == pytest.approx(-high) and high == pytest.approx(1.96**2 / (100 + 1.96**2), rel=1e-3)
+
+
+def test_tango_against_references():
+    assert tango(60, 20, 1000) == pytest.approx((0.0231, 0.0584), abs=5e-5)  # PropCIs::scoreci.mp(20, 60, 1000) in R
+    for b, c, n in ((12, 2, 44), (3, 9, 50), (5, 5, 30), (0, 4, 25)):  # the likelihood maximised numerically where the formula solves it
+        for end in tango(b, c, n):
+            assert abs(score_by_search(b, c, n, end)) == pytest.approx(1.959964, abs=2e-4)
+
+
+def score_by_search(b, c, n, d):
+    """The score statistic of "drop = d", with the share q of candidate-only samples found by maximising the likelihood."""
+    low, high = max(0.0, -d), (1.0 - d) / 2.0
+
+    def loss(q):
+        cells = np.array([q + d, q, 1.0 - d - 2.0 * q])
+        return -(np.array([b, c, n - b - c]) @ np.log(np.maximum(cells, 1e-300)))
+
+    q = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    return (b - c - n * d) / math.sqrt(n * (2.0 * q + d * (1.0 - d)))
+
+
+def test_tango_at_the_edges():
     # with c = 0 the score interval of the upper end is Wilson's of b / n
     z2 = 1.959963984540054**2
     assert tango(0, 0, 400)[1] == pytest.approx(z2 / (400 + z2)) and tango(0, 0, 400)[0] == pytest.approx(-z2 / (400 + z2))
     low, high = tango(3, 9, 50)
     assert (-high, -low) == pytest.approx(tango(9, 3, 50), abs=1e-9)
     assert tango(5, 0, 5)[1] == 1.0 and tango(1, 0, 1)[0] >= -1.0
-    v, w, y = pair(1, 0, 400)
-    assert certify("accuracy", v, w, y, 0.01, 0)["verdict"] == "certified"
-    assert certify("accuracy", v, w, y, 0.01, 0, paired="tango")["verdict"] == "not certifiable"
-    with pytest.raises(InputError):
-        certify("accuracy", v, w, y, 0.01, 0, paired="wald")
+    assert certify("accuracy", *pair(1, 0, 400), 0.01, 0)["verdict"] == "not certifiable"
 
 
 def test_false_certificates_are_rare():
     """A candidate that is just too bad (true drop 0.011, limit 0.01) is certified in no more than 2.5 % of the cases, and noise."""
     draws = np.random.default_rng(7).multinomial(2000, [0.021, 0.01, 0.969], size=4000)
-    assert np.mean([agresti_min(int(b), int(c), 2000)[1] <= 0.01 for b, c, _ in draws]) < 0.033
+    assert np.mean([tango(int(b), int(c), 2000)[1] <= 0.01 for b, c, _ in draws]) < 0.033
 
 
 @pytest.mark.parametrize(("b", "c", "verdict"), [(0, 0, "certified"), (5, 6, "certified"), (60, 5, "refuted"), (12, 4, "not certifiable")])
 def test_the_three_words(b, c, verdict):
     result = certify("accuracy", *pair(b, c, 1000), 0.01, 0)
     assert result["verdict"] == verdict and result["drop"] == pytest.approx((b - c) / 1000) and result["n"] == 1000 and result["split"] == "test"
-    assert (result["needs"] is not None) == (verdict == "not certifiable") and list(result["ci95"]) == list(agresti_min(b, c, 1000))
+    assert (result["needs"] is not None) == (verdict == "not certifiable") and list(result["ci95"]) == list(tango(b, c, 1000))
 
 
-@pytest.mark.parametrize("interval", [agresti_min, tango])
 @pytest.mark.parametrize(("b", "c", "n", "limit", "what"), [(3, 2, 100, 0.02, "certify"), (14, 4, 400, 0.02, "refute"), (0, 0, 100, 0.01, "certify")])
-def test_about_so_many_more_samples_would_decide(interval, b, c, n, limit, what):
-    result = certify("accuracy", *pair(b, c, n), limit, 0, paired="tango" if interval is tango else "agresti-min")
+def test_about_so_many_more_samples_would_decide(b, c, n, limit, what):
+    result = certify("accuracy", *pair(b, c, n), limit, 0)
     assert result["verdict"] == "not certifiable" and what in result["needs"]
     more = int(result["needs"].split()[1].replace(",", ""))
 
     def decides(samples):
-        low, high = interval(b * samples / n, c * samples / n, samples)
+        low, high = tango(b * samples / n, c * samples / n, samples)
         return low > limit if what == "refute" else high <= limit
 
     assert decides(n + more) and not decides(n + 0.8 * more)

@@ -10,7 +10,8 @@ from featherweight.measure.ops import macs, params
 
 
 def test_by_hand():
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Flatten(), nn.Linear(8 * 36, 5)).train()
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8),
+                        nn.Flatten(), nn.Linear(8 * 36, 5)).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     example = {"x": torch.randn(4, 3, 6, 6)}
     assert macs(net, example) == 36 * 8 * 27 + 36 * 8 * 9 + 8 * 36 * 5  # one sample of the four

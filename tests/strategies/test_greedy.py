@@ -2,7 +2,6 @@ import time
 
 import numpy as np
 import pytest
-from tests.strategies.problems import SPACE, compression, run
 
 from featherweight.errors import InputError
 from featherweight.recipe import Recipe
@@ -11,6 +10,7 @@ from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Maybe, Space
 from featherweight.strategies.greedy import Greedy, centre, mutated
 from featherweight.testing.strategies import Other, Step, mixed_space
+from tests.strategies.problems import SPACE, compression, run
 
 
 def differing(a, b):

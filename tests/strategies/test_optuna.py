@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import optuna
 import pytest
-from tests.strategies.problems import SPACE, compression, run
 
 from featherweight.errors import InputError
 from featherweight.records import History, Trial
@@ -15,6 +14,7 @@ from featherweight.strategies._optuna import distributions, mirror, names, param
 from featherweight.strategies.nsga2 import Nsga2, better, child
 from featherweight.strategies.tpe import Tpe
 from featherweight.testing.strategies import Other, Step, finite_space, mixed_space
+from tests.strategies.problems import SPACE, compression, run
 
 DOMAINS = [Float(0, 1), Float(1e-5, 1e-1, log=True), Float(0, 1.1, step=0.25), Float(2, 2), Int(1, 9), Int(1, 64, log=True), Int(0, 10, step=3),
            Int(1, 50, log=True, step=7), Choice(1, 1.0, True, None, "1"), Choice(Step(), Other()), Maybe(Step()), Order(Step(), Other(), Step())]

@@ -10,7 +10,6 @@ from featherweight.models.coupling import couple, cut, scores
 from featherweight.models.importance import magnitude, taylor
 from featherweight.models.package import Package
 from featherweight.transforms.prune import Prune, choose
-
 from tests import toy
 
 NETS = {"residual": toy.residual, "plain": toy.plain, "depthwise": toy.depthwise, "concat": toy.Concat}

@@ -34,7 +34,9 @@ class Artifact:
             try:
                 shape, dtype = (1, *(int(d) for d in spec["shape"][1:])), np.dtype(spec["dtype"])
             except (TypeError, ValueError, KeyError) as e:
-                raise StoreError("the manifest does not say what the inputs are", got=f"{name}: {spec}", allowed='{"shape": ["batch", 8], "dtype": "float32"}') from e
+                raise StoreError(
+                    "the manifest does not say what the inputs are", got=f"{name}: {spec}", allowed='{"shape": ["batch", 8], "dtype": "float32"}'
+                ) from e
             drawn = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
             out[name] = drawn.astype(dtype)
         return out
@@ -61,7 +63,11 @@ def read(folder: Path, threads: int | None = None) -> Artifact:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.is_file():
-        raise InputError("this is no artifact's folder: it has no manifest.json", got=str(folder), allowed="OUT/best, a folder of OUT/artifacts, or one that was exported")
+        raise InputError(
+            "this is no artifact's folder: it has no manifest.json",
+            got=str(folder),
+            allowed="OUT/best, a folder of OUT/artifacts, or one that was exported",
+        )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:

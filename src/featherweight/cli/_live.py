@@ -104,21 +104,30 @@ class LiveView:
     def _numbers(self, entry: dict[str, Any]) -> str:
         name = entry["metric"]["name"]
         lost = drop(entry, self.state.baseline.to_json())
-        return (f"{name} {units.metric(entry['metric']['value'], name)} (drop {units.difference(lost, name)}), speed {units.ratio(entry['speedup']['ratio'])}, "
-                f"{units.size(entry['size_bytes'])}, limits {verdict_text(entry)}")
+        return (
+            f"{name} {units.metric(entry['metric']['value'], name)} (drop {units.difference(lost, name)}), "
+            f"speed {units.ratio(entry['speedup']['ratio'])}, {units.size(entry['size_bytes'])}, limits {verdict_text(entry)}"
+        )
 
     def status(self) -> str:
         """Trials done, failed and running, steps reused, and what is left of the budget."""
         states = [r.state for r in self.state.rows]
         budget = self.state.config.get("budget", {})
         wanted = f" of {budget['trials']}" if budget.get("trials") else ""
-        parts = [f"trial {len(states)}{wanted}", f"{states.count('complete')} measured", f"{states.count('failed')} failed", f"{states.count('running')} running"]
+        parts = [
+            f"trial {len(states)}{wanted}",
+            f"{states.count('complete')} measured",
+            f"{states.count('failed')} failed",
+            f"{states.count('running')} running",
+        ]
         if states.count("stopped"):
             parts.append(f"{states.count('stopped')} stopped")
         parts.append(f"{self.state.reused} of {self.state.steps} steps reused")
         minutes = budget.get("minutes")
         spent = self.spent()
-        parts.append(f"{units.seconds(max(0.0, 60 * minutes - spent))} left of {units.seconds(60 * minutes)}" if minutes else f"{units.seconds(spent)} so far")
+        parts.append(
+            f"{units.seconds(max(0.0, 60 * minutes - spent))} left of {units.seconds(60 * minutes)}" if minutes else f"{units.seconds(spent)} so far"
+        )
         return ", ".join(parts)
 
     def spent(self) -> float:

@@ -51,11 +51,15 @@ def task(text: str | None, kind: str | None, options: Mapping[str, Any], more: S
 
         return make_task(kind, **known)
     if known:
-        raise InputError("these options belong to --task, not to a task file", got=", ".join(f"--{k.replace('_', '-')}" for k in known), fix="leave them out")
+        raise InputError(
+            "these options belong to --task, not to a task file", got=", ".join(f"--{k.replace('_', '-')}" for k in known), fix="leave them out"
+        )
     if _is_run_file(text):
         ref = _config(Path(str(text)))["task"]
         if ref is None:
-            raise InputError("this run's task was made in a program, not in a file, and cannot be loaded again", got=text, fix="call optimize(...) there again")
+            raise InputError(
+                "this run's task was made in a program, not in a file, and cannot be loaded again", got=text, fix="call optimize(...) there again"
+            )
         return load_task(ref)
     return load_task(str(text))
 

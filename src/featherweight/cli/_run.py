@@ -52,5 +52,6 @@ def dry_run(task: Task, settings: Mapping[str, Any], as_json: bool) -> None:
     console.print(table)
     size = "without end (a hole is continuous)" if plan["size"] == "inf" else f"{int(plan['size']):,}"
     console.print(f"Candidates in the space: {size}", markup=False)
-    console.print(f"Predicted: {units.seconds(plan['trial_s'])} a trial, {units.seconds(plan['total_s'])} in all, {units.size(plan['memory_bytes'])} of memory.", markup=False)
+    trial, total, memory = units.seconds(plan["trial_s"]), units.seconds(plan["total_s"]), units.size(plan["memory_bytes"])
+    console.print(f"Predicted: {trial} a trial, {total} in all, {memory} of memory.", markup=False)
     console.print(f"How this was predicted: {plan['how']}.", markup=False, style="dim")

@@ -35,7 +35,12 @@ def main(name: str) -> int:
         version, run = torch_runtime(w) if name == "torch" else artifact_runtime(name, w)
         error = float(np.abs(run(x) - np.maximum(x @ w, 0)).max())
         times = _times(lambda: run(x))
-        result: dict[str, Any] = {"ok": error < 1e-2, "version": version, "median_us": 1e6 * statistics.median(times), "error": f"max error {error:.2g}"}
+        result: dict[str, Any] = {
+            "ok": error < 1e-2,
+            "version": version,
+            "median_us": 1e6 * statistics.median(times),
+            "error": f"max error {error:.2g}",
+        }
     except Exception as e:  # whatever a broken installation raises is the finding
         result = {"ok": False, "version": None, "median_us": None, "error": f"{type(e).__name__}: {e}"}
     sys.stdout.write("\n" + json.dumps(result) + "\n")
@@ -93,7 +98,9 @@ def _openvino(path: Path) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
     import openvino as ov
 
     core = ov.Core()
-    compiled = core.compile_model(core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1})
+    compiled = core.compile_model(
+        core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    )
     return str(ov.__version__), lambda x: compiled({"x": x})[0]
 
 

@@ -34,7 +34,11 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Remove every entr
     console = out_console()
     if clear or limit is not None:
         console.print(f"Freed {units.size(freed)}.")
-    console.print(f"{now['root']}: {now['entries']} entries, {units.size(now['bytes'])} of at most {units.size(now['limit_bytes'])}", markup=False, soft_wrap=True)
+    console.print(
+        f"{now['root']}: {now['entries']} entries, {units.size(now['bytes'])} of at most {units.size(now['limit_bytes'])}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def parse_size(text: str) -> int:

@@ -35,7 +35,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Check Python, runtimes, processor, memory, disk and extras; each runtime is tried for a second. Exit code 1 if something essential is broken."""
+    """Check Python, runtimes, processor, memory, disk and extras; exit code 1 if something essential is broken.
+
+    Each runtime is tried for a second.
+    """
     checks = [*software(), *hardware(), *storage(), *extras(), *(runtime(name) for name in RUNTIMES)]
     broken = [c for c in checks if c.status == "broken"]
     if as_json:
@@ -63,7 +66,11 @@ def software() -> list[Check]:
     from ..measure.machine import machine
 
     found = sys.version_info[:3]
-    out = [Check("Python", "ok" if found >= (3, 11) else "broken", ".".join(map(str, found)), None if found >= (3, 11) else "install Python 3.11 or newer")]
+    out = [
+        Check(
+            "Python", "ok" if found >= (3, 11) else "broken", ".".join(map(str, found)), None if found >= (3, 11) else "install Python 3.11 or newer"
+        )
+    ]
     versions = machine()["versions"]
     return [*out, Check("packages", "ok", ", ".join(f"{k} {v}" for k, v in versions.items()))]
 
@@ -123,8 +130,14 @@ def storage() -> list[Check]:
     except StoreError as e:
         return [Check("cache", "broken", f"{e.what}: {e.got}", e.fix)]
     free = shutil.disk_usage(stats["root"]).free
-    out = [Check("cache", "ok" if free > 2e9 else "note", f"{stats['root']}: {units.size(stats['bytes'])} used of {units.size(stats['limit_bytes'])}, {units.size(free)} free on the disk",
-                 None if free > 2e9 else "featherweight cache --limit 1GB, or set FEATHERWEIGHT_CACHE to a larger disk")]
+    out = [
+        Check(
+            "cache",
+            "ok" if free > 2e9 else "note",
+            f"{stats['root']}: {units.size(stats['bytes'])} used of {units.size(stats['limit_bytes'])}, {units.size(free)} free on the disk",
+            None if free > 2e9 else "featherweight cache --limit 1GB, or set FEATHERWEIGHT_CACHE to a larger disk",
+        )
+    ]
     with tempfile.TemporaryDirectory() as folder:
         connection = sqlite3.connect(Path(folder) / "test.db")
         mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
@@ -152,7 +165,9 @@ def runtime(name: str) -> Check:
     bad = "broken" if name in ESSENTIAL else "note"
     fix = f"pip install --force-reinstall {name}"
     try:
-        done = subprocess.run([sys.executable, "-m", "featherweight.cli._selftest", name], capture_output=True, text=True, timeout=TIMEOUT_S, env=_environment())
+        done = subprocess.run(
+            [sys.executable, "-m", "featherweight.cli._selftest", name], capture_output=True, text=True, timeout=TIMEOUT_S, env=_environment()
+        )
     except subprocess.TimeoutExpired:
         return Check(f"runtime {name}", bad, f"hangs: no answer in {TIMEOUT_S:g} s", fix)
     if done.returncode < 0:
@@ -162,7 +177,9 @@ def runtime(name: str) -> Check:
         return Check(f"runtime {name}", bad, (done.stderr.strip().splitlines() or ["no answer"])[-1], fix)
     if not result["ok"]:
         return Check(f"runtime {name}", bad, str(result["error"]), fix)
-    return Check(f"runtime {name}", "ok", f"{result['version']} runs and agrees with numpy, {units.milliseconds(result['median_us'] / 1e3)} a small product")
+    return Check(
+        f"runtime {name}", "ok", f"{result['version']} runs and agrees with numpy, {units.milliseconds(result['median_us'] / 1e3)} a small product"
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -42,20 +42,21 @@ def _print(artifact: Path, target: str, against: Path | None, found: dict[str, A
     from ..report import units
     from ..report.rows import speed_claim
 
+    def say(text: str, style: str = "") -> None:
+        console.print(text, markup=False, soft_wrap=True, style=style)
+
     console = out_console()
-    for name, numbers in ((artifact, found["latency_ms"]), (against, found["reference_ms"])):
-        if numbers is not None:
-            console.print(
-                f"{name}: median {units.milliseconds(numbers['median'])}, p90 {units.milliseconds(numbers['p90'])}, "
-                f"CPU {units.milliseconds(numbers['cpu_median'])} an inference (n = {numbers['n']}, others used {units.percent(numbers['load'])} of the machine)",
-                markup=False,
-                soft_wrap=True,
-            )
-    console.print(f"target {target}; a process that loads and runs the first needs {units.size(found['peak_memory_bytes'])}; inputs are random", markup=False, soft_wrap=True)
+    for name, times in ((artifact, found["latency_ms"]), (against, found["reference_ms"])):
+        if times is not None:
+            median, p90, cpu = (units.milliseconds(times[k]) for k in ("median", "p90", "cpu_median"))
+            say(f"{name}: median {median}, p90 {p90}, CPU {cpu} an inference "
+                f"(n = {times['n']}, others used {units.percent(times['load'])} of the machine)")
+    memory = units.size(found["peak_memory_bytes"])
+    say(f"target {target}; a process that loads and runs the first needs {memory}; inputs are random")
     speed = found["speedup"]
     if speed is not None:
         word = speed_claim(speed)
-        low, high = speed["ci95"]
-        verdict = f"{artifact} is {word} than {against}" if word != "no difference shown" else f"no difference in speed shown between {artifact} and {against}"
-        console.print(f"{verdict}: its speed is {units.ratio(speed['ratio'])} (95 % interval {units.between(units.ratio(low), units.ratio(high))}, {speed['clock']} time, "
-                      f"{speed['n']} rounds)", markup=False, soft_wrap=True, style="bold")
+        shown = word != "no difference shown"
+        verdict = f"{artifact} is {word} than {against}" if shown else f"no difference in speed shown between {artifact} and {against}"
+        interval = units.between(*(units.ratio(end) for end in speed["ci95"]))
+        say(f"{verdict}: its speed is {units.ratio(speed['ratio'])} (95 % interval {interval}, {speed['clock']} time, {speed['n']} rounds)", "bold")

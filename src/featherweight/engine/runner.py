@@ -296,11 +296,13 @@ def keep(artifact: Path, folder: Path) -> Path:
 
 
 def _versions(runtime: str) -> str:
-    """The exporter's and the runtime's versions: another version may write another file."""
+    """What else decides the file's bytes: versions, and whether this processor's 8-bit products saturate (then weights get 7 bits)."""
     import importlib.metadata as m
 
+    from ..targets._cpu import saturates
+
     names = {"onnxruntime": ("torch", "onnxruntime"), "openvino": ("torch", "openvino", "nncf")}.get(runtime, ("torch", runtime))
-    found = []
+    found = [f"saturates={saturates()}"]
     for name in names:
         try:
             found.append(f"{name}={m.version(name)}")

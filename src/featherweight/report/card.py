@@ -45,7 +45,8 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         "",
         "## Licence",
         "",
-        "The licence of this model is that of the model and the data that it was made from. Featherweight adds no terms of its own; whoever passes the model on answers for its licence.",
+        "The licence of this model is that of the model and the data that it was made from. "
+        "Featherweight adds no terms of its own; whoever passes the model on answers for its licence.",
         "",
         "## Identity",
         "",
@@ -69,7 +70,8 @@ def _code(text: Any) -> str:
 def _what(front: Json, entry: Json) -> list[str]:
     target = _code(entry.get("target") or target_text(front.get("target")))
     return [
-        f"A deployable model for the task {plain(front.get('task'))}, made by Featherweight for the target `{target}`: {units.size(entry['size_bytes'])}, "
+        f"A deployable model for the task {plain(front.get('task'))}, made by Featherweight for the target `{target}`: "
+        f"{units.size(entry['size_bytes'])}, "
         f"{units.count(entry.get('params'))} parameters. {plain(speed(entry)).capitalize()}."
     ]
 
@@ -124,14 +126,16 @@ def _limits(front: Json, entry: Json) -> list[str]:
     name = str(entry["metric"]["name"])
     asked = "; ".join(constraint_text(c, name) for c in front.get("constraints") or []) or "none"
     return [
-        f"Limits that were asked for: {plain(asked)}. This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them on the validation split."
+        f"Limits that were asked for: {plain(asked)}. This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them "
+        "on the validation split."
     ]
 
 
 def _use(info: Json, config: Json) -> list[str]:
     out = [
         "It is meant for inputs like those it was measured on, and nothing is known about others: shift, rare classes and misuse were not tested. "
-        "The numbers above hold for the machine, the runtime and the threads named here; measure again where it will run (`featherweight measure FOLDER`)."
+        "The numbers above hold for the machine, the runtime and the threads named here; measure again where it will run "
+        "(`featherweight measure FOLDER`)."
     ]
     machine = info.get("machine") or {}
     facts = [f"{k.replace('_', ' ')}: {v}" for k, v in machine.items() if isinstance(v, (str, int, float)) and not isinstance(v, bool)]
@@ -183,7 +187,8 @@ def snippet(entry: Json, info: Json) -> list[str]:
             'model = ov.Core().read_model("model.xml")',
             *_example(inputs, batch),
             "model.reshape({name: list(value.shape) for name, value in inputs.items()})",
-            f'compiled = ov.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, "NUM_STREAMS": 1}})',
+            f'settings = {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, "NUM_STREAMS": 1}}',
+            'compiled = ov.compile_model(model, "CPU", settings)',
             "output = compiled(inputs)[0]",
         ]
     return [f"In the folder of this file (`pip install {runtime} numpy`):", "", "```python", *body, "print(output.shape)", "```"]

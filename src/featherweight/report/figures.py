@@ -7,15 +7,12 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
-from ..limits import objectives
-from ..pareto import front as pareto_front
-from ..pareto import hypervolume
 from ..records import Entry
 from . import units
-from .rows import Json, constraint_text, identity, latency_interval, listing, pair
+from .history import history
+from .rows import Json, constraint_text, identity, latency_interval, listing, metric_name, pair
 
 MAX_POINTS = 2000  # an SVG plot with more points is slow to draw and shows no more
-CHECKPOINTS = 200  # hypervolumes computed in the history
 TITLES = {
     "latency": "latency (multiple of the original's)",
     "size": "size (multiple of the original's)",
@@ -100,7 +97,7 @@ def front_figure(front: Json, trials: Sequence[Json]) -> Json:
     baseline = front["baseline"]
     groups = _groups(front, trials)
     crowded = sum(map(len, groups.values())) > 80
-    name = str(baseline["metric"]["name"])
+    name = metric_name(front)
     data = []
     for group, entries in groups.items():
         x = [1.0 / float(e["speedup"]["ratio"]) for e in entries]
@@ -120,7 +117,8 @@ def front_figure(front: Json, trials: Sequence[Json]) -> Json:
         layout["yaxis"]["tickformat"] = ".1%"
     n = sum(map(len, groups.values()))
     alt = (
-        f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the original's (right; left is quicker). {len(groups['front'])} searched "
+        f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the original's (right; left is quicker). "
+        f"{len(groups['front'])} searched "
         f"candidates are on the front. The same numbers are in the tables."
     )
     return {"id": "front", "title": f"{name} against latency", "alt": alt, "data": data, "layout": layout}
@@ -131,33 +129,20 @@ def _limit_lines(front: Json) -> Json:
     baseline = front["baseline"]
     value, better_up = float(baseline["metric"]["value"]), baseline["metric"].get("higher_is_better", True)
     shapes, notes = [], []
+    line = {"type": "line", "line": {"color": "@limit", "width": 1.5, "dash": "dash"}}
     for c in front.get("constraints") or []:
-        if not isinstance(c, dict) or c.get("quantity") not in ("drop", "metric", "latency"):
+        if c.get("quantity") not in ("drop", "metric", "latency"):
             continue
-        bound, text = float(c["bound"]), html.escape(constraint_text(c, str(baseline["metric"]["name"])))
-        line = {"type": "line", "line": {"color": "@limit", "width": 1.5, "dash": "dash"}}
+        bound = float(c["bound"])
+        note = {"text": html.escape(constraint_text(c, metric_name(front))), "showarrow": False, "yanchor": "top", "font": {"color": "@limit"}}
         if c["quantity"] == "latency":
             x = bound if c.get("relative") else bound / float(baseline["latency_ms"]["median"])
             shapes.append({**line, "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"})
-            notes.append(
-                {
-                    "x": x,
-                    "y": 1,
-                    "yref": "paper",
-                    "text": text,
-                    "showarrow": False,
-                    "xanchor": "right",
-                    "yanchor": "top",
-                    "textangle": -90,
-                    "font": {"color": "@limit"},
-                }
-            )
+            notes.append({**note, "x": x, "y": 1, "yref": "paper", "xanchor": "right", "textangle": -90})
         else:
             y = bound if c["quantity"] == "metric" else value - bound if better_up else value + bound
             shapes.append({**line, "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y})
-            notes.append(
-                {"x": 1, "xref": "paper", "y": y, "text": text, "showarrow": False, "xanchor": "right", "yanchor": "top", "font": {"color": "@limit"}}
-            )
+            notes.append({**note, "x": 1, "xref": "paper", "y": y, "xanchor": "right"})
     return {"shapes": shapes, "annotations": notes}
 
 
@@ -178,80 +163,12 @@ def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
     layout = {
         axis: {
             "title": {"text": TITLES[n]},
-            **({"tickformat": ".1%"} if n == "error" and units.is_share(str(baseline["metric"]["name"])) else {"rangemode": "tozero"}),
+            **({"tickformat": ".1%"} if n == "error" and units.is_share(metric_name(front)) else {"rangemode": "tozero"}),
         }
         for axis, n in (("xaxis", x), ("yaxis", y))
     }
-    alt = f"Scatter plot of {TITLES[y]} (up) against {TITLES[x]} (right) for every measured candidate; lower left is better. The same numbers are in the tables."
+    alt = (
+        f"Scatter plot of {TITLES[y]} (up) against {TITLES[x]} (right) for every measured candidate; lower left is better. "
+        "The same numbers are in the tables."
+    )
     return {"id": f"pair-{x}-{y}", "title": f"{y} against {x}".replace("error", "drop"), "alt": alt, "data": data, "layout": layout}
-
-
-def history(front: Json, trials: Sequence[Json], names: Sequence[str]) -> list[Json]:
-    """Best value so far of each objective, and the hypervolume, over the trials; feasible ones only. Empty if there are none."""
-    baseline = Entry.from_json(front["baseline"])
-    points = [
-        (int(t["number"]), objectives(Entry.from_json(t["entry"]), baseline, list(names)))
-        for t in trials
-        if t.get("entry") and t["entry"].get("feasible")
-    ]
-    if not points:
-        return []
-    xs = [n for n, _ in points]
-    best = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "line": {"shape": "hv", "color": f"@line{i % 4}", "dash": ("solid", "dash", "dot", "dashdot")[i % 4]},
-            "name": name,
-            "x": xs,
-            "y": list(itertools.accumulate((p[i] for _, p in points), min)),
-        }
-        for i, name in enumerate(names)
-    ]
-    every = max(1, len(points) // CHECKPOINTS)
-    marks = [i for i in range(len(points)) if i % every == 0 or i == len(points) - 1]
-    start = [objectives(Entry.from_json(e), baseline, list(names)) for r, e in listing(front) if r == "baseline" and e.get("feasible")]
-    kept, volumes, taken = list(start), [], 0
-    reference = [1.0] * len(names)
-    for i in marks:
-        kept += [p for _, p in points[taken : i + 1]]
-        taken = i + 1
-        kept = [kept[j] for j in pareto_front(kept)]
-        volumes.append(hypervolume(kept, reference))
-    floor = hypervolume(start, reference) if start else 0.0
-    volume = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "line": {"shape": "hv", "color": "@front"},
-            "name": "with the search",
-            "x": [xs[i] for i in marks],
-            "y": volumes,
-        },
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "line": {"dash": "dash", "color": "@base"},
-            "name": "baselines alone",
-            "x": [xs[0], xs[-1]],
-            "y": [floor, floor],
-        },
-    ]
-    axis = {"title": {"text": "trial"}, "rangemode": "tozero"}
-    return [
-        {
-            "id": "best",
-            "title": "Best so far",
-            "alt": "Lines: the lowest value so far of each objective among the trials that meet the limits, against the trial's number.",
-            "data": best,
-            "layout": {"xaxis": axis, "yaxis": {"title": {"text": "multiple of the original's"}, "rangemode": "tozero"}},
-        },
-        {
-            "id": "volume",
-            "title": "Hypervolume",
-            "alt": f"Line: the share of the space between the original and zero ({', '.join(names)}) that the feasible candidates dominate, "
-            f"against the trial's number; it ends at {volumes[-1]:.3f}, the baselines alone reach {floor:.3f}.",
-            "data": volume,
-            "layout": {"xaxis": axis, "yaxis": {"title": {"text": "share dominated"}, "rangemode": "tozero"}},
-        },
-    ]

@@ -15,6 +15,7 @@
       Object.assign(layout, { paper_bgcolor: css("bg"), plot_bgcolor: css("bg"), font: { color: css("fg"), size: 13 }, margin: { l: 64, r: 24, t: 34, b: 110 },
         hovermode: "closest", hoverlabel: { align: "left", bgcolor: css("card"), bordercolor: css("line"), font: { color: css("fg") } }, legend: { orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom" } });
       layout.xaxis = Object.assign({}, axis, layout.xaxis); layout.yaxis = Object.assign({}, axis, layout.yaxis);
+      [layout.xaxis, layout.yaxis].forEach(function (a) { a.title.standoff = 14; });
       Plotly.react(node, paint(f.data, ""), layout, { responsive: true, displaylogo: false, plotlyServerURL: "", modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] });
     });
   }

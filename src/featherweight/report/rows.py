@@ -45,6 +45,11 @@ def is_best(front: Json, entry: Json) -> bool:
     return front.get("best") is not None and identity(front["best"]) == identity(entry)
 
 
+def metric_name(front: Json) -> str:
+    """The name of the metric that the study was about."""
+    return str(((front.get("baseline") or {}).get("metric") or {}).get("name", "metric"))
+
+
 def drop(entry: Json, baseline: Json | None) -> float | None:
     """How much worse the metric is than the baseline's, on the split that the search saw; negative if it is better."""
     if baseline is None:
@@ -164,7 +169,11 @@ def _step(step: Any) -> str:
     if not isinstance(step, dict) or len(step) != 1:
         return str(step)
     kind, fields = next(iter(step.items()))
-    shown = ", ".join(f"{k.replace('_', ' ')} {_value(v)}" for k, v in (fields or {}).items() if v is not None) if isinstance(fields, dict) else _value(fields)
+    shown = (
+        ", ".join(f"{k.replace('_', ' ')} {_value(v)}" for k, v in (fields or {}).items() if v is not None)
+        if isinstance(fields, dict)
+        else _value(fields)
+    )
     return f"{_STEPS.get(kind, kind.replace('_', ' ').capitalize())}" + (f": {shown}" if shown else "")
 
 

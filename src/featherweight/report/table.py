@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import units
-from .rows import Json, drop, is_best, listing, pair, size_ratio
+from .rows import Json, drop, is_best, listing, metric_name, pair, size_ratio
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,12 +45,22 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
         return text if width >= 140 else text.replace(" [", "\n[").replace(" (", "\n(").replace(" points", " pts").replace(" point", " pt")
 
     baseline = front.get("baseline")
-    metric = str(((baseline or {}).get("metric") or {}).get("name", "metric"))
-    table = Table(title=None if title is None else Text(title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1 if width >= 100 else 0))
+    metric = metric_name(front)
+    table = Table(
+        title=None if title is None else Text(title),
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1 if width >= 100 else 0),
+    )
     table.add_column("", no_wrap=True)
-    table.add_column("candidate", overflow="fold", min_width=12)
+    table.add_column("candidate", overflow="fold", min_width=12 if width < 120 else 30)
     for column in ("limits", *COLUMNS):
-        table.add_column(Text(narrow(column.replace("metric", metric))), justify="left" if column in ("certificate", "limits") else "right", no_wrap=column != "certificate")
+        table.add_column(
+            Text(narrow(column.replace("metric", metric))),
+            justify="left" if column in ("certificate", "limits") else "right",
+            no_wrap=column != "certificate",
+        )
     lines = listing(front)
     for role, entry in lines[:limit]:
         best = is_best(front, entry)

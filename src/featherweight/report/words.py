@@ -21,12 +21,15 @@ def summary(front: Json) -> list[str]:
     best, nearest, baseline = front.get("best"), front.get("nearest"), front.get("baseline")
     lines = []
     if best is not None:
-        lines += [f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, {_numbers(best, baseline)}.", certificate(best)]
+        lines += [
+            f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, {_numbers(best, baseline)}.",
+            certificate(best),
+        ]
         lines += [_against_baselines(front, best, baseline)]
     elif nearest is not None:
         broken = "; ".join(violation_text(v, _metric(nearest)) for v in nearest.get("violations") or [])
         lines += [f"Nothing that the search tried meets every limit. The nearest is {nearest['label']}: {broken or 'it has not been judged'}.",
-                  f"Against the original: {_numbers(nearest, baseline)}."]
+                  f"Its numbers: {_numbers(nearest, baseline)}."]
         kept = [e["label"] for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
     elif front.get("front"):
@@ -78,7 +81,8 @@ def certificate(entry: Json) -> str:
     name = _metric(entry)
     ends = pair(c.get("ci95"))
     interval = f", 95 % interval {units.between(*(units.difference(e, name) for e in ends))}" if ends else ""
-    text = f"on {c.get('n')} {c.get('split', 'test')} samples that the search never saw, the drop in {name} is {units.difference(c.get('drop'), name)}{interval}"
+    text = f"on {c.get('n')} {c.get('split', 'test')} samples that the search never saw, the drop in {name} is "
+    text += f"{units.difference(c.get('drop'), name)}{interval}"
     looks = int(c.get("looks") or 1)
     text += f" (the test split was opened for {looks} candidates so far)" if looks > 1 else ""
     if c.get("verdict") == "certified":
@@ -188,5 +192,8 @@ def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
     top = min(others, key=lambda e: 1.0 / float(e["speedup"]["ratio"]) * float(e["size_bytes"]))
     ratio = pair(top["speedup"].get("ci95"))
     interval = f", 95 % interval {units.between(*(units.ratio(r) for r in ratio))}" if ratio else ""
-    return (f"Without a search the best baseline that meets the limits is {top['label']}: speed {units.ratio(float(top['speedup']['ratio']))} the original's{interval}, "
-            f"{units.percent(size_ratio(top, baseline))} of its size.")
+    return (
+        f"Without a search the best baseline that meets the limits is {top['label']}: "
+        f"speed {units.ratio(float(top['speedup']['ratio']))} the original's{interval}, "
+        f"{units.percent(size_ratio(top, baseline))} of its size."
+    )

@@ -86,6 +86,10 @@ class _Number(_Frozen):
     def check(self, value: Any, path: str, snap: bool = False) -> Any:
         raise NotImplementedError
 
+    def __str__(self) -> str:
+        how = ", even in the logarithm" if self.log else "" if self.step is None or (isinstance(self, Int) and self.step == 1) else f" in steps of {self.step:g}"
+        return f"{'a whole number' if isinstance(self, Int) else 'a number'} from {self.low:g} to {self.high:g}{how}"
+
     def to_json(self) -> Any:
         out: dict[str, Any] = {"low": self.low, "high": self.high}
         if self.log:
@@ -216,6 +220,9 @@ class Choice(_Frozen):
     def options(self, points: int | None) -> list[Any] | None:
         return [o if isinstance(o, SCALARS) else key for key, o in self._table.items()]
 
+    def __str__(self) -> str:
+        return "one of " + ", ".join(map(str, self.options(None) or []))
+
     def check(self, value: Any, path: str) -> Any:
         key = _scalar_key(value) if isinstance(value, SCALARS) else None
         if key not in self._table and isinstance(value, str) and value in self._table:
@@ -284,6 +291,9 @@ class Maybe(_Frozen):
     def options(self, points: int | None) -> list[Any] | None:
         return [False, True]
 
+    def __str__(self) -> str:
+        return "there (true) or left out (false)"
+
     def check(self, value: Any, path: str) -> bool:
         if not isinstance(value, bool):
             raise _bad(path, value, "true (there) or false (left out)")
@@ -340,6 +350,9 @@ class Order(_Frozen):
         from itertools import islice, permutations
 
         return [">".join(p) for p in islice(permutations(self._names), points)]
+
+    def __str__(self) -> str:
+        return f"an order of {', '.join(self._names)}"
 
     def check(self, value: Any, path: str) -> str:
         if not isinstance(value, str) or sorted(value.split(">")) != sorted(self._names):

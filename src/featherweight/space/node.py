@@ -100,7 +100,8 @@ def check_field(f: dataclasses.Field[Any], value: Any, path: str, kinds: list[st
     lists become tuples. InputError if its type is not the annotated one (where that is made of plain types and tuples of
     them), or if it, or an end of the hole that stands there, is outside the legal range.
     """
-    kinds = str(f.type).replace(" ", "").split("|") if kinds is None else kinds
+    if kinds is None:  # the annotation is text, or a class where the module does not postpone annotations
+        kinds = (f.type.__name__ if isinstance(f.type, type) else str(f.type)).replace(" ", "").split("|")
     inside = [m[1] for k in kinds if (m := _TUPLE.fullmatch(k))]
     strict = all(k in _PLAIN or _TUPLE.fullmatch(k) for k in kinds)
     if isinstance(value, (list, tuple)) and (inside or not strict):

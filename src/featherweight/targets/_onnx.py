@@ -50,6 +50,7 @@ def export_onnx(module: nn.Module, example: dict[str, torch.Tensor], calibration
     calibration rows; largest error at most 1e-3 of the output's scale).
     """
     _check_example(example)
+    onnxruntime()  # before an exporter can import it in its own way
     rows = check_rows(example, calibration)
     expected = reference(module, rows)
     failures: list[str] = []

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..data import Splits
+    from ..models.package import Package
     from ..recipe import Recipe
     from ..task import Task
     from ..train.loop import Objective

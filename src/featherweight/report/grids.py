@@ -1,0 +1,152 @@
+"""The report's tables as data for its template: {"caption", "head", "rows", "sortable"}, each cell with its text and what it sorts by."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import units
+from .rows import Json, drop, identity, is_best, listing, metric_name, trial_label, verdict_text
+from .table import COLUMNS, ROLES, cells
+
+MAX_ROWS = 1000  # a page with more rows is slow to open; all are in study.db
+MAX_FAILURES = 200
+NO_REASON = "no reason was recorded"
+
+Column = tuple[str, str, Callable[[Any], Any], Callable[[Any], Any] | None]  # heading, kind, text of a row, what it sorts by (None: the text)
+
+
+def _grid(caption: str, columns: Sequence[Column], rows: Sequence[Any], best: Callable[[Any], bool], sortable: bool = False) -> Json:
+    """kind of a column: "n" for numbers, "w" for what may be long, "" else."""
+    head = [{"text": heading, "number": kind == "n", "wide": kind == "w"} for heading, kind, _, _ in columns]
+    body = [{"best": best(r), "cells": [_cell(text(r), text if sort is None else sort, r) for _, _, text, sort in columns]} for r in rows]
+    return {"caption": caption, "head": head, "rows": body, "sortable": sortable}
+
+
+def _cell(text: Any, sort: Callable[[Any], Any], row: Any) -> Json:
+    value = sort(row)
+    return {"text": str(text), "sort": "" if value is None else value}
+
+
+def _stacked(text: str) -> str:
+    """Intervals and ratios on a second line, so that the table fits the page."""
+    return text.replace(" [", "\n[").replace(" (", "\n(")
+
+
+def front_grid(front: Json) -> Json:
+    """Baselines, front and the chosen one."""
+    baseline, name = front.get("baseline"), metric_name(front)
+    measured = [(_stacked(c.replace("metric", name)), "" if c == "certificate" else "n", _nth(i, baseline), None) for i, c in enumerate(COLUMNS)]
+    columns: list[Column] = [
+        ("", "", lambda r: "best" if is_best(front, r[1]) else ROLES[r[0]], None),
+        ("candidate", "w", lambda r: r[1]["label"] if r[1].get("trial") is None else f"{r[1]['label']} (trial {r[1]['trial']})", None),
+        ("target", "", lambda r: r[1].get("target", ""), None), *measured,
+        ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1]), None),
+    ]
+    caption = "Every number with its 95 % interval in brackets. Size and speedup are against the original."
+    return _grid(caption, columns, listing(front), lambda r: is_best(front, r[1]))
+
+
+def _nth(i: int, baseline: Json | None) -> Callable[[Any], str]:
+    return lambda r: _stacked(cells(r[1], baseline)[i])
+
+
+def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
+    """Every trial, at most MAX_ROWS of them: then the best, in order of number."""
+    shown = trials if len(trials) <= MAX_ROWS else sorted(sorted(trials, key=_rank)[:MAX_ROWS], key=lambda t: int(t["number"]))
+    baseline, name = front.get("baseline"), metric_name(front)
+    top = {identity(e) for e in front.get("front") or []}
+
+    def limits(e: Json) -> str:
+        return "on the front" if identity(e) in top else verdict_text(e)
+
+    def of_entry(heading: str, kind: str, text: Callable[[Json], Any], sort: Callable[[Json], Any] | None = None) -> Column:
+        """A column that is empty for trials without an entry."""
+        def guarded(f: Callable[[Json], Any]) -> Callable[[Any], Any]:
+            return lambda t: f(t["entry"]) if t.get("entry") else ""
+
+        return heading, kind, guarded(text), None if sort is None else guarded(sort)
+
+    columns: list[Column] = [
+        ("trial", "n", lambda t: t["number"], None), ("state", "", lambda t: t["state"], None), ("candidate", "w", trial_label, None),
+        ("target", "", lambda t: (t.get("entry") or t).get("target") or "", None),
+        of_entry(name, "n", lambda e: units.metric(e["metric"]["value"], name), lambda e: e["metric"]["value"]),
+        of_entry("drop", "n", lambda e: units.difference(drop(e, baseline), name).replace(" point", "\npoint"), lambda e: drop(e, baseline)),
+        of_entry("latency", "n", lambda e: units.milliseconds(e["latency_ms"].get("median")), lambda e: e["latency_ms"].get("median")),
+        of_entry("speedup\n[95 %]", "n", lambda e: _stacked(cells(e, baseline)[3]), lambda e: e["speedup"].get("ratio")),
+        of_entry("size", "n", lambda e: _stacked(cells(e, baseline)[4]), lambda e: e["size_bytes"]),
+        of_entry("memory", "n", lambda e: units.size(e.get("peak_memory_bytes")), lambda e: e.get("peak_memory_bytes")),
+        of_entry("params\n(MACs)", "n", lambda e: f"{units.count(e.get('params'))}\n({units.count(e.get('macs'))})", lambda e: e.get("params")),
+        of_entry("limits", "", limits),
+        ("time\n(reused)", "n", _time, lambda t: t.get("seconds")),
+    ]
+    return _grid("All trials. Click a heading to sort.", columns, shown, lambda t: bool(t.get("entry")) and is_best(front, t["entry"]), sortable=True)
+
+
+def _time(trial: Json) -> str:
+    """What a trial took, and how many of its steps came from the store."""
+    return f"{units.seconds(trial.get('seconds'))}\n({trial.get('reused') or 0} of {trial.get('steps') or 0})"
+
+
+def _rank(trial: Json) -> tuple[float, float]:
+    """Feasible ones first, then small and quick."""
+    e = trial.get("entry")
+    if not e:
+        return (math.inf, math.inf)
+    return (sum(float(v.get("excess", 0)) for v in e.get("violations") or []), float(e["size_bytes"]) / max(float(e["speedup"]["ratio"]), 1e-9))
+
+
+def trial_note(trials: Sequence[Json]) -> str:
+    """That trials were left out, if they were."""
+    if len(trials) <= MAX_ROWS:
+        return ""
+    first = "those that meet the limits first, then the smallest and quickest"
+    return f"The {MAX_ROWS} best of {len(trials)} trials ({first}). All of them are in study.db."
+
+
+def _failed(trials: Sequence[Json]) -> list[Json]:
+    return [t for t in trials if t["state"] == "failed"]
+
+
+def failure_grid(trials: Sequence[Json]) -> Json:
+    """The failed trials with their reasons, at most MAX_FAILURES of them."""
+    columns: list[Column] = [
+        ("trial", "n", lambda t: t["number"], None), ("candidate", "w", trial_label, None),
+        ("reason", "w", lambda t: t.get("reason") or NO_REASON, None),
+        ("time", "n", lambda t: units.seconds(t.get("seconds")), lambda t: t.get("seconds")),
+    ]
+    caption = "Trials that failed, with the reason. A failed trial never ends a study."
+    return _grid(caption, columns, _failed(trials)[:MAX_FAILURES], lambda t: False, sortable=True)
+
+
+def failure_note(trials: Sequence[Json]) -> str:
+    """How many trials failed and the commonest reasons."""
+    failed = _failed(trials)
+    reasons = Counter((str(t.get("reason") or NO_REASON).splitlines() or [""])[0] for t in failed).most_common(5)
+    text = f"{len(failed)} of {len(trials)} trials failed. Most often: " + "; ".join(f"{reason} ({n}x)" for reason, n in reasons) + "."
+    return text + (f" The first {MAX_FAILURES} are listed." if len(failed) > MAX_FAILURES else "")
+
+
+def measured_grid(front: Json) -> Json:
+    """How well each line of the front table was measured: samples, timings, load, parity."""
+    def time_of(key: str) -> Callable[[Json], str]:
+        return lambda e: units.milliseconds(e["latency_ms"].get(key))
+
+    columns: list[Column] = [
+        ("candidate", "w", lambda e: e["label"], None), ("samples", "n", lambda e: e["metric"].get("n", ""), None),
+        ("median", "n", time_of("median"), None), ("p90", "n", time_of("p90"), None), ("CPU median", "n", time_of("cpu_median"), None),
+        ("timings", "n", lambda e: e["latency_ms"].get("n", ""), None),
+        ("foreign load", "n", lambda e: units.percent(e["latency_ms"].get("load")), None),
+        ("clock", "", lambda e: e["speedup"].get("clock", ""), None),
+        ("parity with PyTorch", "w", _parity, None), ("sha256", "", lambda e: str(e.get("sha256", ""))[:12], None),
+    ]
+    caption = "Times are of one inference; foreign load is the share of the machine that other programs used meanwhile."
+    return _grid(caption, columns, [e for _, e in listing(front)], lambda e: is_best(front, e))
+
+
+def _parity(entry: Json) -> str:
+    parity = entry.get("parity") or {}
+    texts = [f"{k.replace('_', ' ')} {f'{v:.3g}' if isinstance(v, float) else v}" for k, v in parity.items()]
+    return ", ".join(texts) or units.NONE
