@@ -78,8 +78,10 @@ def ints(draw, low=0, high=60):
 plain_holes = floats(-5.0, 5.0) | ints(-20, 20) | st.lists(scalars, min_size=1, max_size=4).map(lambda o: Choice(*_unique(o)))
 any_holes = st.recursive(plain_holes, lambda inner: inner.filter(lambda d: not isinstance(d, Maybe)).map(Maybe)
                          | st.lists(inner, min_size=1, max_size=2).map(lambda o: Choice(*o)), max_leaves=3)
-shaves = st.builds(Shave, ratio=st.floats(0, 1) | floats(), criterion=st.sampled_from(["small", "any", Choice("small", "any")]), round_to=st.integers(1, 64) | ints(1, 64))
-freezes = st.builds(Freeze, bits=st.integers(1, 16) | ints(1, 16), exact=st.booleans() | st.just(Choice(True, False)), skip=st.lists(words, max_size=2).map(tuple))
+shaves = st.builds(Shave, ratio=st.floats(0, 1) | floats(), criterion=st.sampled_from(["small", "any", Choice("small", "any")]),
+    round_to=st.integers(1, 64) | ints(1, 64))
+freezes = st.builds(Freeze, bits=st.integers(1, 16) | ints(1, 16), exact=st.booleans() | st.just(Choice(True, False)), skip=st.lists(words,
+    max_size=2).map(tuple))
 
 
 @st.composite

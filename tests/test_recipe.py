@@ -14,7 +14,7 @@ from featherweight.space import Choice, Float, Int, Maybe, Order, Space
 from featherweight.space.node import require_filled
 from tests.algebra import KINDS, Freeze, Needs, Shave, Teach, recipes
 
-quick = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,8 @@ def test_hash_sees_every_change(recipe):
     for i, step in enumerate(recipe.steps):
         if isinstance(step, (Shave, Freeze, Teach)):
             changes = {"ratio": 0.456789, "criterion": "any" if getattr(step, "criterion", "") != "any" else "small", "round_to": 63, "bits": 15,
-                       "exact": step.exact is not True if isinstance(step, Freeze) else None, "skip": ("other",), "epochs": 999, "rate": 0.987, "teacher": "x", "extra": ("y",)}
+                       "exact": step.exact is not True if isinstance(step, Freeze) else None, "skip": ("other",), "epochs": 999, "rate": 0.987,
+                           "teacher": "x", "extra": ("y",)}
             for f in dataclasses.fields(step):
                 value = changes[f.name]
                 if getattr(step, f.name) == value and type(getattr(step, f.name)) is type(value):
@@ -152,7 +153,8 @@ def test_an_order_that_cannot_work_is_refused_with_one_that_can():
 
 def test_preconditions_below_a_field():
     wrong = Recipe(Freeze(), Shave())
-    for recipe in (Recipe(Teach(teacher=wrong)), Recipe(Teach(extra=(1, wrong))), Recipe(Teach(teacher=Teach(teacher=wrong))), Recipe(Teach(teacher=Recipe(Teach(teacher=wrong))))):
+    for recipe in (Recipe(Teach(teacher=wrong)), Recipe(Teach(extra=(1, wrong))), Recipe(Teach(teacher=Teach(teacher=wrong))),
+        Recipe(Teach(teacher=Recipe(Teach(teacher=wrong))))):
         with pytest.raises(RecipeError):
             recipe.check()
     Recipe(Freeze(), Teach(teacher=Recipe(Shave()))).check()  # the teacher is another model
@@ -169,12 +171,14 @@ def test_order_holes_meet_preconditions():
 
 junk = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-                    | st.dictionaries(st.sampled_from(["recipe", "float", "int", "choice", "maybe", "order", "shave", "freeze", "teach", "needs", "prune"]), inner, min_size=1, max_size=1)
-                    | st.fixed_dictionaries({}, optional={k: inner for k in ("low", "high", "log", "step", "options", "name", "ratio", "bits", "teacher", "what")}), max_leaves=12)
+                    | st.dictionaries(st.sampled_from(["recipe", "float", "int", "choice", "maybe", "order", "shave", "freeze", "teach", "needs",
+                        "prune"]), inner, min_size=1, max_size=1)
+                    | st.fixed_dictionaries({}, optional={k: inner for k in ("low", "high", "log", "step", "options", "name", "ratio", "bits",
+                        "teacher", "what")}), max_leaves=12)
 
 
 @given(junk)
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_decoding_anything_gives_a_tree_or_an_error_that_says_why(data):
     try:
         tree = decode(data)
@@ -218,11 +222,13 @@ def test_a_damaged_recipe_is_refused_or_another_recipe(recipe, data):
 
 
 @pytest.mark.parametrize("bad", [
-    {"recipe": {}}, {"recipe": "abc"}, {"recipe": [1]}, {"recipe": [None]}, {}, {"a": 1, "b": 2}, 3, None, "x", [3], {"shave": {}}, {"recipe": [{"nope": {}}]},
+    {"recipe": {}}, {"recipe": "abc"}, {"recipe": [1]}, {"recipe": [None]}, {}, {"a": 1, "b": 2}, 3, None, "x", [3], {"shave": {}},
+        {"recipe": [{"nope": {}}]},
     {"recipe": [{"shave": {"nope": 1}}]}, {"recipe": [{"shave": 0}]}, {"recipe": [{"shave": []}]}, {"recipe": [{"needs": {}}]},
     {"recipe": [{"shave": {"ratio": "x"}}]}, {"recipe": [{"shave": {"ratio": {"float": {"low": 0}}}}]}, {"recipe": [{"shave": {"ratio": {"float": [0, 1]}}}]},
     {"recipe": [{"shave": {"ratio": {"float": {"low": 0, "high": 10**400}}}}]}, {"recipe": [{"shave": {"ratio": {"float": {"low": 0, "high": 1, "q": 1}}}}]},
-    {"recipe": [{"choice": "abc"}]}, {"recipe": [{"choice": {"options": "abc", "name": None}}]}, {"recipe": [{"choice": {"options": [1]}}]}, {"recipe": [{"choice": 5}]},
+    {"recipe": [{"choice": "abc"}]}, {"recipe": [{"choice": {"options": "abc", "name": None}}]}, {"recipe": [{"choice": {"options": [1]}}]},
+        {"recipe": [{"choice": 5}]},
     {"recipe": [{"maybe": None}]}, {"recipe": [{"order": [{"shave": {}}]}]}, {"recipe": [{"order": "ab"}]}, {1: 2, "a": 3}, {"recipe": [{5: {}}]},
 ])
 def test_malformed(bad):
@@ -238,7 +244,8 @@ def test_deep_nesting_is_refused():
         decode(data)
 
 
-@pytest.mark.parametrize("text", ["[1, 2", "a: b: c", "2024-13-45", "- !!python/object/apply:os.system ['true']", "", "recipe:\n- 2024-01-01", "? [a]\n: b", "&a [*a]"])
+@pytest.mark.parametrize("text", ["[1, 2", "a: b: c", "2024-13-45", "- !!python/object/apply:os.system ['true']", "", "recipe:\n- 2024-01-01",
+    "? [a]\n: b", "&a [*a]"])
 def test_bad_yaml(text):
     with pytest.raises(FeatherweightError):
         Recipe.from_yaml(text)

@@ -239,3 +239,10 @@ def test_two_searches_in_one_folder_are_refused(tmp_path):
 
 def _started(out):
     return (out / "logs").exists() and any((out / "logs").iterdir())
+
+
+def test_a_plan_that_the_target_cannot_realise_is_refused_before_anything_runs(tmp_path):
+    pytest.importorskip("openvino")
+    recipe = fw.Recipe(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize(scheme="int8-dynamic", granularity="tensor"))
+    trial = fw.optimize(TINY, recipe, budget=fw.Budget(trials=1), out=tmp_path, target="openvino", **FAST).trials()[0]
+    assert trial["state"] == "failed" and trial["seconds"] == 0 and "per channel" in trial["reason"]

@@ -20,7 +20,7 @@ from . import registry
 from .engine.local import LocalEngine
 from .errors import FeatherweightError, RecipeError, StoreError, TargetError
 from .limits import Budget
-from .recipe import Candidate, Recipe, decode
+from .recipe import Candidate, Recipe, decode, describe
 from .records import Entry, Event
 from .seeding import generator
 from .space import Domain, Space, resolve
@@ -197,13 +197,13 @@ class Loop:
         recipe = Recipe.from_json(row.recipe)
         try:
             recipe.check()
-            Target.parse(row.target or "").load_runtime()
+            check_target(recipe, Target.parse(row.target or ""))
         except (RecipeError, TargetError) as e:
             self.record("failed", {"reason": str(e), "seconds": 0.0}, trial=row.number)
             return
         if row.state != "running":  # stopped by an earlier run; a trial that was just proposed is running already
             self.record("started", trial=row.number)
-        job = self.trial_job(recipe, row.target or "", str(recipe), trial=row.number, filling=row.filling)
+        job = self.trial_job(recipe, row.target or "", describe(recipe, row.filling), trial=row.number, filling=row.filling)
         self.engine.submit(job, self.timeout())
 
     def outcome(self, message: dict[str, Any]) -> None:
@@ -309,6 +309,15 @@ def baseline_candidates(config: dict[str, Any], space: Space) -> list[tuple[str,
     if random_cut is not None:
         out.append(("random cutting", random_cut, reference))
     return out
+
+
+def check_target(recipe: Recipe, target: Target) -> None:
+    """TargetError if the target cannot run here, or cannot realise the recipe's quantization plan."""
+    runtime = target.load_runtime()
+    for step in recipe.steps:
+        problem = runtime.problem(target, step.plan()) if hasattr(step, "plan") else None
+        if problem is not None:
+            raise TargetError(f"{target} cannot run this candidate", got=problem)
 
 
 def random_cutting(space: Space) -> Recipe | None:

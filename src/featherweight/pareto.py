@@ -26,7 +26,7 @@ def front(points: Sequence[Point]) -> list[int]:
         if len(p) == 1:
             return [i]
         if len(p) == 2:
-            if p[1] < best_second:
+            if not kept or p[1] < best_second:
                 kept.append(i)
                 best_second = p[1]
         elif not any(all(x <= y for x, y in zip(points[j], p, strict=True)) for j in kept):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -170,6 +171,15 @@ def _short(step: Any) -> str:
     return f"{step.kind}({', '.join(changed)})"
 
 
+def describe(recipe: Recipe, filling: Filling) -> str:
+    """A filled recipe in one line: its steps, each with the fields that were holes."""
+    def step(s: Transform) -> str:
+        fields = [f.name for f in dataclasses.fields(s) if any(re.search(rf"(^|\.){s.kind}(_\d+)?\.{f.name}$", path) for path in filling)]
+        return f"{s.kind}({', '.join(f'{name}={getattr(s, name)}' for name in fields)})" if fields else s.kind
+
+    return " > ".join(step(s) for s in recipe.steps) or "as it is"
+
+
 def encode(value: Any) -> Any:
     """A tree as plain JSON data."""
     if isinstance(value, Recipe):
@@ -215,17 +225,14 @@ def decode(data: Any, depth: int = 0) -> Any:
 
 
 def _decode_domain(tag: str, body: Any, depth: int) -> Any:
-    def wrong(why: object) -> InputError:
+    def wrong(why: str) -> InputError:
         return InputError(f"{tag} is written wrongly: {why}", got=repr(body)[:200],
                           allowed='{"float": {"low": 0, "high": 1}}, {"choice": [..]}, {"maybe": ..}, {"order": [..]}')
 
     if tag in ("float", "int"):
         if not isinstance(body, dict) or not {"low", "high"} <= set(body) <= {"low", "high", "log", "step"}:
             raise wrong("it has low and high, and may have log and step")
-        try:
-            return _DOMAINS[tag](**body)
-        except OverflowError as e:  # a whole number that no float can hold
-            raise wrong(e) from e
+        return _DOMAINS[tag](**body)
     if tag == "maybe":
         return Maybe(decode(body, depth + 1))
     named = tag == "choice" and isinstance(body, dict) and set(body) == {"options", "name"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .recipe import Recipe
 from .space import Choice, Float, Maybe
@@ -14,29 +14,41 @@ from .transforms.quantize import Quantize
 if TYPE_CHECKING:
     from .task import Task
 
+_STEPS = 1000  # of recovery training, when no baseline's training says what the data need
 
-def cnn() -> Recipe:
-    """Cut channels, recover by distillation, quantize."""
+
+def cnn(epochs: tuple[int, ...] = (2, 4, 8), **training: Any) -> Recipe:
+    """Cut channels, recover by distillation for one of `epochs`, quantize. training: other fields of `Distill`."""
     return Recipe(
         Prune(ratio=Float(0.0, 0.8, step=0.1), criterion=Choice("magnitude", "taylor", "random"), scope=Choice("global", "layer"), round_to=8),
-        Distill(epochs=Choice(2, 4, 8), lr=2e-3),
+        Distill(epochs=Choice(*epochs), **{"lr": 2e-3, **training}),
         Maybe(Quantize(scheme="int8-static", granularity=Choice("channel", "tensor"), calibrate=Choice("minmax", "percentile"))),
     )
 
 
-def encoder() -> Recipe:
-    """Drop layers, cut the feed-forward blocks' inner channels, recover by distillation, quantize."""
+def encoder(epochs: tuple[int, ...] = (1, 2, 4), **training: Any) -> Recipe:
+    """Drop layers, cut the feed-forward blocks' inner channels, recover by distillation for one of `epochs`, quantize."""
     return Recipe(
-        DropBlocks(drop=Choice(0, 1, 2, 3, 4), criterion=Choice("influence", "last", "spaced")),
+        DropBlocks(drop=Choice(0, 1, 2, 3, 4), criterion=Choice("influence", "last", "spaced", "random")),
         Prune(ratio=Float(0.0, 0.75, step=0.25), criterion=Choice("taylor", "magnitude", "random"), scope="layer", round_to=16),
-        Distill(epochs=Choice(1, 2, 4), lr=5e-5, batch_size=16, form=Choice("kl", "mse")),
-        Maybe(Quantize(scheme=Choice("int8-dynamic", "int8-static"), granularity=Choice("channel", "tensor"))),
+        Distill(epochs=Choice(*epochs), form=Choice("kl", "mse"), **{"lr": 5e-5, "batch_size": 16, **training}),
+        Maybe(Quantize(scheme=Choice("int8-dynamic", "int8-static"))),
     )
 
 
 def default(task: Task) -> Recipe:
-    """`cnn()` for a model with convolutions, `encoder()` for any other."""
+    """`cnn()` for a model with convolutions, `encoder()` for any other.
+
+    Recovery lasts a quarter, half or all of the baseline's own epochs, at its learning rate and batch size; a model that came
+    trained gets about 500, 1,000 or 2,000 steps.
+    """
     from torch import nn
 
     convolutional = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in task.build().modules())
-    return cnn() if convolutional else encoder()
+    family = cnn if convolutional else encoder
+    trained = next((s for s in (task.baseline.steps if task.baseline else ()) if getattr(s, "epochs", 0)), None)
+    if trained is not None:
+        n = trained.epochs
+        return family(tuple(dict.fromkeys((-(-n // 4), -(-n // 2), n))), lr=trained.lr, batch_size=trained.batch_size)
+    per_epoch = max(1, len(task.splits().train) // 64)
+    return family(tuple(dict.fromkeys(max(1, round(k * _STEPS / per_epoch)) for k in (0.5, 1, 2))))

@@ -72,8 +72,8 @@ class StudyState:
         return self.baselines["baseline"]
 
     def _clock(self, event: Event) -> None:
-        """Time spent = the sum over runs of (last event - first event); a run begins with an `open` event."""
-        if event["kind"] == "open":
+        """Time spent = the sum over runs of (last event - first event); a run begins with an `open` event, settings come before it."""
+        if event["kind"] in ("open", "study", "info", "budget"):
             self._phase = None
         elif self._opened is not None:
             passed = max(0.0, event["time"] - self._last)

@@ -29,13 +29,20 @@ def config(task: str = "digits", limits: list[Constraint] | None = None) -> dict
 def info() -> dict[str, Any]:
     sizes = {"train": 1077, "valid": 360, "test": 360}
     return {
-        "splits": {"how": "stratified; exact duplicates on one side", "seed": 0, "sizes": sizes, "classes": {"0": {"train": 107, "valid": 35, "test": 36}}},
+        "splits": {
+            "how": "stratified; exact duplicates on one side",
+            "seed": 0,
+            "sizes": sizes,
+            "classes": {"0": {"train": 107, "valid": 35, "test": 36}},
+        },
         "machine": {"cpu": "Example CPU @ 2.0 GHz", "cores": 2, "flags": {"avx2": True, "vnni": False}, "memory_bytes": 24 * 10**9, "python": "3.11"},
         "inputs": {"x": {"shape": ["batch", 1, 8, 8], "dtype": "float32"}},
     }
 
 
-def entry(rng: np.random.Generator, trial: int | None, label: str, accuracy: float, speed: float, size: int, recipe: Any = None, **other: Any) -> Entry:
+def entry(
+    rng: np.random.Generator, trial: int | None, label: str, accuracy: float, speed: float, size: int, recipe: Any = None, **other: Any
+) -> Entry:
     half, wide, ms = 1.96 * (accuracy * (1 - accuracy) / 360) ** 0.5, float(rng.uniform(0.01, 0.06)), 0.42 / speed
     metric = {"name": "accuracy", "value": accuracy, "ci95": [accuracy - half, min(1.0, accuracy + half)], "n": 360, "split": "valid"}
     ends = [1.0, 1.0] if label == "baseline" else [speed * (1 - wide), speed * (1 + wide)]

@@ -146,12 +146,14 @@ class LiveView:
         """The whole view."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
         head = Text(f"{self.phase[:1].upper()}{self.phase[1:]}", style="bold")
         if self.interrupted:
             head.append("  Ctrl-C was heard: finishing with what there is (once more stops at once)", style="bold yellow")
-        bar = ProgressBar(total=1.0, completed=self.share(), width=min(60, self.console.width - 2))
+        bar = Table.grid()  # a bar alone does not end its line
+        bar.add_row(ProgressBar(total=1.0, completed=self.share(), width=min(60, self.console.width - 2)))
         now = [Text(f"  {'baseline' if trial is None else f'trial {trial}'}: {text}", style="dim") for trial, text in list(self.running.items())[:8]]
         if self._table is None and "baseline" in self.state.baselines:
             self._table = front_table(self.state.front_json(), "The front so far", limit=ROWS, width=self.console.width)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE, INFEASIBLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = "Exit codes: 0 fine, 1 failed, 2 wrong usage or input, 3 no candidate meets the limits, 130 interrupted (what was finished is kept)."
+WIDE = 200  # columns where there is no terminal
 RESULTS = ("report.html", "front.json", "best", "run.yaml", "study.db")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output; all else goes to standard error.")]
@@ -30,10 +31,11 @@ R = TypeVar("R")
 
 
 def out_console() -> Console:
-    """For results: standard output."""
+    """For results: standard output. What is no terminal (a file, a pipe) gets long lines, not folded ones."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
 def err_console() -> Console:
@@ -70,9 +72,9 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def _code(error: Exception) -> int:
-    from ..errors import InputError, RecipeError
+    from ..errors import InputError, RecipeError, TaskError
 
-    return USAGE if isinstance(error, (InputError, RecipeError)) else FAILED
+    return USAGE if isinstance(error, (InputError, RecipeError, TaskError)) else FAILED
 
 
 def _print_error(error: Any, as_json: bool) -> None:
@@ -135,7 +137,7 @@ def print_study(study: Study, out: Path, as_json: bool) -> int:
     for i, line in enumerate(summary(front)):
         console.print(line, style="bold" if i == 0 else "", markup=False, soft_wrap=not console.is_terminal)
     console.print()
-    console.print(front_table(front, width=console.width if console.is_terminal else 200), crop=False, soft_wrap=not console.is_terminal)
+    console.print(front_table(front, width=console.width))
     written = [str(out / name) for name in RESULTS if (out / name).exists()]
     if written:
         console.print(f"Written: {', '.join(written)}", markup=False, soft_wrap=True)

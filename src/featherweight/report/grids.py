@@ -82,7 +82,7 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
         of_entry("limits", "", limits),
         ("time\n(reused)", "n", _time, lambda t: t.get("seconds")),
     ]
-    return _grid("All trials. Click a heading to sort.", columns, shown, lambda t: bool(t.get("entry")) and is_best(front, t["entry"]), sortable=True)
+    return _grid("Click a heading to sort.", columns, shown, lambda t: bool(t.get("entry")) and is_best(front, t["entry"]), sortable=True)
 
 
 def _time(trial: Json) -> str:

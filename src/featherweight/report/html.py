@@ -42,7 +42,7 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json) -> str
         "rerun": shlex.join(["featherweight", "optimize", f"{out}/run.yaml", "--out", f"{out}-again"]), "next": next_command(front, out),
         "plotly": Markup(get_plotlyjs().replace("</script", "<\\/script")), "style": Markup(_asset("page.css")), "script": Markup(_asset("page.js")),
     }
-    return environment.from_string(_asset("page.html.j2")).render(page)
+    return environment.from_string(_asset("page.html.j2")).render(page).lstrip()
 
 
 def _asset(name: str) -> str:

@@ -170,7 +170,7 @@ def _step(step: Any) -> str:
         return str(step)
     kind, fields = next(iter(step.items()))
     shown = (
-        ", ".join(f"{k.replace('_', ' ')} {_value(v)}" for k, v in (fields or {}).items() if v is not None)
+        ", ".join(f"{k.replace('_', ' ')} {_value(v)}" for k, v in (fields or {}).items() if v not in (None, [], ""))
         if isinstance(fields, dict)
         else _value(fields)
     )

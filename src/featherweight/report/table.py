@@ -35,14 +35,18 @@ COLUMNS = ("metric [95 %]", "drop", "latency", "speedup [95 %]", "size", "memory
 def front_table(front: Json, title: str | None = None, limit: int | None = None, width: int = 200) -> Table:
     """Original first, then the other baselines, then the front; the chosen one is starred.
 
-    limit: at most this many lines; width: of the terminal, in a narrow one intervals stand on a line of their own.
+    limit: at most this many lines; width: of the terminal, in a narrow one intervals stand on a line of their own and columns are
+    left out, which the caption says.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     def narrow(text: str) -> str:
-        return text if width >= 140 else text.replace(" [", "\n[").replace(" (", "\n(").replace(" points", " pts").replace(" point", " pt")
+        if width >= 170:
+            return text
+        stacked = text.replace(" [", "\n[").replace(" (", "\n(").replace("not certifiable", "not\ncertifiable")
+        return stacked.replace(" points", " pts").replace(" point", " pt")
 
     baseline = front.get("baseline")
     metric = metric_name(front)
@@ -51,11 +55,15 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
         title_justify="left",
         header_style="bold",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1 if width >= 100 else 0),
+        padding=(0, 1 if width >= 115 else 0),
     )
     table.add_column("", no_wrap=True)
-    table.add_column("candidate", overflow="fold", min_width=12 if width < 120 else 30)
-    for column in ("limits", *COLUMNS):
+    table.add_column("candidate", overflow="fold", min_width=max(14, min(30, width - 100)))
+    hidden = ("memory",) * (width < 140) + ("latency",) * (width < 100) + ("drop",) * (width < 90)
+    shown = [i for i, column in enumerate(COLUMNS) if column not in hidden]
+    if hidden:
+        table.caption = Text(f"The terminal is too narrow for {', '.join(hidden)}: see front.json and report.html.", style="dim")
+    for column in ("limits", *(COLUMNS[i] for i in shown)):
         table.add_column(
             Text(narrow(column.replace("metric", metric))),
             justify="left" if column in ("certificate", "limits") else "right",
@@ -67,7 +75,8 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
         style = "bold green" if best else "dim" if role in ("original", "baseline") else "" if entry.get("feasible") else "yellow"
         kept = "-" if role == "original" else "met" if entry.get("feasible") else "broken"
         label = str(entry["label"]) + (f" (trial {entry['trial']})" if entry.get("trial") is not None else "")
-        texts = [narrow(c) for c in cells(entry, baseline)]
+        all_cells = cells(entry, baseline)
+        texts = [narrow(all_cells[i]) for i in shown]
         table.add_row(Text("* best" if best else ROLES[role]), Text(label), Text(kept), *[Text(c) for c in texts], style=style)
     if limit is not None and len(lines) > limit:
         table.add_row("", Text(f"and {len(lines) - limit} more"))

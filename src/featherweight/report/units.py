@@ -13,7 +13,7 @@ def _digits(value: float) -> str:
     """Three significant digits without an exponent: 0.123, 1.23, 12.3, 123, 1234."""
     if value == 0:
         return "0"
-    places = max(0, 2 - math.floor(math.log10(abs(value))))
+    places = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.3g}")))))  # of the rounded value: 0.9999 is 1.00
     return f"{value:.{min(places, 9)}f}"
 
 

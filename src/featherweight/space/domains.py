@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from ..errors import InputError
 from .node import SCALARS, Domain, Node, join, labels
 
+_MOST = 2**53  # whole numbers up to here are exact as floats, and so in any JSON reader
+
 
 def _bad(path: str, value: Any, allowed: str) -> InputError:
     return InputError(f"{path or 'the value'} is out of its range", got=repr(value), allowed=allowed)
@@ -105,9 +107,11 @@ class Float(_Number):
     tag: ClassVar[str] = "float"
 
     def __init__(self, low: float, high: float, *, log: bool = False, step: float | None = None) -> None:
-        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in (low, high, 1 if step is None else step))
-        if not numbers or not isinstance(log, bool) or low > high or (log and low <= 0) or (step is not None and step <= 0):
-            raise InputError("a Float needs finite low <= high, low > 0 if log, step > 0", got=f"low={low}, high={high}, log={log}, step={step}")
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= 1e300 for v in (low, high, 1 if step is None else step))
+        if (not numbers or not isinstance(log, bool) or low > high or (log and low <= 0)
+                or (step is not None and (step <= 0 or (high - low) / step > _MOST))):
+            raise InputError("a Float needs finite low <= high, low > 0 if log, step > 0 (and not absurdly small)",
+                             got=f"low={low}, high={high}, log={log}, step={step}")
         if log and step is not None:
             raise InputError("a Float has either log or step", got=f"log={log}, step={step}", fix="drop one of them")
         self._set(low=float(low) + 0.0, high=float(high) + 0.0, log=log, step=None if step is None else float(step))
@@ -160,8 +164,9 @@ class Int(_Number):
 
     def __init__(self, low: int, high: int, *, log: bool = False, step: int = 1) -> None:
         whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (low, high, step))
-        if not whole or not isinstance(log, bool) or low > high or step < 1 or (log and low < 1):
-            raise InputError("an Int needs whole low <= high, step >= 1, and low >= 1 if log", got=f"low={low}, high={high}, log={log}, step={step}")
+        if not whole or not isinstance(log, bool) or not -_MOST <= low <= high <= _MOST or not 1 <= step <= _MOST or (log and low < 1):
+            raise InputError("an Int needs whole low <= high (below 2^53), step >= 1, and low >= 1 if log",
+                             got=f"low={low}, high={high}, log={log}, step={step}")
         self._set(low=low, high=high, log=log, step=step)
 
     def _at(self, i: int) -> int:

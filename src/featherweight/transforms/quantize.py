@@ -32,6 +32,9 @@ class Quantize(Transform):
     samples: int = param(256, search=Choice(64, 256, 512), legal=Int(1, 1_000_000), doc="training samples that set the ranges")
     skip: tuple[str, ...] = param((), doc="layers (module paths) left in floating point")
 
+    def plan(self, seed: int = 0) -> dict[str, Any]:
+        """The plan as data; `seed` picks the calibration samples. A target can be asked about it before anything runs."""
+        return {**asdict(self), "skip": list(self.skip), "seed": seed}
+
     def apply(self, model: Package, context: Context) -> Package:
-        plan: dict[str, Any] = {**asdict(self), "skip": list(self.skip), "seed": context.seed}
-        return model.edited(plan=plan).noted(step="quantize", scheme=self.scheme)
+        return model.edited(plan=self.plan(context.seed)).noted(step="quantize", scheme=self.scheme)

@@ -1,0 +1,380 @@
+"""The verbs with a fake study behind them: what they ask of it, what they print, how they end."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import featherweight.study
+from featherweight import cli
+from featherweight.errors import InputError, StoreError, TargetError
+from featherweight.limits import Budget, Constraint
+from featherweight.recipe import Recipe
+from tests.report.fake_study import config, events, infeasible, study
+
+TASK = """
+import featherweight as fw
+task = fw.Task("my digits", model=lambda: None, data=lambda: None)
+"""
+
+
+def run(*words):
+    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, [str(w) for w in words])
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    """A task file in the current folder, which is a fresh one."""
+    (tmp_path / "digits.py").write_text(TASK)
+    monkeypatch.chdir(tmp_path)
+    return "digits.py"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `optimize` was called with; it tells the listener a whole study and returns it."""
+    calls = []
+
+    def optimize(task, recipe=None, *, on_event, **kwargs):
+        calls.append({"task": task, "recipe": recipe, **kwargs})
+        for event in events(12):
+            on_event(event)
+        return study(12)
+
+    monkeypatch.setattr(featherweight.study, "optimize", optimize)
+    return calls
+
+
+def test_options_become_arguments(task, asked):
+    result = run(
+        "optimize",
+        task,
+        "--max-drop",
+        "0.02",
+        "--max-latency",
+        "0.7x",
+        "--max-size",
+        "300KB",
+        "--minimize",
+        "latency, macs",
+        "--strategy",
+        "tpe",
+        "--target",
+        "openvino:bf16,onnxruntime",
+        "--threads",
+        "2",
+        "--batch",
+        "4",
+        "--trials",
+        "7",
+        "--minutes",
+        "3",
+        "--trial-minutes",
+        "1",
+        "--trial-memory-gb",
+        "2",
+        "--seed",
+        "5",
+        "--workers",
+        "3",
+        "--no-reuse",
+        "--out",
+        "runs/x",
+    )
+    assert result.exit_code == 0, result.output
+    call = asked[0]
+    assert call.pop("task").name == "my digits"
+    assert call == {
+        "recipe": None,
+        "constraints": [Constraint("drop", 0.02), Constraint("latency", 0.7, True), Constraint("size", 300_000.0)],
+        "minimize": ("latency", "macs"),
+        "strategy": "tpe",
+        "target": "openvino:bf16,onnxruntime",
+        "threads": 2,
+        "batch": 4,
+        "seed": 5,
+        "workers": 3,
+        "reuse": False,
+        "budget": Budget(trials=7, minutes=3.0, trial_minutes=1.0, trial_memory_gb=2.0),
+        "out": Path("runs/x"),
+    }
+
+
+def test_defaults(task, asked):
+    assert run("optimize", task).exit_code == 0
+    assert asked[0]["out"] == Path("runs/my-digits")
+    assert asked[0]["budget"] == Budget(trials=40)
+    assert asked[0]["constraints"] == []  # the study adds the accuracy floor
+    assert {"strategy", "target", "threads", "seed", "workers", "reuse", "minimize"} & set(asked[0]) == set()
+
+
+def test_minutes_alone_leave_the_trials_open(task, asked):
+    run("optimize", task, "--minutes", "2")
+    assert asked[0]["budget"] == Budget(minutes=2.0)
+
+
+def test_output_in_words_and_progress_on_stderr(task, asked):
+    result = run("optimize", task)
+    assert "faster than the original (95 % interval" in result.stdout
+    assert "* best" in result.stdout and "Next: featherweight export runs/my-digits" in result.stdout
+    assert "trial 0:" in result.stderr and "trial 0:" not in result.stdout
+
+
+def test_json_prints_the_front_only(task, asked):
+    result = run("optimize", task, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == json.loads(json.dumps(study(12).front_json()))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--strategy", "gredy"], "greedy, grid, nsga2, random, tpe"),
+        (["--target", "onnx"], "onnxruntime, openvino"),
+        (["--minimize", "speed"], "latency, size"),
+        (["--max-latency", "3"], "0.5x"),
+        (["--max-size", "-1KB"], "0.5x"),
+        (["--trials", "0"], "positive"),
+        (["--threads", "0"], "at least 1"),
+        (["--minimize", ","], "latency"),
+        (["--recipe", "gone.yaml"], "JSON or YAML"),
+        (["--text-column", "x"], "--text-column"),
+        (["--task", "nonsense"], "FILE.py"),
+    ],
+)
+def test_wrong_options_name_what_is_allowed(task, asked, words, named):
+    result = run("optimize", task, *words)
+    assert result.exit_code == 2
+    assert named in result.stderr and "Traceback" not in result.stderr
+    assert asked == []
+
+
+def test_wrong_tasks(task, asked):
+    for words in (["nothing.py"], ["digits.py:other"], [], ["--task", "nonsense"], ["--task", "text-classification"]):
+        result = run("optimize", *words)
+        assert result.exit_code == 2 and "Traceback" not in result.stderr, words
+    assert "text-classification" in run("optimize", "--task", "nonsense").stderr
+
+
+def test_recipe_file(task, asked):
+    Path("r.json").write_text('{"recipe": [{"prune": {"ratio": {"float": {"low": 0, "high": 0.5}}}}]}')
+    assert run("optimize", task, "--recipe", "r.json").exit_code == 0
+    assert isinstance(asked[0]["recipe"], Recipe) and len(asked[0]["recipe"].space()) == 1
+    Path("r.yaml").write_text("recipe: [")
+    assert run("optimize", task, "--recipe", "r.yaml").exit_code == 2
+
+
+def test_run_yaml_is_run_again_and_options_go_before_it(task, asked):
+    import yaml
+
+    saved = config() | {"task": {"file": str(Path(task).resolve()), "name": "task"}, "seed": 9}
+    Path("run.yaml").write_text(yaml.safe_dump(saved))
+    assert run("optimize", "run.yaml").exit_code == 2  # needs --out
+    assert run("optimize", "run.yaml", "--out", "again", "--max-size", "0.25x", "--trials", "5").exit_code == 0
+    call = asked[0]
+    assert call["seed"] == 9 and call["task"].name == "my digits" and call["out"] == Path("again")
+    assert call["constraints"] == [Constraint("drop", 0.01), Constraint("latency", 0.7, True), Constraint("size", 0.25, True)]
+    assert call["budget"] == Budget(trials=5, minutes=3.0)
+    Path("bad.yaml").write_text("a: [")
+    Path("other.yaml").write_text("a: 1")
+    for name in ("bad.yaml", "other.yaml", "gone.yaml"):
+        assert run("optimize", name, "--out", "again").exit_code == 2
+
+
+def test_built_in_kind(task, asked, monkeypatch):
+    import featherweight.kinds
+    from featherweight.task import load_task
+
+    seen = {}
+
+    def make_task(name, /, **options):
+        seen.update({"name": name, **options})
+        return load_task(task)
+
+    monkeypatch.setattr(featherweight.kinds, "make_task", make_task)
+    assert (
+        run(
+            "optimize", "--task", "text-classification", "--model", "m", "--data", "d.csv", "--text-column", "t", "--task-option", "epochs=3"
+        ).exit_code
+        == 0
+    )
+    assert seen == {"name": "text-classification", "model": "m", "data": "d.csv", "text_column": "t", "epochs": 3}
+    assert run("optimize", "--task", "text-classification", "--task-option", "epochs").exit_code == 2
+
+
+def test_dry_run(task, monkeypatch):
+    plan = {
+        "space": [{"path": "prune.ratio", "domain": "a [number]", "when": [["quantize", True]]}],
+        "size": "inf",
+        "trial_s": 12.0,
+        "total_s": 171.0,
+        "memory_bytes": 430_000_000,
+        "how": "3 steps were timed",
+    }
+    monkeypatch.setattr(featherweight.study, "dry_run", lambda task, **kwargs: plan)
+    result = run("optimize", task, "--dry-run")
+    assert result.exit_code == 0
+    for text in ("prune.ratio", "a [number]", "quantize = True", "without end", "12 s a trial, 2 min 51 s in all, 430 MB"):
+        assert text in result.stdout
+    assert json.loads(run("optimize", task, "--dry-run", "--json").stdout) == plan
+    assert not Path("runs").exists()
+
+
+def raising(error):
+    def optimize(*args, **kwargs):
+        raise error
+
+    return optimize
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(TargetError("it broke", got="this", allowed="that", fix="do so"), 1), (InputError("bad", fix="do so"), 2)]
+)
+def test_errors_are_told_with_their_fix(task, monkeypatch, error, code):
+    monkeypatch.setattr(featherweight.study, "optimize", raising(error))
+    result = run("optimize", task)
+    assert result.exit_code == code and "fix: do so" in result.stderr and "Traceback" not in result.stderr
+    result = run("optimize", task, "--json")
+    assert result.exit_code == code and json.loads(result.stdout)["error"]["fix"] == "do so"
+    assert "Traceback" in run("optimize", task, "--debug").stderr
+
+
+def test_a_bug_is_one_line_with_the_place_of_the_traceback(task, monkeypatch, tmp_path):
+    monkeypatch.setattr(featherweight.study, "optimize", raising(ZeroDivisionError("oh [no]")))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    result = run("optimize", task)
+    assert result.exit_code == 1 and "This is a bug in Featherweight; run again with --debug" in result.stderr
+    assert "Traceback" not in result.stderr and "oh [no]" in result.stderr
+    saved = next(tmp_path.glob("featherweight-error-*.txt"))
+    assert str(saved) in result.stderr and "ZeroDivisionError" in saved.read_text()
+    assert json.loads(run("optimize", task, "--json").stdout)["error"]["type"] == "Bug"
+    assert "Traceback" in run("optimize", task, "--debug").stderr
+
+
+def test_interrupted(task, monkeypatch):
+    monkeypatch.setattr(featherweight.study, "optimize", raising(KeyboardInterrupt()))
+    assert run("optimize", task).exit_code == 130
+
+    def cleanly(*args, on_event, **kwargs):
+        on_event({"kind": "warning", "trial": None, "text": "interrupted: finishing with what there is"})
+        return study(12)
+
+    monkeypatch.setattr(featherweight.study, "optimize", cleanly)
+    result = run("optimize", task)
+    assert result.exit_code == 130 and "Found:" in result.stdout
+
+
+def test_nothing_feasible_is_exit_code_3(task, monkeypatch):
+    monkeypatch.setattr(featherweight.study, "optimize", lambda *a, **k: infeasible())
+    result = run("optimize", task)
+    assert result.exit_code == 3 and "The nearest is" in result.stdout and "Next: featherweight resume" in result.stdout
+
+
+def test_search_refuses_politely():
+    result = run("search", "anything", "--whatever", "3")
+    assert result.exit_code == 2 and "not in this version" in result.stderr and "featherweight optimize" in result.stderr
+    assert json.loads(run("search", "--json").stdout)["error"]["fix"]
+
+
+class Opened:
+    """`Study.open` and `Study.resume` of a study that is there."""
+
+    calls: list = []
+
+    @classmethod
+    def open(cls, out):
+        if not Path(out).is_dir():
+            raise StoreError("there is no study in this folder", got=str(out), fix="name another")
+        found = study(12)
+        found.export = lambda to, trial=None: _exported(Path(to), trial)
+        return found
+
+    @classmethod
+    def resume(cls, out, *, budget=None, on_event=None):
+        cls.calls.append((out, budget))
+        return study(12)
+
+
+def _exported(to, trial):
+    to.mkdir()
+    (to / "MODEL_CARD.md").write_text(str(trial))
+    return to
+
+
+@pytest.fixture
+def opened(monkeypatch, tmp_path):
+    monkeypatch.setattr(featherweight.study, "Study", Opened)
+    Opened.calls = []
+    return tmp_path
+
+
+def test_front(opened):
+    result = run("front", opened)
+    assert result.exit_code == 0 and "Found:" in result.stdout
+    assert json.loads(run("front", opened, "--json").stdout)["format"] == 1
+    assert run("front", opened / "gone").exit_code == 1
+
+
+def test_report(opened):
+    assert run("report", opened).exit_code == 0
+    assert f"featherweight optimize {opened}/run.yaml" in (opened / "report.html").read_text()
+    result = run("report", opened, "--to", opened / "other.html", "--json")
+    assert json.loads(result.stdout) == {"report": str(opened / "other.html")} and (opened / "other.html").exists()
+
+
+def test_export(opened):
+    result = run("export", opened, "--to", opened / "new", "--trial", "3")
+    assert result.exit_code == 0 and (opened / "new" / "MODEL_CARD.md").read_text() == "3"
+    assert "How to load and run it" in result.stdout
+    assert json.loads(run("export", opened, "--to", opened / "b", "--json").stdout)["files"] == ["MODEL_CARD.md"]
+    assert run("export", opened).exit_code == 2
+
+
+def test_resume(opened, monkeypatch):
+    monkeypatch.setattr(featherweight.study, "read_config", lambda out: config())
+    assert run("resume", opened).exit_code == 0
+    assert run("resume", opened, "--trials", "80").exit_code == 0
+    assert Opened.calls == [(opened, None), (opened, Budget(trials=80, minutes=3.0))]
+
+
+def test_cache(tmp_path, monkeypatch):
+    from featherweight.store.artifacts import ArtifactStore
+
+    store = ArtifactStore()
+    store.put("ab" * 32, lambda folder: (folder / "x").write_bytes(b"1" * 5000))
+    shown = json.loads(run("cache", "--json").stdout)
+    assert shown["entries"] == 1 and shown["bytes"] >= 5000
+    assert run("cache", "--limit", "5GB").exit_code == 0
+    assert ArtifactStore().limit_bytes == 5 * 10**9
+    result = run("cache", "--clear")
+    assert result.exit_code == 0 and "Freed" in result.stdout and "0 entries" in result.stdout
+    for wrong in ("0.5x", "many", "-3"):
+        assert run("cache", "--limit", wrong).exit_code == 2
+
+
+def test_usage_errors_are_json_too(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["featherweight", "optimize", "x.py", "--trials", "many", "--json"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "--trials" in json.loads(capsys.readouterr().out)["error"]["what"]
+
+
+def test_exit_codes_of_main_with_json(monkeypatch, capsys):
+    for words, code in ((["search", "--json"], 2), (["cache", "--json"], 0)):
+        monkeypatch.setattr(sys, "argv", ["featherweight", *words])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == code
+        assert json.loads(capsys.readouterr().out)
+
+
+def test_version_and_help():
+    assert run("--version").stdout.startswith("featherweight ")
+    text = run("--help").stdout
+    for verb in ("optimize", "search", "front", "report", "export", "measure", "resume", "cache", "doctor"):
+        assert verb in text
+        assert run(verb, "--help").exit_code == 0
+    assert "130 interrupted" in text

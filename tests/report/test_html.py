@@ -1,0 +1,182 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from featherweight.limits import max_drop, max_latency, min_metric
+from featherweight.report import html
+from featherweight.report.figures import MAX_POINTS, figures
+from featherweight.report.grids import MAX_ROWS, trial_grid
+from tests.report.fake_study import FakeStudy, config, events, infeasible, page, study
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\""
+
+
+class Outline(HTMLParser):
+    """Elements, ids, links and the text of a page, as a reader of the source sees them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.ids, self.addresses, self.alts, self.rows = [], [], [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.tags.append(tag)
+        self.ids += [values["id"]] if "id" in values else []
+        self.addresses += [v for k, v in attributes if k in ("src", "href", "action", "data")]
+        self.alts += [values["aria-label"]] if values.get("role") == "img" else []
+
+
+@pytest.fixture(scope="module")
+def text():
+    return html.render(*page(study()))
+
+
+def without_plotly(text):
+    return re.sub(r"<script>/\*\*.*?</script>", "", text, flags=re.S)
+
+
+def test_one_file_that_loads_nothing(text):
+    outline = Outline(text)
+    assert all(a.startswith("#") for a in outline.addresses)
+    assert "default-src 'none'" in text and "form-action 'none'" in text
+    assert not {"link", "iframe", "object", "img"} & set(outline.tags)
+    assert "url(" not in html._asset("page.css") and "@import" not in html._asset("page.css")
+
+
+def test_plots_offer_no_upload(text):
+    assert 'modeBarButtons: [["toImage"' in text and 'plotlyServerURL: ""' in text
+
+
+def test_accessible(text):
+    outline = Outline(text)
+    assert '<html lang="en"' in text
+    assert outline.tags.count("h1") == 1
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {a[1:] for a in outline.addresses} <= set(outline.ids)
+    assert len(outline.alts) == len(json.loads(data(text))) and all(len(a) > 40 for a in outline.alts)
+    assert text.count("<table") == text.count("<caption>")
+
+
+def data(text):
+    return re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.S)[1]
+
+
+def test_contrast_of_text_and_marks():
+    """WCAG 2.2, 1.4.3 and 1.4.11: text 4.5 to 1, graphics 3 to 1, in the light and the dark palette."""
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    palettes = re.findall(r":root \{[^}]*--bg[^}]*\}", html._asset("page.css"))[:2]
+    assert len(palettes) == 2
+    for palette in palettes:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", palette))
+        for name, least in {
+            "fg": 4.5,
+            "soft": 4.5,
+            "link": 4.5,
+            "limit": 4.5,
+            "good": 3,
+            "bad": 3,
+            "front": 3,
+            "base": 3,
+            "line0": 3,
+            "line3": 3,
+        }.items():
+            low, high = sorted((luminance(colours[name]), luminance(colours["bg"])))
+            assert (high + 0.05) / (low + 0.05) >= least, name
+
+
+def test_every_trial_and_every_reason_is_in_the_tables(text):
+    found = study()
+    for t in found.trials():
+        assert f'data-v="{t["number"]}">{t["number"]}<' in text
+        if t["state"] == "failed":
+            assert t["reason"] in text
+    assert "Example CPU @ 2.0 GHz" in text
+    assert "featherweight optimize runs/digits/run.yaml --out runs/digits-again" in text
+
+
+def test_user_text_cannot_leave_its_place():
+    settings = config(EVIL)
+    settings["task"]["file"] = EVIL
+    log = events(6, settings=settings)
+    for e in log:
+        if "entry" in e and e["kind"] != "baseline":
+            e["entry"]["label"] = EVIL + str(e["trial"])
+        if e["kind"] == "proposed":
+            e["recipe"] = {"recipe": [{EVIL: {EVIL: EVIL}}]}
+            e["filling"] = {EVIL: EVIL}
+        if e["kind"] == "info":
+            e["info"] = {**e["info"], "splits": {EVIL: EVIL}, "machine": {EVIL: [EVIL]}}
+    log += [{"kind": "proposed", "trial": 6, "filling": {EVIL: 1}, "note": {}, "recipe": EVIL, "target": EVIL, "time": 9e3}]
+    log += [{"kind": "failed", "trial": 6, "reason": EVIL, "time": 9e3}]
+    text = html.render(*page(FakeStudy(log), EVIL))
+    outline = Outline(text)
+    plain = Outline(html.render(*page(study(6))))
+    assert outline.tags.count("script") == plain.tags.count("script")
+    assert "img" not in outline.tags and "alert(1)</script>" not in text
+    for figure in json.loads(data(text)):
+        for trace in figure["data"]:
+            assert not any("<img" in t or "<script" in t for t in trace.get("text", []))
+
+
+def test_nothing_feasible_still_gives_a_report():
+    text = html.render(*page(infeasible()))
+    assert "The nearest is" in text and "No trial met every limit" in text
+
+
+def test_no_trials_and_one_trial():
+    for n in (0, 1):
+        assert "<h1>digits</h1>" in html.render(*page(study(n)))
+
+
+def test_many_trials_are_capped_with_a_note():
+    found = study(MAX_ROWS + 400)
+    front, trials, _, settings = page(found)
+    grid = trial_grid(front, trials)
+    assert len(grid["rows"]) == MAX_ROWS
+    assert sum(r["best"] for r in grid["rows"]) == 1
+    assert f"The {MAX_ROWS} best of {MAX_ROWS + 400} trials" in html.render(*page(found))
+    many = [t for t in trials if t["entry"]] * 4
+    drawn = figures(front, many, settings)[0]["data"]
+    assert sum(len(t["x"]) for t in drawn) <= MAX_POINTS + 100
+
+
+def test_numbers_that_are_none_of_json_are_left_out():
+    assert json.loads(html.script_json({"a": [float("nan"), float("inf"), 1.0]})) == {"a": [None, None, 1.0]}
+
+
+def test_constraint_lines_are_drawn_where_the_limits_are():
+    limits = [max_drop(0.01), max_latency("0.7x"), max_latency("0.21ms"), min_metric(0.95)]
+    front, trials, _, settings = page(study(5, settings=config(limits=limits)))
+    shapes = figures(front, trials, settings)[0]["layout"]["shapes"]
+    assert shapes[0]["y0"] == pytest.approx(0.9889 - 0.01)
+    assert [s["x0"] for s in shapes[1:3]] == pytest.approx([0.7, 0.5])
+    assert shapes[3]["y0"] == 0.95
+
+
+def test_error_bars_and_hypervolume():
+    front, trials, _, settings = page(study())
+    drawn = {f["id"]: f for f in figures(front, trials, settings)}
+    assert {"front", "pair-latency-size", "pair-size-error", "best", "volume"} == set(drawn)
+    original = drawn["front"]["data"][3]
+    assert (original["x"][0], original["y"][0]) == (1.0, pytest.approx(0.9889))
+    assert original["error_y"]["arrayminus"][0] == pytest.approx(0.9889 - front["baseline"]["metric"]["ci95"][0])
+    volume = drawn["volume"]["data"][0]["y"]
+    assert volume == sorted(volume) and 0 < volume[-1] < 1
+    assert volume[0] >= drawn["volume"]["data"][1]["y"][0]
+    best = drawn["best"]["data"][0]["y"]
+    assert best == sorted(best, reverse=True)
+
+
+def test_write_is_atomic_and_fills_in_the_folder(tmp_path):
+    found = study(3)
+    path = html.write(tmp_path / "new" / "report.html", found.front_json(), found.trials(), found.info(), found.config)
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert f"{tmp_path / 'new'}/run.yaml" in path.read_text(encoding="utf-8")
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
