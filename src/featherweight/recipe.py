@@ -174,7 +174,8 @@ def _short(step: Any) -> str:
 def describe(recipe: Recipe, filling: Filling) -> str:
     """A filled recipe in one line: its steps, each with the fields that were holes."""
     def step(s: Transform) -> str:
-        fields = [f.name for f in dataclasses.fields(s) if any(re.search(rf"(^|\.){s.kind}(_\d+)?\.{f.name}$", path) for path in filling)]
+        fields = [f.name for f in dataclasses.fields(s)  # type: ignore[arg-type]
+                  if any(re.search(rf"(^|\.){s.kind}(_\d+)?\.{f.name}$", path) for path in filling)]
         return f"{s.kind}({', '.join(f'{name}={getattr(s, name)}' for name in fields)})" if fields else s.kind
 
     return " > ".join(step(s) for s in recipe.steps) or "as it is"

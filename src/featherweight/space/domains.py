@@ -89,7 +89,8 @@ class _Number(_Frozen):
         raise NotImplementedError
 
     def __str__(self) -> str:
-        how = ", even in the logarithm" if self.log else "" if self.step is None or (isinstance(self, Int) and self.step == 1) else f" in steps of {self.step:g}"
+        plain = self.step is None or (isinstance(self, Int) and self.step == 1)
+        how = ", even in the logarithm" if self.log else "" if plain else f" in steps of {self.step:g}"
         return f"{'a whole number' if isinstance(self, Int) else 'a number'} from {self.low:g} to {self.high:g}{how}"
 
     def to_json(self) -> Any:
