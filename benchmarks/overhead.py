@@ -38,11 +38,30 @@ def entry(label: str, trial: int | None, filling: dict[str, Any]) -> Entry:
     ratio, epochs, small = filling.get("prune.ratio", 0.0), filling.get("distill.epochs", 1), filling.get("quantize", False)
     accuracy = 0.99 - 0.05 * ratio**3 / math.sqrt(epochs) - 0.003 * small
     size, time_ratio = 1e6 * (1 - ratio) ** 2 * (0.3 if small else 1.0), (1 - ratio) * (0.5 if small else 1.0)
-    return Entry(label=label, trial=trial, recipe={"recipe": []}, target="onnxruntime", seconds=1.0, filling=filling, artifact="none", sha256=f"{trial}",
-                 metric={"name": "accuracy", "value": accuracy, "ci95": [accuracy - 0.01, accuracy + 0.01], "n": 1000, "higher_is_better": True, "split": "valid"},
-                 latency_ms={"median": time_ratio, "p90": 1.2 * time_ratio, "n": 500, "cpu_median": time_ratio, "load": 0.1},
-                 speedup={"ratio": 1 / time_ratio, "ci95": [0.98 / time_ratio, 1.02 / time_ratio], "clock": "cpu", "n": 30},
-                 size_bytes=int(size), peak_memory_bytes=60_000_000, params=int(size / 4), macs=int(1e6 * time_ratio))
+    return Entry(
+        label=label,
+        trial=trial,
+        recipe={"recipe": []},
+        target="onnxruntime",
+        seconds=1.0,
+        filling=filling,
+        artifact="none",
+        sha256=f"{trial}",
+        metric={
+            "name": "accuracy",
+            "value": accuracy,
+            "ci95": [accuracy - 0.01, accuracy + 0.01],
+            "n": 1000,
+            "higher_is_better": True,
+            "split": "valid",
+        },
+        latency_ms={"median": time_ratio, "p90": 1.2 * time_ratio, "n": 500, "cpu_median": time_ratio, "load": 0.1},
+        speedup={"ratio": 1 / time_ratio, "ci95": [0.98 / time_ratio, 1.02 / time_ratio], "clock": "cpu", "n": 30},
+        size_bytes=int(size),
+        peak_memory_bytes=60_000_000,
+        params=int(size / 4),
+        macs=int(1e6 * time_ratio),
+    )
 
 
 class Instant:
@@ -60,7 +79,10 @@ class Instant:
 
     def wait(self, timeout_s: float) -> list[dict[str, Any]]:
         done, self.jobs = self.jobs, []
-        return [{"kind": "finished", "id": j["id"], "entry": entry(j["label"], j["id"], j["filling"]).to_json(), "steps": 4, "reused": 2, "seconds": 1.0} for j in done]
+        return [
+            {"kind": "finished", "id": j["id"], "entry": entry(j["label"], j["id"], j["filling"]).to_json(), "steps": 4, "reused": 2, "seconds": 1.0}
+            for j in done
+        ]
 
     def cancel(self) -> list[Any]:
         return []
@@ -73,10 +95,22 @@ def run(strategy: str, trials: int, folder: Path) -> tuple[list[float], int]:
     """Seconds of each trial, and how many fillings were repeated."""
     times: list[float] = []
     config = {
-        "task": None, "task_name": "simulated", "fingerprint": "", "recipe": SPACE.to_json(), "constraints": [max_drop(0.01).to_json()],
+        "task": None,
+        "task_name": "simulated",
+        "fingerprint": "",
+        "recipe": SPACE.to_json(),
+        "constraints": [max_drop(0.01).to_json()],
         "target": {"text": "onnxruntime", "choice": encode("onnxruntime"), "runtimes": ["onnxruntime"], "reference": "onnxruntime", "originals": []},
-        "minimize": ["latency", "size"], "strategy": strategy, "seed": 0, "device": "cpu", "workers": 1, "train_threads": 1, "reuse": True,
-        "measure_seconds": 0.1, "store": str(folder / "store"), "budget": {"trials": trials, "minutes": None, "trial_minutes": None, "trial_memory_gb": None},
+        "minimize": ["latency", "size"],
+        "strategy": strategy,
+        "seed": 0,
+        "device": "cpu",
+        "workers": 1,
+        "train_threads": 1,
+        "reuse": True,
+        "measure_seconds": 0.1,
+        "store": str(folder / "store"),
+        "budget": {"trials": trials, "minutes": None, "trial_minutes": None, "trial_memory_gb": None},
     }
     assert Budget(**config["budget"]).trials == trials  # type: ignore[arg-type]
     ended = [time.perf_counter()]
@@ -110,7 +144,7 @@ def main() -> None:
     for strategy in args.strategies.split(","):
         with tempfile.TemporaryDirectory() as folder:
             times, repeats = run(strategy, args.trials, Path(folder))
-        cells = [f"{1e3 * statistics.median(times[m - max(5, m // 10):m]):.2f}" for m in marks]
+        cells = [f"{1e3 * statistics.median(times[m - max(5, m // 10) : m]):.2f}" for m in marks]
         print(f"| {strategy} | " + " | ".join(cells) + f" | {repeats} |", flush=True)
 
 

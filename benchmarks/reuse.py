@@ -21,8 +21,16 @@ def run(task: str, trials: int, reuse: bool) -> tuple[float, list[dict[str, obje
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FEATHERWEIGHT_CACHE"] = str(Path(folder) / "store")
         start = time.monotonic()
-        study = fw.optimize(task, strategy="greedy", minimize=["size", "params"], constraints=[fw.max_drop(0.01)], budget=fw.Budget(trials=trials),
-                            out=Path(folder) / "run", reuse=reuse, measure_seconds=0.5)
+        study = fw.optimize(
+            task,
+            strategy="greedy",
+            minimize=["size", "params"],
+            constraints=[fw.max_drop(0.01)],
+            budget=fw.Budget(trials=trials),
+            out=Path(folder) / "run",
+            reuse=reuse,
+            measure_seconds=0.5,
+        )
         return time.monotonic() - start, [t["filling"] for t in study.trials()], study.front_json()["cache"]
 
 

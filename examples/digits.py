@@ -1,6 +1,6 @@
 """Handwritten digits, 8x8 pixels (scikit-learn), and a residual CNN that is far wider than they need.
 
-    featherweight optimize examples/digits.py --max-drop 0.01 --max-latency 0.7x --minimize latency,size
+featherweight optimize examples/digits.py --max-drop 0.01 --max-latency 0.7x --minimize latency,size
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ class Block(nn.Module):
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(),
-            nn.Conv2d(outside, outside, 3, 1, 1, bias=False), nn.BatchNorm2d(outside))
+            nn.Conv2d(inside, outside, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outside),
+            nn.ReLU(),
+            nn.Conv2d(outside, outside, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outside),
+        )
         fits = inside == outside and stride == 1
         self.shortcut = nn.Identity() if fits else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
 

@@ -29,8 +29,12 @@ class Block(nn.Module):
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(),
-            nn.Conv2d(outside, outside, 3, 1, 1, bias=False), nn.BatchNorm2d(outside))
+            nn.Conv2d(inside, outside, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outside),
+            nn.ReLU(),
+            nn.Conv2d(outside, outside, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outside),
+        )
         fits = inside == outside and stride == 1
         self.shortcut = nn.Identity() if fits else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
 
@@ -55,8 +59,12 @@ def idx(name: str) -> np.ndarray:
     """The array in an IDX file: two zero bytes, type 8 (uint8), number of axes, each axis as big-endian uint32, the values."""
     path = FOLDER / name
     if not path.is_file():
-        raise TaskError("Fashion-MNIST is not here", got=str(path), allowed="a folder with the four IDX .gz files",
-                        fix="sudo apt-get install dataset-fashion-mnist, or set FASHION_MNIST=FOLDER")
+        raise TaskError(
+            "Fashion-MNIST is not here",
+            got=str(path),
+            allowed="a folder with the four IDX .gz files",
+            fix="sudo apt-get install dataset-fashion-mnist, or set FASHION_MNIST=FOLDER",
+        )
     raw = gzip.decompress(path.read_bytes())
     if raw[:3] != b"\0\0\x08":
         raise TaskError("this is no IDX file of bytes", got=f"{path}: starts with {raw[:4].hex()}", allowed="000008 and the number of axes")
@@ -82,5 +90,6 @@ task = fw.Task(
     recipe=fw.Recipe(
         fw.Prune(ratio=fw.Float(0.3, 0.8, step=0.1), criterion=fw.Choice("magnitude", "taylor", "random"), scope=fw.Choice("global", "layer")),
         fw.Distill(epochs=fw.Choice(1, 2, 4), lr=4e-3, batch_size=128, warmup=0.1),
-        fw.Maybe(fw.Quantize(granularity=fw.Choice("channel", "tensor"), calibrate=fw.Choice("minmax", "percentile")))),
+        fw.Maybe(fw.Quantize(granularity=fw.Choice("channel", "tensor"), calibrate=fw.Choice("minmax", "percentile"))),
+    ),
 )

@@ -49,7 +49,7 @@ KINDS = {c.kind: c for c in (Shave, Freeze, Teach, Needs)}
 
 words = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
 numbers = st.floats(-1e6, 1e6).filter(lambda v: v == 0 or abs(v) > 1e-6)
-scalars = st.none() | st.booleans() | st.integers(-10**6, 10**6) | numbers | words
+scalars = st.none() | st.booleans() | st.integers(-(10**6), 10**6) | numbers | words
 
 
 def _unique(options):
@@ -76,12 +76,20 @@ def ints(draw, low=0, high=60):
 
 
 plain_holes = floats(-5.0, 5.0) | ints(-20, 20) | st.lists(scalars, min_size=1, max_size=4).map(lambda o: Choice(*_unique(o)))
-any_holes = st.recursive(plain_holes, lambda inner: inner.filter(lambda d: not isinstance(d, Maybe)).map(Maybe)
-                         | st.lists(inner, min_size=1, max_size=2).map(lambda o: Choice(*o)), max_leaves=3)
-shaves = st.builds(Shave, ratio=st.floats(0, 1) | floats(), criterion=st.sampled_from(["small", "any", Choice("small", "any")]),
-    round_to=st.integers(1, 64) | ints(1, 64))
-freezes = st.builds(Freeze, bits=st.integers(1, 16) | ints(1, 16), exact=st.booleans() | st.just(Choice(True, False)), skip=st.lists(words,
-    max_size=2).map(tuple))
+any_holes = st.recursive(
+    plain_holes,
+    lambda inner: inner.filter(lambda d: not isinstance(d, Maybe)).map(Maybe) | st.lists(inner, min_size=1, max_size=2).map(lambda o: Choice(*o)),
+    max_leaves=3,
+)
+shaves = st.builds(
+    Shave,
+    ratio=st.floats(0, 1) | floats(),
+    criterion=st.sampled_from(["small", "any", Choice("small", "any")]),
+    round_to=st.integers(1, 64) | ints(1, 64),
+)
+freezes = st.builds(
+    Freeze, bits=st.integers(1, 16) | ints(1, 16), exact=st.booleans() | st.just(Choice(True, False)), skip=st.lists(words, max_size=2).map(tuple)
+)
 
 
 @st.composite
@@ -91,8 +99,12 @@ def steps(draw, depth):
     if kind != "teach":
         return draw(shaves if kind == "shave" else freezes)
     inner = recipes(depth - 1)
-    return Teach(epochs=draw(st.integers(0, 9) | ints(0, 1000)), rate=draw(st.none() | numbers | st.just(Maybe(Float(0, 1)))),
-                 teacher=draw(st.none() | any_holes | inner | inner.map(Maybe)), extra=draw(st.lists(scalars | plain_holes | inner, max_size=2)))
+    return Teach(
+        epochs=draw(st.integers(0, 9) | ints(0, 1000)),
+        rate=draw(st.none() | numbers | st.just(Maybe(Float(0, 1)))),
+        teacher=draw(st.none() | any_holes | inner | inner.map(Maybe)),
+        extra=draw(st.lists(scalars | plain_holes | inner, max_size=2)),
+    )
 
 
 @st.composite

@@ -41,7 +41,11 @@ def test_classes_have_the_same_share_in_every_split() -> None:
     x, _ = toy(1000)
     y = np.repeat([0, 1, 2], [900, 90, 10])
     counts = split(ArraySplit({"x": x}, y)).report["classes"]
-    assert counts == {"0": {"train": 540, "valid": 180, "test": 180}, "1": {"train": 54, "valid": 18, "test": 18}, "2": {"train": 6, "valid": 2, "test": 2}}
+    assert counts == {
+        "0": {"train": 540, "valid": 180, "test": 180},
+        "1": {"train": 54, "valid": 18, "test": 18},
+        "2": {"train": 6, "valid": 2, "test": 2},
+    }
 
 
 def test_the_order_of_rows_and_of_inputs_does_not_matter() -> None:
@@ -199,25 +203,28 @@ def _nan(x: np.ndarray) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize(("make", "says"), [
-    (lambda x, y: split(ArraySplit({"x": x[:0]}, y[:0])), "empty"),
-    (lambda x, y: split(ArraySplit({"x": _nan(x)}, y)), "row 7"),
-    (lambda x, y: split(ArraySplit({"x": x}, np.where(y == 0, np.nan, y))), "targets holds NaN"),
-    (lambda x, y: ArraySplit({"x": x}, y[:-1]), "different lengths"),
-    (lambda x, y: ArraySplit({}, y), "have to be named"),
-    (lambda x, y: ArraySplit({"x": np.float32(1)}, y), "different lengths"),
-    (lambda x, y: split(ArraySplit({"x": x}, y * 0)), "at least 2 classes"),
-    (lambda x, y: split(ArraySplit({"x": x}, y), fractions=(0.6, 0.2, 0.3)), "sum 1"),
-    (lambda x, y: split(ArraySplit({"x": x}, y), fractions=(0.8, 0.2)), "sum 1"),
-    (lambda x, y: split(ArraySplit({"x": x}, y), fractions=(0.8, 0.2, 0.0)), "positive"),
-    (lambda x, y: split(ArraySplit({"x": x[:2]}, np.array([0, 1]))), "too few"),
-    (lambda x, y: split(ArraySplit({"x": x[:1]}, np.array([1.5]))), "too few"),
-    (lambda x, y: split(ArraySplit({"x": x}, y), groups=[1, 2]), "different lengths"),
-    (lambda x, y: split(ArraySplit({"x": x.astype(str)}, y)), "not an array of numbers"),
-    (lambda x, y: presplit(ArraySplit({"x": x}, y), ArraySplit({"x": x}, y), 1.0, 0), "between 0 and 1"),
-    (lambda x, y: split(LazySplit(10, lambda i: ({"x": x[:2]}, y[:2]))), "wrong length"),
-    (lambda x, y: split(LazySplit(600, lambda i: ({"x": np.zeros((len(i), 1 if i[0] == 0 else 2))}, i))), "differ in shape"),
-])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda x, y: split(ArraySplit({"x": x[:0]}, y[:0])), "empty"),
+        (lambda x, y: split(ArraySplit({"x": _nan(x)}, y)), "row 7"),
+        (lambda x, y: split(ArraySplit({"x": x}, np.where(y == 0, np.nan, y))), "targets holds NaN"),
+        (lambda x, y: ArraySplit({"x": x}, y[:-1]), "different lengths"),
+        (lambda x, y: ArraySplit({}, y), "have to be named"),
+        (lambda x, y: ArraySplit({"x": np.float32(1)}, y), "different lengths"),
+        (lambda x, y: split(ArraySplit({"x": x}, y * 0)), "at least 2 classes"),
+        (lambda x, y: split(ArraySplit({"x": x}, y), fractions=(0.6, 0.2, 0.3)), "sum 1"),
+        (lambda x, y: split(ArraySplit({"x": x}, y), fractions=(0.8, 0.2)), "sum 1"),
+        (lambda x, y: split(ArraySplit({"x": x}, y), fractions=(0.8, 0.2, 0.0)), "positive"),
+        (lambda x, y: split(ArraySplit({"x": x[:2]}, np.array([0, 1]))), "too few"),
+        (lambda x, y: split(ArraySplit({"x": x[:1]}, np.array([1.5]))), "too few"),
+        (lambda x, y: split(ArraySplit({"x": x}, y), groups=[1, 2]), "different lengths"),
+        (lambda x, y: split(ArraySplit({"x": x.astype(str)}, y)), "not an array of numbers"),
+        (lambda x, y: presplit(ArraySplit({"x": x}, y), ArraySplit({"x": x}, y), 1.0, 0), "between 0 and 1"),
+        (lambda x, y: split(LazySplit(10, lambda i: ({"x": x[:2]}, y[:2]))), "wrong length"),
+        (lambda x, y: split(LazySplit(600, lambda i: ({"x": np.zeros((len(i), 1 if i[0] == 0 else 2))}, i))), "differ in shape"),
+    ],
+)
 def test_errors_say_what_is_wrong(make: Any, says: str) -> None:
     x, y = toy()
     with pytest.raises(TaskError, match=says):

@@ -40,7 +40,9 @@ def strange(depth, width):
 
 def table(n: int = 40) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
-    return [{"text": " ".join([WORDS[i % 2], *rng.choice(WORDS[2:], size=1 + i % 9), "a" * (i + 1)]), "label": ["neg", "pos"][i % 2]} for i in range(n)]
+    return [
+        {"text": " ".join([WORDS[i % 2], *rng.choice(WORDS[2:], size=1 + i % 9), "a" * (i + 1)]), "label": ["neg", "pos"][i % 2]} for i in range(n)
+    ]
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -61,9 +63,13 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", model_max_length=128)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", model_max_length=128
+    )
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(vocab), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128)
+    config = BertConfig(
+        vocab_size=len(vocab), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128
+    )
     BertModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
@@ -134,7 +140,7 @@ def test_an_own_head_keeps_its_label_order_and_needs_no_training(classifier: Pat
     task = text_classification(classifier, write_csv(tmp_path / "t.csv", table()))
     assert task.baseline is None and task.splits().train.classes == ("pos", "neg")
     inputs, targets = task.splits().train.batch(np.arange(4))
-    is_good = (inputs["input_ids"][:, 1] == 4 + WORDS.index("bad"))  # odd rows begin with "bad" and are "pos"
+    is_good = inputs["input_ids"][:, 1] == 4 + WORDS.index("bad")  # odd rows begin with "bad" and are "pos"
     assert np.array_equal(targets == 0, is_good)
     reference = BertForSequenceClassification.from_pretrained(classifier).eval()
     ids, mask = torch.from_numpy(inputs["input_ids"]), torch.from_numpy(inputs["attention_mask"])
@@ -178,17 +184,20 @@ def test_words_that_look_missing_are_words(bert: Path, tmp_path: Path) -> None:
     assert text_classification(bert, write_csv(tmp_path / "t.csv", rows)).splits().report["class_names"] == ["NA", "None"]
 
 
-@pytest.mark.parametrize(("rows", "options", "says"), [
-    ([{"words": "a", "kind": "x"}] * 4, {}, r"surely the text[\s\S]*words, kind[\s\S]*text_column"),
-    ([{"text": "a", "kind": "x"}] * 4, {}, r"surely the label[\s\S]*label_column"),
-    (table(), {"text_column": "Text"}, r"no column 'Text'[\s\S]*text, label"),
-    (table(), {"text_column": "label"}, "same column"),
-    ([*table(4), {"text": "", "label": "pos"}, {"text": "  ", "label": "pos"}], {}, r"no text[\s\S]*rows 5, 6"),
-    ([*table(4), {"text": "x", "label": ""}], {}, r"no usable label[\s\S]*rows 5"),
-    ([{"text": f"a {i}", "label": f"id {i}"} for i in range(9)], {}, "does not look like classes"),
-    (table(), {"max_length": 1000}, "1 to 128"),
-    (table(), {"max_length": 0}, "1 to 128"),
-])
+@pytest.mark.parametrize(
+    ("rows", "options", "says"),
+    [
+        ([{"words": "a", "kind": "x"}] * 4, {}, r"surely the text[\s\S]*words, kind[\s\S]*text_column"),
+        ([{"text": "a", "kind": "x"}] * 4, {}, r"surely the label[\s\S]*label_column"),
+        (table(), {"text_column": "Text"}, r"no column 'Text'[\s\S]*text, label"),
+        (table(), {"text_column": "label"}, "same column"),
+        ([*table(4), {"text": "", "label": "pos"}, {"text": "  ", "label": "pos"}], {}, r"no text[\s\S]*rows 5, 6"),
+        ([*table(4), {"text": "x", "label": ""}], {}, r"no usable label[\s\S]*rows 5"),
+        ([{"text": f"a {i}", "label": f"id {i}"} for i in range(9)], {}, "does not look like classes"),
+        (table(), {"max_length": 1000}, "1 to 128"),
+        (table(), {"max_length": 0}, "1 to 128"),
+    ],
+)
 def test_tables_that_cannot_be_used(bert: Path, tmp_path: Path, rows: list[dict[str, Any]], options: dict[str, Any], says: str) -> None:
     with pytest.raises(TaskError, match=says):
         text_classification(bert, write_csv(tmp_path / "t.csv", rows), **options).splits()
@@ -201,8 +210,15 @@ def test_files_that_cannot_be_read(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(b"text,label\n\xe9t\xe9,1\n")
     (tmp_path / "empty.csv").write_text("text,label\n")
     (tmp_path / "table.xlsx").write_text("")
-    says = {"bad.jsonl": "bad.jsonl:2", "worse.jsonl": "cannot be read", "bad.parquet": "cannot be read", "latin.csv": "cannot be read",
-            "empty.csv": "no rows", "table.xlsx": "unknown format", "absent.csv": "no such data file"}
+    says = {
+        "bad.jsonl": "bad.jsonl:2",
+        "worse.jsonl": "cannot be read",
+        "bad.parquet": "cannot be read",
+        "latin.csv": "cannot be read",
+        "empty.csv": "no rows",
+        "table.xlsx": "unknown format",
+        "absent.csv": "no such data file",
+    }
     for name, message in says.items():
         with pytest.raises(TaskError, match=message):
             text_classification(bert, tmp_path / name)
@@ -252,7 +268,9 @@ def test_images_are_read_as_they_are(net: Path, tmp_path: Path) -> None:
     assert load_task(json.loads(json.dumps(task.ref))).fingerprint == task.fingerprint
 
 
-@pytest.mark.parametrize(("mode", "channels", "found"), [("L", None, 1), ("RGB", None, 3), ("P", None, 3), ("RGBA", None, 3), ("RGB", 1, 1), ("L", 3, 3)])
+@pytest.mark.parametrize(
+    ("mode", "channels", "found"), [("L", None, 1), ("RGB", None, 3), ("P", None, 3), ("RGBA", None, 3), ("RGB", 1, 1), ("L", 3, 3)]
+)
 def test_channels(net: Path, tmp_path: Path, mode: str, channels: int | None, found: int) -> None:
     task = image_classification(f"{net}:net", draw(tmp_path / "pets", mode), size=5, channels=channels)
     assert task.example()["image"].shape == (1, found, 5, 5)
@@ -293,8 +311,12 @@ def test_image_problems_name_the_file_and_the_fix(net: Path, tmp_path: Path) -> 
 
 def test_image_folders_and_networks_that_do_not_fit(net: Path, tmp_path: Path) -> None:
     folder = draw(tmp_path / "pets")
-    for ref, says in [(f"{net}:absent", "net, strange|Net, fixed"), (f"{net}:strange", "wrong arguments"), (f"{tmp_path}/none.py:net", "no such file"),
-                      ("net", "names no Python file")]:
+    for ref, says in [
+        (f"{net}:absent", "net, strange|Net, fixed"),
+        (f"{net}:strange", "wrong arguments"),
+        (f"{tmp_path}/none.py:net", "no such file"),
+        ("net", "names no Python file"),
+    ]:
         with pytest.raises(TaskError, match=says):
             image_classification(ref, folder)
     with pytest.raises(TaskError, match="does not run"):

@@ -5,8 +5,34 @@ from pathlib import Path
 
 SRC = Path(__file__).parent.parent / "src" / "featherweight"
 LAYERS = [  # top to bottom; what stands on one line may not import each other, except within one package
-    {"__init__"}, {"cli"}, {"service"}, {"study"}, {"report"}, {"loop", "forecast"}, {"state"}, {"testing"}, {"engine"}, {"recipes"}, {"strategies"}, {"transforms"}, {"nets"},
-    {"store"}, {"measure"}, {"targets"}, {"models"}, {"train"}, {"task"}, {"data"}, {"recipe"}, {"pareto"}, {"limits"}, {"records"}, {"space"}, {"seeding", "registry"}, {"errors"},
+    {"__init__"},
+    {"cli"},
+    {"service"},
+    {"study"},
+    {"report"},
+    {"loop", "forecast"},
+    {"request"},
+    {"state"},
+    {"testing"},
+    {"engine"},
+    {"recipes"},
+    {"strategies"},
+    {"transforms"},
+    {"nets"},
+    {"store"},
+    {"measure"},
+    {"targets"},
+    {"models"},
+    {"train"},
+    {"task"},
+    {"data"},
+    {"recipe"},
+    {"pareto"},
+    {"limits"},
+    {"records"},
+    {"space"},
+    {"seeding", "registry"},
+    {"errors"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 SIBLINGS = {"strategies", "transforms", "targets"}  # one method one file: methods share only base files

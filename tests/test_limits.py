@@ -8,29 +8,55 @@ from featherweight.records import Entry
 
 
 def entry(metric=0.9, ms=2.0, ratio=1.0, size=1000, memory=10**8, params=500, macs=9000, higher=True):
-    return Entry("x", None, None, "onnxruntime", {"name": "accuracy", "value": metric, "higher_is_better": higher}, {"median": ms, "p90": ms, "n": 10},
-                 {"ratio": ratio, "ci95": [ratio, ratio]}, size, memory, params, macs, "a", "0" * 64)
+    return Entry(
+        "x",
+        None,
+        None,
+        "onnxruntime",
+        {"name": "accuracy", "value": metric, "higher_is_better": higher},
+        {"median": ms, "p90": ms, "n": 10},
+        {"ratio": ratio, "ci95": [ratio, ratio]},
+        size,
+        memory,
+        params,
+        macs,
+        "a",
+        "0" * 64,
+    )
 
 
 BASE = entry()
 
 
-@pytest.mark.parametrize("make, text, bound, relative", [
-    (max_latency, "0.5x", 0.5, True), (max_latency, "2ms", 2.0, False), (max_latency, "500us", 0.5, False), (max_latency, "1.5 s", 1500.0, False),
-    (max_latency, 3, 3.0, False), (max_latency, 0.25, 0.25, False), (max_size, "300KB", 3e5, False), (max_size, "1MiB", 2**20, False), (max_size,
-        "0.5X", 0.5, True),
-    (max_size, 4096, 4096.0, False), (max_memory, "2GB", 2e9, False), (max_params, "100k", 1e5, False), (max_params, "7", 7.0, False), (max_macs,
-        "1.5G", 1.5e9, False),
-    (max_macs, "1e3k", 1e6, False),
-])
+@pytest.mark.parametrize(
+    "make, text, bound, relative",
+    [
+        (max_latency, "0.5x", 0.5, True),
+        (max_latency, "2ms", 2.0, False),
+        (max_latency, "500us", 0.5, False),
+        (max_latency, "1.5 s", 1500.0, False),
+        (max_latency, 3, 3.0, False),
+        (max_latency, 0.25, 0.25, False),
+        (max_size, "300KB", 3e5, False),
+        (max_size, "1MiB", 2**20, False),
+        (max_size, "0.5X", 0.5, True),
+        (max_size, 4096, 4096.0, False),
+        (max_memory, "2GB", 2e9, False),
+        (max_params, "100k", 1e5, False),
+        (max_params, "7", 7.0, False),
+        (max_macs, "1.5G", 1.5e9, False),
+        (max_macs, "1e3k", 1e6, False),
+    ],
+)
 def test_limits_are_read(make, text, bound, relative):
     c = make(text)
     assert c.bound == pytest.approx(bound) and c.relative is relative
 
 
 @pytest.mark.parametrize("make", [max_latency, max_size, max_memory, max_params, max_macs])
-@pytest.mark.parametrize("bad", ["", "fast", "x", "-1x", "0x", "0", 0, -3, "1.2.3x", "5 parsecs", None, True, math.nan, math.inf, "1e999x", "nan",
-    "inf", "0.5xx"])
+@pytest.mark.parametrize(
+    "bad", ["", "fast", "x", "-1x", "0x", "0", 0, -3, "1.2.3x", "5 parsecs", None, True, math.nan, math.inf, "1e999x", "nan", "inf", "0.5xx"]
+)
 def test_bad_limits(make, bad):
     with pytest.raises(InputError) as e:
         make(bad)
@@ -52,13 +78,21 @@ def test_bad_metric_limits(bad):
             min_metric(bad)
 
 
-@pytest.mark.parametrize("constraint, good, bad, excess", [
-    (max_drop(0.01), entry(0.89), entry(0.88), 1.0), (max_drop(0.0), entry(0.9), entry(0.895), 0.5), (min_metric(0.8), entry(0.8), entry(0.6), 0.25),
-    (max_latency("0.5x"), entry(ratio=2.0), entry(ratio=1.0), 1.0), (max_latency("1ms"), entry(ms=1.0), entry(ms=1.5), 0.5),
-    (max_size("0.5x"), entry(size=500), entry(size=750), 0.5), (max_size(100), entry(size=100), entry(size=300), 2.0),
-    (max_memory("1x"), entry(), entry(memory=2 * 10**8), 1.0), (max_params("0.5x"), entry(params=250), entry(params=500), 1.0), (max_macs("9k"),
-        entry(), entry(macs=18000), 1.0),
-])
+@pytest.mark.parametrize(
+    "constraint, good, bad, excess",
+    [
+        (max_drop(0.01), entry(0.89), entry(0.88), 1.0),
+        (max_drop(0.0), entry(0.9), entry(0.895), 0.5),
+        (min_metric(0.8), entry(0.8), entry(0.6), 0.25),
+        (max_latency("0.5x"), entry(ratio=2.0), entry(ratio=1.0), 1.0),
+        (max_latency("1ms"), entry(ms=1.0), entry(ms=1.5), 0.5),
+        (max_size("0.5x"), entry(size=500), entry(size=750), 0.5),
+        (max_size(100), entry(size=100), entry(size=300), 2.0),
+        (max_memory("1x"), entry(), entry(memory=2 * 10**8), 1.0),
+        (max_params("0.5x"), entry(params=250), entry(params=500), 1.0),
+        (max_macs("9k"), entry(), entry(macs=18000), 1.0),
+    ],
+)
 def test_how_far_a_constraint_is_broken(constraint, good, bad, excess):
     assert constraint.excess(good, BASE) == 0.0 and constraint.violation(good, BASE) is None
     assert constraint.excess(bad, BASE) == pytest.approx(excess)
@@ -99,10 +133,24 @@ def test_a_huge_error_is_still_a_number():
     assert math.isfinite(objectives(entry(5000.0, higher=False), entry(1.0, higher=False), ["error"])[0])
 
 
-@pytest.mark.parametrize("bad", [{}, {"trials": 0}, {"trials": -1}, {"trials": 2.5}, {"trials": "10"}, {"trials": True}, {"minutes": 0},
-    {"minutes": math.inf},
-                                 {"minutes": math.nan}, {"minutes": "3"}, {"trials": 5, "trial_minutes": 0}, {"trial_minutes": 5}, {"trials": 1,
-                                     "trial_memory_gb": -1}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"trials": 0},
+        {"trials": -1},
+        {"trials": 2.5},
+        {"trials": "10"},
+        {"trials": True},
+        {"minutes": 0},
+        {"minutes": math.inf},
+        {"minutes": math.nan},
+        {"minutes": "3"},
+        {"trials": 5, "trial_minutes": 0},
+        {"trial_minutes": 5},
+        {"trials": 1, "trial_memory_gb": -1},
+    ],
+)
 def test_bad_budgets(bad):
     with pytest.raises(InputError):
         Budget(**bad)

@@ -25,6 +25,7 @@ def toys(monkeypatch):
 
 # --- round trips
 
+
 @given(recipes())
 @quick
 def test_json_round_trip(recipe):
@@ -53,6 +54,7 @@ def test_filled_recipes_round_trip_too(recipe, seed):
 
 # --- the hash
 
+
 def shuffled(data, rng):
     if isinstance(data, dict):
         keys = list(data)
@@ -79,14 +81,23 @@ def test_hash_sees_every_change(recipe):
     assert (recipe + Shave(ratio=0.123)).hash != recipe.hash
     for i, step in enumerate(recipe.steps):
         if isinstance(step, (Shave, Freeze, Teach)):
-            changes = {"ratio": 0.456789, "criterion": "any" if getattr(step, "criterion", "") != "any" else "small", "round_to": 63, "bits": 15,
-                       "exact": step.exact is not True if isinstance(step, Freeze) else None, "skip": ("other",), "epochs": 999, "rate": 0.987,
-                           "teacher": "x", "extra": ("y",)}
+            changes = {
+                "ratio": 0.456789,
+                "criterion": "any" if getattr(step, "criterion", "") != "any" else "small",
+                "round_to": 63,
+                "bits": 15,
+                "exact": step.exact is not True if isinstance(step, Freeze) else None,
+                "skip": ("other",),
+                "epochs": 999,
+                "rate": 0.987,
+                "teacher": "x",
+                "extra": ("y",),
+            }
             for f in dataclasses.fields(step):
                 value = changes[f.name]
                 if getattr(step, f.name) == value and type(getattr(step, f.name)) is type(value):
                     continue
-                other = Recipe(*recipe.steps[:i], dataclasses.replace(step, **{f.name: value}), *recipe.steps[i + 1:])
+                other = Recipe(*recipe.steps[:i], dataclasses.replace(step, **{f.name: value}), *recipe.steps[i + 1 :])
                 assert other.hash != recipe.hash, f.name
 
 
@@ -104,8 +115,10 @@ def test_hash_sees_order_version_kind_and_type(monkeypatch):
 
 def test_hash_is_stable():
     """Stored results are found by it: a change of the hash is a change of the format, to be made on purpose."""
-    text = ('{"recipe":[{"shave":{"criterion":"small","ratio":0.25,"round_to":8},"version":1},'
-            '{"maybe":{"freeze":{"bits":{"choice":[4,8]},"exact":false,"skip":[]},"version":1}}]}')
+    text = (
+        '{"recipe":[{"shave":{"criterion":"small","ratio":0.25,"round_to":8},"version":1},'
+        '{"maybe":{"freeze":{"bits":{"choice":[4,8]},"exact":false,"skip":[]},"version":1}}]}'
+    )
     assert Recipe(Shave(ratio=0.25), Maybe(Freeze(bits=Choice(4, 8)))).hash == hashlib.sha256(text.encode()).hexdigest()
     assert Recipe().hash == "c9d26ed6376b29f8ab2820d5a7fa4041d501e0e93cd704904ee44a14cc2c8b75"
 
@@ -115,6 +128,7 @@ def test_surrogates_hash():
 
 
 # --- building
+
 
 def test_steps_and_nesting():
     flat = Recipe(Shave(), Recipe(Freeze(), Recipe(Teach())))
@@ -141,6 +155,7 @@ def test_holes_in_a_recipe_in_a_field():
 
 # --- preconditions
 
+
 def test_an_order_that_cannot_work_is_refused_with_one_that_can():
     with pytest.raises(RecipeError, match="a frozen model cannot be shaved") as e:
         Recipe(Freeze(), Shave()).check()
@@ -153,8 +168,12 @@ def test_an_order_that_cannot_work_is_refused_with_one_that_can():
 
 def test_preconditions_below_a_field():
     wrong = Recipe(Freeze(), Shave())
-    for recipe in (Recipe(Teach(teacher=wrong)), Recipe(Teach(extra=(1, wrong))), Recipe(Teach(teacher=Teach(teacher=wrong))),
-        Recipe(Teach(teacher=Recipe(Teach(teacher=wrong))))):
+    for recipe in (
+        Recipe(Teach(teacher=wrong)),
+        Recipe(Teach(extra=(1, wrong))),
+        Recipe(Teach(teacher=Teach(teacher=wrong))),
+        Recipe(Teach(teacher=Recipe(Teach(teacher=wrong)))),
+    ):
         with pytest.raises(RecipeError):
             recipe.check()
     Recipe(Freeze(), Teach(teacher=Recipe(Shave()))).check()  # the teacher is another model
@@ -169,12 +188,23 @@ def test_order_holes_meet_preconditions():
 
 # --- files from strangers
 
-junk = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-                    | st.dictionaries(st.sampled_from(["recipe", "float", "int", "choice", "maybe", "order", "shave", "freeze", "teach", "needs",
-                        "prune"]), inner, min_size=1, max_size=1)
-                    | st.fixed_dictionaries({}, optional={k: inner for k in ("low", "high", "log", "step", "options", "name", "ratio", "bits",
-                        "teacher", "what")}), max_leaves=12)
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["recipe", "float", "int", "choice", "maybe", "order", "shave", "freeze", "teach", "needs", "prune"]),
+            inner,
+            min_size=1,
+            max_size=1,
+        )
+        | st.fixed_dictionaries(
+            {}, optional={k: inner for k in ("low", "high", "log", "step", "options", "name", "ratio", "bits", "teacher", "what")}
+        )
+    ),
+    max_leaves=12,
+)
 
 
 @given(junk)
@@ -221,16 +251,41 @@ def test_a_damaged_recipe_is_refused_or_another_recipe(recipe, data):
         assert str(e)
 
 
-@pytest.mark.parametrize("bad", [
-    {"recipe": {}}, {"recipe": "abc"}, {"recipe": [1]}, {"recipe": [None]}, {}, {"a": 1, "b": 2}, 3, None, "x", [3], {"shave": {}},
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"recipe": {}},
+        {"recipe": "abc"},
+        {"recipe": [1]},
+        {"recipe": [None]},
+        {},
+        {"a": 1, "b": 2},
+        3,
+        None,
+        "x",
+        [3],
+        {"shave": {}},
         {"recipe": [{"nope": {}}]},
-    {"recipe": [{"shave": {"nope": 1}}]}, {"recipe": [{"shave": 0}]}, {"recipe": [{"shave": []}]}, {"recipe": [{"needs": {}}]},
-    {"recipe": [{"shave": {"ratio": "x"}}]}, {"recipe": [{"shave": {"ratio": {"float": {"low": 0}}}}]}, {"recipe": [{"shave": {"ratio": {"float": [0, 1]}}}]},
-    {"recipe": [{"shave": {"ratio": {"float": {"low": 0, "high": 10**400}}}}]}, {"recipe": [{"shave": {"ratio": {"float": {"low": 0, "high": 1, "q": 1}}}}]},
-    {"recipe": [{"choice": "abc"}]}, {"recipe": [{"choice": {"options": "abc", "name": None}}]}, {"recipe": [{"choice": {"options": [1]}}]},
+        {"recipe": [{"shave": {"nope": 1}}]},
+        {"recipe": [{"shave": 0}]},
+        {"recipe": [{"shave": []}]},
+        {"recipe": [{"needs": {}}]},
+        {"recipe": [{"shave": {"ratio": "x"}}]},
+        {"recipe": [{"shave": {"ratio": {"float": {"low": 0}}}}]},
+        {"recipe": [{"shave": {"ratio": {"float": [0, 1]}}}]},
+        {"recipe": [{"shave": {"ratio": {"float": {"low": 0, "high": 10**400}}}}]},
+        {"recipe": [{"shave": {"ratio": {"float": {"low": 0, "high": 1, "q": 1}}}}]},
+        {"recipe": [{"choice": "abc"}]},
+        {"recipe": [{"choice": {"options": "abc", "name": None}}]},
+        {"recipe": [{"choice": {"options": [1]}}]},
         {"recipe": [{"choice": 5}]},
-    {"recipe": [{"maybe": None}]}, {"recipe": [{"order": [{"shave": {}}]}]}, {"recipe": [{"order": "ab"}]}, {1: 2, "a": 3}, {"recipe": [{5: {}}]},
-])
+        {"recipe": [{"maybe": None}]},
+        {"recipe": [{"order": [{"shave": {}}]}]},
+        {"recipe": [{"order": "ab"}]},
+        {1: 2, "a": 3},
+        {"recipe": [{5: {}}]},
+    ],
+)
 def test_malformed(bad):
     with pytest.raises((RecipeError, InputError)):
         Recipe.from_json(bad)
@@ -244,8 +299,9 @@ def test_deep_nesting_is_refused():
         decode(data)
 
 
-@pytest.mark.parametrize("text", ["[1, 2", "a: b: c", "2024-13-45", "- !!python/object/apply:os.system ['true']", "", "recipe:\n- 2024-01-01",
-    "? [a]\n: b", "&a [*a]"])
+@pytest.mark.parametrize(
+    "text", ["[1, 2", "a: b: c", "2024-13-45", "- !!python/object/apply:os.system ['true']", "", "recipe:\n- 2024-01-01", "? [a]\n: b", "&a [*a]"]
+)
 def test_bad_yaml(text):
     with pytest.raises(FeatherweightError):
         Recipe.from_yaml(text)

@@ -42,9 +42,21 @@ def test_score_key():
 
 
 def entry(**more):
-    base = {"label": "x", "trial": 3, "recipe": {"recipe": []}, "target": "onnxruntime", "metric": {"value": 0.9, "higher_is_better": True},
-            "latency_ms": {"median": 2.0}, "speedup": {"ratio": 4.0}, "size_bytes": 10, "peak_memory_bytes": 20, "params": 30, "macs": 40,
-            "artifact": "a", "sha256": "s"}
+    base = {
+        "label": "x",
+        "trial": 3,
+        "recipe": {"recipe": []},
+        "target": "onnxruntime",
+        "metric": {"value": 0.9, "higher_is_better": True},
+        "latency_ms": {"median": 2.0},
+        "speedup": {"ratio": 4.0},
+        "size_bytes": 10,
+        "peak_memory_bytes": 20,
+        "params": 30,
+        "macs": 40,
+        "artifact": "a",
+        "sha256": "s",
+    }
     return Entry(**{**base, **more})
 
 
@@ -54,8 +66,16 @@ def test_entry_round_trip():
 
 
 def test_quantities():
-    assert entry().quantities == {"metric": 0.9, "error": -0.9, "latency": 0.25, "latency_ms": 2.0, "size": 10.0, "memory": 20.0, "params": 30.0,
-        "macs": 40.0}
+    assert entry().quantities == {
+        "metric": 0.9,
+        "error": -0.9,
+        "latency": 0.25,
+        "latency_ms": 2.0,
+        "size": 10.0,
+        "memory": 20.0,
+        "params": 30.0,
+        "macs": 40.0,
+    }
     assert entry(metric={"value": 3.0, "higher_is_better": False}).quantities["error"] == 3.0
 
 

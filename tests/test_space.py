@@ -157,28 +157,66 @@ def test_steps_stay_inside():
     assert Float(0, 0.2999999999, step=0.1).sample(generator(3)) <= 0.2999999999
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Float(1, 0), lambda: Float(0, math.inf), lambda: Float(math.nan, 1), lambda: Float(0, 1, log=True), lambda: Float(0, 1, step=0),
-    lambda: Float(0, 1, step=math.nan), lambda: Float(1, 2, log=True, step=0.1), lambda: Float("a", 1), lambda: Float(None, 1), lambda: Float(True, 2),
-    lambda: Float(0, 1, log="false"), lambda: Float(0, 10**400), lambda: Float(0, 1, step=1e-30),
-    lambda: Int(1, 10**400), lambda: Int(0, 2**53 + 1), lambda: Int(1, 0), lambda: Int(0, 3.0), lambda: Int(0, 5, log=True), lambda: Int(0, 5,
-        step=0), lambda: Int(False, 5),
-    lambda: Int(1, 5, log=1), lambda: Choice(), lambda: Choice(1, 1), lambda: Choice("a", "a"), lambda: Choice(math.nan), lambda: Choice(object()),
-    lambda: Choice({"a": 1}), lambda: Choice(1, name="a.b"), lambda: Choice(1, name=5), lambda: Choice("shave", Shave()), lambda: Maybe(None),
-    lambda: Maybe(Maybe(1)), lambda: Maybe(math.inf), lambda: Order(Shave()), lambda: Order(*[1] * 9), lambda: Order("a>b", "c"),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Float(1, 0),
+        lambda: Float(0, math.inf),
+        lambda: Float(math.nan, 1),
+        lambda: Float(0, 1, log=True),
+        lambda: Float(0, 1, step=0),
+        lambda: Float(0, 1, step=math.nan),
+        lambda: Float(1, 2, log=True, step=0.1),
+        lambda: Float("a", 1),
+        lambda: Float(None, 1),
+        lambda: Float(True, 2),
+        lambda: Float(0, 1, log="false"),
+        lambda: Float(0, 10**400),
+        lambda: Float(0, 1, step=1e-30),
+        lambda: Int(1, 10**400),
+        lambda: Int(0, 2**53 + 1),
+        lambda: Int(1, 0),
+        lambda: Int(0, 3.0),
+        lambda: Int(0, 5, log=True),
+        lambda: Int(0, 5, step=0),
+        lambda: Int(False, 5),
+        lambda: Int(1, 5, log=1),
+        lambda: Choice(),
+        lambda: Choice(1, 1),
+        lambda: Choice("a", "a"),
+        lambda: Choice(math.nan),
+        lambda: Choice(object()),
+        lambda: Choice({"a": 1}),
+        lambda: Choice(1, name="a.b"),
+        lambda: Choice(1, name=5),
+        lambda: Choice("shave", Shave()),
+        lambda: Maybe(None),
+        lambda: Maybe(Maybe(1)),
+        lambda: Maybe(math.inf),
+        lambda: Order(Shave()),
+        lambda: Order(*[1] * 9),
+        lambda: Order("a>b", "c"),
+    ],
+)
 def test_bad_domains(make):
     with pytest.raises(InputError) as e:
         make()
     assert str(e.value).count("\n") >= 1  # says what was got or what is allowed
 
 
-@pytest.mark.parametrize("domain, bad", [
-    (Float(0, 1), [1.1, -0.1, "0.5", None, True, math.nan, math.inf]), (Int(1, 5), [0, 6, 2.5, "2", None, True]), (Int(0, 10, step=5), [3]),
-    (Float(0, 1, step=0.5), [0.3]), (Choice(1, 2), [1.0, True, "1", 3, None]), (Choice(Shave(), Freeze()), ["teach", 0, None]), (Maybe(1), [0, 1,
-        None, "true"]),
-    (Order(Shave(), Freeze()), ["shave", "shave>shave", "freeze>shave>freeze", None, 3]),
-])
+@pytest.mark.parametrize(
+    "domain, bad",
+    [
+        (Float(0, 1), [1.1, -0.1, "0.5", None, True, math.nan, math.inf]),
+        (Int(1, 5), [0, 6, 2.5, "2", None, True]),
+        (Int(0, 10, step=5), [3]),
+        (Float(0, 1, step=0.5), [0.3]),
+        (Choice(1, 2), [1.0, True, "1", 3, None]),
+        (Choice(Shave(), Freeze()), ["teach", 0, None]),
+        (Maybe(1), [0, 1, None, "true"]),
+        (Order(Shave(), Freeze()), ["shave", "shave>shave", "freeze>shave>freeze", None, 3]),
+    ],
+)
 def test_bad_values(domain, bad):
     for value in bad:
         with pytest.raises(InputError):
@@ -208,14 +246,33 @@ def test_fields_are_checked():
     assert type(Shave(round_to=8.0).round_to) is int
     assert math.copysign(1, Teach(rate=-0.0).rate) == 1
     assert Teach(extra=[1, [2, 3]]).extra == (1, (2, 3))
-    for bad in (lambda: Shave(ratio=1.5), lambda: Shave(ratio="x"), lambda: Shave(ratio=None), lambda: Shave(ratio=math.nan), lambda: Shave(ratio=(0.1, 0.2)),
-                lambda: Shave(ratio=Shave()), lambda: Shave(ratio=True), lambda: Shave(criterion=1), lambda: Shave(criterion="none"),
-                    lambda: Shave(round_to=2.5),
-                lambda: Shave(ratio=10**400), lambda: Shave(ratio=Float(0, 2)), lambda: Shave(ratio=Choice(0.5, "x")), lambda: Shave(ratio=Maybe(0.5)),
-                lambda: Shave(round_to=Float(1, 8)), lambda: Shave(criterion=Order("small", "any")), lambda: Shave(ratio=Choice(Freeze(), 0.5)),
-                lambda: Shave(round_to=object()), lambda: Freeze(exact=1), lambda: Freeze(skip="conv"), lambda: Freeze(skip=("a", 1)),
-                    lambda: Teach(teacher=object()),
-                lambda: Teach(extra=({"a": 1},)), lambda: Teach(rate=math.inf), lambda: Freeze(skip=({},))):
+    for bad in (
+        lambda: Shave(ratio=1.5),
+        lambda: Shave(ratio="x"),
+        lambda: Shave(ratio=None),
+        lambda: Shave(ratio=math.nan),
+        lambda: Shave(ratio=(0.1, 0.2)),
+        lambda: Shave(ratio=Shave()),
+        lambda: Shave(ratio=True),
+        lambda: Shave(criterion=1),
+        lambda: Shave(criterion="none"),
+        lambda: Shave(round_to=2.5),
+        lambda: Shave(ratio=10**400),
+        lambda: Shave(ratio=Float(0, 2)),
+        lambda: Shave(ratio=Choice(0.5, "x")),
+        lambda: Shave(ratio=Maybe(0.5)),
+        lambda: Shave(round_to=Float(1, 8)),
+        lambda: Shave(criterion=Order("small", "any")),
+        lambda: Shave(ratio=Choice(Freeze(), 0.5)),
+        lambda: Shave(round_to=object()),
+        lambda: Freeze(exact=1),
+        lambda: Freeze(skip="conv"),
+        lambda: Freeze(skip=("a", 1)),
+        lambda: Teach(teacher=object()),
+        lambda: Teach(extra=({"a": 1},)),
+        lambda: Teach(rate=math.inf),
+        lambda: Freeze(skip=({},)),
+    ):
         with pytest.raises(InputError):
             bad()
 

@@ -21,8 +21,23 @@ from featherweight.store.events import EventStore
 
 TINY = str(Path(__file__).parent / "tasks" / "tiny.py")
 FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "constraints": [fw.max_drop(0.05)]}
-ENTRY = {"label", "trial", "recipe", "feasible", "violations", "metric", "certificate", "latency_ms", "speedup", "size_bytes", "peak_memory_bytes", "params", "macs",
-         "artifact", "sha256"}
+ENTRY = {
+    "label",
+    "trial",
+    "recipe",
+    "feasible",
+    "violations",
+    "metric",
+    "certificate",
+    "latency_ms",
+    "speedup",
+    "size_bytes",
+    "peak_memory_bytes",
+    "params",
+    "macs",
+    "artifact",
+    "sha256",
+}
 
 
 def run(out, trials, **more):
@@ -129,9 +144,16 @@ def test_nothing_feasible_returns_the_nearest_and_names_the_constraint(study, tm
     assert (tmp_path / "best" / "model.onnx").exists() and done.nearest is not None
 
 
-@pytest.mark.parametrize(("wrong", "match"), [
-    ({"strategy": "magic"}, "magic"), ({"minimize": ["speed"]}, "objective"), ({"minimize": []}, "minimize"), ({"target": "abacus"}, "abacus"),
-    ({"target": "onnxruntime:fp32:threads=none"}, "not understood")])
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"strategy": "magic"}, "magic"),
+        ({"minimize": ["speed"]}, "objective"),
+        ({"minimize": []}, "minimize"),
+        ({"target": "abacus"}, "abacus"),
+        ({"target": "onnxruntime:fp32:threads=none"}, "not understood"),
+    ],
+)
 def test_a_wrong_request_is_refused_before_anything_runs(tmp_path, wrong, match):
     with pytest.raises(InputError, match=match):
         run(tmp_path / "x", 2, **wrong)
@@ -168,7 +190,8 @@ def test_without_reuse_every_step_is_computed(tmp_path):
 
 SCRIPT = """
 import sys, featherweight as fw
-fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv[2], measure_seconds=0.2, minimize=["params", "size"], strategy="greedy", constraints=[fw.max_drop(0.05)])
+fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv[2], measure_seconds=0.2, minimize=["params", "size"],
+            strategy="greedy", constraints=[fw.max_drop(0.05)])
 """
 
 

@@ -21,7 +21,7 @@ from featherweight.errors import TaskError
 from featherweight.recipe import Recipe
 from featherweight.task import Task, load_task
 
-SOURCE = '''
+SOURCE = """
 import numpy as np
 from torch import nn
 from featherweight.data import ArraySplit
@@ -42,7 +42,7 @@ def made():
 
 def broken():
     return 1 / 0
-'''
+"""
 
 
 def arrays(n: int = 60, classes: int = 3) -> ArraySplit:
@@ -104,9 +104,17 @@ def test_build_is_reproducible_and_leaves_the_global_generator_alone() -> None:
 
 def test_the_fingerprint_follows_everything_that_matters() -> None:
     other_data = ArraySplit({"x": np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)}, np.arange(60) % 3)
-    variants = [toy(), toy(name="b"), toy(metric="f1"), toy(data=lambda: other_data), toy(split_seed=1),
-                toy(loss=nn.functional.cross_entropy), toy(loss=lambda o, y: o.sum()), toy(loss=lambda o, y: o.mean()),
-                toy(model=lambda: nn.Linear(4, 3, bias=False))]
+    variants = [
+        toy(),
+        toy(name="b"),
+        toy(metric="f1"),
+        toy(data=lambda: other_data),
+        toy(split_seed=1),
+        toy(loss=nn.functional.cross_entropy),
+        toy(loss=lambda o, y: o.sum()),
+        toy(loss=lambda o, y: o.mean()),
+        toy(model=lambda: nn.Linear(4, 3, bias=False)),
+    ]
     assert len({t.fingerprint for t in variants}) == len(variants)
     assert toy().fingerprint == toy().fingerprint
 
@@ -135,31 +143,37 @@ class Wrong(nn.Module):
         return {"tuple": (x, x), "image": x[:, :, None], "transposed": x.T[:3], "raises": x @ x}[self.how]
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"model": lambda: "a net"}, "wrong type"),
-    ({"model": lambda: nn.Linear(5, 3)}, r"does not run[\s\S]*float32\[2, 4\]"),
-    ({"model": lambda: nn.Linear(4, 2)}, "no output for every class"),
-    ({"model": lambda: nn.Flatten(0)}, "wrong output"),
-    ({"model": lambda: Wrong("tuple")}, r"does not run|wrong output"),
-    ({"model": lambda: 1 / 0}, r"cannot be built[\s\S]*test_task.py:\d+[\s\S]*ZeroDivisionError"),
-    ({"data": lambda: [1, 2]}, "wrong type"),
-    ({"data": lambda: arrays(0)}, "empty"),
-    ({"data": lambda: {}["x"]}, r"cannot be made[\s\S]*KeyError"),
-    ({"data": lambda: ArraySplit({"x": np.zeros((60, 4), np.float32) + np.arange(60)[:, None]}, np.arange(60) % 3)}, r"float32"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": lambda: "a net"}, "wrong type"),
+        ({"model": lambda: nn.Linear(5, 3)}, r"does not run[\s\S]*float32\[2, 4\]"),
+        ({"model": lambda: nn.Linear(4, 2)}, "no output for every class"),
+        ({"model": lambda: nn.Flatten(0)}, "wrong output"),
+        ({"model": lambda: Wrong("tuple")}, r"does not run|wrong output"),
+        ({"model": lambda: 1 / 0}, r"cannot be built[\s\S]*test_task.py:\d+[\s\S]*ZeroDivisionError"),
+        ({"data": lambda: [1, 2]}, "wrong type"),
+        ({"data": lambda: arrays(0)}, "empty"),
+        ({"data": lambda: {}["x"]}, r"cannot be made[\s\S]*KeyError"),
+        ({"data": lambda: ArraySplit({"x": np.zeros((60, 4), np.float32) + np.arange(60)[:, None]}, np.arange(60) % 3)}, r"float32"),
+    ],
+)
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(TaskError, match=says):
         toy(**changes).build()
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"name": ""}, "needs a name"),
-    ({"model": nn.Linear}, None),
-    ({"model": 3}, "without arguments"),
-    ({"data": None}, "without arguments"),
-    ({"loss": "hinge"}, "cross_entropy, mse"),
-    ({"baseline": "train"}, "has to be a recipe"),
-])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": ""}, "needs a name"),
+        ({"model": nn.Linear}, None),
+        ({"model": 3}, "without arguments"),
+        ({"data": None}, "without arguments"),
+        ({"loss": "hinge"}, "cross_entropy, mse"),
+        ({"baseline": "train"}, "has to be a recipe"),
+    ],
+)
 def test_wrong_settings_are_refused_at_once(changes: dict[str, Any], says: str | None) -> None:
     if says is None:
         toy(**changes)
@@ -184,10 +198,18 @@ def test_load_from_a_file(file: Path) -> None:
 
 def test_a_ref_loads_the_same_task_in_another_process(file: Path) -> None:
     task = load_task(str(file))
-    code = ("import json, sys; from featherweight.task import load_task; t = load_task(json.loads(sys.argv[1]));"
-            "print(t.fingerprint, t.build()[0].weight.detach().sum().item())")
-    out = subprocess.run([sys.executable, "-c", code, json.dumps(task.ref)], capture_output=True, text=True, check=True, cwd=file.parent.parent,
-                         env={**os.environ, "PYTHONPATH": str(Path(featherweight.errors.__file__).parents[1])})
+    code = (
+        "import json, sys; from featherweight.task import load_task; t = load_task(json.loads(sys.argv[1]));"
+        "print(t.fingerprint, t.build()[0].weight.detach().sum().item())"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(task.ref)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=file.parent.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(featherweight.errors.__file__).parents[1])},
+    )
     fingerprint, total = out.stdout.split()
     assert fingerprint == task.fingerprint and float(total) == next(task.build().parameters()).detach().sum().item()
 
@@ -207,28 +229,34 @@ def test_a_moved_folder_keeps_the_fingerprint(file: Path, tmp_path: Path) -> Non
     assert load_task(str(tmp_path / "moved" / "toy.py")).fingerprint == before
 
 
-@pytest.mark.parametrize(("ref", "says"), [
-    ("toy.py:nothing", r"its tasks: other, task[\s\S]*toy.py:other"),
-    ("toy.py:number", "is no task[\\s\\S]*int"),
-    ("toy.py:broken", r"toy.py:\d+: return 1 / 0: ZeroDivisionError"),
-    ("absent.py", r"no such file[\s\S]*toy.py"),
-    ("toy.txt", "names no Python file"),
-    ("toy.py:a b", "names no Python file"),
-    ({"path": "x"}, "names no task"),
-    ({"kind": "poetry"}, r"no such kind[\s\S]*text-classification"),
-])
+@pytest.mark.parametrize(
+    ("ref", "says"),
+    [
+        ("toy.py:nothing", r"its tasks: other, task[\s\S]*toy.py:other"),
+        ("toy.py:number", "is no task[\\s\\S]*int"),
+        ("toy.py:broken", r"toy.py:\d+: return 1 / 0: ZeroDivisionError"),
+        ("absent.py", r"no such file[\s\S]*toy.py"),
+        ("toy.txt", "names no Python file"),
+        ("toy.py:a b", "names no Python file"),
+        ({"path": "x"}, "names no task"),
+        ({"kind": "poetry"}, r"no such kind[\s\S]*text-classification"),
+    ],
+)
 def test_references_that_name_nothing(file: Path, ref: Any, says: str) -> None:
     with pytest.raises(TaskError, match=says):
         load_task(str(file.with_name(ref)) if isinstance(ref, str) else ref)
 
 
-@pytest.mark.parametrize(("source", "says"), [
-    ("x = 1\ny = [1, 2\n", r"toy.py:2"),
-    ("import numpy\nnumpy.zeros(-1)\n", r"toy.py:2: numpy.zeros\(-1\): ValueError"),
-    ("import not_there_at_all\n", r"toy.py:1: import not_there_at_all: ModuleNotFoundError"),
-    ("raise SystemExit('stop')\n", r"toy.py:1[\s\S]*stop"),
-    ("from featherweight.task import Task\ntask = Task('t', 3, 4)\n", r"toy.py:2: task = Task\('t', 3, 4\)"),
-])
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("x = 1\ny = [1, 2\n", r"toy.py:2"),
+        ("import numpy\nnumpy.zeros(-1)\n", r"toy.py:2: numpy.zeros\(-1\): ValueError"),
+        ("import not_there_at_all\n", r"toy.py:1: import not_there_at_all: ModuleNotFoundError"),
+        ("raise SystemExit('stop')\n", r"toy.py:1[\s\S]*stop"),
+        ("from featherweight.task import Task\ntask = Task('t', 3, 4)\n", r"toy.py:2: task = Task\('t', 3, 4\)"),
+    ],
+)
 def test_errors_in_the_file_show_its_line(file: Path, source: str, says: str) -> None:
     file.write_text(source)
     with pytest.raises(TaskError, match=says):
@@ -237,8 +265,10 @@ def test_errors_in_the_file_show_its_line(file: Path, source: str, says: str) ->
 
 
 def test_the_file_is_not_run_with_our_future_imports(file: Path) -> None:
-    file.write_text("from featherweight.task import Task\ndef f(x: int): ...\nassert f.__annotations__['x'] is int\n"
-                    "task = Task('t', lambda: None, lambda: None)\n")
+    file.write_text(
+        "from featherweight.task import Task\ndef f(x: int): ...\nassert f.__annotations__['x'] is int\n"
+        "task = Task('t', lambda: None, lambda: None)\n"
+    )
     assert load_task(str(file)).name == "t"
 
 
@@ -262,7 +292,9 @@ def test_the_fashion_example_reads_idx_files(monkeypatch: pytest.MonkeyPatch, tm
     rng = np.random.default_rng(0)
     for part, n in (("train", 50), ("t10k", 20)):
         images, labels = rng.integers(256, size=(n, 28, 28), dtype=np.uint8), np.arange(n, dtype=np.uint8) % 10
-        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + np.array([n, 28, 28], ">u4").tobytes() + images.tobytes()))
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(
+            gzip.compress(b"\0\0\x08\x03" + np.array([n, 28, 28], ">u4").tobytes() + images.tobytes())
+        )
         (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01" + np.array([n], ">u4").tobytes() + labels.tobytes()))
     monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
     task = load_task(EXAMPLES / "fashion_cnn.py")

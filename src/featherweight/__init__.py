@@ -21,10 +21,16 @@ _WHERE = {
     "space": ("Choice", "Float", "Int", "Maybe", "Order"),
     "recipe": ("Recipe", "Transform"),
     "limits": ("Budget", "Constraint", "max_drop", "max_latency", "max_macs", "max_memory", "max_params", "max_size", "min_metric"),
-    "transforms.train": ("Train",), "transforms.prune": ("Prune",), "transforms.distill": ("Distill",),
-    "transforms.quantize": ("Quantize",), "transforms.drop_blocks": ("DropBlocks",),
-    "task": ("Task", "load_task"), "data": ("ArraySplit", "LazySplit", "Split", "Splits", "presplit", "split"),
-    "study": ("Study", "optimize", "search"), "targets.base": ("Target",), "errors": ("FeatherweightError",),
+    "transforms.train": ("Train",),
+    "transforms.prune": ("Prune",),
+    "transforms.distill": ("Distill",),
+    "transforms.quantize": ("Quantize",),
+    "transforms.drop_blocks": ("DropBlocks",),
+    "task": ("Task", "load_task"),
+    "data": ("ArraySplit", "LazySplit", "Split", "Splits", "presplit", "split"),
+    "study": ("Study", "optimize", "search"),
+    "targets.base": ("Target",),
+    "errors": ("FeatherweightError",),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted([*_HOME, "recipes"])  # noqa: PLE0604

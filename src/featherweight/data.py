@@ -111,8 +111,15 @@ class Splits:
     fingerprint: str = ""
 
 
-def split(data: Split, *, fractions: Sequence[float] = (0.6, 0.2, 0.2), seed: int = 0, stratify: bool = True,
-          groups: Sequence[Any] | np.ndarray | None = None, duplicates: Literal["together", "drop"] = "together") -> Splits:
+def split(
+    data: Split,
+    *,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    seed: int = 0,
+    stratify: bool = True,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    duplicates: Literal["together", "drop"] = "together",
+) -> Splits:
     """Cut `data` into train, valid and test.
 
     The result depends on contents and seed, never on the order of rows: units are ordered by sha256 of (seed, sample).
@@ -124,8 +131,12 @@ def split(data: Split, *, fractions: Sequence[float] = (0.6, 0.2, 0.2), seed: in
     """
     wanted = np.asarray(fractions, dtype=float)
     if wanted.shape != (3,) or not (wanted > 0).all() or abs(wanted.sum() - 1) > 1e-6:
-        raise TaskError("these fractions do not cut the data into three", got=list(fractions), fix="fractions=(0.6, 0.2, 0.2)",
-                        allowed="three positive numbers (train, valid, test) with sum 1")
+        raise TaskError(
+            "these fractions do not cut the data into three",
+            got=list(fractions),
+            fix="fractions=(0.6, 0.2, 0.2)",
+            allowed="three positive numbers (train, valid, test) with sum 1",
+        )
     if duplicates not in ("together", "drop"):
         raise TaskError("no such handling of duplicates", got=duplicates, allowed="together, drop")
     if groups is not None and len(groups) != len(data):
@@ -134,10 +145,19 @@ def split(data: Split, *, fractions: Sequence[float] = (0.6, 0.2, 0.2), seed: in
     strata = _strata(scan, stratify)
     rows = np.arange(scan.n) if duplicates == "together" else _commonest(scan.copies, scan.codes)
     parts = _cut(scan, rows, wanted, seed, strata, groups)
-    kept, targets = ("kept together in one split", "kept as they are") if duplicates == "together" else (
-        "dropped: one of each is kept", "the commonest target is kept")
-    report = {"how": _how(strata, groups), "seed": seed, "fractions": wanted.tolist(), "samples": scan.n,
-              "duplicates": {**scan.duplicates, "handling": kept}, "label_conflicts": {"sets": scan.conflicts, "handling": targets}}
+    kept, targets = (
+        ("kept together in one split", "kept as they are")
+        if duplicates == "together"
+        else ("dropped: one of each is kept", "the commonest target is kept")
+    )
+    report = {
+        "how": _how(strata, groups),
+        "seed": seed,
+        "fractions": wanted.tolist(),
+        "samples": scan.n,
+        "duplicates": {**scan.duplicates, "handling": kept},
+        "label_conflicts": {"sets": scan.conflicts, "handling": targets},
+    }
     return _finish([Subset(data, p) for p in parts], [scan.wholes[p] for p in parts], [_labels(scan, p) for p in parts], report)
 
 
@@ -153,23 +173,45 @@ def presplit(train: Split, test: Split, valid_fraction: float = 0.1, seed: int =
     spans = np.isin(scan.digests, held.digests)
     rows = np.flatnonzero(~spans)
     cut = _cut(scan, rows, np.array([1 - valid_fraction, valid_fraction]), seed, strata, None)
-    report = {"how": _how(strata, None) + "; official test set kept", "seed": seed,
-              "fractions": [1 - valid_fraction, valid_fraction], "samples": scan.n + held.n,
-              "duplicates": {**scan.duplicates, "handling": "kept together in one split", "in_test": held.duplicates["copies"],
-                             "train_and_test": int(spans.sum()), "train_and_test_handling": "removed from train"},
-              "label_conflicts": {"sets": scan.conflicts, "handling": "kept as they are"}}
-    return _finish([*(Subset(train, p) for p in cut), test], [*(scan.wholes[p] for p in cut), held.wholes],
-                   [*(_labels(scan, p) for p in cut), held.labels], report)
+    report = {
+        "how": _how(strata, None) + "; official test set kept",
+        "seed": seed,
+        "fractions": [1 - valid_fraction, valid_fraction],
+        "samples": scan.n + held.n,
+        "duplicates": {
+            **scan.duplicates,
+            "handling": "kept together in one split",
+            "in_test": held.duplicates["copies"],
+            "train_and_test": int(spans.sum()),
+            "train_and_test_handling": "removed from train",
+        },
+        "label_conflicts": {"sets": scan.conflicts, "handling": "kept as they are"},
+    }
+    return _finish(
+        [*(Subset(train, p) for p in cut), test],
+        [*(scan.wholes[p] for p in cut), held.wholes],
+        [*(_labels(scan, p) for p in cut), held.labels],
+        report,
+    )
 
 
 def given(train: Split, valid: Split, test: Split) -> Splits:
     """Splits that the caller made. They stay as they are; copies within and across them are counted in the report."""
     scans = [_scan(part) for part in (train, valid, test)]
     across = {f"{PARTS[i]}_and_{PARTS[j]}": int(np.isin(scans[i].digests, scans[j].digests).sum()) for i, j in ((0, 1), (0, 2), (1, 2))}
-    report = {"how": "given", "seed": None, "fractions": None, "samples": sum(s.n for s in scans),
-              "duplicates": {"copies": sum(s.duplicates["copies"] for s in scans), "sets": sum(s.duplicates["sets"] for s in scans),
-                             **across, "handling": "kept as they are"},
-              "label_conflicts": {"sets": sum(s.conflicts for s in scans), "handling": "kept as they are"}}
+    report = {
+        "how": "given",
+        "seed": None,
+        "fractions": None,
+        "samples": sum(s.n for s in scans),
+        "duplicates": {
+            "copies": sum(s.duplicates["copies"] for s in scans),
+            "sets": sum(s.duplicates["sets"] for s in scans),
+            **across,
+            "handling": "kept as they are",
+        },
+        "label_conflicts": {"sets": sum(s.conflicts for s in scans), "handling": "kept as they are"},
+    }
     return _finish([train, valid, test], [s.wholes for s in scans], [s.labels for s in scans], report)
 
 
@@ -238,8 +280,9 @@ def _little(array: np.ndarray, name: str, start: int) -> np.ndarray:
         raise TaskError(f"{name} is not an array of numbers", got=f"dtype {array.dtype}", allowed="bool, int, uint or float")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = start + int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
-        raise TaskError(f"{name} holds NaN or infinite values", got=f"first in row {bad}", allowed="finite numbers",
-                        fix="remove or fill these samples")
+        raise TaskError(
+            f"{name} holds NaN or infinite values", got=f"first in row {bad}", allowed="finite numbers", fix="remove or fill these samples"
+        )
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
@@ -249,8 +292,12 @@ def _strata(scan: _Scan, stratify: bool) -> np.ndarray | None:
         return None
     found = np.unique(scan.labels)
     if len(found) < 2:
-        raise TaskError("a classification needs at least 2 classes", got=f"{len(found)}: {found.tolist()}", allowed="2 or more different labels",
-                        fix="check the labels, or give stratify=False if the targets are counts")
+        raise TaskError(
+            "a classification needs at least 2 classes",
+            got=f"{len(found)}: {found.tolist()}",
+            allowed="2 or more different labels",
+            fix="check the labels, or give stratify=False if the targets are counts",
+        )
     return scan.labels
 
 
@@ -277,8 +324,12 @@ def _cut(scan: _Scan, rows: np.ndarray, fractions: np.ndarray, seed: int, strata
     ordered = np.lexsort((scan.wholes[rows], rank[unit]))
     out = [rows[ordered[part[unit[ordered]] == k]] for k in range(len(fractions))]
     if min(map(len, out)) == 0:
-        raise TaskError("there are too few distinct samples (or groups) for every split to have one", fix="give more data",
-                        got=f"{len(rank)} distinct: {[len(o) for o in out]} rows a split", allowed=f"at least {len(fractions)}, and better hundreds")
+        raise TaskError(
+            "there are too few distinct samples (or groups) for every split to have one",
+            fix="give more data",
+            got=f"{len(rank)} distinct: {[len(o) for o in out]} rows a split",
+            allowed=f"at least {len(fractions)}, and better hundreds",
+        )
     return out
 
 

@@ -42,9 +42,13 @@ def forecast(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "space": [{"path": h.path, "domain": str(h.domain), "when": [list(w) for w in h.when]} for h in space],
-        "size": "inf" if space.size == float("inf") else space.size, "trial_s": trial_s, "baseline_s": baseline_s, "total_s": total_s, "memory_bytes": peak,
-        "how": f"{_STEPS} training steps of 64 samples were timed on {config['train_threads']} threads; a trial is taken with the middle value of every hole "
-               "and nothing reused, so a search whose candidates share beginnings takes less",
+        "size": "inf" if space.size == float("inf") else space.size,
+        "trial_s": trial_s,
+        "baseline_s": baseline_s,
+        "total_s": total_s,
+        "memory_bytes": peak,
+        "how": f"{_STEPS} training steps of 64 samples were timed on {config['train_threads']} threads; a trial is taken with the middle value of every "
+        "hole and nothing reused, so a search whose candidates share beginnings takes less",
     }
 
 

@@ -158,7 +158,8 @@ class Budget:
         for name, value in asdict(self).items():
             number = isinstance(value, int if name == "trials" else (int, float)) and not isinstance(value, bool)
             if value is not None and not (number and 0 < value < float("inf")):
-                raise InputError(f"the budget's {name} must be positive", got=repr(value),
-                                 allowed="a whole number" if name == "trials" else "a number")
+                raise InputError(
+                    f"the budget's {name} must be positive", got=repr(value), allowed="a whole number" if name == "trials" else "a number"
+                )
         if self.trials is None and self.minutes is None:
             raise InputError("the budget has no end", got="neither trials nor minutes", fix="give trials=, minutes= or both")

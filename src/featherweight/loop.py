@@ -35,7 +35,7 @@ _RESERVE_SHARE = 0.25  # of the minutes, at most, is kept for certification and 
 
 
 class Loop:
-    """config: as `study.configure` makes it; task: JSON reference, or a string that carries it by value."""
+    """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by value."""
 
     def __init__(self, config: dict[str, Any], task: Any, out: Path, on_event: Callable[[Event], None]) -> None:
         self.config, self.out, self._tell_user = config, out, on_event
@@ -113,11 +113,23 @@ class Loop:
                 self.engine.cancel()
                 return {"kind": "failed", "reason": "interrupted", "seconds": 0.0}
 
-    def trial_job(self, recipe: Recipe, target: str, label: str, *, trial: int | None = None, filling: dict[str, Any] | None = None) -> dict[str, Any]:
+    def trial_job(
+        self, recipe: Recipe, target: str, label: str, *, trial: int | None = None, filling: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         base = self.state.baselines.get("baseline")
-        return {"job": "trial", "id": trial, "recipe": recipe.to_json(), "target": target, "label": label, "trial": trial, "filling": filling or {},
-                "reference": {"artifact": base.artifact, "target": base.target} if base else None,
-                "seconds": self.config["measure_seconds"], "timeout_s": self.timeout(), "keep": str(self.out / "artifacts")}
+        return {
+            "job": "trial",
+            "id": trial,
+            "recipe": recipe.to_json(),
+            "target": target,
+            "label": label,
+            "trial": trial,
+            "filling": filling or {},
+            "reference": {"artifact": base.artifact, "target": base.target} if base else None,
+            "seconds": self.config["measure_seconds"],
+            "timeout_s": self.timeout(),
+            "keep": str(self.out / "artifacts"),
+        }
 
     # --- phases -------------------------------------------------------------------------------------------------------
 
@@ -231,8 +243,13 @@ class Loop:
                 continue
             if self.remaining() < 2.0 or self.stopping and self.state.certificates:
                 break
-            job = {"job": "certify", "max_drop": max_drop, "timeout_s": max(60.0, min(self.remaining(), 3600.0)),
-                   "baseline": self._side(base), "candidate": self._side(entry)}
+            job = {
+                "job": "certify",
+                "max_drop": max_drop,
+                "timeout_s": max(60.0, min(self.remaining(), 3600.0)),
+                "baseline": self._side(base),
+                "candidate": self._side(entry),
+            }
             stopping, self.stopping = self.stopping, False  # "finish cleanly" includes the certificate of the best
             outcome = self.run_one(job, max(5.0, self.remaining()) if self.budget.minutes else 3600.0)
             self.stopping = self.stopping or stopping

@@ -98,8 +98,9 @@ class Recipe(Node):
             for thing, reason in step.refuses.items():
                 if thing in made:
                     order = " -> ".join(label(s) for s in self._legal_order())
-                    raise RecipeError(f"{label(step)} cannot follow {label(made[thing])}: {reason}",
-                                      got=" -> ".join(label(s) for s in self.steps), allowed=order)
+                    raise RecipeError(
+                        f"{label(step)} cannot follow {label(made[thing])}: {reason}", got=" -> ".join(label(s) for s in self.steps), allowed=order
+                    )
             made.update(dict.fromkeys(step.makes, step))
             for nested in _recipes(tuple(getattr(step, f.name) for f in dataclasses.fields(step))):
                 nested.check()
@@ -166,16 +167,23 @@ def _recipes(value: Any) -> Iterator[Recipe]:
 def _short(step: Any) -> str:
     if not isinstance(step, Transform):
         return repr(step)
-    changed = [f"{f.name}={getattr(step, f.name)}" for f in dataclasses.fields(step)  # type: ignore[arg-type]
-               if getattr(step, f.name) != f.default]
+    changed = [
+        f"{f.name}={getattr(step, f.name)}"
+        for f in dataclasses.fields(step)  # type: ignore[arg-type]
+        if getattr(step, f.name) != f.default
+    ]
     return f"{step.kind}({', '.join(changed)})"
 
 
 def describe(recipe: Recipe, filling: Filling) -> str:
     """A filled recipe in one line: its steps, each with the fields that were holes."""
+
     def step(s: Transform) -> str:
-        fields = [f.name for f in dataclasses.fields(s)  # type: ignore[arg-type]
-                  if any(re.search(rf"(^|\.){s.kind}(_\d+)?\.{f.name}$", path) for path in filling)]
+        fields = [
+            f.name
+            for f in dataclasses.fields(s)  # type: ignore[arg-type]
+            if any(re.search(rf"(^|\.){s.kind}(_\d+)?\.{f.name}$", path) for path in filling)
+        ]
         return f"{s.kind}({', '.join(f'{name}={getattr(s, name)}' for name in fields)})" if fields else s.kind
 
     return " > ".join(step(s) for s in recipe.steps) or "as it is"
@@ -217,8 +225,11 @@ def decode(data: Any, depth: int = 0) -> Any:
     body = {} if body is None else body
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if not isinstance(body, dict) or set(body) - set(fields):
-        raise RecipeError(f"{kind} has no such field", got=sorted(map(str, set(body) - set(fields))) if isinstance(body, dict) else repr(body)[:200],
-                          allowed=sorted(fields))
+        raise RecipeError(
+            f"{kind} has no such field",
+            got=sorted(map(str, set(body) - set(fields))) if isinstance(body, dict) else repr(body)[:200],
+            allowed=sorted(fields),
+        )
     missing = [n for n, f in fields.items() if n not in body and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     if missing:
         raise RecipeError(f"{kind} lacks fields that it needs", got=sorted(body), fix=f"add {', '.join(missing)}")
@@ -227,8 +238,11 @@ def decode(data: Any, depth: int = 0) -> Any:
 
 def _decode_domain(tag: str, body: Any, depth: int) -> Any:
     def wrong(why: str) -> InputError:
-        return InputError(f"{tag} is written wrongly: {why}", got=repr(body)[:200],
-                          allowed='{"float": {"low": 0, "high": 1}}, {"choice": [..]}, {"maybe": ..}, {"order": [..]}')
+        return InputError(
+            f"{tag} is written wrongly: {why}",
+            got=repr(body)[:200],
+            allowed='{"float": {"low": 0, "high": 1}}, {"choice": [..]}, {"maybe": ..}, {"order": [..]}',
+        )
 
     if tag in ("float", "int"):
         if not isinstance(body, dict) or not {"low", "high"} <= set(body) <= {"low", "high", "log", "step"}:
@@ -246,6 +260,7 @@ def _decode_domain(tag: str, body: Any, depth: int) -> Any:
 
 def content_hash(value: Any) -> str:
     """sha256 of a tree: canonical JSON plus the version of every transform in it."""
+
     def versioned(v: Any) -> Any:
         if isinstance(v, Recipe):
             return {"recipe": [versioned(s) for s in v.steps]}

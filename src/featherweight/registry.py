@@ -36,8 +36,7 @@ def names(group: str) -> tuple[str, ...]:
 def find(group: str, kind: str) -> Any:
     """The class of a kind; InputError with the near names if there is none."""
     if kind not in names(group):
-        raise InputError(f"nothing in {group} is called {kind!r}",
-                         got=kind, allowed=", ".join(names(group)))
+        raise InputError(f"nothing in {group} is called {kind!r}", got=kind, allowed=", ".join(names(group)))
     for entry in importlib.metadata.entry_points(group=f"featherweight.{group}"):
         if entry.name == kind:
             return entry.load()

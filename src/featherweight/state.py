@@ -30,9 +30,19 @@ class Row:
     target: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"number": self.number, "state": self.state, "filling": self.filling, "recipe": self.recipe, "target": self.target,
-                "entry": self.entry.to_json() if self.entry else None, "reason": self.reason, "seconds": self.seconds,
-                "steps": self.steps, "reused": self.reused, "strategy_note": self.note}
+        return {
+            "number": self.number,
+            "state": self.state,
+            "filling": self.filling,
+            "recipe": self.recipe,
+            "target": self.target,
+            "entry": self.entry.to_json() if self.entry else None,
+            "reason": self.reason,
+            "seconds": self.seconds,
+            "steps": self.steps,
+            "reused": self.reused,
+            "strategy_note": self.note,
+        }
 
 
 @dataclass
@@ -196,13 +206,22 @@ class StudyState:
         counts = {s: sum(r.state == s for r in self.rows) for s in ENDED}
         best, nearest = self.best(), self.nearest()
         return {
-            "format": 1, "task": self.config["task_name"], "target": self.config["target"], "seed": self.config["seed"],
-            "constraints": [{**c.to_json(), "text": str(c)} for c in self.constraints], "minimize": self.minimize,
-            "strategy": self.config["strategy"], "budget": {**self.config["budget"], "spent_s": round(self.spent_s, 3)},
-            "trials": counts, "cache": {"steps": self.steps, "reused": self.reused},
-            "baseline": self.baseline.to_json(), "baselines": [e.to_json() for e in self.baselines.values()],
-            "failed_baselines": self.failed_baselines, "front": [e.to_json() for e in self.front()],
-            "best": best.to_json() if best else None, "nearest": nearest.to_json() if nearest else None,
+            "format": 1,
+            "task": self.config["task_name"],
+            "target": self.config["target"],
+            "seed": self.config["seed"],
+            "constraints": [{**c.to_json(), "text": str(c)} for c in self.constraints],
+            "minimize": self.minimize,
+            "strategy": self.config["strategy"],
+            "budget": {**self.config["budget"], "spent_s": round(self.spent_s, 3)},
+            "trials": counts,
+            "cache": {"steps": self.steps, "reused": self.reused},
+            "baseline": self.baseline.to_json(),
+            "baselines": [e.to_json() for e in self.baselines.values()],
+            "failed_baselines": self.failed_baselines,
+            "front": [e.to_json() for e in self.front()],
+            "best": best.to_json() if best else None,
+            "nearest": nearest.to_json() if nearest else None,
         }
 
 

@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import registry
 from .errors import InputError, StoreError
-from .limits import OBJECTIVES, Budget, Constraint, max_drop
-from .recipe import Recipe, encode
+from .limits import Budget, Constraint
+from .recipe import Recipe
 from .records import Entry, Event
-from .space import Choice
+from .request import check_same_study, configure, read_config, settings
 from .state import StudyState
-from .targets.base import Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,13 +22,27 @@ if TYPE_CHECKING:
     from .task import Task
 
 Listener = Callable[[Event], None]
-_SAME = ("task_name", "fingerprint", "recipe", "target", "constraints", "minimize", "strategy", "seed")  # what makes it the same study
 
 
-def optimize(task: Task | str, recipe: Recipe | None = None, *, target: str = "onnxruntime", constraints: Sequence[Constraint] = (),
-             minimize: Sequence[str] = ("latency", "size"), strategy: str = "greedy", budget: Budget, seed: int = 0, out: str | Path,
-             workers: int | None = None, threads: int = 1, batch: int = 1, device: str = "cpu", reuse: bool = True, measure_seconds: float = 2.0,
-             on_event: Listener | None = None) -> Study:
+def optimize(
+    task: Task | str,
+    recipe: Recipe | None = None,
+    *,
+    target: str = "onnxruntime",
+    constraints: Sequence[Constraint] = (),
+    minimize: Sequence[str] = ("latency", "size"),
+    strategy: str = "greedy",
+    budget: Budget,
+    seed: int = 0,
+    out: str | Path,
+    workers: int | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    device: str = "cpu",
+    reuse: bool = True,
+    measure_seconds: float = 2.0,
+    on_event: Listener | None = None,
+) -> Study:
     """Search `recipe` (default: `recipes.default(task)`) for the candidates that meet `constraints` and minimise `minimize`.
 
     target: `onnxruntime`, `openvino:bf16`, several separated by commas (a hole), or `auto` (all that run here); threads, batch:
@@ -44,11 +56,25 @@ def optimize(task: Task | str, recipe: Recipe | None = None, *, target: str = "o
     loaded = load_task(task)
     tell = on_event or (lambda _: None)
     folder = Path(out)
-    config = configure(loaded, recipe, target=target, constraints=constraints, minimize=minimize, strategy=strategy, budget=budget, seed=seed,
-                       workers=workers, threads=threads, batch=batch, device=device, reuse=reuse, measure_seconds=measure_seconds)
+    config = configure(
+        loaded,
+        recipe,
+        target=target,
+        constraints=constraints,
+        minimize=minimize,
+        strategy=strategy,
+        budget=budget,
+        seed=seed,
+        workers=workers,
+        threads=threads,
+        batch=batch,
+        device=device,
+        reuse=reuse,
+        measure_seconds=measure_seconds,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     loop = Loop(config, _portable(loaded), folder, tell)
-    _same_study(loop.state, config, folder)
+    check_same_study(loop.state, config, folder)
     if not loop.state.config:
         loop.record("study", {"config": config}, key="study")
         loop.record("info", {"info": _info(loaded)}, key="info")
@@ -63,78 +89,50 @@ def optimize(task: Task | str, recipe: Recipe | None = None, *, target: str = "o
     return study
 
 
-def dry_run(task: Task | str, recipe: Recipe | None = None, *, target: str = "onnxruntime", constraints: Sequence[Constraint] = (),
-            minimize: Sequence[str] = ("latency", "size"), strategy: str = "greedy", budget: Budget, seed: int = 0, workers: int | None = None,
-            threads: int = 1, batch: int = 1, device: str = "cpu", reuse: bool = True, measure_seconds: float = 2.0) -> dict[str, Any]:
+def dry_run(
+    task: Task | str,
+    recipe: Recipe | None = None,
+    *,
+    target: str = "onnxruntime",
+    constraints: Sequence[Constraint] = (),
+    minimize: Sequence[str] = ("latency", "size"),
+    strategy: str = "greedy",
+    budget: Budget,
+    seed: int = 0,
+    workers: int | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    device: str = "cpu",
+    reuse: bool = True,
+    measure_seconds: float = 2.0,
+) -> dict[str, Any]:
     """What `optimize` with these arguments would search and take (see `forecast`); checks the request as `optimize` does."""
     from .forecast import forecast
     from .task import load_task
 
     loaded = load_task(task)
-    config = configure(loaded, recipe, target=target, constraints=constraints, minimize=minimize, strategy=strategy, budget=budget, seed=seed,
-                       workers=workers, threads=threads, batch=batch, device=device, reuse=reuse, measure_seconds=measure_seconds)
+    config = configure(
+        loaded,
+        recipe,
+        target=target,
+        constraints=constraints,
+        minimize=minimize,
+        strategy=strategy,
+        budget=budget,
+        seed=seed,
+        workers=workers,
+        threads=threads,
+        batch=batch,
+        device=device,
+        reuse=reuse,
+        measure_seconds=measure_seconds,
+    )
     return forecast(loaded, config)
 
 
 def search(task: Task | str, recipe: Recipe | None = None, **settings: Any) -> Study:
     """Search architectures. Not built yet: InputError says so."""
     raise InputError("architecture search is not available in this version", fix="use `optimize` on a model that you have")
-
-
-def configure(task: Task, recipe: Recipe | None, *, target: str, constraints: Sequence[Constraint], minimize: Sequence[str], strategy: str, budget: Budget,
-              seed: int, workers: int | None, threads: int, batch: int, device: str, reuse: bool, measure_seconds: float) -> dict[str, Any]:
-    """The study's settings as JSON data, all defaults decided and everything checked that can be checked before running."""
-    from . import recipes
-    from .store.artifacts import default_root
-
-    registry.find("strategies", strategy)
-    for name in minimize:
-        if name not in OBJECTIVES:
-            raise InputError("no such objective", got=name, allowed=", ".join(OBJECTIVES))
-    if not minimize:
-        raise InputError("nothing to minimize", allowed=", ".join(OBJECTIVES))
-    if any(c.quantity in ("drop", "metric") for c in constraints):
-        limits = list(constraints)
-    else:
-        limits = [max_drop(0.01), *constraints]
-    recipe = recipe or task.recipe or recipes.default(task)
-    if recipe.is_filled:
-        recipe.check()
-    n = workers or max(1, (os.cpu_count() or 1) // 2)
-    from dataclasses import asdict
-    return {
-        "task": task.ref, "task_name": task.name, "fingerprint": task.fingerprint, "recipe": recipe.to_json(),
-        "target": targets_of(target, threads, batch), "constraints": [c.to_json() for c in limits], "minimize": list(minimize),
-        "strategy": strategy, "budget": asdict(budget), "seed": seed, "device": device, "workers": n,
-        "train_threads": max(1, (os.cpu_count() or 1) // n), "reuse": reuse, "measure_seconds": measure_seconds, "store": str(default_root()),
-    }
-
-
-def targets_of(text: str, threads: int = 1, batch: int = 1) -> dict[str, Any]:
-    """What `--target` means: {"text", "choice" (text or a hole, as JSON), "runtimes": [..], "reference": the baseline's, "originals": [..]}.
-
-    `auto` is every runtime and dtype that runs here. A single target that cannot run here is an error; in `auto` it is left out.
-    """
-    def here(target: Target) -> bool:
-        return registry.find("targets", target.runtime)().problem(target, None) is None
-
-    if text.strip() == "auto":
-        tried = [Target(runtime, dtype, threads, batch) for runtime in registry.names("targets") for dtype in ("fp32", "bf16")]
-        found = [t for t in tried if here(t)]
-    else:
-        from dataclasses import replace
-        found = []
-        for part in text.split(","):
-            t = Target.parse(part)
-            t = replace(t, threads=threads if t.threads == 1 else t.threads, batch=batch if t.batch == 1 else t.batch)
-            t.load_runtime()
-            found.append(t)
-    found = sorted(dict.fromkeys(found), key=lambda t: (t.runtime != "onnxruntime", text != "auto")) if text == "auto" else list(dict.fromkeys(found))
-    names = [str(t) for t in found]
-    reference = Target(found[0].runtime, "fp32", found[0].threads, found[0].batch, found[0].device)
-    originals = [Target(r, "fp32", reference.threads, reference.batch) for r in registry.names("targets")]
-    return {"text": text, "choice": names[0] if len(names) == 1 else encode(Choice(*names)), "runtimes": names, "reference": str(reference),
-            "originals": [str(t) for t in originals if here(t)]}
 
 
 class Study:
@@ -165,8 +163,11 @@ class Study:
         """Go on with the study in a folder, as far as its budget (or a new one) allows."""
         config = read_config(Path(out))
         if config["task"] is None:
-            raise InputError("this study's task was made in a program, not in a file, and cannot be loaded again", got=config["task_name"],
-                             fix="call optimize(...) with the same arguments again: it goes on where it was")
+            raise InputError(
+                "this study's task was made in a program, not in a file, and cannot be loaded again",
+                got=config["task_name"],
+                fix="call optimize(...) with the same arguments again: it goes on where it was",
+            )
         return optimize(config["task"], on_event=on_event, out=out, **settings(config, budget))
 
     @property
@@ -181,9 +182,21 @@ class Study:
         rows = []
         for e in self.state.front():
             cert = e.certificate or {}
-            rows.append({"label": e.label, "trial": e.trial, "target": e.target, e.metric["name"]: e.metric["value"], "speedup": e.speedup["ratio"],
-                         "latency_ms": e.latency_ms["median"], "size_bytes": e.size_bytes, "peak_memory_bytes": e.peak_memory_bytes,
-                         "params": e.params, "macs": e.macs, "certificate": cert.get("verdict")})
+            rows.append(
+                {
+                    "label": e.label,
+                    "trial": e.trial,
+                    "target": e.target,
+                    e.metric["name"]: e.metric["value"],
+                    "speedup": e.speedup["ratio"],
+                    "latency_ms": e.latency_ms["median"],
+                    "size_bytes": e.size_bytes,
+                    "peak_memory_bytes": e.peak_memory_bytes,
+                    "params": e.params,
+                    "macs": e.macs,
+                    "certificate": cert.get("verdict"),
+                }
+            )
         return pd.DataFrame(rows)
 
     @property
@@ -217,10 +230,16 @@ class Study:
         else:
             rows = self.state.rows
             if not 0 <= trial < len(rows) or rows[trial].entry is None:
-                raise InputError("this trial has no artifact", got=trial, allowed=", ".join(str(r.number) for r in rows if r.entry)[:500] or "none is complete")
+                raise InputError(
+                    "this trial has no artifact", got=trial, allowed=", ".join(str(r.number) for r in rows if r.entry)[:500] or "none is complete"
+                )
             source = Path(rows[trial].entry.artifact)  # type: ignore[union-attr]
             if not source.is_dir():
-                raise InputError("this trial's artifact was not kept: it is not on the front", got=trial, fix="raise the budget and resume to make it anew, or export the best")
+                raise InputError(
+                    "this trial's artifact was not kept: it is not on the front",
+                    got=trial,
+                    fix="raise the budget and resume to make it anew, or export the best",
+                )
         to = Path(to)
         if to.exists() and any(to.iterdir()):
             raise InputError("the folder to export to is not empty", got=str(to), fix="name a new folder")
@@ -285,52 +304,6 @@ class Found:
         return f"Found({e.label}: {e.metric['name']} {e.metric['value']:.4f}, {e.speedup['ratio']:.2f}x, {e.size_bytes} bytes, {e.target})"
 
 
-def read_config(out: Path) -> dict[str, Any]:
-    """The settings of the study in a folder, or of a run.yaml."""
-    import yaml
-
-    if out.is_file():
-        data = yaml.safe_load(out.read_text())
-        if not isinstance(data, dict) or "fingerprint" not in data:
-            raise InputError("this file is no run.yaml of an earlier run", got=str(out))
-        return data
-    from .store.events import EventStore
-
-    if not (out / "study.db").exists():
-        raise StoreError("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
-    store = EventStore(out / "study.db")
-    try:
-        config = StudyState().fold(store.read()).config
-    finally:
-        store.close()
-    if not config:
-        raise StoreError("this study was never begun", got=str(out), fix="run `featherweight optimize` with this --out")
-    return config
-
-
-def settings(config: dict[str, Any], budget: Budget | None = None) -> dict[str, Any]:
-    """The keyword arguments of `optimize` that give this configuration again."""
-    target = config["target"]
-    first = Target.parse(target["reference"])
-    return {
-        "recipe": Recipe.from_json(config["recipe"]), "target": target["text"], "constraints": [Constraint(**c) for c in config["constraints"]],
-        "minimize": config["minimize"], "strategy": config["strategy"], "budget": budget or Budget(**config["budget"]), "seed": config["seed"],
-        "workers": config["workers"], "threads": first.threads, "batch": first.batch, "device": config["device"], "reuse": config["reuse"],
-        "measure_seconds": config["measure_seconds"],
-    }
-
-
-def _same_study(state: StudyState, config: dict[str, Any], out: Path) -> None:
-    """StoreError if the folder holds a study with other settings: mixing two would compare what cannot be compared."""
-    if not state.config:
-        return
-    odd = [k for k in _SAME if json.dumps(state.config[k], sort_keys=True) != json.dumps(json.loads(json.dumps(config[k])), sort_keys=True)]
-    if odd:
-        what = ["the task's code or data" if k == "fingerprint" else k for k in odd]
-        raise StoreError("this folder holds a study with other settings", got=f"{out}: different {', '.join(what)}",
-                         fix="use another --out, or the same settings to go on (the budget may grow)")
-
-
 def _portable(task: Task) -> Any:
     """The task for a worker process: its reference, or itself by value."""
     if task.ref is not None:
@@ -342,8 +315,11 @@ def _portable(task: Task) -> Any:
     try:
         return base64.b64encode(cloudpickle.dumps(task)).decode()
     except Exception as e:  # user objects fail to pickle in any way they like
-        raise InputError("this task cannot be sent to a worker process", got=f"{type(e).__name__}: {e}",
-                         fix="put it into a file and give the file's name, as in optimize('task.py:task', ...)") from e
+        raise InputError(
+            "this task cannot be sent to a worker process",
+            got=f"{type(e).__name__}: {e}",
+            fix="put it into a file and give the file's name, as in optimize('task.py:task', ...)",
+        ) from e
 
 
 def _info(task: Task) -> dict[str, Any]:

@@ -60,8 +60,9 @@ class Task:
             raise TaskError("a task needs a name", got=repr(self.name), allowed="a text that is not empty")
         for what in ("model", "data"):
             if not callable(getattr(self, what)):
-                raise TaskError(f"Task.{what} has to be a function without arguments", got=type(getattr(self, what)).__name__,
-                                fix=f"{what}=lambda: ...")
+                raise TaskError(
+                    f"Task.{what} has to be a function without arguments", got=type(getattr(self, what)).__name__, fix=f"{what}=lambda: ..."
+                )
         if not callable(self.loss) and self.loss not in LOSSES:
             raise TaskError("no such loss", got=repr(self.loss), allowed=f"{', '.join(LOSSES)}, or a function of (outputs, targets)")
         for what in ("baseline", "recipe"):
@@ -76,8 +77,9 @@ class Task:
             with _user_code(f"the data of task {self.name!r} cannot be made", self._file):
                 made = self.data()
             if not isinstance(made, Split | Splits):
-                raise TaskError(f"Task.data of {self.name!r} gave the wrong type", got=type(made).__name__,
-                                allowed="Split (ArraySplit, LazySplit, ...) or Splits")
+                raise TaskError(
+                    f"Task.data of {self.name!r} gave the wrong type", got=type(made).__name__, allowed="Split (ArraySplit, LazySplit, ...) or Splits"
+                )
             if isinstance(made, Split):
                 made = split(made, seed=self.split_seed)
             elif not made.fingerprint:  # a Splits that the user put together
@@ -120,18 +122,27 @@ class Task:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 out = module(*[torch.from_numpy(np.ascontiguousarray(v)) for v in inputs.values()])
         except Exception as e:  # whatever the user's forward raises
-            raise TaskError(f"the model of task {self.name!r} does not run on a training batch", got=f"inputs {got}; {_where(e, self._file)}",
-                            allowed="forward takes the inputs by position, in the order of their names in the data",
-                            fix="give images and features as float32 and token ids as int64") from e
+            raise TaskError(
+                f"the model of task {self.name!r} does not run on a training batch",
+                got=f"inputs {got}; {_where(e, self._file)}",
+                allowed="forward takes the inputs by position, in the order of their names in the data",
+                fix="give images and features as float32 and token ids as int64",
+            ) from e
         if not isinstance(out, torch.Tensor) or out.ndim not in (1, 2) or out.shape[0] != len(targets):
             shape = list(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-            raise TaskError(f"the model of task {self.name!r} has the wrong output", got=f"{shape} for {len(targets)} samples",
-                            allowed="one tensor, [batch, outputs] or [batch]")
+            raise TaskError(
+                f"the model of task {self.name!r} has the wrong output",
+                got=f"{shape} for {len(targets)} samples",
+                allowed="one tensor, [batch, outputs] or [batch]",
+            )
         known = [int(k) for k in self.splits().report.get("classes") or ()]
         if self.loss == "cross_entropy" and known and (out.ndim != 2 or min(known) < 0 or max(known) >= out.shape[1]):
-            raise TaskError(f"the model of task {self.name!r} has no output for every class", allowed="labels 0 to outputs - 1",
-                            got=f"output {list(out.shape)}, labels {min(known)} to {max(known)}",
-                            fix="widen the last layer, or number the labels from 0")
+            raise TaskError(
+                f"the model of task {self.name!r} has no output for every class",
+                allowed="labels 0 to outputs - 1",
+                got=f"output {list(out.shape)}, labels {min(known)} to {max(known)}",
+                fix="widen the last layer, or number the labels from 0",
+            )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -256,14 +267,21 @@ def _from_file(path: Path, name: str) -> Task:
     tasks = sorted(k for k, v in vars(module).items() if isinstance(v, Task))
     task = getattr(module, name, None)
     if task is None:
-        raise TaskError(f"{path.name} has no {name!r}", got=f"{path}:{name}", allowed=f"its tasks: {', '.join(tasks) or 'none'}",
-                        fix=f"{path.name}:{tasks[0]}" if tasks else f"{name} = featherweight.Task(...) in the file")
+        raise TaskError(
+            f"{path.name} has no {name!r}",
+            got=f"{path}:{name}",
+            allowed=f"its tasks: {', '.join(tasks) or 'none'}",
+            fix=f"{path.name}:{tasks[0]}" if tasks else f"{name} = featherweight.Task(...) in the file",
+        )
     if callable(task) and not isinstance(task, Task):
         with _user_code(f"{name}() of {path.name} failed", path, mine=True):
             task = task()
     if not isinstance(task, Task):
-        raise TaskError(f"{name!r} in {path.name} is no task", got=type(task).__name__,
-                        allowed=f"a Task or a function that returns one; its tasks: {', '.join(tasks) or 'none'}")
+        raise TaskError(
+            f"{name!r} in {path.name} is no task",
+            got=type(task).__name__,
+            allowed=f"a Task or a function that returns one; its tasks: {', '.join(tasks) or 'none'}",
+        )
     if task.ref is None:
         task.ref = {"file": str(path), "name": name}
     own = tuple(path.parent / s for s in task.sources)  # an absolute path stays as it is
@@ -281,8 +299,9 @@ def _user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[Non
     except FeatherweightError as e:
         if not mine:
             raise
-        raise TaskError(f"{what}: {e.what}", got=f"{_where(e, file)} (got {e.got})" if e.got is not None else _where(e, file),
-                        allowed=e.allowed, fix=e.fix) from e
+        raise TaskError(
+            f"{what}: {e.what}", got=f"{_where(e, file)} (got {e.got})" if e.got is not None else _where(e, file), allowed=e.allowed, fix=e.fix
+        ) from e
     except (Exception, SystemExit) as e:
         raise TaskError(what, got=_where(e, file)) from e
     finally:

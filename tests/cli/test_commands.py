@@ -333,7 +333,7 @@ def test_export(opened):
 
 
 def test_resume(opened, monkeypatch):
-    monkeypatch.setattr(featherweight.study, "read_config", lambda out: config())
+    monkeypatch.setattr("featherweight.request.read_config", lambda out: config())
     assert run("resume", opened).exit_code == 0
     assert run("resume", opened, "--trials", "80").exit_code == 0
     assert Opened.calls == [(opened, None), (opened, Budget(trials=80, minutes=3.0))]

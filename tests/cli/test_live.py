@@ -90,7 +90,9 @@ def test_live_view_starts_and_stops_in_a_terminal(tmp_path):
     assert v._live is not None and not v._live.is_started
 
 
-@pytest.mark.parametrize(("event", "text"), [
-    ({"step": "train", "epoch": 2, "of": 5, "loss": 0.5}, "train, epoch 2 of 5, loss 0.5"), ({"step": "export"}, "export"), ({}, "starting")])
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [({"step": "train", "epoch": 2, "of": 5, "loss": 0.5}, "train, epoch 2 of 5, loss 0.5"), ({"step": "export"}, "export"), ({}, "starting")],
+)
 def test_step_text(event, text):
     assert step_text(event) == text

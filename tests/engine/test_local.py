@@ -10,7 +10,9 @@ TASKS = Path(__file__).parent.parent / "tasks"
 def test_a_trial_that_dies_is_a_failed_trial_with_its_reason_and_the_search_goes_on(tmp_path):
     recipe = fw.Recipe(fw.Prune(ratio=fw.Choice(0.25, 0.5, 0.75, 0.0), scope="layer", round_to=4, criterion="magnitude"))
     budget = fw.Budget(trials=4, trial_minutes=0.15, trial_memory_gb=3)
-    study = fw.optimize(str(TASKS / "moody.py"), recipe, budget=budget, strategy="grid", out=tmp_path, workers=1, measure_seconds=0.2, minimize=["params"])
+    study = fw.optimize(
+        str(TASKS / "moody.py"), recipe, budget=budget, strategy="grid", out=tmp_path, workers=1, measure_seconds=0.2, minimize=["params"]
+    )
     by_ratio = {t["filling"]["prune.ratio"]: t for t in study.trials()}
     assert {r: t["state"] for r, t in by_ratio.items()} == {0.25: "failed", 0.5: "failed", 0.75: "failed", 0.0: "complete"}
     assert "SIGSEGV" in by_ratio[0.25]["reason"]
@@ -20,7 +22,12 @@ def test_a_trial_that_dies_is_a_failed_trial_with_its_reason_and_the_search_goes
 
 
 def test_a_raise_in_the_users_code_is_named_with_its_line(tmp_path):
-    (tmp_path / "raises.py").write_text((TASKS / "tiny.py").read_text().replace("recipe = fw.Recipe", '''
+    (tmp_path / "raises.py").write_text(
+        (TASKS / "tiny.py")
+        .read_text()
+        .replace(
+            "recipe = fw.Recipe",
+            """
 class Picky(nn.Module):
     def __init__(self):
         super().__init__()
@@ -32,7 +39,10 @@ class Picky(nn.Module):
         return self.out(self.conv(image).mean((2, 3)))
 
 
-recipe = fw.Recipe''').replace("model=net", "model=Picky"))
+recipe = fw.Recipe""",
+        )
+        .replace("model=net", "model=Picky")
+    )
     recipe = fw.Recipe(fw.Prune(ratio=fw.Choice(0.5, 0.0), round_to=4, criterion="magnitude"))
     study = fw.optimize(str(tmp_path / "raises.py"), recipe, budget=fw.Budget(trials=2), strategy="grid", out=tmp_path / "run", measure_seconds=0.2)
     failed = [t for t in study.trials() if t["state"] == "failed"]

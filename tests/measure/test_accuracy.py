@@ -27,8 +27,12 @@ def test_quantiles_are_scipys():
 def test_built_ins_are_scikit_learns():
     out, y = logits()
     p = np.exp(out) / np.exp(out).sum(1, keepdims=True)
-    expected = {"accuracy": (out.argmax(1) == y).mean(), "top5": top_k_accuracy_score(y, out, k=5), "macro_f1": f1_score(y, out.argmax(1), average="macro"),
-                "nll": log_loss(y, p)}
+    expected = {
+        "accuracy": (out.argmax(1) == y).mean(),
+        "top5": top_k_accuracy_score(y, out, k=5),
+        "macro_f1": f1_score(y, out.argmax(1), average="macro"),
+        "nll": log_loss(y, p),
+    }
     for name, value in expected.items():
         assert evaluate(name, out, y, 0)["value"] == pytest.approx(value), name
     a, b = np.random.default_rng(0).normal(size=(2, 40, 3))
@@ -95,8 +99,17 @@ def test_direction_and_names():
 
 def test_bad_input_is_refused():
     out, y = logits(10)
-    for bad in [("accuracy", out[:0], y[:0]), ("accuracy", out[:3], y), ("top5", out[:, :3], y), ("nll", out, y + 7), ("accuracy", out, y + 0.5),
-                ("mse", out, y), ("accuracy", out[:, :, None], y), (lambda o, t: np.zeros(3), out, y), (lambda o, t: np.nan, out, y)]:
+    for bad in [
+        ("accuracy", out[:0], y[:0]),
+        ("accuracy", out[:3], y),
+        ("top5", out[:, :3], y),
+        ("nll", out, y + 7),
+        ("accuracy", out, y + 0.5),
+        ("mse", out, y),
+        ("accuracy", out[:, :, None], y),
+        (lambda o, t: np.zeros(3), out, y),
+        (lambda o, t: np.nan, out, y),
+    ]:
         with pytest.raises(InputError):
             evaluate(*bad, 0)
     for bad in ("acuracy", 3, None):

@@ -20,7 +20,7 @@ def outputs(right, n):
 def pair(b, c, n):
     """(baseline's, candidate's) logits: b samples that only the baseline gets right, c that only the candidate does."""
     v, w = np.ones(n, bool), np.ones(n, bool)
-    w[:b], v[b:b + c] = False, False
+    w[:b], v[b : b + c] = False, False
     return outputs(v, n), outputs(w, n), np.zeros(n, int)
 
 

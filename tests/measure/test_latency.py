@@ -40,8 +40,17 @@ def test_ratio_is_paired_so_common_drift_cancels():
     assert speedup["ratio"] == pytest.approx(1.5) and speedup["ci95"] == pytest.approx([1.5, 1.5]) and latency.tight(speedup)
 
 
-@pytest.mark.parametrize(("ci", "word"), [((1.01, 1.2), "faster"), ((0.8, 0.99), "slower"), ((0.9, 1.1), "no difference shown"),
-                                          ((1.0, 1.2), "no difference shown"), ((0.9, 1.0), "no difference shown"), ((1.0, 1.0), "no difference shown")])
+@pytest.mark.parametrize(
+    ("ci", "word"),
+    [
+        ((1.01, 1.2), "faster"),
+        ((0.8, 0.99), "slower"),
+        ((0.9, 1.1), "no difference shown"),
+        ((1.0, 1.2), "no difference shown"),
+        ((0.9, 1.0), "no difference shown"),
+        ((1.0, 1.0), "no difference shown"),
+    ],
+)
 def test_no_word_without_proof(ci, word):
     assert latency.faster({"ratio": sum(ci) / 2, "ci95": list(ci)}) == word
 

@@ -10,8 +10,9 @@ from featherweight.measure.ops import macs, params
 
 
 def test_by_hand():
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8),
-                        nn.Flatten(), nn.Linear(8 * 36, 5)).train()
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Flatten(), nn.Linear(8 * 36, 5)
+    ).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     example = {"x": torch.randn(4, 3, 6, 6)}
     assert macs(net, example) == 36 * 8 * 27 + 36 * 8 * 9 + 8 * 36 * 5  # one sample of the four
@@ -39,5 +40,10 @@ def test_shared_parameters_count_once():
 
 def test_machine_facts():
     facts = machine()
-    assert facts["cores"] >= 1 and facts["memory_bytes"] > 2**28 and facts["cpu"] and set(facts["flags"]) == {"avx2", "avx512", "vnni", "amx_int8", "amx_bf16"}
+    assert (
+        facts["cores"] >= 1
+        and facts["memory_bytes"] > 2**28
+        and facts["cpu"]
+        and set(facts["flags"]) == {"avx2", "avx512", "vnni", "amx_int8", "amx_bf16"}
+    )
     assert "torch" in facts["versions"] and "onnxruntime" in facts["versions"]

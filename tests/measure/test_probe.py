@@ -85,7 +85,7 @@ def test_dynamic_quantization_is_judged_at_the_deployed_batch(tmp_path):
         np.save(tmp_path / "inputs" / f"{name}.npy", value.numpy())
     result = run(folder, {k: v.numpy() for k, v in example.items()}, tmp_path, inputs=tmp_path / "inputs", seconds=0.1)
     session = TARGET.load_runtime().load(folder, TARGET, 1)
-    expected = np.concatenate([session.run({k: v.numpy()[i:i + 1] for k, v in rows.items()}) for i in range(48)])
+    expected = np.concatenate([session.run({k: v.numpy()[i : i + 1] for k, v in rows.items()}) for i in range(48)])
     assert result["outputs_batch"] == 1
     np.testing.assert_array_equal(np.load(result["outputs"]), expected)
 
@@ -152,8 +152,10 @@ def fake(tmp_path, monkeypatch):
     return artifact
 
 
-@pytest.mark.parametrize(("kind", "words"), [("segfault", "fake killed its process .SIGSEGV. while loading the artifact"), ("exit", "ended with code 7"),
-                                             ("raise", "a bug of the runtime")])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("segfault", "fake killed its process .SIGSEGV. while loading the artifact"), ("exit", "ended with code 7"), ("raise", "a bug of the runtime")],
+)
 def test_a_death_has_its_reason(kind, words, fake, example, tmp_path):
     with pytest.raises(TargetError, match=words):
         run(fake(kind), example, tmp_path, target=Target(runtime="fake"))
@@ -172,9 +174,12 @@ def test_limits_of_time_and_memory(fake, example, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_the_probe_ends_with_its_parent(fake, example, tmp_path):
     folder = fake("hang")
-    code = (f"import numpy as np; from pathlib import Path; from featherweight.measure.run import measure; from featherweight.targets.base import Target\n"
-            f"measure(Path({str(folder)!r}), Target(runtime='fake'), reference=None, example={{'image': np.zeros((1, 3, 4, 4))}}, inputs=None, seconds=1.0,"
-            f" timeout_s=300.0, workdir=Path({str(tmp_path / 'work')!r}))")
+    code = (
+        "import numpy as np; from pathlib import Path\n"
+        "from featherweight.measure.run import measure; from featherweight.targets.base import Target\n"
+        f"measure(Path({str(folder)!r}), Target(runtime='fake'), reference=None, example={{'image': np.zeros((1, 3, 4, 4))}}, inputs=None,"
+        f" seconds=1.0, timeout_s=300.0, workdir=Path({str(tmp_path / 'work')!r}))"
+    )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], *[p for p in sys.path if p]])}
     parent = subprocess.Popen([sys.executable, "-c", code], env=env)
     until = time.monotonic() + 20
@@ -189,9 +194,12 @@ def test_the_probe_ends_with_its_parent(fake, example, tmp_path):
 
 def test_the_probe_imports_no_torch(artifacts, example, tmp_path):
     run(artifacts["small"], example, tmp_path, seconds=0.1)
-    code = ("import sys; from pathlib import Path; from featherweight.measure import probe; import os, json; "
-            f"f = Path({str(tmp_path / 'work' / 'request.json')!r}); r = json.loads(f.read_text()) | {{'parent': os.getppid()}}; f.write_text(json.dumps(r)); "
-            "assert probe.main(f) == 0; assert 'torch' not in sys.modules and 'onnxruntime' in sys.modules")
+    code = (
+        "import sys; from pathlib import Path; from featherweight.measure import probe; import os, json; "
+        f"f = Path({str(tmp_path / 'work' / 'request.json')!r}); r = json.loads(f.read_text()) | {{'parent': os.getppid()}}; "
+        "f.write_text(json.dumps(r)); "
+        "assert probe.main(f) == 0; assert 'torch' not in sys.modules and 'onnxruntime' in sys.modules"
+    )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -18,11 +18,22 @@ def config(task: str = "digits", limits: list[Constraint] | None = None) -> dict
     limits = limits or [max_drop(0.01), max_latency("0.7x"), max_size("0.5x")]
     runtimes = ["onnxruntime", "openvino"]
     return {
-        "task": {"file": f"examples/{task}.py", "name": "task"}, "task_name": task, "fingerprint": "f" * 64, "recipe": {"recipe": []},
+        "task": {"file": f"examples/{task}.py", "name": "task"},
+        "task_name": task,
+        "fingerprint": "f" * 64,
+        "recipe": {"recipe": []},
         "target": {"text": "onnxruntime", "choice": "onnxruntime", "runtimes": ["onnxruntime"], "reference": "onnxruntime", "originals": runtimes},
-        "constraints": [c.to_json() for c in limits], "minimize": ["latency", "size"], "strategy": "greedy",
-        "budget": {"trials": 40, "minutes": 3.0, "trial_minutes": None, "trial_memory_gb": None}, "seed": 0, "device": "cpu", "workers": 1,
-        "train_threads": 2, "reuse": True, "measure_seconds": 2.0, "store": "/tmp/store",
+        "constraints": [c.to_json() for c in limits],
+        "minimize": ["latency", "size"],
+        "strategy": "greedy",
+        "budget": {"trials": 40, "minutes": 3.0, "trial_minutes": None, "trial_memory_gb": None},
+        "seed": 0,
+        "device": "cpu",
+        "workers": 1,
+        "train_threads": 2,
+        "reuse": True,
+        "measure_seconds": 2.0,
+        "store": "/tmp/store",
     }
 
 
@@ -47,19 +58,31 @@ def entry(
     metric = {"name": "accuracy", "value": accuracy, "ci95": [accuracy - half, min(1.0, accuracy + half)], "n": 360, "split": "valid"}
     ends = [1.0, 1.0] if label == "baseline" else [speed * (1 - wide), speed * (1 + wide)]
     values: dict[str, Any] = {
-        "label": label, "trial": trial, "recipe": recipe or {"recipe": []}, "target": "onnxruntime", "metric": {**metric, "higher_is_better": True},
+        "label": label,
+        "trial": trial,
+        "recipe": recipe or {"recipe": []},
+        "target": "onnxruntime",
+        "metric": {**metric, "higher_is_better": True},
         "latency_ms": {"median": ms, "p90": 1.3 * ms, "n": 4200, "cpu_median": 0.97 * ms, "load": 0.18},
-        "speedup": {"ratio": speed, "ci95": ends, "clock": "cpu", "n": 64}, "size_bytes": size, "peak_memory_bytes": int(58e6 + 4 * size),
-        "params": size // 4, "macs": int(9e6 / speed**0.8), "artifact": f"artifacts/{label}", "sha256": f"{rng.integers(2**60):064x}",
-        "parity": {"max_abs_error": 1.2e-6, "agreement": 1.0}, "seconds": float(rng.uniform(1, 9)),
+        "speedup": {"ratio": speed, "ci95": ends, "clock": "cpu", "n": 64},
+        "size_bytes": size,
+        "peak_memory_bytes": int(58e6 + 4 * size),
+        "params": size // 4,
+        "macs": int(9e6 / speed**0.8),
+        "artifact": f"artifacts/{label}",
+        "sha256": f"{rng.integers(2**60):064x}",
+        "parity": {"max_abs_error": 1.2e-6, "agreement": 1.0},
+        "seconds": float(rng.uniform(1, 9)),
     }
     return Entry(**{**values, **other})
 
 
 def baselines(rng: np.random.Generator) -> list[Entry]:
     return [
-        entry(rng, None, "baseline", 0.9889, 1.0, 620_000), entry(rng, None, "original on openvino", 0.9889, 1.25, 633_000, target="openvino"),
-        entry(rng, None, "plain int8", 0.9861, 2.1, 168_000), entry(rng, None, "random cutting", 0.93, 1.6, 320_000),
+        entry(rng, None, "baseline", 0.9889, 1.0, 620_000),
+        entry(rng, None, "original on openvino", 0.9889, 1.25, 633_000, target="openvino"),
+        entry(rng, None, "plain int8", 0.9861, 2.1, 168_000),
+        entry(rng, None, "random cutting", 0.93, 1.6, 320_000),
     ]
 
 

@@ -53,8 +53,11 @@ def onnx_model(folder):
     from onnx import TensorProto, helper
 
     graph = helper.make_graph(
-        [helper.make_node("Flatten", ["x"], ["output"])], "test", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 8, 8])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 64])])
+        [helper.make_node("Flatten", ["x"], ["output"])],
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 8, 8])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 64])],
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(folder / "model.onnx"))
 
 

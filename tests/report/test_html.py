@@ -66,6 +66,7 @@ def data(text):
 
 def test_contrast_of_text_and_marks():
     """WCAG 2.2, 1.4.3 and 1.4.11: text 4.5 to 1, graphics 3 to 1, in the light and the dark palette."""
+
     def luminance(colour):
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)

@@ -21,13 +21,16 @@ def test_a_proven_speedup_is_called_faster(front):
     assert "faster than the original (95 % interval" in text(front)
 
 
-@pytest.mark.parametrize(("ratio", "ci95", "wanted", "refused"), [
-    (1.4, [0.99, 1.8], "no difference shown", "faster"),
-    (1.4, [1.0, 1.8], "no difference shown", "faster"),
-    (0.6, [0.5, 0.7], "slower", "faster"),
-    (0.9, [0.8, 1.1], "no difference shown", "slower"),
-    (1.4, None, "no difference shown", "faster"),
-])
+@pytest.mark.parametrize(
+    ("ratio", "ci95", "wanted", "refused"),
+    [
+        (1.4, [0.99, 1.8], "no difference shown", "faster"),
+        (1.4, [1.0, 1.8], "no difference shown", "faster"),
+        (0.6, [0.5, 0.7], "slower", "faster"),
+        (0.9, [0.8, 1.1], "no difference shown", "slower"),
+        (1.4, None, "no difference shown", "faster"),
+    ],
+)
 def test_faster_only_if_the_interval_leaves_out_one(front, ratio, ci95, wanted, refused):
     front["best"]["speedup"] = {"ratio": ratio, "ci95": ci95, "clock": "cpu", "n": 30}
     assert wanted in text(front)
@@ -86,8 +89,18 @@ def test_command_is_what_the_study_was_asked():
     settings = {**config(), "out": "runs/my digits", "reuse": False}
     settings["target"] |= {"text": "auto", "reference": "onnxruntime:threads=2"}
     said = shlex.split(words.command(settings))
-    for option, value in {"--max-drop": "0.01", "--max-latency": "0.7x", "--max-size": "0.5x", "--minimize": "latency,size", "--target": "auto",
-                          "--threads": "2", "--trials": "40", "--minutes": "3", "--seed": "0", "--out": "runs/my digits"}.items():
+    for option, value in {
+        "--max-drop": "0.01",
+        "--max-latency": "0.7x",
+        "--max-size": "0.5x",
+        "--minimize": "latency,size",
+        "--target": "auto",
+        "--threads": "2",
+        "--trials": "40",
+        "--minutes": "3",
+        "--seed": "0",
+        "--out": "runs/my digits",
+    }.items():
         assert said[said.index(option) + 1] == value
     assert said[2] == "examples/digits.py" and "--no-reuse" in said
 

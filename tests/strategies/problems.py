@@ -28,8 +28,13 @@ class Shrink(Transform):
     scheme: str = "s"
 
 
-SPACE = Space(Recipe(Cut(Float(0, 0.8), Choice("taylor", "magnitude", "random")), Tune(Int(1, 12, log=True), Float(1e-4, 1e-1, log=True)),
-                     Maybe(Shrink(Choice(2, 4, 8), Choice("static", "dynamic")))))
+SPACE = Space(
+    Recipe(
+        Cut(Float(0, 0.8), Choice("taylor", "magnitude", "random")),
+        Tune(Int(1, 12, log=True), Float(1e-4, 1e-1, log=True)),
+        Maybe(Shrink(Choice(2, 4, 8), Choice("static", "dynamic"))),
+    )
+)
 
 
 def separable(f):

@@ -54,7 +54,9 @@ class Broken(Strategy):
 COUNT = itertools.count()
 
 
-@pytest.mark.parametrize("how", ["repeats", "stops early", "never stops", "too many", "has state", "invalid", "object in the note", "changes history"])
+@pytest.mark.parametrize(
+    "how", ["repeats", "stops early", "never stops", "too many", "has state", "invalid", "object in the note", "changes history"]
+)
 def test_suite_finds(how):
     with pytest.raises(Exception) as e:
         check_strategy(Broken(how))

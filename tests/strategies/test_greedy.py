@@ -18,8 +18,15 @@ def differing(a, b):
 
 
 def test_starts_in_the_middle():
-    assert centre(SPACE) == {"cut.ratio": 0.4, "cut.criterion": "taylor", "tune.epochs": 3, "tune.lr": pytest.approx(10 ** -2.5), "shrink": True,
-                             "shrink.bits": 2, "shrink.scheme": "static"}
+    assert centre(SPACE) == {
+        "cut.ratio": 0.4,
+        "cut.criterion": "taylor",
+        "tune.epochs": 3,
+        "tune.lr": pytest.approx(10**-2.5),
+        "shrink": True,
+        "shrink.bits": 2,
+        "shrink.scheme": "static",
+    }
     assert run(Greedy(), compression, 1, 0)[0].filling == centre(SPACE)
 
 
@@ -54,8 +61,11 @@ def test_a_step_back_is_no_news():
 
 def test_a_change_takes_living_values_from_the_best():
     space = Space(Recipe(Step(a=Float(0, 1)), Maybe(Other(c=Float(0, 1)))))
-    trials = [({"step.a": 0.2, "other": True, "other.c": 0.9}, 0.8, {}), ({"step.a": 0.3, "other": True, "other.c": 0.1}, 0.9, {}),
-              ({"step.a": 0.5, "other": False}, 0.5, {"climb": 0, "weights": None})]
+    trials = [
+        ({"step.a": 0.2, "other": True, "other.c": 0.9}, 0.8, {}),
+        ({"step.a": 0.3, "other": True, "other.c": 0.1}, 0.9, {}),
+        ({"step.a": 0.5, "other": False}, 0.5, {"climb": 0, "weights": None}),
+    ]
     history = History(Trial(i, f, "complete", (v,), note=n) for i, (f, v, n) in enumerate(trials))
     assert Greedy().propose(space, history, 1, generator(0))[0].filling == {"step.a": 0.5, "other": True, "other.c": 0.9}
 

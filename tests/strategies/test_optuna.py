@@ -16,8 +16,20 @@ from featherweight.strategies.tpe import Tpe
 from featherweight.testing.strategies import Other, Step, finite_space, mixed_space
 from tests.strategies.problems import SPACE, compression, run
 
-DOMAINS = [Float(0, 1), Float(1e-5, 1e-1, log=True), Float(0, 1.1, step=0.25), Float(2, 2), Int(1, 9), Int(1, 64, log=True), Int(0, 10, step=3),
-           Int(1, 50, log=True, step=7), Choice(1, 1.0, True, None, "1"), Choice(Step(), Other()), Maybe(Step()), Order(Step(), Other(), Step())]
+DOMAINS = [
+    Float(0, 1),
+    Float(1e-5, 1e-1, log=True),
+    Float(0, 1.1, step=0.25),
+    Float(2, 2),
+    Int(1, 9),
+    Int(1, 64, log=True),
+    Int(0, 10, step=3),
+    Int(1, 50, log=True, step=7),
+    Choice(1, 1.0, True, None, "1"),
+    Choice(Step(), Other()),
+    Maybe(Step()),
+    Order(Step(), Other(), Step()),
+]
 
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=repr)

@@ -32,7 +32,9 @@ class Attention(nn.Module):
     def __init__(self, width=32):
         super().__init__()
         self.embedding = nn.Embedding(50, width)
-        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(width, 4, 2 * width, batch_first=True, dropout=0.1), 2, enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(width, 4, 2 * width, batch_first=True, dropout=0.1), 2, enable_nested_tensor=False
+        )
         self.head = nn.Linear(width, 5)
 
     def forward(self, ids, mask):

@@ -70,10 +70,17 @@ def test_dynamo_takes_over_when_tracing_fails(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("name", "path"), [
-    ("/stem/stem.1/stem.1.1/Conv", "stem.1.1"), ("/layers.0/layers.0.1/conv/Conv", "layers.0.1.conv"), ("/head/Gemm", "head"),
-    ("/encoder/layers.0/self_attn/MatMul_1", "encoder.layers.0.self_attn"), ("/Add", ""), ("node_conv2d", ""),
-])
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("/stem/stem.1/stem.1.1/Conv", "stem.1.1"),
+        ("/layers.0/layers.0.1/conv/Conv", "layers.0.1.conv"),
+        ("/head/Gemm", "head"),
+        ("/encoder/layers.0/self_attn/MatMul_1", "encoder.layers.0.self_attn"),
+        ("/Add", ""),
+        ("node_conv2d", ""),
+    ],
+)
 def test_module_path_of_a_node(name, path):
     assert _onnx.path_of(name) == path
 

@@ -52,7 +52,8 @@ def test_float_artifact_equals_the_module(runtime, name, tmp_path):
 
 STATIC = [{}, {"granularity": "tensor", "calibrate": "percentile"}, {"activations": "s8"}, {"calibrate": "entropy"}]
 STATIC_CASES = [("onnxruntime", c) for c in STATIC] + [
-    pytest.param("openvino", c, marks=[needs_openvino, *([pytest.mark.slow] if "calibrate" in c else [])]) for c in STATIC]
+    pytest.param("openvino", c, marks=[needs_openvino, *([pytest.mark.slow] if "calibrate" in c else [])]) for c in STATIC
+]
 
 
 @pytest.mark.parametrize(("runtime", "changes"), STATIC_CASES)
@@ -97,7 +98,7 @@ def test_weights_in_the_file_are_the_modules_rounded_to_the_grid(granularity, tm
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(8, 6)).eval()
     export("onnxruntime", (module, {"x": torch.randn(1, 8)}, {"x": torch.randn(32, 8)}), tmp_path, plan(granularity=granularity))
-    (q, scale, restored), = weights_of(tmp_path / "model.onnx").values()
+    ((q, scale, restored),) = weights_of(tmp_path / "model.onnx").values()
     w = module[0].weight.detach().numpy()
     restored = restored if restored.shape == w.shape else restored.T
     assert scale.size == (6 if granularity == "channel" else 1)
@@ -105,9 +106,15 @@ def test_weights_in_the_file_are_the_modules_rounded_to_the_grid(granularity, tm
     assert np.abs(q).max() <= (64 if _cpu.saturates() else 127) and len(np.unique(q)) > 20
 
 
-@pytest.mark.parametrize(("runtime", "scheme"), [("onnxruntime", "int8-static"), ("onnxruntime", "int8-dynamic"),
-                                                 pytest.param("openvino", "int8-dynamic", marks=needs_openvino),
-                                                 pytest.param("openvino", "int8-static", marks=[needs_openvino, pytest.mark.slow])])
+@pytest.mark.parametrize(
+    ("runtime", "scheme"),
+    [
+        ("onnxruntime", "int8-static"),
+        ("onnxruntime", "int8-dynamic"),
+        pytest.param("openvino", "int8-dynamic", marks=needs_openvino),
+        pytest.param("openvino", "int8-static", marks=[needs_openvino, pytest.mark.slow]),
+    ],
+)
 def test_skipped_layers_stay_float(runtime, scheme, tmp_path):
     counts = []
     for skip in ([], ["encoder.layers.1", "head"]):
@@ -132,8 +139,10 @@ def test_what_cannot_be_quantized_is_refused(runtime, tmp_path):
         export(runtime, bare, tmp_path, plan("int8-dynamic"))
 
 
-@pytest.mark.parametrize("changes", [{"scheme": "int4"}, {"granularity": "row"}, {"samples": 0}, {"samples": True}, {"calibrate": None}, {"skip": "head"},
-                                     {"activations": "u4"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"scheme": "int4"}, {"granularity": "row"}, {"samples": 0}, {"samples": True}, {"calibrate": None}, {"skip": "head"}, {"activations": "u4"}],
+)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_malformed_plan_is_a_problem(runtime, changes):
     target = Target(runtime=runtime)
@@ -204,14 +213,17 @@ def test_loading_needs_no_torch_and_reports_nothing_home(runtime, tmp_path):
     _, target = export(runtime, cnn(), tmp_path, calibrated=False)
     home = tmp_path / "home"
     home.mkdir()
-    done = in_fresh_process(f"""
+    done = in_fresh_process(
+        f"""
 import sys, numpy as np
 from pathlib import Path
 from featherweight.targets.base import Target
 t = Target.parse({runtime!r})
 t.load_runtime().load(Path({str(tmp_path)!r}), t, 2).run({{"image": np.zeros((2, 3, 16, 16), np.float32)}})
 assert "torch" not in sys.modules, "torch was imported"
-""", home)
+""",
+        home,
+    )
     assert done.returncode == 0, done.stderr
     assert list(home.rglob("*")) == []  # the telemetry of either runtime leaves a client id here as soon as it is on
 

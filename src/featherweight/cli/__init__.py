@@ -12,8 +12,14 @@ from ._shared import EXIT_CODES, USAGE, print_json_error
 
 HELP = "The best model in its weight class: make a model smaller and faster until it meets your limits, with the evidence beside it."
 
-app = typer.Typer(name="featherweight", help=HELP, epilog=EXIT_CODES, no_args_is_help=True, pretty_exceptions_enable=False,
-                  context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    name="featherweight",
+    help=HELP,
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 for _verb in (optimize, search, front, report, export, measure, resume, cache, doctor):
     _verb.register(app)
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 TRIALS = 40  # if neither trials nor minutes are given
 
 
-def settings(task: str | None, *, recipe: Path | None, limits: Mapping[str, Any], minimize: str | None, budget: Mapping[str, Any],
-             given: Mapping[str, Any]) -> dict[str, Any]:
+def settings(
+    task: str | None, *, recipe: Path | None, limits: Mapping[str, Any], minimize: str | None, budget: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """The keyword arguments of `optimize`. With a run.yaml its settings hold, and what was given on the command line goes before them."""
-    from ..study import settings as of_config
+    from ..request import settings as of_config
 
     out: dict[str, Any] = of_config(_config(Path(str(task)))) if _is_run_file(task) else {"constraints": []}
     out["constraints"] = _constraints(out["constraints"], limits)
@@ -43,9 +44,12 @@ def task(text: str | None, kind: str | None, options: Mapping[str, Any], more: S
 
     known = {k: v for k, v in options.items() if v is not None} | dict(_option(text) for text in more)
     if (text is None) == (kind is None):
-        raise InputError("one task is needed", got="none" if text is None else f"{text} and --task {kind}",
-                         allowed="FILE.py, FILE.py:NAME, run.yaml, or --task KIND --model .. --data ..",
-                         fix="featherweight optimize examples/digits.py")
+        raise InputError(
+            "one task is needed",
+            got="none" if text is None else f"{text} and --task {kind}",
+            allowed="FILE.py, FILE.py:NAME, run.yaml, or --task KIND --model .. --data ..",
+            fix="featherweight optimize examples/digits.py",
+        )
     if kind is not None:
         from ..kinds import make_task
 
@@ -82,7 +86,7 @@ def _is_run_file(text: str | None) -> bool:
 def _config(path: Path) -> dict[str, Any]:
     import yaml
 
-    from ..study import read_config
+    from ..request import read_config
 
     if not path.is_file():
         raise InputError("there is no such file", got=str(path), allowed="the run.yaml that an earlier run wrote")
@@ -156,6 +160,6 @@ def larger(out: Path, given: Mapping[str, Any]) -> Budget | None:
     if all(v is None for v in given.values()):
         return None
     from ..limits import Budget
-    from ..study import read_config
+    from ..request import read_config
 
     return _budget(Budget(**read_config(out)["budget"]), given)

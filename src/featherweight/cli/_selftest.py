@@ -75,9 +75,12 @@ def artifact_runtime(name: str, w: np.ndarray) -> tuple[str, Callable[[np.ndarra
     from onnx import TensorProto, helper, numpy_helper
 
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])], "selftest",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, SIZE])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, SIZE])],
-        [numpy_helper.from_array(w, "w")])
+        [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])],
+        "selftest",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, SIZE])],
+        [numpy_helper.from_array(w, "w")],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     with tempfile.TemporaryDirectory(prefix="featherweight-") as folder:
         path = Path(folder) / "model.onnx"

@@ -13,9 +13,12 @@ def register(app: typer.Typer) -> None:
     app.command("cache")(guarded(cache))
 
 
-def cache(clear: Annotated[bool, typer.Option("--clear", help="Remove every entry; studies keep their results.")] = False,
-          limit: Annotated[str | None, typer.Option("--limit", help="Keep at most this much from now on, as 5GB.")] = None,
-          as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove every entry; studies keep their results.")] = False,
+    limit: Annotated[str | None, typer.Option("--limit", help="Keep at most this much from now on, as 5GB.")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Show, limit or clear the store of computed steps."""
     from ..report import units
     from ..store.artifacts import ArtifactStore

@@ -91,10 +91,15 @@ def hardware() -> list[Check]:
     quiet = busy < 0.25
     return [
         Check("processor", "ok", f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads"),
-        Check("8-bit integers", "note", int8_words(m["flags"])), Check("bfloat16", "note", bf16_words(m["flags"])),
+        Check("8-bit integers", "note", int8_words(m["flags"])),
+        Check("bfloat16", "note", bf16_words(m["flags"])),
         Check("memory", "ok" if memory.available > 2e9 else "note", f"{units.size(memory.available)} of {units.size(memory.total)} free"),
-        Check("load", "ok" if quiet else "note", f"{units.percent(busy)} busy now, load averages {load}",
-              None if quiet else "intervals of timings are wider on a busy machine: stop what else runs, or give the search more time"),
+        Check(
+            "load",
+            "ok" if quiet else "note",
+            f"{units.percent(busy)} busy now, load averages {load}",
+            None if quiet else "intervals of timings are wider on a busy machine: stop what else runs, or give the search more time",
+        ),
     ]
 
 

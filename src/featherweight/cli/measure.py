@@ -17,11 +17,14 @@ def register(app: typer.Typer) -> None:
     app.command("measure")(guarded(measure))
 
 
-def measure(artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder with a manifest.json, such as OUT/best.")],
-            against: Annotated[Path | None, typer.Option("--against", help="Another artifact, timed in turns with the first.")] = None,
-            seconds: Annotated[float, typer.Option("--seconds", help="Time for the timing.")] = 3.0,
-            threads: Annotated[int | None, typer.Option("--threads", help="Threads of one inference [default: the manifest's].")] = None,
-            as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def measure(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder with a manifest.json, such as OUT/best.")],
+    against: Annotated[Path | None, typer.Option("--against", help="Another artifact, timed in turns with the first.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Time for the timing.")] = 3.0,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads of one inference [default: the manifest's].")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Measure an artifact's latency and memory in a fresh process. The inputs are random: accuracy is not measured."""
     from ..measure.run import measure as run
     from . import _artifact
@@ -29,8 +32,16 @@ def measure(artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A
     mine = _artifact.read(artifact, threads)
     other = None if against is None else _artifact.read(against, threads)
     with tempfile.TemporaryDirectory(prefix="featherweight-") as work:
-        found = run(artifact, mine.target, reference=None if against is None or other is None else (against, other.target), example=mine.example(),
-                    inputs=None, seconds=seconds, timeout_s=TIMEOUT_S + seconds, workdir=Path(work))
+        found = run(
+            artifact,
+            mine.target,
+            reference=None if against is None or other is None else (against, other.target),
+            example=mine.example(),
+            inputs=None,
+            seconds=seconds,
+            timeout_s=TIMEOUT_S + seconds,
+            workdir=Path(work),
+        )
     found = {k: found.get(k) for k in ("latency_ms", "reference_ms", "speedup", "peak_memory_bytes")}
     if as_json:
         print_json({"artifact": str(artifact), "target": str(mine.target), "against": against and str(against), **found})
@@ -49,8 +60,10 @@ def _print(artifact: Path, target: str, against: Path | None, found: dict[str, A
     for name, times in ((artifact, found["latency_ms"]), (against, found["reference_ms"])):
         if times is not None:
             median, p90, cpu = (units.milliseconds(times[k]) for k in ("median", "p90", "cpu_median"))
-            say(f"{name}: median {median}, p90 {p90}, CPU {cpu} an inference "
-                f"(n = {times['n']}, others used {units.percent(times['load'])} of the machine)")
+            say(
+                f"{name}: median {median}, p90 {p90}, CPU {cpu} an inference "
+                f"(n = {times['n']}, others used {units.percent(times['load'])} of the machine)"
+            )
     memory = units.size(found["peak_memory_bytes"])
     say(f"target {target}; a process that loads and runs the first needs {memory}; inputs are random")
     speed = found["speedup"]

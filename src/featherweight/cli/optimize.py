@@ -17,20 +17,51 @@ def register(app: typer.Typer) -> None:
 
 
 def optimize(
-    task: o.TaskRef = None, kind: o.Kind = None, model: o.Model = None, data: o.Data = None, text_column: o.TextColumn = None,
-    label_column: o.LabelColumn = None, max_length: o.MaxLength = None, task_option: o.TaskOption = None, recipe: o.RecipeFile = None,
-    max_drop: o.MaxDrop = None, min_metric: o.MinMetric = None, max_latency: o.MaxLatency = None, max_size: o.MaxSize = None,
-    max_memory: o.MaxMemory = None, max_params: o.MaxParams = None, max_macs: o.MaxMacs = None,
-    minimize: o.Minimize = None, strategy: o.Strategy = None, target: o.TargetText = None, threads: o.Threads = None, batch: o.Batch = None,
-    trials: o.Trials = None, minutes: o.Minutes = None, trial_minutes: o.TrialMinutes = None, trial_memory_gb: o.TrialMemory = None,
-    seed: o.Seed = None, workers: o.Workers = None, reuse: o.Reuse = None,
-    out: o.OutFolder = None, dry_run: o.DryRun = False, as_json: JsonOption = False, debug: DebugOption = False,
+    task: o.TaskRef = None,
+    kind: o.Kind = None,
+    model: o.Model = None,
+    data: o.Data = None,
+    text_column: o.TextColumn = None,
+    label_column: o.LabelColumn = None,
+    max_length: o.MaxLength = None,
+    task_option: o.TaskOption = None,
+    recipe: o.RecipeFile = None,
+    max_drop: o.MaxDrop = None,
+    min_metric: o.MinMetric = None,
+    max_latency: o.MaxLatency = None,
+    max_size: o.MaxSize = None,
+    max_memory: o.MaxMemory = None,
+    max_params: o.MaxParams = None,
+    max_macs: o.MaxMacs = None,
+    minimize: o.Minimize = None,
+    strategy: o.Strategy = None,
+    target: o.TargetText = None,
+    threads: o.Threads = None,
+    batch: o.Batch = None,
+    trials: o.Trials = None,
+    minutes: o.Minutes = None,
+    trial_minutes: o.TrialMinutes = None,
+    trial_memory_gb: o.TrialMemory = None,
+    seed: o.Seed = None,
+    workers: o.Workers = None,
+    reuse: o.Reuse = None,
+    out: o.OutFolder = None,
+    dry_run: o.DryRun = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Make a model smaller and faster within your limits, and certify what comes out."""
     from . import _request, _run
 
-    limits = {"max_drop": max_drop, "min_metric": min_metric, "max_latency": max_latency, "max_size": max_size, "max_memory": max_memory,
-              "max_params": max_params, "max_macs": max_macs}
+    limits = {
+        "max_drop": max_drop,
+        "min_metric": min_metric,
+        "max_latency": max_latency,
+        "max_size": max_size,
+        "max_memory": max_memory,
+        "max_params": max_params,
+        "max_macs": max_macs,
+    }
     budget = {"trials": trials, "minutes": minutes, "trial_minutes": trial_minutes, "trial_memory_gb": trial_memory_gb}
     given = {"strategy": strategy, "target": target, "threads": threads, "batch": batch, "seed": seed, "workers": workers, "reuse": reuse}
     options = {"model": model, "data": data, "text_column": text_column, "label_column": label_column, "max_length": max_length}

@@ -14,8 +14,12 @@ def register(app: typer.Typer) -> None:
     app.command("report")(guarded(report))
 
 
-def report(out: OutArgument, to: Annotated[Path | None, typer.Option("--to", help="The file to write [default: OUT/report.html].")] = None,
-           as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def report(
+    out: OutArgument,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write [default: OUT/report.html].")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Write a study's report: one HTML file that needs no network."""
     from .. import study
     from ..report import write_report

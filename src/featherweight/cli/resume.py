@@ -12,8 +12,15 @@ def register(app: typer.Typer) -> None:
     app.command("resume")(guarded(resume))
 
 
-def resume(out: OutArgument, trials: o.Trials = None, minutes: o.Minutes = None, trial_minutes: o.TrialMinutes = None,
-           trial_memory_gb: o.TrialMemory = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def resume(
+    out: OutArgument,
+    trials: o.Trials = None,
+    minutes: o.Minutes = None,
+    trial_minutes: o.TrialMinutes = None,
+    trial_memory_gb: o.TrialMemory = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Go on with a study where it stopped. Trials and minutes count from the study's beginning; a limit that is not given stays."""
     from .. import study
     from . import _request, _run

@@ -85,12 +85,22 @@ class LocalEngine:
         ours, theirs = Pipe()
         self._count += 1
         log = (self._logs / f"worker-{os.getpid()}-{self._count}.log").open("wb")
-        env = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0",  # on a busy machine, threads that spin while they wait made training 4x slower
-               **os.environ, "OMP_NUM_THREADS": str(self._setup["threads"]), "TOKENIZERS_PARALLELISM": "false"}
+        env = {
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "0",  # on a busy machine, threads that spin while they wait made training 4x slower
+            **os.environ,
+            "OMP_NUM_THREADS": str(self._setup["threads"]),
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", "featherweight.engine.worker", str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-            start_new_session=True)  # Ctrl-C is for the coordinator alone
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=env,
+            start_new_session=True,
+        )  # Ctrl-C is for the coordinator alone
         theirs.close()
         worker = _Worker(process, ours, log)
         ours.send_bytes(json.dumps(self._setup).encode())

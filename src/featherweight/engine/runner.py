@@ -87,7 +87,7 @@ class Runner:
         self.reused += start
         if package is None:
             package = Package(self.task.build())
-        for step, key in zip(steps[start:], keys[start + 1:], strict=True):
+        for step, key in zip(steps[start:], keys[start + 1 :], strict=True):
             self.report({"step": step.kind})
             context = Context(self.task, self.task.splits(), derive(self.seed, key), self.teacher_outputs, self.report, self.device)
             package = step.apply(package, context)
@@ -129,6 +129,7 @@ class Runner:
         problem = runtime.problem(target, package.plan)
         if problem is not None:
             from ..errors import TargetError
+
             raise TargetError(f"{target} cannot run this candidate", got=problem)
         self.report({"step": "export"})
         return self.store.put(key, lambda folder: self._export(package, target, folder, recipe))
@@ -149,10 +150,18 @@ class Runner:
         report = target.load_runtime().export(package, example, calibration, target, folder)
         files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
         manifest = {
-            "format": 1, "task": self.task.name, "target": str(target), "recipe": self.full(recipe).to_json(), "files": files,
-            "sha256": combined_sha256(files), "size_bytes": sum((folder / name).stat().st_size for name in files),
+            "format": 1,
+            "task": self.task.name,
+            "target": str(target),
+            "recipe": self.full(recipe).to_json(),
+            "files": files,
+            "sha256": combined_sha256(files),
+            "size_bytes": sum((folder / name).stat().st_size for name in files),
             "inputs": {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.numpy().dtype)} for k, v in example.items()},
-            "params": params(package.module), "macs": macs(package.module, example), "notes": package.notes, "export": report,
+            "params": params(package.module),
+            "macs": macs(package.module, example),
+            "notes": package.notes,
+            "export": report,
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -164,11 +173,14 @@ class Runner:
 
         def write(folder: Path) -> None:
             example, _ = split.batch(np.arange(1))
-            arrays = {k: np.lib.format.open_memmap(folder / f"{k}.npy", mode="w+", dtype=v.dtype, shape=(len(split), *v.shape[1:])) for k, v in example.items()}
+            arrays = {
+                k: np.lib.format.open_memmap(folder / f"{k}.npy", mode="w+", dtype=v.dtype, shape=(len(split), *v.shape[1:]))
+                for k, v in example.items()
+            }
             for start in range(0, len(split), 256):
                 index = np.arange(start, min(start + 256, len(split)))
                 for k, v in split.batch(index)[0].items():
-                    arrays[k][start:start + len(index)] = v
+                    arrays[k][start : start + len(index)] = v
             for a in arrays.values():
                 a.flush()
 
@@ -184,14 +196,23 @@ class Runner:
         split = self.split(name)
         return np.concatenate([split.batch(np.arange(s, min(s + 1024, len(split))))[1] for s in range(0, len(split), 1024)])
 
-    def probe(self, artifact: Path, target: Target, split: str, work: Path, *, reference: tuple[Path, Target] | None,
-              seconds: float, timeout_s: float) -> dict[str, Any]:
+    def probe(
+        self, artifact: Path, target: Target, split: str, work: Path, *, reference: tuple[Path, Target] | None, seconds: float, timeout_s: float
+    ) -> dict[str, Any]:
         """Measure an artifact in a fresh process: memory, outputs on a split, latency against the reference."""
         from ..measure.run import measure
 
         self.report({"step": "measure"})
-        return measure(artifact, target, reference=reference, example=self.task.example(), inputs=self.inputs(split),
-                       seconds=seconds, timeout_s=timeout_s, workdir=work)
+        return measure(
+            artifact,
+            target,
+            reference=reference,
+            example=self.task.example(),
+            inputs=self.inputs(split),
+            seconds=seconds,
+            timeout_s=timeout_s,
+            workdir=work,
+        )
 
 
 def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
@@ -221,10 +242,23 @@ def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
     if not math.isfinite(value["value"]):
         raise FeatherweightError("the metric is not a number", got=value["value"], fix="does the model give NaN? See its training loss")
     entry = Entry(
-        label=job["label"], trial=job.get("trial"), recipe=job["recipe"], target=str(target), metric={**value, "split": "valid"},
-        latency_ms=got["latency_ms"], speedup=got["speedup"], size_bytes=manifest["size_bytes"], peak_memory_bytes=got["peak_memory_bytes"],
-        params=manifest["params"], macs=manifest["macs"], artifact=str(artifact), sha256=manifest["sha256"],
-        parity=manifest["export"].get("parity", {}), seconds=time.monotonic() - started, filling=job.get("filling") or {})
+        label=job["label"],
+        trial=job.get("trial"),
+        recipe=job["recipe"],
+        target=str(target),
+        metric={**value, "split": "valid"},
+        latency_ms=got["latency_ms"],
+        speedup=got["speedup"],
+        size_bytes=manifest["size_bytes"],
+        peak_memory_bytes=got["peak_memory_bytes"],
+        params=manifest["params"],
+        macs=manifest["macs"],
+        artifact=str(artifact),
+        sha256=manifest["sha256"],
+        parity=manifest["export"].get("parity", {}),
+        seconds=time.monotonic() - started,
+        filling=job.get("filling") or {},
+    )
     return {"entry": entry.to_json(), "steps": runner.steps, "reused": runner.reused, "notes": manifest["notes"]}
 
 
@@ -251,8 +285,16 @@ def run_certify(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
     for side in ("baseline", "candidate"):
         if not Path(job[side]["to"]).exists():
             run_outputs(runner, {**job[side], "split": "test", "timeout_s": job["timeout_s"]})
-    return {"certificate": certify(metric(runner.task.metric), np.load(job["baseline"]["to"]), np.load(job["candidate"]["to"]),
-                                   runner.targets("test"), job["max_drop"], seed=runner.seed)}
+    return {
+        "certificate": certify(
+            metric(runner.task.metric),
+            np.load(job["baseline"]["to"]),
+            np.load(job["candidate"]["to"]),
+            runner.targets("test"),
+            job["max_drop"],
+            seed=runner.seed,
+        )
+    }
 
 
 def run_package(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:

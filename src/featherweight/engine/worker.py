@@ -24,6 +24,7 @@ from .runner import JOBS, Runner
 
 def die_with_parent(parent: int) -> None:
     """End this process soon after its parent has gone, whatever it is doing: nothing may go on after a killed run."""
+
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
@@ -41,6 +42,7 @@ def make_runner(setup: dict[str, Any], store_root: Path, report: Any) -> Runner:
         import base64
 
         import cloudpickle
+
         task = cloudpickle.loads(base64.b64decode(task))
     loaded: Task = load_task(task)
     return Runner(loaded, ArtifactStore(store_root), setup["seed"], setup["device"], report)

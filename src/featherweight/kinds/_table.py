@@ -29,8 +29,12 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
     _complain(file, f"no usable label in column {label_name!r}", [i for i, v in enumerate(labels) if v is None])
     found = [v for v in labels if v is not None]
     if len(set(found)) > max(2, len(found) // 2):
-        raise TaskError("the label column does not look like classes", got=f"{label_name!r}: {len(set(found))} different values in {len(found)} rows",
-                        allowed=f"columns: {', '.join(table)}", fix="name the column of the classes with label_column")
+        raise TaskError(
+            "the label column does not look like classes",
+            got=f"{label_name!r}: {len(set(found))} different values in {len(found)} rows",
+            allowed=f"columns: {', '.join(table)}",
+            fix="name the column of the classes with label_column",
+        )
     return [str(t) for t in texts], found
 
 
@@ -68,8 +72,9 @@ def _read_jsonl(file: Path) -> Columns:
                     raise TaskError("a line is no JSON object", got=f"{file}:{number}: {line[:80]}", allowed='{"text": "...", "label": "..."}')
                 rows.append(row)
     except (OSError, ValueError) as e:
-        raise TaskError("the data file cannot be read", got=f"{file}, line {len(rows) + 1} or later: {e}",
-                        allowed="one JSON object a line, UTF-8") from e
+        raise TaskError(
+            "the data file cannot be read", got=f"{file}, line {len(rows) + 1} or later: {e}", allowed="one JSON object a line, UTF-8"
+        ) from e
     names = dict.fromkeys(str(k) for row in rows for k in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
@@ -93,8 +98,12 @@ def _pick(what: str, given: str | None, usual: Sequence[str], table: Columns, fi
     for name in usual:
         if name in by_lower:
             return by_lower[name]
-    raise TaskError(f"{file.name} has no column that is surely the {what}", got=f"columns: {', '.join(table)}",
-                    allowed=f"a column called {', '.join(usual)}", fix=f"name it with {what}_column")
+    raise TaskError(
+        f"{file.name} has no column that is surely the {what}",
+        got=f"columns: {', '.join(table)}",
+        allowed=f"a column called {', '.join(usual)}",
+        fix=f"name it with {what}_column",
+    )
 
 
 def _complain(file: Path, what: str, rows: list[int]) -> None:

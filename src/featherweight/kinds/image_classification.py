@@ -22,8 +22,15 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 Size = tuple[int, int]  # height, width
 
 
-def image_classification(model: str | Path, data: str | Path, *, size: int | Size | None = None, channels: int | None = None,
-                         epochs: int | None = None, split_seed: int = 0) -> Task:
+def image_classification(
+    model: str | Path,
+    data: str | Path,
+    *,
+    size: int | Size | None = None,
+    channels: int | None = None,
+    epochs: int | None = None,
+    split_seed: int = 0,
+) -> Task:
     """A task from `FILE.py:net` and a folder with one subfolder of images a class.
 
     net: a function (or module class) without arguments, or of the number of classes, that gives an nn.Module from
@@ -48,9 +55,17 @@ def image_classification(model: str | Path, data: str | Path, *, size: int | Siz
         data=lambda: LazySplit(len(files), lambda index: _read(files, targets, index, shape, planes), classes),
         baseline=_training(epochs) if epochs else None,
         split_seed=split_seed,
-        ref={"kind": "image-classification", "options": {
-            "model": f"{file.resolve()}:{name}", "data": str(folder), "size": list(shape), "channels": planes,
-            "epochs": epochs, "split_seed": split_seed}},
+        ref={
+            "kind": "image-classification",
+            "options": {
+                "model": f"{file.resolve()}:{name}",
+                "data": str(folder),
+                "size": list(shape),
+                "channels": planes,
+                "epochs": epochs,
+                "split_seed": split_seed,
+            },
+        },
         sources=local_sources(file),
     )
 
@@ -66,13 +81,15 @@ def _net(file: Path, name: str, classes: int) -> Any:
     make = getattr(module, name, None)
     if not callable(make):
         functions = sorted(k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__)
-        raise TaskError(f"{file.name} has no function {name!r}", got=f"{file}:{name}",
-                        allowed=f"its functions and classes: {', '.join(functions) or 'none'}")
+        raise TaskError(
+            f"{file.name} has no function {name!r}", got=f"{file}:{name}", allowed=f"its functions and classes: {', '.join(functions) or 'none'}"
+        )
     given = inspect.signature(make).parameters
     needed = [k for k, p in given.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(needed) > 1 or (needed and given[needed[0]].kind == inspect.Parameter.KEYWORD_ONLY and needed[0] != "num_classes"):
-        raise TaskError(f"{name} in {file.name} has the wrong arguments", got=f"{name}({', '.join(needed)})",
-                        allowed=f"{name}() or {name}(num_classes)")
+        raise TaskError(
+            f"{name} in {file.name} has the wrong arguments", got=f"{name}({', '.join(needed)})", allowed=f"{name}() or {name}(num_classes)"
+        )
 
     def build() -> nn.Module:
         if "num_classes" in given:
@@ -88,16 +105,21 @@ def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
         raise TaskError("there is no such folder", got=str(folder), allowed="a folder with one subfolder of images a class")
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(classes) < 2:
-        raise TaskError("the folder has fewer than 2 classes", got=f"{folder}: {', '.join(classes) or 'no subfolders'}",
-                        allowed="one subfolder of images a class")
+        raise TaskError(
+            "the folder has fewer than 2 classes", got=f"{folder}: {', '.join(classes) or 'no subfolders'}", allowed="one subfolder of images a class"
+        )
     files: list[Path] = []
     targets: list[int] = []
     for i, name in enumerate(classes):
         found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
         if not found:
             nested = any(p.is_dir() for p in folder.glob("*/*"))
-            raise TaskError("a class has no images", got=str(folder / name), allowed=f"files that end in {', '.join(SUFFIXES)}",
-                            fix="give the folder whose subfolders are the classes (as .../train)" if nested else "remove the folder or fill it")
+            raise TaskError(
+                "a class has no images",
+                got=str(folder / name),
+                allowed=f"files that end in {', '.join(SUFFIXES)}",
+                fix="give the folder whose subfolders are the classes (as .../train)" if nested else "remove the folder or fill it",
+            )
         files += found
         targets += [i] * len(found)
     return files, np.array(targets, dtype=np.int64), classes

@@ -24,8 +24,16 @@ _LOADED = (".json", ".txt", ".model", ".safetensors", ".jinja")  # what transfor
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
-def text_classification(model: str | Path, data: str | Path, *, text_column: str | None = None, label_column: str | None = None,
-                        max_length: int = 128, epochs: int | None = None, split_seed: int = 0) -> Task:
+def text_classification(
+    model: str | Path,
+    data: str | Path,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    max_length: int = 128,
+    epochs: int | None = None,
+    split_seed: int = 0,
+) -> Task:
     """A task from a Hugging Face directory and a .csv, .tsv, .jsonl or .parquet file.
 
     The model's own classification head is used if it has one output a class; otherwise its encoder with masked mean
@@ -47,9 +55,18 @@ def text_classification(model: str | Path, data: str | Path, *, text_column: str
         data=lambda: tokenized(folder, texts, targets, max_length, classes),
         baseline=fine_tuning(epochs) if epochs else None,
         split_seed=split_seed,
-        ref={"kind": "text-classification", "options": {
-            "model": str(folder), "data": str(file), "text_column": text_column, "label_column": label_column,
-            "max_length": max_length, "epochs": epochs, "split_seed": split_seed}},
+        ref={
+            "kind": "text-classification",
+            "options": {
+                "model": str(folder),
+                "data": str(file),
+                "text_column": text_column,
+                "label_column": label_column,
+                "max_length": max_length,
+                "epochs": epochs,
+                "split_seed": split_seed,
+            },
+        },
         sources=(*model_files(folder), file),
     )
 
@@ -72,12 +89,18 @@ def load_config(folder: Path) -> Any:
     except ImportError as e:
         raise MissingExtra("transformers", "llm") from e
     if not (folder / "config.json").is_file():
-        raise TaskError("this is no Hugging Face model directory", got=str(folder),
-                        allowed="a folder with config.json, tokenizer files and *.safetensors",
-                        fix="model.save_pretrained(DIR); tokenizer.save_pretrained(DIR)")
+        raise TaskError(
+            "this is no Hugging Face model directory",
+            got=str(folder),
+            allowed="a folder with config.json, tokenizer files and *.safetensors",
+            fix="model.save_pretrained(DIR); tokenizer.save_pretrained(DIR)",
+        )
     if not any(folder.glob("*.safetensors")):
-        raise TaskError("the model directory has no safetensors weights", got=", ".join(sorted(p.name for p in folder.iterdir()))[:300],
-                        fix="save the model again with save_pretrained(DIR, safe_serialization=True): pickled weights are never loaded")
+        raise TaskError(
+            "the model directory has no safetensors weights",
+            got=", ".join(sorted(p.name for p in folder.iterdir()))[:300],
+            fix="save the model again with save_pretrained(DIR, safe_serialization=True): pickled weights are never loaded",
+        )
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as e:
@@ -156,8 +179,12 @@ def tokenized(folder: Path, texts: Sequence[str], targets: np.ndarray, max_lengt
 
     found = sorted(p.name for p in folder.iterdir())
     if not any(name in _TOKENIZERS or name.endswith(".model") for name in found):  # transformers would make an empty one up
-        raise TaskError("the model directory has no tokenizer", got=", ".join(found)[:300], allowed=f"one of {', '.join(_TOKENIZERS)}, *.model",
-                        fix="tokenizer.save_pretrained(DIR)")
+        raise TaskError(
+            "the model directory has no tokenizer",
+            got=", ".join(found)[:300],
+            allowed=f"one of {', '.join(_TOKENIZERS)}, *.model",
+            fix="tokenizer.save_pretrained(DIR)",
+        )
     try:
         tokenizer = _quietly(lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError) as e:
@@ -167,7 +194,7 @@ def tokenized(folder: Path, texts: Sequence[str], targets: np.ndarray, max_lengt
         raise TaskError("max_length does not fit the model", got=max_length, allowed=f"1 to {limit}")
     rows: list[np.ndarray] = []
     for start in range(0, len(texts), 1024):
-        chunk = tokenizer(list(texts[start:start + 1024]), truncation=True, max_length=max_length, padding=False)
+        chunk = tokenizer(list(texts[start : start + 1024]), truncation=True, max_length=max_length, padding=False)
         rows += [np.asarray(ids, dtype=np.int32) for ids in chunk["input_ids"]]
     lengths = np.array([len(r) for r in rows])
     width = min(max_length, -(-int(lengths.max()) // 8) * 8)

@@ -34,8 +34,9 @@ class Metric:
     def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | float:
         """Values [n], or one float for a metric that is whole. InputError if there are no samples, lengths differ, or a value is not finite."""
         if len(outputs) != len(targets) or len(targets) == 0:
-            raise InputError(f"{self.name} cannot be computed", got=f"{len(outputs)} outputs, {len(targets)} targets",
-                             allowed="as many of both, at least one")
+            raise InputError(
+                f"{self.name} cannot be computed", got=f"{len(outputs)} outputs, {len(targets)} targets", allowed="as many of both, at least one"
+            )
         score = self.per_sample or self.whole
         if score is None:
             raise InputError(f"the metric {self.name!r} has neither per_sample nor whole")
@@ -48,8 +49,11 @@ class Metric:
         if value.ndim == 0 and self.whole is not None:
             return float(value)
         if value.shape != (len(targets),) or self.per_sample is None:
-            raise InputError(f"{self.name} gives no usable value", got=f"shape {value.shape}",
-                             allowed=f"one value a sample, shape ({len(targets)},), or one number")
+            raise InputError(
+                f"{self.name} gives no usable value",
+                got=f"shape {value.shape}",
+                allowed=f"one value a sample, shape ({len(targets)},), or one number",
+            )
         return value
 
     def is_zero_one(self, v: np.ndarray) -> bool:
@@ -66,8 +70,12 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
         return what
     if isinstance(what, str):
         if what not in _BUILT_IN:
-            raise InputError("there is no such metric", got=what, allowed=", ".join(_BUILT_IN),
-                             fix="use one of these, or give a function (outputs, targets) -> one value a sample")
+            raise InputError(
+                "there is no such metric",
+                got=what,
+                allowed=", ".join(_BUILT_IN),
+                fix="use one of these, or give a function (outputs, targets) -> one value a sample",
+            )
         return _BUILT_IN[what]
     if not callable(what):
         raise InputError("this is no metric", got=repr(what), allowed=f"{', '.join(_BUILT_IN)}, or a function (outputs, targets)")

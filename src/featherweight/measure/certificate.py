@@ -20,8 +20,9 @@ Interval = tuple[float, float]
 _MOST = 10**9  # samples; beyond it the answer is "no number of samples"
 
 
-def certify(what: str | Metric | Score, baseline_outputs: np.ndarray, outputs: np.ndarray, targets: np.ndarray,
-            max_drop: float, seed: int) -> dict[str, Any]:
+def certify(
+    what: str | Metric | Score, baseline_outputs: np.ndarray, outputs: np.ndarray, targets: np.ndarray, max_drop: float, seed: int
+) -> dict[str, Any]:
     """{"drop", "ci95", "n", "split": "test", "verdict", "needs"}.
 
     drop: the baseline's metric minus the candidate's (the other way round where lower is better), on the same samples. verdict:
@@ -63,6 +64,7 @@ def tango(b: float, c: float, n: float) -> Interval:
     B = -b - c + (2n - b + c) d, C = -c d (1 - d). It covers where the two models hardly ever differ, which is the usual case here;
     Agresti & Min's simpler interval (2005) covered 90 % with b/n = 0.01, c = 0, n = 400, erring towards false certificates.
     """
+
     def score(d: float) -> float:
         middle = -b - c + (2 * n - b + c) * d
         q = max(0.0, (math.sqrt(max(0.0, middle**2 + 8 * n * c * d * (1 - d))) - middle) / (4 * n))
@@ -83,6 +85,7 @@ def tango(b: float, c: float, n: float) -> Interval:
 
 def _shrinking(drop: float, interval: Interval, n: int) -> Callable[[float], Interval]:
     """The interval that more samples of the same kind would give: its arms shrink as 1 / sqrt(samples)."""
+
     def grown(samples: float) -> Interval:
         scale = math.sqrt(n / samples)
         return drop + (interval[0] - drop) * scale, drop + (interval[1] - drop) * scale

@@ -63,8 +63,13 @@ def percentile90(values: Sequence[float]) -> float:
 def summary(wall_ms: Sequence[float], cpu_ms: Sequence[float], load: float) -> dict[str, Any]:
     """latency_ms of an entry. wall_ms: of every inference; cpu_ms: processor time an inference, one value a block;
     load: what others used of the machine meanwhile, 0 to 1."""
-    return {"median": float(np.median(wall_ms)), "p90": percentile90(wall_ms), "n": len(wall_ms),
-            "cpu_median": float(np.median(cpu_ms)), "load": load}
+    return {
+        "median": float(np.median(wall_ms)),
+        "p90": percentile90(wall_ms),
+        "n": len(wall_ms),
+        "cpu_median": float(np.median(cpu_ms)),
+        "load": load,
+    }
 
 
 def faster(speedup: dict[str, Any]) -> Verdict:

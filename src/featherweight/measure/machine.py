@@ -18,11 +18,21 @@ def machine() -> dict[str, Any]:
     import psutil
 
     flags = _cpu.flags()
-    sets = {"avx2": "avx2" in flags, "avx512": "avx512f" in flags, "vnni": bool(flags & {"avx512_vnni", "avx_vnni"}),
-            "amx_int8": "amx_int8" in flags, "amx_bf16": "amx_bf16" in flags}
+    sets = {
+        "avx2": "avx2" in flags,
+        "avx512": "avx512f" in flags,
+        "vnni": bool(flags & {"avx512_vnni", "avx_vnni"}),
+        "amx_int8": "amx_int8" in flags,
+        "amx_bf16": "amx_bf16" in flags,
+    }
     return {
-        "cpu": _cpu_model(), "cores": psutil.cpu_count(logical=False) or psutil.cpu_count() or 1, "threads": psutil.cpu_count() or 1, "flags": sets,
-        "memory_bytes": int(psutil.virtual_memory().total), "os": platform.platform(), "python": platform.python_version(),
+        "cpu": _cpu_model(),
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
+        "threads": psutil.cpu_count() or 1,
+        "flags": sets,
+        "memory_bytes": int(psutil.virtual_memory().total),
+        "os": platform.platform(),
+        "python": platform.python_version(),
         "versions": {name: v for name in PACKAGES if (v := _version(name)) is not None},
     }
 

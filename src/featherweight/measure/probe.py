@@ -74,8 +74,14 @@ def _measure(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
     if Path(other["artifact"]).resolve() == artifact.resolve() and reference == target:
         mine = time_one(lambda: session.run(feed), float(request["seconds"]))
         same = {"ratio": 1.0, "ci95": [1.0, 1.0]}
-        return result | mine | {"reference_ms": mine["latency_ms"], "speedup": {**same, "clock": clock(target, reference),
-                                                                               "n": mine["rounds"], "wall": same, "cpu": same}}
+        return (
+            result
+            | mine
+            | {
+                "reference_ms": mine["latency_ms"],
+                "speedup": {**same, "clock": clock(target, reference), "n": mine["rounds"], "wall": same, "cpu": same},
+            }
+        )
     phase("loading the baseline's artifact")
     base = reference.load_runtime().load(Path(other["artifact"]), reference, reference.batch)
     base_feed = repeated(example, reference.batch)
@@ -102,8 +108,9 @@ def write_outputs(session: Session, artifact: Path, target: Target, folder: Path
     rows: Inputs = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
     sizes = {k: len(v) for k, v in rows.items()}
     if not rows or len(set(sizes.values())) != 1:
-        raise TargetError("the inputs are not usable", got=sizes or f"no .npy files in {folder}",
-                          allowed="one .npy per input name, all of one length")
+        raise TargetError(
+            "the inputs are not usable", got=sizes or f"no .npy files in {folder}", allowed="one .npy per input name, all of one length"
+        )
     used, n = target.batch, next(iter(sizes.values()))
     if batch > target.batch and n > target.batch:
         large = target.load_runtime().load(artifact, target, batch)
@@ -189,8 +196,12 @@ def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> 
             break
     both = {"wall": latency.ratio(*wall), "cpu": latency.ratio(*cpu)}
     others = load.value()
-    return {"latency_ms": latency.summary(b.wall, b.cpu, others), "reference_ms": latency.summary(a.wall, a.cpu, others), "rounds": n,
-            "speedup": {**both[headline], "clock": headline, "n": n, **both}}
+    return {
+        "latency_ms": latency.summary(b.wall, b.cpu, others),
+        "reference_ms": latency.summary(a.wall, a.cpu, others),
+        "rounds": n,
+        "speedup": {**both[headline], "clock": headline, "n": n, **both},
+    }
 
 
 class ForeignLoad:

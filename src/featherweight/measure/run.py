@@ -22,8 +22,18 @@ POLL_S = 0.05
 LARGE_BATCH = 64  # of the pass that computes all outputs
 
 
-def measure(artifact: Path, target: Target, *, reference: tuple[Path, Target] | None, example: Inputs, inputs: Path | None,
-            seconds: float, timeout_s: float, workdir: Path, memory_bytes: int | None = None) -> dict[str, Any]:
+def measure(
+    artifact: Path,
+    target: Target,
+    *,
+    reference: tuple[Path, Target] | None,
+    example: Inputs,
+    inputs: Path | None,
+    seconds: float,
+    timeout_s: float,
+    workdir: Path,
+    memory_bytes: int | None = None,
+) -> dict[str, Any]:
     """Measure an artifact in a fresh process.
 
     reference: the baseline's artifact and its target, to be timed side by side; example: one sample per input [1, ...]; inputs: a folder
@@ -45,10 +55,15 @@ def measure(artifact: Path, target: Target, *, reference: tuple[Path, Target] | 
     for name, value in example.items():
         np.save(workdir / "example" / f"{name}.npy", value, allow_pickle=False)
     request = {
-        "artifact": str(artifact.resolve()), "target": str(target), "example": str(workdir / "example"),
+        "artifact": str(artifact.resolve()),
+        "target": str(target),
+        "example": str(workdir / "example"),
         "inputs": None if inputs is None else str(inputs.resolve()),
         "reference": None if reference is None else {"artifact": str(reference[0].resolve()), "target": str(reference[1])},
-        "seconds": seconds, "workdir": str(workdir), "parent": os.getpid(), "batch": LARGE_BATCH,
+        "seconds": seconds,
+        "workdir": str(workdir),
+        "parent": os.getpid(),
+        "batch": LARGE_BATCH,
     }
     (workdir / "request.json").write_text(json.dumps(request))
     with open(workdir / "probe.log", "w+b") as log:
@@ -75,19 +90,29 @@ def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float,
     import psutil
 
     start = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "featherweight.measure.probe", str(workdir / "request.json")],
-                               stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "featherweight.measure.probe", str(workdir / "request.json")],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=_environment(),
+    )
     try:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):  # still at work: look at the limits
                 return process.wait(POLL_S)
             if time.monotonic() - start > timeout_s:
-                raise TargetError(f"measuring on {target} took too long", got=f"over {timeout_s:g} s, while {_phase(workdir)}",
-                                  fix="raise the trial's time limit")
+                raise TargetError(
+                    f"measuring on {target} took too long", got=f"over {timeout_s:g} s, while {_phase(workdir)}", fix="raise the trial's time limit"
+                )
             used = _resident(psutil, process.pid) if memory_bytes is not None else 0
             if memory_bytes is not None and used > memory_bytes:
-                raise TargetError(f"measuring on {target} took too much memory", got=f"{used:,} bytes, while {_phase(workdir)}",
-                                  allowed=f"{memory_bytes:,} bytes", fix="raise the trial's memory limit")
+                raise TargetError(
+                    f"measuring on {target} took too much memory",
+                    got=f"{used:,} bytes, while {_phase(workdir)}",
+                    allowed=f"{memory_bytes:,} bytes",
+                    fix="raise the trial's memory limit",
+                )
     finally:
         if process.poll() is None:
             process.kill()

@@ -84,8 +84,11 @@ def couple(module: nn.Module, inputs: tuple[Tensor, ...]) -> Coupling:
             roots = [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear]
             raw_groups = list(graph.get_all_groups(ignored_layers=outputs, root_module_types=roots))
     except Exception as e:  # the tracer fails in as many ways as there are models; all mean the same to the user
-        raise InputError("the model's channels cannot be traced", got=f"{type(e).__name__}: {e}",
-                         fix="pruning channels needs a model that runs on its example inputs and is differentiable") from e
+        raise InputError(
+            "the model's channels cannot be traced",
+            got=f"{type(e).__name__}: {e}",
+            fix="pruning channels needs a model that runs on its example inputs and is differentiable",
+        ) from e
     groups, whole = [], {paths[m]: "it makes the model's output" for m in outputs}
     for raw in raw_groups:
         name = paths.get(raw[0].dep.target.module, raw[0].dep.target.name)

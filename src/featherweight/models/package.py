@@ -63,5 +63,7 @@ class Package:
             module = rebuild(build(), keeps, spec["edits"], shapes)
             safetensors.torch.load_model(module, str(folder / WEIGHTS), strict=True)
         except (OSError, KeyError, ValueError, AttributeError, RuntimeError, safetensors.SafetensorError) as e:
-            raise StoreError("this saved model cannot be loaded", got=f"{folder}: {e}", fix="was the model's builder changed since it was saved?") from e
+            raise StoreError(
+                "this saved model cannot be loaded", got=f"{folder}: {e}", fix="was the model's builder changed since it was saved?"
+            ) from e
         return cls(module.eval(), keeps, spec["plan"], tuple(spec["notes"]))

@@ -24,11 +24,16 @@ def keep_blocks(module: nn.Module, path: str, index: tuple[int, ...]) -> None:
 
 def sizes(module: nn.Module) -> dict[str, dict[str, Any]]:
     """For every submodule, its attributes that are whole numbers or tuples of them (in_channels, num_heads, normalized_shape)."""
-    def whole(v: Any) -> bool:
-        return (isinstance(v, int) and not isinstance(v, bool)) or (isinstance(v, (tuple, list)) and len(v) > 0 and all(isinstance(x, int) for x in v))
 
-    return {name: {k: list(v) if isinstance(v, (tuple, list)) else v for k, v in vars(m).items() if not k.startswith("_") and whole(v)}
-            for name, m in module.named_modules()}
+    def whole(v: Any) -> bool:
+        return (isinstance(v, int) and not isinstance(v, bool)) or (
+            isinstance(v, (tuple, list)) and len(v) > 0 and all(isinstance(x, int) for x in v)
+        )
+
+    return {
+        name: {k: list(v) if isinstance(v, (tuple, list)) else v for k, v in vars(m).items() if not k.startswith("_") and whole(v)}
+        for name, m in module.named_modules()
+    }
 
 
 def differences(fresh: nn.Module, module: nn.Module, keeps: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, dict[str, Any]]:
@@ -42,8 +47,9 @@ def differences(fresh: nn.Module, module: nn.Module, keeps: tuple[tuple[str, tup
     return {path: changed for path, now in after.items() if (changed := {k: v for k, v in now.items() if before[path].get(k) != v})}
 
 
-def rebuild(fresh: nn.Module, keeps: tuple[tuple[str, tuple[int, ...]], ...], edits: dict[str, dict[str, Any]],
-            shapes: dict[str, tuple[int, ...]]) -> nn.Module:
+def rebuild(
+    fresh: nn.Module, keeps: tuple[tuple[str, tuple[int, ...]], ...], edits: dict[str, dict[str, Any]], shapes: dict[str, tuple[int, ...]]
+) -> nn.Module:
     """Apply saved edits to `fresh` (used up): drop blocks, set sizes, and give tensors their saved shapes (unfilled)."""
     import torch
     from torch import nn

@@ -42,7 +42,8 @@ def front_grid(front: Json) -> Json:
     columns: list[Column] = [
         ("", "", lambda r: "best" if is_best(front, r[1]) else ROLES[r[0]], None),
         ("candidate", "w", lambda r: r[1]["label"] if r[1].get("trial") is None else f"{r[1]['label']} (trial {r[1]['trial']})", None),
-        ("target", "", lambda r: r[1].get("target", ""), None), *measured,
+        ("target", "", lambda r: r[1].get("target", ""), None),
+        *measured,
         ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1]), None),
     ]
     caption = "Every number with its 95 % interval in brackets. Size and speedup are against the original."
@@ -64,13 +65,16 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
 
     def of_entry(heading: str, kind: str, text: Callable[[Json], Any], sort: Callable[[Json], Any] | None = None) -> Column:
         """A column that is empty for trials without an entry."""
+
         def guarded(f: Callable[[Json], Any]) -> Callable[[Any], Any]:
             return lambda t: f(t["entry"]) if t.get("entry") else ""
 
         return heading, kind, guarded(text), None if sort is None else guarded(sort)
 
     columns: list[Column] = [
-        ("trial", "n", lambda t: t["number"], None), ("state", "", lambda t: t["state"], None), ("candidate", "w", trial_label, None),
+        ("trial", "n", lambda t: t["number"], None),
+        ("state", "", lambda t: t["state"], None),
+        ("candidate", "w", trial_label, None),
         ("target", "", lambda t: (t.get("entry") or t).get("target") or "", None),
         of_entry(name, "n", lambda e: units.metric(e["metric"]["value"], name), lambda e: e["metric"]["value"]),
         of_entry("drop", "n", lambda e: units.difference(drop(e, baseline), name).replace(" point", "\npoint"), lambda e: drop(e, baseline)),
@@ -113,7 +117,8 @@ def _failed(trials: Sequence[Json]) -> list[Json]:
 def failure_grid(trials: Sequence[Json]) -> Json:
     """The failed trials with their reasons, at most MAX_FAILURES of them."""
     columns: list[Column] = [
-        ("trial", "n", lambda t: t["number"], None), ("candidate", "w", trial_label, None),
+        ("trial", "n", lambda t: t["number"], None),
+        ("candidate", "w", trial_label, None),
         ("reason", "w", lambda t: t.get("reason") or NO_REASON, None),
         ("time", "n", lambda t: units.seconds(t.get("seconds")), lambda t: t.get("seconds")),
     ]
@@ -131,16 +136,21 @@ def failure_note(trials: Sequence[Json]) -> str:
 
 def measured_grid(front: Json) -> Json:
     """How well each line of the front table was measured: samples, timings, load, parity."""
+
     def time_of(key: str) -> Callable[[Json], str]:
         return lambda e: units.milliseconds(e["latency_ms"].get(key))
 
     columns: list[Column] = [
-        ("candidate", "w", lambda e: e["label"], None), ("samples", "n", lambda e: e["metric"].get("n", ""), None),
-        ("median", "n", time_of("median"), None), ("p90", "n", time_of("p90"), None), ("CPU median", "n", time_of("cpu_median"), None),
+        ("candidate", "w", lambda e: e["label"], None),
+        ("samples", "n", lambda e: e["metric"].get("n", ""), None),
+        ("median", "n", time_of("median"), None),
+        ("p90", "n", time_of("p90"), None),
+        ("CPU median", "n", time_of("cpu_median"), None),
         ("timings", "n", lambda e: e["latency_ms"].get("n", ""), None),
         ("foreign load", "n", lambda e: units.percent(e["latency_ms"].get("load")), None),
         ("clock", "", lambda e: e["speedup"].get("clock", ""), None),
-        ("parity with PyTorch", "w", _parity, None), ("sha256", "", lambda e: str(e.get("sha256", ""))[:12], None),
+        ("parity with PyTorch", "w", _parity, None),
+        ("sha256", "", lambda e: str(e.get("sha256", ""))[:12], None),
     ]
     caption = "Times are of one inference; foreign load is the share of the machine that other programs used meanwhile."
     return _grid(caption, columns, [e for _, e in listing(front)], lambda e: is_best(front, e))

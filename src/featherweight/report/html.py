@@ -34,13 +34,30 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json) -> str
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     out = str(config.get("out") or "OUT")
     page = {
-        "task": str(front.get("task")), "target": target_text(front.get("target")), "seed": front.get("seed"), "sections": _sections(bool(plots)),
-        "summary": summary(front), "tiles": _tiles(front), "figures": plots, "figures_json": Markup(script_json(plots)), "crowded": _crowded(trials),
-        "front_table": grids.front_grid(front), "recipe": _recipe(front), "trial_table": grids.trial_grid(front, trials),
-        "trial_note": grids.trial_note(trials), "failures": grids.failure_grid(trials), "failure_note": grids.failure_note(trials),
-        "measured": grids.measured_grid(front), "facts": _facts(front, trials, info, config), "clock": _clock(front), "command": command(config),
-        "rerun": shlex.join(["featherweight", "optimize", f"{out}/run.yaml", "--out", f"{out}-again"]), "next": next_command(front, out),
-        "plotly": Markup(get_plotlyjs().replace("</script", "<\\/script")), "style": Markup(_asset("page.css")), "script": Markup(_asset("page.js")),
+        "task": str(front.get("task")),
+        "target": target_text(front.get("target")),
+        "seed": front.get("seed"),
+        "sections": _sections(bool(plots)),
+        "summary": summary(front),
+        "tiles": _tiles(front),
+        "figures": plots,
+        "figures_json": Markup(script_json(plots)),
+        "crowded": _crowded(trials),
+        "front_table": grids.front_grid(front),
+        "recipe": _recipe(front),
+        "trial_table": grids.trial_grid(front, trials),
+        "trial_note": grids.trial_note(trials),
+        "failures": grids.failure_grid(trials),
+        "failure_note": grids.failure_note(trials),
+        "measured": grids.measured_grid(front),
+        "facts": _facts(front, trials, info, config),
+        "clock": _clock(front),
+        "command": command(config),
+        "rerun": shlex.join(["featherweight", "optimize", f"{out}/run.yaml", "--out", f"{out}-again"]),
+        "next": next_command(front, out),
+        "plotly": Markup(get_plotlyjs().replace("</script", "<\\/script")),
+        "style": Markup(_asset("page.css")),
+        "script": Markup(_asset("page.js")),
     }
     return environment.from_string(_asset("page.html.j2")).render(page).lstrip()
 
@@ -82,8 +99,11 @@ def _tiles(front: Json) -> list[Json]:
         {"name": "speed, original = 1", "value": units.ratio(best["speedup"].get("ratio")), "note": f"{interval}; {speed_claim(best['speedup'])}"},
         {"name": "size", "value": units.percent(size_ratio(best, baseline)), "note": sizes},
         {"name": f"{name} ({best['metric'].get('split', 'valid')})", "value": units.metric(best["metric"]["value"], name), "note": before},
-        {"name": "drop on the test split", "value": units.difference(certificate.get("drop"), name),
-         "note": certificate.get("verdict", "no certificate")},
+        {
+            "name": "drop on the test split",
+            "value": units.difference(certificate.get("drop"), name),
+            "note": certificate.get("verdict", "no certificate"),
+        },
     ]
 
 
@@ -107,17 +127,25 @@ def _facts(front: Json, trials: Sequence[Json], info: Json, config: Json) -> lis
     """What else is known, as (heading, tree of values)."""
     limits = [constraint_text(c, metric_name(front)) for c in front.get("constraints") or []]
     asked = {
-        "task": config.get("task"), "limits": limits, "to be minimised": config.get("minimize"), "strategy": config.get("strategy"),
+        "task": config.get("task"),
+        "limits": limits,
+        "to be minimised": config.get("minimize"),
+        "strategy": config.get("strategy"),
         "budget": {k: v for k, v in (config.get("budget") or {}).items() if v is not None},
-        "seed": front.get("seed"), "workers": config.get("workers"),
-        "steps reused from the store": config.get("reuse"), "seconds of timing a candidate, at most": config.get("measure_seconds"),
+        "seed": front.get("seed"),
+        "workers": config.get("workers"),
+        "steps reused from the store": config.get("reuse"),
+        "seconds of timing a candidate, at most": config.get("measure_seconds"),
     }
     steps, reused = (sum(int(t.get(k) or 0) for t in trials) for k in ("steps", "reused"))
     went = {k: units.seconds(float(v)) for k, v in (info.get("phases_s") or {}).items()}
     went["all trials together"] = units.seconds(sum(float(t.get("seconds") or 0) for t in trials))
     went["steps taken from the store"] = f"{reused} of {steps}" + (f" ({units.percent(reused / steps)})" if steps else "")
     found = [
-        ("What was asked", {k: v for k, v in asked.items() if v is not None}), ("Where the time went", went),
-        ("Baselines that could not be made", front.get("failed_baselines")), ("Data", info.get("splits")), ("Machine", info.get("machine")),
+        ("What was asked", {k: v for k, v in asked.items() if v is not None}),
+        ("Where the time went", went),
+        ("Baselines that could not be made", front.get("failed_baselines")),
+        ("Data", info.get("splits")),
+        ("Machine", info.get("machine")),
     ]
     return [(heading, value) for heading, value in found if value]

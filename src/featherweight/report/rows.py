@@ -28,8 +28,13 @@ def listing(front: Json) -> list[tuple[str, Json]]:
     Roles: `original`, `baseline`, `front`, `best`, `nearest`; a baseline that is on the front stays among the baselines.
     """
     best, nearest = front.get("best"), front.get("nearest")
-    wanted = [("original", front.get("baseline")), *(("baseline", e) for e in front.get("baselines") or []),
-              *(("front", e) for e in front.get("front") or []), ("best", best), ("nearest", None if best else nearest)]
+    wanted = [
+        ("original", front.get("baseline")),
+        *(("baseline", e) for e in front.get("baselines") or []),
+        *(("front", e) for e in front.get("front") or []),
+        ("best", best),
+        ("nearest", None if best else nearest),
+    ]
     out: dict[tuple[Any, ...], tuple[str, Json]] = {}
     for role, entry in wanted:
         if entry is None:
@@ -126,7 +131,8 @@ def violation_text(violation: Json, metric_name: str = "") -> str:
     word = "least" if quantity == "metric" else "most"
     name = metric_name or "metric" if quantity == "metric" else f"{metric_name} drop".strip() if quantity == "drop" else quantity
     return f"{name} is {shown[0]} where at {word} {shown[1]} is allowed ({units.percent(float(violation['excess']))} over the limit)".replace(
-        "over the limit", "short of the limit" if quantity == "metric" else "over the limit")
+        "over the limit", "short of the limit" if quantity == "metric" else "over the limit"
+    )
 
 
 def verdict_text(entry: Json) -> str:
@@ -152,9 +158,11 @@ def trial_label(trial: Json) -> str:
 
 
 _STEPS = {
-    "train": "Train the weights", "prune": "Remove parts of the model, so that it really gets smaller",
+    "train": "Train the weights",
+    "prune": "Remove parts of the model, so that it really gets smaller",
     "drop_blocks": "Leave out whole blocks of layers",
-    "distill": "Train the smaller model to give the original model's outputs (distillation)", "quantize": "Store and compute in 8-bit integers",
+    "distill": "Train the smaller model to give the original model's outputs (distillation)",
+    "quantize": "Store and compute in 8-bit integers",
 }
 
 

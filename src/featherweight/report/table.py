@@ -25,8 +25,15 @@ def cells(entry: Json, baseline: Json | None) -> list[str]:
         speed += f" [{units.ratio(speeds[0]).removesuffix('x')}, {units.ratio(speeds[1]).removesuffix('x')}]"
     share = size_ratio(entry, baseline)
     verdict = str((entry.get("certificate") or {}).get("verdict", "-"))
-    return [value, units.difference(drop(entry, baseline), name), units.milliseconds(entry["latency_ms"].get("median")), speed,
-            f"{units.size(entry['size_bytes'])} ({units.ratio(share)})", units.size(entry.get("peak_memory_bytes")), verdict]
+    return [
+        value,
+        units.difference(drop(entry, baseline), name),
+        units.milliseconds(entry["latency_ms"].get("median")),
+        speed,
+        f"{units.size(entry['size_bytes'])} ({units.ratio(share)})",
+        units.size(entry.get("peak_memory_bytes")),
+        verdict,
+    ]
 
 
 COLUMNS = ("metric [95 %]", "drop", "latency", "speedup [95 %]", "size", "memory", "certificate")

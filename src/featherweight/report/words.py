@@ -28,8 +28,10 @@ def summary(front: Json) -> list[str]:
         lines += [_against_baselines(front, best, baseline)]
     elif nearest is not None:
         broken = "; ".join(violation_text(v, _metric(nearest)) for v in nearest.get("violations") or [])
-        lines += [f"Nothing that the search tried meets every limit. The nearest is {nearest['label']}: {broken or 'it has not been judged'}.",
-                  f"Its numbers: {_numbers(nearest, baseline)}."]
+        lines += [
+            f"Nothing that the search tried meets every limit. The nearest is {nearest['label']}: {broken or 'it has not been judged'}.",
+            f"Its numbers: {_numbers(nearest, baseline)}.",
+        ]
         kept = [e["label"] for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
     elif front.get("front"):

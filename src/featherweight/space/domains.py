@@ -109,10 +109,17 @@ class Float(_Number):
 
     def __init__(self, low: float, high: float, *, log: bool = False, step: float | None = None) -> None:
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= 1e300 for v in (low, high, 1 if step is None else step))
-        if (not numbers or not isinstance(log, bool) or low > high or (log and low <= 0)
-                or (step is not None and (step <= 0 or (high - low) / step > _MOST))):
-            raise InputError("a Float needs finite low <= high, low > 0 if log, step > 0 (and not absurdly small)",
-                             got=f"low={low}, high={high}, log={log}, step={step}")
+        if (
+            not numbers
+            or not isinstance(log, bool)
+            or low > high
+            or (log and low <= 0)
+            or (step is not None and (step <= 0 or (high - low) / step > _MOST))
+        ):
+            raise InputError(
+                "a Float needs finite low <= high, low > 0 if log, step > 0 (and not absurdly small)",
+                got=f"low={low}, high={high}, log={log}, step={step}",
+            )
         if log and step is not None:
             raise InputError("a Float has either log or step", got=f"log={log}, step={step}", fix="drop one of them")
         self._set(low=float(low) + 0.0, high=float(high) + 0.0, log=log, step=None if step is None else float(step))
@@ -166,8 +173,9 @@ class Int(_Number):
     def __init__(self, low: int, high: int, *, log: bool = False, step: int = 1) -> None:
         whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (low, high, step))
         if not whole or not isinstance(log, bool) or not -_MOST <= low <= high <= _MOST or not 1 <= step <= _MOST or (log and low < 1):
-            raise InputError("an Int needs whole low <= high (below 2^53), step >= 1, and low >= 1 if log",
-                             got=f"low={low}, high={high}, log={log}, step={step}")
+            raise InputError(
+                "an Int needs whole low <= high (below 2^53), step >= 1, and low >= 1 if log", got=f"low={low}, high={high}, log={log}, step={step}"
+            )
         self._set(low=low, high=high, log=log, step=step)
 
     def _at(self, i: int) -> int:
@@ -270,8 +278,11 @@ def _item(value: Any, what: str) -> Any:
     if isinstance(value, float):
         value = float(value) + 0.0
     if not isinstance(value, (*SCALARS, Domain, Node)) or (isinstance(value, float) and not math.isfinite(value)):
-        raise InputError(f"{what} cannot hold this", got=f"{type(value).__name__}: {value!r}",
-                         allowed="a finite number, text, true/false, none, a list, a transform, a recipe or another hole")
+        raise InputError(
+            f"{what} cannot hold this",
+            got=f"{type(value).__name__}: {value!r}",
+            allowed="a finite number, text, true/false, none, a list, a transform, a recipe or another hole",
+        )
     return value
 
 
@@ -370,7 +381,7 @@ class Order(_Frozen):
 
     def near(self, value: Any) -> list[Any]:
         names = value.split(">")
-        swaps = [[*names[:i], names[i + 1], names[i], *names[i + 2:]] for i in range(len(names) - 1)]
+        swaps = [[*names[:i], names[i + 1], names[i], *names[i + 2 :]] for i in range(len(names) - 1)]
         return [">".join(s) for s in swaps]
 
     def branches(self, value: Any, path: str) -> list[tuple[Any, str]]:

@@ -112,8 +112,11 @@ def check_field(f: dataclasses.Field[Any], value: Any, path: str, kinds: list[st
     if isinstance(value, Node) and not strict:
         return value
     if not isinstance(value, SCALARS) or (strict and isinstance(value, (list, tuple, Node))):
-        raise InputError(f"{path} cannot hold this", got=f"{type(value).__name__}: {value!r}",
-                         allowed=str(f.type) if strict else "a number, text, true/false, none, a hole (Float, Int, Choice, Maybe, Order) or a recipe")
+        raise InputError(
+            f"{path} cannot hold this",
+            got=f"{type(value).__name__}: {value!r}",
+            allowed=str(f.type) if strict else "a number, text, true/false, none, a hole (Float, Int, Choice, Maybe, Order) or a recipe",
+        )
     return _check_scalar(f, value, path, kinds, strict)
 
 

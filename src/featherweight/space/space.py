@@ -63,8 +63,11 @@ class Space:
         extra = sorted(set(values) - used)
         if extra:
             known = [p for p in extra if p in self._by_path]
-            raise InputError("a value for a hole that is not there" if not known else "a value for a hole that these choices leave out",
-                             got=extra, allowed=sorted(used))
+            raise InputError(
+                "a value for a hole that is not there" if not known else "a value for a hole that these choices leave out",
+                got=extra,
+                allowed=sorted(used),
+            )
         return filled
 
     def sample(self, rng: Any) -> Filling:

@@ -70,7 +70,9 @@ class ArtifactStore:
         try:
             (self.root / "entries").mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise StoreError("the artifact store cannot be made", got=f"{self.root}: {e.strerror}", fix="set FEATHERWEIGHT_CACHE to a folder that can be written") from e
+            raise StoreError(
+                "the artifact store cannot be made", got=f"{self.root}: {e.strerror}", fix="set FEATHERWEIGHT_CACHE to a folder that can be written"
+            ) from e
         stored = json.loads(self._settings.read_text())["limit_bytes"] if self._settings.exists() else DEFAULT_LIMIT
         self.limit_bytes = int(limit_bytes if limit_bytes is not None else stored)
         self._known_good: set[str] = set()
@@ -128,7 +130,11 @@ class ArtifactStore:
                 shutil.rmtree(temp, ignore_errors=True)
         except OSError as e:
             if not final.is_dir():
-                raise StoreError("a result cannot be stored", got=f"{final}: {e.strerror or e}", fix="is the disk full? `featherweight cache --clear` frees the store") from e
+                raise StoreError(
+                    "a result cannot be stored",
+                    got=f"{final}: {e.strerror or e}",
+                    fix="is the disk full? `featherweight cache --clear` frees the store",
+                ) from e
         self._known_good.add(key)
         self._written += sum(p.stat().st_size for p in final.iterdir())
         if self._written > self.limit_bytes / 20:  # measuring the whole store costs time: only after it has grown

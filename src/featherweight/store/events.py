@@ -27,7 +27,8 @@ class EventStore:
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
         meta = sa.MetaData()
         self._table = sa.Table(
-            "events", meta,
+            "events",
+            meta,
             sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
             sa.Column("study", sa.String(200), nullable=False, index=True),
             sa.Column("key", sa.String(200)),
@@ -35,7 +36,8 @@ class EventStore:
             sa.Column("trial", sa.Integer),
             sa.Column("time", sa.Float, nullable=False),
             sa.Column("body", sa.Text, nullable=False),
-            sa.UniqueConstraint("study", "key"))
+            sa.UniqueConstraint("study", "key"),
+        )
         try:
             with self._engine.connect() as c:
                 c.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -45,8 +47,11 @@ class EventStore:
             self._connection.exec_driver_sql("PRAGMA synchronous=FULL")
             self._connection.rollback()
         except sa.exc.SQLAlchemyError as e:
-            raise StoreError("the study's database cannot be opened", got=f"{path}: {_first_line(e)}",
-                             fix="is it a study.db, on a disk that can be written? Move it away to start anew") from e
+            raise StoreError(
+                "the study's database cannot be opened",
+                got=f"{path}: {_first_line(e)}",
+                fix="is it a study.db, on a disk that can be written? Move it away to start anew",
+            ) from e
 
     def append(self, kind: str, body: dict[str, Any] | None = None, *, trial: int | None = None, key: str | None = None) -> bool:
         """Add one event, durably, before returning; False if an event with this key was there."""

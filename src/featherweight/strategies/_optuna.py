@@ -155,7 +155,9 @@ class Mirror:
 
         if trial.state == "complete" and trial.values:
             if len(trial.values) != self.objectives:
-                raise InputError(f"trial {trial.number} has another number of objectives than the first", got=len(trial.values), allowed=self.objectives)
+                raise InputError(
+                    f"trial {trial.number} has another number of objectives than the first", got=len(trial.values), allowed=self.objectives
+                )
             if all(map(math.isfinite, trial.values)):
                 return TrialState.COMPLETE, [float(v) for v in trial.values]
         if trial.state == "stopped" and trial.values:
@@ -210,8 +212,9 @@ def mirror(space: Space, history: History) -> Mirror:
     return held
 
 
-def propose(space: Space, history: History, n: int, rng: np.random.Generator, reflected: Mirror,
-            sampler: Callable[[int], BaseSampler], note: dict[str, Any]) -> list[Proposal]:
+def propose(
+    space: Space, history: History, n: int, rng: np.random.Generator, reflected: Mirror, sampler: Callable[[int], BaseSampler], note: dict[str, Any]
+) -> list[Proposal]:
     """Up to `n` new fillings. `sampler(seed)` makes a sampler; `note` goes into every proposal.
 
     A filling that is known is asked for again with another seed, at last replaced by a random one.

@@ -48,7 +48,9 @@ class Greedy(Strategy):
 
     def __post_init__(self) -> None:
         if not 0 <= self.restart <= 1 or self.patience < 1:
-            raise InputError("greedy needs a restart share in [0, 1] and a patience of at least 1", got=f"restart={self.restart}, patience={self.patience}")
+            raise InputError(
+                "greedy needs a restart share in [0, 1] and a patience of at least 1", got=f"restart={self.restart}, patience={self.patience}"
+            )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Notes hold the climb, its weights and the change that was made, so a climb goes on after a restart."""

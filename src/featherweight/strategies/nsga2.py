@@ -40,8 +40,10 @@ class Nsga2(Strategy):
 
     def __post_init__(self) -> None:
         if self.population < 2 or not 0 <= self.crossover <= 1:
-            raise InputError("nsga2 needs a population of at least 2 and a crossover probability in [0, 1]",
-                             got=f"population={self.population}, crossover={self.crossover}")
+            raise InputError(
+                "nsga2 needs a population of at least 2 and a crossover probability in [0, 1]",
+                got=f"population={self.population}, crossover={self.crossover}",
+            )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         reflected = _optuna.mirror(space, history)

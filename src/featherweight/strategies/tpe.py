@@ -42,5 +42,6 @@ class Tpe(Strategy):
         from optuna.samplers import TPESampler
 
         with _optuna.quiet():
-            return TPESampler(n_startup_trials=self.startup, n_ei_candidates=self.candidates, seed=seed,
-                              multivariate=True, group=True, constant_liar=True)
+            return TPESampler(
+                n_startup_trials=self.startup, n_ei_candidates=self.candidates, seed=seed, multivariate=True, group=True, constant_liar=True
+            )

@@ -64,8 +64,11 @@ def export_onnx(module: nn.Module, example: dict[str, torch.Tensor], calibration
             failures.append(f"{name}: {type(e).__name__}: {_first_lines(e)}")
             continue
         return {"exporter": name, "exporter_why": failures[0] if failures else None, "float_parity": parity}
-    raise TargetError("the model cannot be exported to ONNX", got="; ".join(failures),
-                      fix="keep the forward free of Python control flow on tensor values, and the batch axis free")
+    raise TargetError(
+        "the model cannot be exported to ONNX",
+        got="; ".join(failures),
+        fix="keep the forward free of Python control flow on tensor values, and the batch axis free",
+    )
 
 
 def _check_example(example: dict[str, torch.Tensor]) -> None:
@@ -80,16 +83,26 @@ def _trace(module: nn.Module, rows: dict[str, torch.Tensor], file: Path) -> None
     import torch
 
     axes = {name: {0: "batch"} for name in [*rows, OUTPUT]}
-    torch.onnx.export(module, tuple(rows.values()), str(file), dynamo=False, input_names=list(rows), output_names=[OUTPUT],
-                      dynamic_axes=axes, opset_version=OPSET)
+    torch.onnx.export(
+        module, tuple(rows.values()), str(file), dynamo=False, input_names=list(rows), output_names=[OUTPUT], dynamic_axes=axes, opset_version=OPSET
+    )
 
 
 def _dynamo(module: nn.Module, rows: dict[str, torch.Tensor], file: Path) -> None:
     import torch
 
     shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in rows)
-    torch.onnx.export(module, tuple(rows.values()), str(file), dynamo=True, input_names=list(rows), output_names=[OUTPUT],
-                      dynamic_shapes=shapes, external_data=False, verbose=False)
+    torch.onnx.export(
+        module,
+        tuple(rows.values()),
+        str(file),
+        dynamo=True,
+        input_names=list(rows),
+        output_names=[OUTPUT],
+        dynamic_shapes=shapes,
+        external_data=False,
+        verbose=False,
+    )
 
 
 @contextlib.contextmanager
@@ -140,8 +153,12 @@ def _file_parity(file: Path, rows: dict[str, torch.Tensor], expected: np.ndarray
     session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     known = {i.name for i in session.get_inputs()}
     if known != set(rows):
-        raise TargetError("the exported file has other inputs than the example", got=sorted(known), allowed=sorted(rows),
-                          fix="leave out of the example what the model does not use")
+        raise TargetError(
+            "the exported file has other inputs than the example",
+            got=sorted(known),
+            allowed=sorted(rows),
+            fix="leave out of the example what the model does not use",
+        )
     inputs = as_numpy(rows)
 
     def run(n: int) -> np.ndarray:

@@ -78,10 +78,14 @@ def reference(module: nn.Module, rows: dict[str, torch.Tensor]) -> np.ndarray:
     with evaluating(module):
         n = len(next(iter(rows.values())))
         for start in range(0, n, ROWS):
-            y = module(*[v[start:start + ROWS].to(device) for v in rows.values()])
+            y = module(*[v[start : start + ROWS].to(device) for v in rows.values()])
             if not isinstance(y, torch.Tensor):
-                raise TargetError("the model gives more than one tensor", got=type(y).__name__, allowed="one tensor whose first axis is the batch",
-                                  fix="wrap the model in a module that returns the tensor that is wanted (its logits)")
+                raise TargetError(
+                    "the model gives more than one tensor",
+                    got=type(y).__name__,
+                    allowed="one tensor whose first axis is the batch",
+                    fix="wrap the model in a module that returns the tensor that is wanted (its logits)",
+                )
             out.append(y.float().cpu().numpy())
     y = np.concatenate(out)
     if len(y) != n:
@@ -105,7 +109,7 @@ def run_rows(session: Session, rows: Inputs, batch: int, store: Callable[[tuple[
     out = np.empty(0)
     for start in range(0, n, batch):
         size = min(batch, n - start)
-        part = {k: np.ascontiguousarray(v[start:start + batch]) for k, v in rows.items()}
+        part = {k: np.ascontiguousarray(v[start : start + batch]) for k, v in rows.items()}
         if size < batch:
             part = {k: np.concatenate([v, np.repeat(v[-1:], batch - size, axis=0)]) for k, v in part.items()}
         z = session.run(part)
@@ -114,7 +118,7 @@ def run_rows(session: Session, rows: Inputs, batch: int, store: Callable[[tuple[
         if start == 0:
             shape = (n, *z.shape[1:])
             out = np.empty(shape, z.dtype) if store is None else store(shape, z.dtype)
-        out[start:start + size] = z[:size]
+        out[start : start + size] = z[:size]
     return out
 
 
@@ -137,6 +141,7 @@ def check_float(y: np.ndarray, z: np.ndarray, what: str) -> dict[str, Any]:
     result = compare(y, z)
     bound = FLOAT_TOLERANCE * max(float(np.abs(y).max(initial=0.0)), 1e-6)
     if not result["max_abs_error"] <= bound:
-        raise TargetError(f"{what} does not give what the PyTorch model gives",
-                          got=f"an error of {result['max_abs_error']:.3g}", allowed=f"at most {bound:.3g}")
+        raise TargetError(
+            f"{what} does not give what the PyTorch model gives", got=f"an error of {result['max_abs_error']:.3g}", allowed=f"at most {bound:.3g}"
+        )
     return result

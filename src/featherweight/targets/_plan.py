@@ -34,8 +34,9 @@ def check_plan(plan: dict[str, Any]) -> str | None:
 
 def nothing_quantized(scheme: str, found: object, fix: str | None = None) -> TargetError:
     """The error for an artifact that would not contain what its plan asks for."""
-    return TargetError(f"{scheme} quantized nothing in this model", got=found,
-                       allowed="a model with layers that it can quantize and that are not skipped", fix=fix)
+    return TargetError(
+        f"{scheme} quantized nothing in this model", got=found, allowed="a model with layers that it can quantize and that are not skipped", fix=fix
+    )
 
 
 def needs_calibration() -> TargetError:

@@ -41,7 +41,11 @@ class Target(Node):
             if not eq:
                 name, value = "dtype", part
             if name not in ("dtype", "threads", "batch", "device") or (name in ("threads", "batch") and not value.isdigit()):
-                raise InputError("this target is not understood", got=text, allowed="RUNTIME[:DTYPE][:threads=N][:batch=N][:device=NAME], as openvino:bf16:threads=2")
+                raise InputError(
+                    "this target is not understood",
+                    got=text,
+                    allowed="RUNTIME[:DTYPE][:threads=N][:batch=N][:device=NAME], as openvino:bf16:threads=2",
+                )
             values[name] = int(value) if name in ("threads", "batch") else value
         return cls(**values)
 
@@ -76,8 +80,9 @@ class Runtime(ABC):
         """Why this target (with this quantization plan) cannot be realised here; None if it can. Cheap."""
 
     @abstractmethod
-    def export(self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None,
-               target: Target, folder: Path) -> dict[str, Any]:
+    def export(
+        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+    ) -> dict[str, Any]:
         """Write the deployable file(s) into an existing empty folder and return what the manifest should say of them.
 
         example: one sample per input, batch 1; calibration: input tensors [n, ...] if the package has a plan.

@@ -28,8 +28,28 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 _QUANTIZED_OPS = {"QGemm", "QAttention", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "ConvInteger"}
-_FREE_OPS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Reshape", "Flatten", "Shape", "Gather", "Unsqueeze", "Squeeze", "Concat",
-             "Transpose", "Cast", "Constant", "ConstantOfShape", "Expand", "Slice", "Identity", "Range", "ReorderInput", "ReorderOutput"}
+_FREE_OPS = {
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "Reshape",
+    "Flatten",
+    "Shape",
+    "Gather",
+    "Unsqueeze",
+    "Squeeze",
+    "Concat",
+    "Transpose",
+    "Cast",
+    "Constant",
+    "ConstantOfShape",
+    "Expand",
+    "Slice",
+    "Identity",
+    "Range",
+    "ReorderInput",
+    "ReorderOutput",
+}
 
 
 class Onnxruntime(Runtime):
@@ -46,8 +66,9 @@ class Onnxruntime(Runtime):
             return "int8 plans run on the cpu with onnxruntime, not on cuda"
         return None if plan is None else check_plan(plan)
 
-    def export(self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None,
-               target: Target, folder: Path) -> dict[str, Any]:
+    def export(
+        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+    ) -> dict[str, Any]:
         plan, final = package.plan, folder / FILE
         if (problem := self.problem(target, plan)) is not None:
             raise TargetError(f"the target {target} cannot be used here", got=problem)
@@ -120,8 +141,16 @@ def _quantize_dynamic(plain: Path, final: Path, plan: dict[str, Any], tmp: Path)
     onnx.save(model, prepared)
     exclude = skipped(model.graph, list(plan.get("skip", ())))
     with _quiet():
-        quantize_dynamic(prepared, final, op_types_to_quantize=["MatMul", "Gemm"], per_channel=plan["granularity"] == "channel",
-                         reduce_range=reduce, weight_type=QuantType.QInt8, nodes_to_exclude=exclude, extra_options={"MatMulConstBOnly": True})
+        quantize_dynamic(
+            prepared,
+            final,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=plan["granularity"] == "channel",
+            reduce_range=reduce,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=exclude,
+            extra_options={"MatMulConstBOnly": True},
+        )
     ops = {n.op_type for n in onnx.load(final).graph.node}
     if not ops & {"MatMulInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLinear"}:
         raise nothing_quantized(plan["scheme"], sorted(ops), "use int8-static for convolutional models")
@@ -145,15 +174,31 @@ def _quantize_static(plain: Path, final: Path, plan: dict[str, Any], calibration
     if plan["calibrate"] != "minmax":
         extra["CalibStridedMinMax"] = 1  # histogram after histogram: otherwise every activation of every sample is held at once
     with _quiet():
-        quantize_static(prepared, final, _reader(rows, 8), quant_format=QuantFormat.QDQ, per_channel=plan["granularity"] == "channel",
-                        reduce_range=reduce, activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8, weight_type=QuantType.QInt8,
-                        nodes_to_exclude=exclude, calibrate_method=method, extra_options=extra,
-                        op_types_to_quantize=["Conv", "Gemm", "MatMul"] if attention else None)
+        quantize_static(
+            prepared,
+            final,
+            _reader(rows, 8),
+            quant_format=QuantFormat.QDQ,
+            per_channel=plan["granularity"] == "channel",
+            reduce_range=reduce,
+            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=exclude,
+            calibrate_method=method,
+            extra_options=extra,
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"] if attention else None,
+        )
     ops = Counter(node.op_type for node in onnx.load(final).graph.node)
     if not ops["QuantizeLinear"] or not ops["DequantizeLinear"]:
         raise nothing_quantized(plan["scheme"], sorted(ops))
-    return {"scheme": plan["scheme"], "weight_bits": 7 if reduce else 8, "activations": plan["activations"], "calibration_samples": n,
-            "attention": attention, **note}
+    return {
+        "scheme": plan["scheme"],
+        "weight_bits": 7 if reduce else 8,
+        "activations": plan["activations"],
+        "calibration_samples": n,
+        "attention": attention,
+        **note,
+    }
 
 
 def _has_attention(graph: Any) -> bool:
@@ -201,7 +246,7 @@ def _reader(rows: Inputs, chunk: int) -> Any:
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             n = len(next(iter(rows.values())))
-            self.parts = [{k: v[i:i + chunk] for k, v in rows.items()} for i in range(0, n, chunk)]
+            self.parts = [{k: v[i : i + chunk] for k, v in rows.items()} for i in range(0, n, chunk)]
             self.left = iter(self.parts)
 
         def __len__(self) -> int:

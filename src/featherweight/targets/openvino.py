@@ -33,8 +33,21 @@ if TYPE_CHECKING:
 FILE, WEIGHTS = "model.xml", "model.bin"
 _GROUP = ["featherweight", "dynamic_quantization_group_size"]  # rt_info of the file: how `load` must run it
 _PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_FREE_LAYERS = {"Input", "Output", "Const", "Convert", "Reorder", "Reshape", "FakeQuantize", "Transpose", "Concatenation", "Split",
-                "ShapeOf", "Gather", "Broadcast"}  # they move or convert data, or are fused
+_FREE_LAYERS = {
+    "Input",
+    "Output",
+    "Const",
+    "Convert",
+    "Reorder",
+    "Reshape",
+    "FakeQuantize",
+    "Transpose",
+    "Concatenation",
+    "Split",
+    "ShapeOf",
+    "Gather",
+    "Broadcast",
+}  # they move or convert data, or are fused
 
 
 class Openvino(Runtime):
@@ -56,8 +69,9 @@ class Openvino(Runtime):
             return "int8-dynamic on openvino scales weights per channel: use granularity 'channel'"
         return check_plan(plan)
 
-    def export(self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None,
-               target: Target, folder: Path) -> dict[str, Any]:
+    def export(
+        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+    ) -> dict[str, Any]:
         plan = package.plan
         if (problem := self.problem(target, plan)) is not None:
             raise TargetError(f"the target {target} cannot be used here", got=problem)
@@ -155,7 +169,9 @@ def _load(folder: Path, target: Target, batch: int) -> _OvSession:
     ov = _openvino()
     core = ov.Core()
     config: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": _PRECISION[target.dtype], "INFERENCE_NUM_THREADS": target.threads, "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": _PRECISION[target.dtype],
+        "INFERENCE_NUM_THREADS": target.threads,
+        "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
         # Pinned threads of two processes would meet on the same core while another idles.
         "ENABLE_CPU_PINNING": False,
@@ -184,8 +200,11 @@ def _skip_names(model: Any, plain: Path, skip: list[str]) -> list[str]:
     nodes = skipped(onnx.load(plain).graph, skip)
     wanted = set(nodes)
     kinds = {"Constant", "Convert", "Result", "Parameter"}
-    names = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() not in kinds
-             and (op.get_friendly_name() in wanted or op.get_friendly_name().rpartition("/")[0] in wanted)]
+    names = [
+        op.get_friendly_name()
+        for op in model.get_ops()
+        if op.get_type_name() not in kinds and (op.get_friendly_name() in wanted or op.get_friendly_name().rpartition("/")[0] in wanted)
+    ]
     if not names:
         raise TargetError("these layers to skip are not in the converted graph", got=skip)
     return names
@@ -221,20 +240,36 @@ def _quantize(model: Any, plan: dict[str, Any], skip: list[str], rows: Inputs) -
     n = min(int(plan["samples"]), len(next(iter(rows.values()))))
     reduce = _cpu.saturates()
     advanced = AdvancedQuantizationParameters(
-        overflow_fix=OverflowFix.ENABLE if reduce else OverflowFix.DISABLE, activations_range_estimator_params=ranges,
-        weights_quantization_params=QuantizationParameters(per_channel=plan["granularity"] == "channel"))
-    data = nncf.Dataset(range(n), lambda i: {k: v[i:i + 1] for k, v in rows.items()})
+        overflow_fix=OverflowFix.ENABLE if reduce else OverflowFix.DISABLE,
+        activations_range_estimator_params=ranges,
+        weights_quantization_params=QuantizationParameters(per_channel=plan["granularity"] == "channel"),
+    )
+    data = nncf.Dataset(range(n), lambda i: {k: v[i : i + 1] for k, v in rows.items()})
     with _quiet():
-        model = nncf.quantize(model, data, preset=nncf.QuantizationPreset.MIXED if unsigned else nncf.QuantizationPreset.PERFORMANCE, subset_size=n,
-                              fast_bias_correction=True, model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-                              ignored_scope=nncf.IgnoredScope(names=skip, validate=False) if skip else None, advanced_parameters=advanced)
+        model = nncf.quantize(
+            model,
+            data,
+            preset=nncf.QuantizationPreset.MIXED if unsigned else nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=n,
+            fast_bias_correction=True,
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+            ignored_scope=nncf.IgnoredScope(names=skip, validate=False) if skip else None,
+            advanced_parameters=advanced,
+        )
     found = sum(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
     if found == 0:
         raise nothing_quantized(plan["scheme"], "no FakeQuantize in the graph")
     # NNCF has no entropy calibration; its histogram search minimises the quantization error over the same histograms.
     calibrate = {"minmax": "minmax", "percentile": "mean of quantiles", "entropy": "histogram, least error"}[plan["calibrate"]]
-    return model, {"scheme": plan["scheme"], "weight_bits": 7 if reduce else 8, "activations": "asymmetric" if unsigned else "symmetric",
-                   "calibration_samples": n, "calibrate": calibrate, "fake_quantize": found, "transformer": transformer}
+    return model, {
+        "scheme": plan["scheme"],
+        "weight_bits": 7 if reduce else 8,
+        "activations": "asymmetric" if unsigned else "symmetric",
+        "calibration_samples": n,
+        "calibrate": calibrate,
+        "fake_quantize": found,
+        "transformer": transformer,
+    }
 
 
 def _compress(model: Any, plan: dict[str, Any], skip: list[str]) -> tuple[Any, dict[str, Any]]:

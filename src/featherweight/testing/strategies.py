@@ -45,18 +45,26 @@ class Other(Transform):
 
 def finite_space() -> Space:
     """24 fillings: conditional holes below a Maybe and below the recipes of a Choice."""
-    return Space(Recipe(Step(a=Float(0, 1, step=0.5), mode=Choice("x", True)),
-                        Choice(Recipe(Step(), Other(mode=Choice(1, 1.0))), Maybe(Other()), name="which")))
+    return Space(
+        Recipe(
+            Step(a=Float(0, 1, step=0.5), mode=Choice("x", True)), Choice(Recipe(Step(), Other(mode=Choice(1, 1.0))), Maybe(Other()), name="which")
+        )
+    )
 
 
 def mixed_space() -> Space:
     """Every domain, nested: also a recipe in a field, holes below an Order, and a hole with a single value."""
-    return Space(Recipe(
-        Step(a=Float(1e-4, 1e-1, log=True), b=Int(1, 64, log=True), mode=Choice("x", "y", "z"), inner=Recipe(Other(c=Float(0, 1)))),
-        Maybe(Step(a=Float(-1, 1, step=0.25), b=Int(0, 6, step=2), mode=Maybe(Choice(1, 2.5, None, True)))),
-        Order(Other(c=Float(0.0, 0.5)), Maybe(Step(a=Float(3.0, 3.0))),
-              Choice(Recipe(Step(b=Int(1, 3)), Other()), Recipe(Other(mode=Choice("only"))), name="pair")),
-    ))
+    return Space(
+        Recipe(
+            Step(a=Float(1e-4, 1e-1, log=True), b=Int(1, 64, log=True), mode=Choice("x", "y", "z"), inner=Recipe(Other(c=Float(0, 1)))),
+            Maybe(Step(a=Float(-1, 1, step=0.25), b=Int(0, 6, step=2), mode=Maybe(Choice(1, 2.5, None, True)))),
+            Order(
+                Other(c=Float(0.0, 0.5)),
+                Maybe(Step(a=Float(3.0, 3.0))),
+                Choice(Recipe(Step(b=Int(1, 3)), Other()), Recipe(Other(mode=Choice("only"))), name="pair"),
+            ),
+        )
+    )
 
 
 def check_strategy(strategy: Strategy) -> None:
@@ -91,7 +99,9 @@ def check_exhaustion(strategy: Strategy) -> None:
                 trial = Trial(len(history), p.filling, note=_json(p.note))
                 outcome(trial, generator(1, trial.number))
                 history.add(trial)
-        assert history.distinct == len(history) == space.size, f"{history.distinct} of the {space.size} fillings were proposed, in {len(history)} trials"
+        assert history.distinct == len(history) == space.size, (
+            f"{history.distinct} of the {space.size} fillings were proposed, in {len(history)} trials"
+        )
 
 
 def check_replay(strategy: Strategy, space: Space, workers: int, objectives: int, trials: int = 45) -> None:

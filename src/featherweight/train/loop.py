@@ -67,7 +67,7 @@ def batches(split: Split, size: int, rng: np.random.Generator, device: str) -> I
     """One shuffled pass: (inputs in order, targets, index). A last batch of one sample is left out: batch norm cannot use it."""
     order = rng.permutation(len(split))
     for start in range(0, len(order), size):
-        index = order[start:start + size]
+        index = order[start : start + size]
         if len(index) > 1 or len(order) == 1:
             yield *tensors(split, index, device), index
 
@@ -81,8 +81,16 @@ def tensors(split: Split, index: np.ndarray, device: str) -> tuple[list[Tensor],
     return [torch.from_numpy(np.ascontiguousarray(v)).to(device) for v in inputs.values()], torch.from_numpy(np.ascontiguousarray(targets)).to(device)
 
 
-def fit(module: nn.Module, split: Split, objective: Objective, settings: Settings, *, seed: int, device: str = "cpu",
-        report: Callable[[dict[str, Any]], None] = lambda _: None) -> float:
+def fit(
+    module: nn.Module,
+    split: Split,
+    objective: Objective,
+    settings: Settings,
+    *,
+    seed: int,
+    device: str = "cpu",
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> float:
     """Train `module` in place and leave it in eval mode on the CPU; returns the mean loss of the last epoch.
 
     The global torch generator (dropout) is seeded inside and restored after. InputError if the loss is not finite.

@@ -32,7 +32,9 @@ class Trained(Transform):
     lr: float = param(1e-3, search=Float(1e-4, 1e-1, log=True), legal=Float(0.0, 100.0), doc="peak learning rate")
     batch_size: int = param(64, search=Choice(32, 64, 128, 256), legal=Int(1, 2**20), doc="samples a step")
     optimizer: str = param("adamw", search=Choice("sgd", "adam", "adamw"), legal=Choice("sgd", "adam", "adamw"), doc="update rule")
-    schedule: str = param("cosine", search=Choice("constant", "linear", "cosine"), legal=Choice("constant", "linear", "cosine"), doc="learning rate over time")
+    schedule: str = param(
+        "cosine", search=Choice("constant", "linear", "cosine"), legal=Choice("constant", "linear", "cosine"), doc="learning rate over time"
+    )
     weight_decay: float = param(0.0, search=Float(1e-6, 1e-1, log=True), legal=Float(0.0, 10.0), doc="decay of weight matrices")
     momentum: float = param(0.9, search=Float(0.8, 0.99), legal=Float(0.0, 0.9999), doc="of SGD")
     warmup: float = param(0.0, search=Float(0.0, 0.2), legal=Float(0.0, 1.0), doc="fraction of the steps with a rising learning rate")

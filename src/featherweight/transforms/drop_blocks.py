@@ -69,7 +69,12 @@ class DropBlocks(Transform):
     refuses: ClassVar[dict[str, str]] = {"integer weights": "blocks must be dropped before the weights are bound to integer scales"}
 
     drop: int = param(1, search=Int(0, 4), legal=Int(0, 10_000), doc="how many blocks to remove")
-    criterion: str = param("influence", search=Choice("influence", "last", "spaced", "random"), legal=Choice("influence", "last", "spaced", "random"), doc="which blocks go")
+    criterion: str = param(
+        "influence",
+        search=Choice("influence", "last", "spaced", "random"),
+        legal=Choice("influence", "last", "spaced", "random"),
+        doc="which blocks go",
+    )
     samples: int = param(64, legal=Int(1, 100_000), doc="training samples that the influence is measured on")
 
     def apply(self, model: Package, context: Context) -> Package:
@@ -79,9 +84,17 @@ class DropBlocks(Transform):
         if self.drop == 0:
             return model.noted(step="drop_blocks", dropped=[])
         module = copy.deepcopy(model.module).eval()
-        blocks = [(path, i, v) for path, each in measure_blocks(module, tuple(context.calibration(self.samples).values())).items() for i, v in sorted(each.items())]
+        blocks = [
+            (path, i, v)
+            for path, each in measure_blocks(module, tuple(context.calibration(self.samples).values())).items()
+            for i, v in sorted(each.items())
+        ]
         if self.drop >= len(blocks):
-            raise InputError("more blocks to drop than the model can lose", got=f"drop={self.drop}", allowed=f"at most {max(len(blocks) - 1, 0)}: at least one of its {len(blocks)} blocks stays")
+            raise InputError(
+                "more blocks to drop than the model can lose",
+                got=f"drop={self.drop}",
+                allowed=f"at most {max(len(blocks) - 1, 0)}: at least one of its {len(blocks)} blocks stays",
+            )
         gone = {blocks[i][:2] for i in self._pick([b[2] for b in blocks], context.seed)}
         keeps = []
         for path in dict.fromkeys(p for p, _ in gone):

@@ -51,8 +51,12 @@ class Prune(Transform):
     refuses: ClassVar[dict[str, str]] = {"integer weights": "channels must be cut before their weights are bound to integer scales"}
 
     ratio: float = param(0.5, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share of the channels to remove")
-    criterion: str = param("magnitude", search=Choice("magnitude", "taylor", "random"), legal=Choice("magnitude", "taylor", "random"), doc="which channels matter least")
-    scope: str = param("global", search=Choice("global", "layer"), legal=Choice("global", "layer"), doc="one ranking over all layers, or the ratio in each")
+    criterion: str = param(
+        "magnitude", search=Choice("magnitude", "taylor", "random"), legal=Choice("magnitude", "taylor", "random"), doc="which channels matter least"
+    )
+    scope: str = param(
+        "global", search=Choice("global", "layer"), legal=Choice("global", "layer"), doc="one ranking over all layers, or the ratio in each"
+    )
     round_to: int = param(8, search=Choice(1, 4, 8, 16), legal=Int(1, 1024), doc="widths are multiples of this")
     batches: int = param(8, legal=Int(1, 100_000), doc="training batches of 64 that the taylor criterion sees")
 
@@ -75,8 +79,12 @@ class Prune(Transform):
             after = module.eval()(*inputs).shape
         if after != before:
             from ..errors import InputError
-            raise InputError("pruning would change the shape of the model's output", got=f"{tuple(before)} became {tuple(after)}",
-                             fix="the last layer's output must be the model's output, with no arithmetic in between")
+
+            raise InputError(
+                "pruning would change the shape of the model's output",
+                got=f"{tuple(before)} became {tuple(after)}",
+                fix="the last layer's output must be the model's output, with no arithmetic in between",
+            )
         return model.edited(module=module).noted(step="prune", widths=widths, whole=coupling.whole)
 
     def _importance(self, module: nn.Module, coupling: Coupling, context: Context) -> list[Tensor]:
@@ -97,7 +105,7 @@ class Prune(Transform):
         generator = torch.Generator().manual_seed(context.seed)
         order = torch.randperm(len(context.splits.train), generator=generator).numpy()
         for start in range(0, min(len(order), 64 * self.batches), 64):
-            x, y = tensors(context.splits.train, order[start:start + 64], "cpu")
+            x, y = tensors(context.splits.train, order[start : start + 64], "cpu")
             grads = torch.autograd.grad(context.task.loss_fn(module(*x), y), list(weights.values()), allow_unused=True)
             value = {name: taylor(p, g) for (name, p), g in zip(weights.items(), grads, strict=True) if g is not None}
             total = [t + scores(module, g, value) for t, g in zip(total, coupling.groups, strict=True)]

@@ -25,10 +25,22 @@ class Quantize(Transform):
     refuses: ClassVar[dict[str, str]] = {"integer weights": "the weights are quantized already"}
     stored: ClassVar[bool] = False
 
-    scheme: str = param("int8-static", search=Choice("int8-static", "int8-dynamic"), legal=Choice("int8-static", "int8-dynamic"), doc="where activation scales come from")
-    granularity: str = param("channel", search=Choice("channel", "tensor"), legal=Choice("channel", "tensor"), doc="one weight scale per output channel, or per tensor")
+    scheme: str = param(
+        "int8-static",
+        search=Choice("int8-static", "int8-dynamic"),
+        legal=Choice("int8-static", "int8-dynamic"),
+        doc="where activation scales come from",
+    )
+    granularity: str = param(
+        "channel", search=Choice("channel", "tensor"), legal=Choice("channel", "tensor"), doc="one weight scale per output channel, or per tensor"
+    )
     activations: str = param("u8", search=Choice("u8", "s8"), legal=Choice("u8", "s8"), doc="unsigned (asymmetric) or signed (symmetric) activations")
-    calibrate: str = param("minmax", search=Choice("minmax", "percentile", "entropy"), legal=Choice("minmax", "percentile", "entropy"), doc="how a static range is chosen")
+    calibrate: str = param(
+        "minmax",
+        search=Choice("minmax", "percentile", "entropy"),
+        legal=Choice("minmax", "percentile", "entropy"),
+        doc="how a static range is chosen",
+    )
     samples: int = param(256, search=Choice(64, 256, 512), legal=Int(1, 1_000_000), doc="training samples that set the ranges")
     skip: tuple[str, ...] = param((), doc="layers (module paths) left in floating point")
 

@@ -26,6 +26,7 @@ class Train(Trained):
             if context.task.loss != "cross_entropy":
                 raise InputError("label smoothing needs the cross-entropy loss", got=context.task.loss, fix="set label_smoothing=0")
             from torch.nn.functional import cross_entropy
+
             smooth = partial(cross_entropy, label_smoothing=self.label_smoothing)
             return self.fit(model, context, lambda out, y, _: smooth(out, y.long()))
         return self.fit(model, context, lambda out, y, _: loss(out, y))
