@@ -47,8 +47,8 @@ def forecast(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         "baseline_s": baseline_s,
         "total_s": total_s,
         "memory_bytes": peak,
-        "how": f"{_STEPS} training steps of 64 samples were timed on {config['train_threads']} threads; a trial is taken with the middle value of every "
-        "hole and nothing reused, so a search whose candidates share beginnings takes less",
+        "how": f"{_STEPS} training steps of 64 samples were timed on {config['train_threads']} threads; a trial is taken with the middle value of "
+        "every hole and nothing reused, so a search whose candidates share beginnings takes less",
     }
 
 
