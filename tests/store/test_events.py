@@ -8,32 +8,11 @@ import pytest
 
 from featherweight.errors import StoreError
 from featherweight.store.events import EventStore
+from featherweight.testing import check_store
 
 
-def test_events_come_back_in_order_with_their_body(tmp_path):
-    store = EventStore(tmp_path / "s.db")
-    for i in range(5):
-        assert store.append("proposed", {"filling": {"a": i, "b": None}}, trial=i)
-    assert [(e["seq"], e["kind"], e["trial"], e["filling"]) for e in store.read()] == [(i + 1, "proposed", i, {"a": i, "b": None}) for i in range(5)]
-    assert [e["trial"] for e in store.read(after=3)] == [3, 4]
-
-
-def test_telling_twice_is_harmless(tmp_path):
-    store = EventStore(tmp_path / "s.db")
-    assert store.append("finished", {"value": 1}, trial=0, key="t0") is True
-    assert store.append("finished", {"value": 2}, trial=0, key="t0") is False
-    assert [e["value"] for e in store.read()] == [1]
-
-
-def test_two_studies_share_a_table_without_seeing_each_other(tmp_path):
-    a, b = EventStore(tmp_path / "s.db", "a"), EventStore(tmp_path / "s.db", "b")
-    a.append("x", key="k")
-    b.append("y", key="k")
-    assert [e["kind"] for e in a.read()] == ["x"] and [e["kind"] for e in b.read()] == ["y"]
-
-
-def test_an_empty_store_reads_empty(tmp_path):
-    assert list(EventStore(tmp_path / "s.db").read()) == []
+def test_the_store_passes_the_suite_that_the_package_ships(tmp_path):
+    check_store(lambda study: EventStore(tmp_path / "s.db", study))
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):

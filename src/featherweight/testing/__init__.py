@@ -1,5 +1,8 @@
-"""Conformance suites: what every strategy has to do, for plug-ins as for our own."""
+"""Conformance suites: what every strategy, transform, target and store has to do, for plug-ins as for our own."""
 
+from .stores import check_store
 from .strategies import check_strategy
+from .targets import check_target
+from .transforms import check_transform
 
-__all__ = ["check_strategy"]
+__all__ = ["check_store", "check_strategy", "check_target", "check_transform"]

@@ -1,0 +1,93 @@
+"""What every transform has to do: leave its input alone, give the same model for the same seed, and survive saving and JSON.
+
+Use it in the tests of a plug-in, with a small task of your own: `check_transform(MyTransform(), task)`. AssertionError says what went wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..recipe import Recipe, Transform
+from ..seeding import generator
+from ..space import Space
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..task import Task
+
+
+def check_transform(transform: Transform, task: Task, seed: int = 0) -> None:
+    """All checks of one filled transform on the model and data of `task`."""
+    check_fields(type(transform))
+    check_round_trip(transform)
+    check_application(transform, task, seed)
+
+
+def check_fields(kind: type[Transform]) -> None:
+    """The ranges that the class declares can be opened, drawn from and filled, and every draw is a legal value."""
+    opened = Recipe(kind.space())
+    space = Space(opened)
+    assert all(f.metadata.get("doc") for f in dataclasses.fields(kind)), f"{kind.__name__}: a field has no doc"  # type: ignore[arg-type]
+    for i in range(20):
+        filling = space.sample(generator(0, i))
+        filled = opened.fill(filling)
+        assert filled.is_filled and filled.hash, f"{kind.__name__}: {filling} does not fill it"
+
+
+def check_round_trip(transform: Transform) -> None:
+    """JSON gives back an equal transform with an equal hash."""
+    recipe = Recipe(transform)
+    again = Recipe.from_json(recipe.to_json())
+    assert again == recipe and again.hash == recipe.hash, f"{transform.kind} does not survive JSON"
+
+
+def check_application(transform: Transform, task: Task, seed: int) -> None:
+    """Applied twice with one seed it gives the same model, in eval mode on the CPU, that reloads to the same outputs; its input stays as it was."""
+    import torch
+
+    from ..models.package import Package
+
+    before = task.build()
+    untouched = copy.deepcopy(before.state_dict())
+    first, second = (_apply(transform, task, Package(before), seed) for _ in range(2))
+    assert all(torch.equal(v, untouched[k]) for k, v in before.state_dict().items()), f"{transform.kind} changed the model it was given"
+    assert not before.training, f"{transform.kind} left the model it was given in training mode"
+    assert not first.module.training, f"{transform.kind} gives a model in training mode"
+    assert {p.device.type for p in first.module.parameters()} == {"cpu"}, f"{transform.kind} gives a model that is not on the CPU"
+    one, two = _outputs(first.module, task), _outputs(second.module, task)
+    assert torch.equal(one, two), f"{transform.kind} gives another model for the same seed"
+    assert one.shape == _outputs(before, task).shape, f"{transform.kind} changes the shape of the output"
+    assert len(first.notes) == 1 and first.notes[0].get("step") == transform.kind, f"{transform.kind} leaves no note of what it did"
+    with tempfile.TemporaryDirectory() as folder:
+        first.save(Path(folder), task.build)
+        loaded = Package.load(Path(folder), task.build)
+    assert torch.equal(_outputs(loaded.module, task), one), f"what {transform.kind} makes does not reload to the same function"
+    assert (loaded.plan, loaded.keeps) == (first.plan, first.keeps), f"what {transform.kind} makes loses its plan or its blocks when saved"
+
+
+def _apply(transform: Transform, task: Task, package: Any, seed: int) -> Any:
+    from ..train.loop import predict
+    from ..transforms.base import Context
+
+    splits = task.splits()
+
+    def teacher(recipe: Recipe | None) -> Any:
+        return predict(package.module, splits.train)
+
+    return transform.apply(package, Context(task, splits, seed, teacher_outputs=teacher, report=lambda _: None))
+
+
+def _outputs(module: nn.Module, task: Task) -> Any:
+    import numpy as np
+    import torch
+
+    from ..train.loop import tensors
+
+    inputs, _ = tensors(task.splits().valid, np.arange(min(8, len(task.splits().valid))), "cpu")
+    with torch.inference_mode():
+        return module(*inputs)

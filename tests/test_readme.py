@@ -1,0 +1,70 @@
+"""What the README shows works as it is written (with a smaller budget)."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def commands():
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("featherweight ")]
+
+
+def featherweight(*args):
+    code = "import sys; from featherweight.cli import main; sys.exit(main())"
+    return subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of the study that the README's Python code makes, with two trials."""
+    out = tmp_path_factory.mktemp("readme")
+    code = next(b for b in blocks("python") if "fw.optimize(" in b)
+    code = (
+        code.replace("trials=60, minutes=10", "trials=2")
+        .replace('"runs/digits"', repr(str(out / "run")))
+        .replace('"out/"', repr(str(out / "exported")))
+    )
+    assert str(out / "run") in code and "trials=2" in code
+    env = {**os.environ, "FEATHERWEIGHT_CACHE": str(out / "store")}
+    # Two trials of a random recipe need not meet the limits: the export is tried only if they did.
+    code = code.replace("study.best.export", "study.best and study.best.export")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return out / "run"
+
+
+def test_the_python_code_runs(run):
+    assert (run / "front.json").exists() and (run / "report.html").exists()
+
+
+def test_the_demo_of_the_makefile_is_the_command_of_the_readme():
+    made = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    shown = next(c for c in commands() if "examples/digits.py" in c)
+    demo = shlex.split(re.search(r"featherweight (optimize .*)", made)[0])
+    assert demo[:3] == shown[:3] and set(demo) ^ set(shown) <= {"3", "2.8"}
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda c: " ".join(c[:3]))
+def test_every_command_is_understood(command, run, tmp_path):
+    args = [str(run) if a == "runs/digits" else str(tmp_path / "new") if a == "deployed/" else a for a in command[1:]]
+    if "--task" in args:
+        done = featherweight(*args, "--dry-run")  # its files do not exist: the message has to be about them, not about the options
+        assert done.returncode == 2 and "no such" in done.stderr + done.stdout
+    elif args[0] == "optimize":
+        assert featherweight(*args, "--dry-run").returncode == 0
+    elif args[0] != "export" or (run / "best").exists():
+        done = featherweight(*args)
+        assert done.returncode in (0, 3), done.stderr  # 3: two random trials need not meet the limits
