@@ -173,6 +173,12 @@ def test_an_order_hole_tries_legal_orders_and_records_why_others_are_refused(tmp
     assert "cannot follow quantize" in next(t["reason"] for t in trials if t["state"] == "failed")
 
 
+def test_a_refused_trial_is_not_taken_from_the_budget(tmp_path):
+    recipe = fw.Recipe(fw.Order(fw.Prune(ratio=fw.Choice(0.25, 0.5), round_to=4, criterion="magnitude"), fw.Quantize()))
+    trials = fw.optimize(TINY, recipe, budget=fw.Budget(trials=2), out=tmp_path, **{**FAST, "strategy": "grid"}).trials()
+    assert sum(t["state"] == "complete" for t in trials) == 2
+
+
 def test_a_task_that_no_file_names_works_too(tmp_path):
     from tests import toy
 

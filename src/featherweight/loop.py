@@ -185,9 +185,12 @@ class Loop:
             self.record("stopped", {"reason": reason, "seconds": 0.0}, trial=number)
 
     def may_start(self, known: bool) -> bool:
-        """Is there budget for one more trial? (A trial that is only resumed is not counted again.)"""
-        if not known and self.budget.trials is not None and len(self.state.rows) >= self.budget.trials:
-            return False
+        """Is there budget for one more trial? One that is only resumed is not counted again; one that was refused before it ran is not
+        counted, as long as most are not."""
+        if not known and self.budget.trials is not None:
+            proposed = len(self.state.rows)
+            if proposed - self.state.refused >= self.budget.trials or proposed >= 20 * self.budget.trials:
+                return False
         ended = [r.seconds for r in self.state.rows[-20:] if r.state == "complete"]
         usual = sorted(ended)[len(ended) // 2] if ended else 0.0
         return self.remaining() - self.reserve() > 0.7 * usual + 1.0
@@ -211,7 +214,7 @@ class Loop:
             recipe.check()
             check_target(recipe, Target.parse(row.target or ""))
         except (RecipeError, TargetError) as e:
-            self.record("failed", {"reason": str(e), "seconds": 0.0}, trial=row.number)
+            self.record("failed", {"reason": str(e), "seconds": 0.0, "refused": True}, trial=row.number)
             return
         if row.state != "running":  # stopped by an earlier run; a trial that was just proposed is running already
             self.record("started", trial=row.number)

@@ -58,6 +58,7 @@ class StudyState:
     rows: list[Row] = field(default_factory=list)
     history: History = field(default_factory=History)
     certificates: dict[str, dict[str, Any]] = field(default_factory=dict)  # by artifact sha256 and target
+    refused: int = 0  # trials that failed before they ran: their steps cannot follow each other, or not on their target
     steps: int = 0
     reused: int = 0
     spent_s: float = 0.0
@@ -136,6 +137,7 @@ class StudyState:
         trial.values = objectives(row.entry, self.baseline, self.minimize)
 
     def _on_failed(self, event: Event) -> None:
+        self.refused += bool(event.get("refused"))
         self._set(event, "failed")
 
     def _on_stopped(self, event: Event) -> None:
