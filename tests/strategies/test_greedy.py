@@ -24,7 +24,7 @@ def test_starts_in_the_middle():
         "tune.epochs": 3,
         "tune.lr": pytest.approx(10**-2.5),
         "shrink": True,
-        "shrink.bits": 2,
+        "shrink.bits": 4,
         "shrink.scheme": "static",
     }
     assert run(Greedy(), compression, 1, 0)[0].filling == centre(SPACE)

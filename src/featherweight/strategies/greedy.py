@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 
 from ..errors import InputError
 from ..records import History, Trial
-from ..space import Domain, Filling, Float, Int, Maybe, Space
+from ..space import Domain, Filling, Space
+from ..space.domains import Choice, Float, Int, Maybe
 from ..space.node import resolve
 from ..space.space import key
 from .base import Proposal, Strategy, unseen_sample
@@ -232,7 +233,7 @@ class _View:
 
 
 def centre(space: Space) -> Filling:
-    """The filling in the middle: numbers at half their range, first options, every Maybe there, orders as written."""
+    """The filling in the middle: numbers at half their range, also among options; else the first option; every Maybe there, orders as written."""
     out: Filling = {}
 
     def choose(path: str, domain: Domain) -> Any:
@@ -257,7 +258,11 @@ def _middle(domain: Domain) -> Any:
     if isinstance(domain, (Float, Int)):
         values = domain.options(3) or []
         return values[len(values) // 2]
-    return True if isinstance(domain, Maybe) else (domain.options(1) or [None])[0]
+    if isinstance(domain, Maybe):
+        return True
+    options = domain.options(None if isinstance(domain, Choice) else 1) or [None]
+    ordered = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options)
+    return sorted(options)[len(options) // 2] if ordered else options[0]
 
 
 def _rough(space: Space, filling: Filling) -> str:
