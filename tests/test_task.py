@@ -217,7 +217,7 @@ def test_a_ref_loads_the_same_task_in_another_process(file: Path) -> None:
 def test_an_edited_source_changes_the_fingerprint(file: Path) -> None:
     before = load_task(str(file)).fingerprint
     assert load_task(str(file)).fingerprint == before
-    file.with_name("toy_late.py").write_text("CLASSES = 3  # as before\n")
+    file.with_name("toy_late.py").write_text("CLASSES = 2 + 1\n")
     assert load_task(str(file)).fingerprint != before
 
 
@@ -312,3 +312,17 @@ def test_the_encoder_example_fits_its_data() -> None:
     assert task.splits().report["sizes"] == {"train": 1057, "valid": 422, "test": 634}
     assert task.splits().report["duplicates"]["copies"] == 112
     task.build()
+
+
+def test_layout_comments_and_recipes_do_not_change_the_fingerprint_and_code_does(tmp_path):
+    text = (Path(__file__).parent / "tasks" / "tiny.py").read_text()
+    file = tmp_path / "t.py"
+
+    def fingerprint(changed):
+        file.write_text(changed)
+        return load_task(f"{file}:task").fingerprint
+
+    first = fingerprint(text)
+    assert fingerprint("# a comment\n" + text.replace("(8)", "( 8 )").replace("x = rng", "x  =  rng")) == first
+    assert fingerprint(text.replace("recipe=recipe", "recipe=None").replace("epochs=4", "epochs=5")) == first
+    assert fingerprint(text.replace("nn.Linear(64, 4)", "nn.Linear(64, 4, bias=False)")) != first

@@ -5,6 +5,7 @@ A task file is the user's own code and is executed. torch is imported only when 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
 import traceback
@@ -146,7 +147,7 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of name, sources (names and contents), data, loss and metric. Without sources: of the built model and the
+        """sha256 of name, sources (names and what they say, see `_digest`), data, loss and metric. Without sources: of the built model and the
         bytecode of loss and metric instead."""
         h = hashlib.sha256()
         sources = sorted({(Path(s).name, _digest(Path(s))) for s in self.sources})
@@ -334,8 +335,20 @@ def _code(code: Any) -> str:
 
 
 def _digest(path: Path) -> str:
+    """sha256 of what a source file says. Of Python code: of its syntax tree without comments, layout, and the recipes of its tasks, whose
+    steps have hashes of their own, so that reformatting a file or opening a hole in its recipe trains nothing anew."""
     try:
         with path.open("rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
+            if path.suffix != ".py":
+                return hashlib.file_digest(f, "sha256").hexdigest()
+            text = f.read()
     except OSError as e:
         raise TaskError("a source file of the task cannot be read", got=f"{path}: {e}") from e
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as e:
+        raise TaskError("a source file of the task is not Python", got=f"{path}: {e}") from e
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Task":
+            node.keywords = [k for k in node.keywords if k.arg not in ("baseline", "recipe")]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
