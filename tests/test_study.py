@@ -41,7 +41,7 @@ ENTRY = {
 
 
 def run(out, trials, **more):
-    return fw.optimize(TINY, budget=fw.Budget(trials=trials), out=out, **{**FAST, **more})
+    return fw.optimize(TINY, out=out, **{"budget": fw.Budget(trials=trials), **FAST, **more})
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +275,16 @@ def test_a_plan_that_the_target_cannot_realise_is_refused_before_anything_runs(t
     recipe = fw.Recipe(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize(scheme="int8-dynamic", granularity="tensor"))
     trial = fw.optimize(TINY, recipe, budget=fw.Budget(trials=1), out=tmp_path, target="openvino", **FAST).trials()[0]
     assert trial["state"] == "failed" and trial["seconds"] == 0 and "per channel" in trial["reason"]
+
+
+def test_a_budget_too_short_for_the_baseline_says_so(tmp_path):
+    with pytest.raises(fw.FeatherweightError, match="raise the budget's minutes"):
+        fw.optimize(TINY, budget=fw.Budget(minutes=0.02), out=tmp_path, **FAST)
+
+
+def test_the_minutes_hold(tmp_path):
+    started = time.monotonic()
+    study = run(tmp_path, 500, budget=fw.Budget(minutes=0.5))
+    assert time.monotonic() - started < 30 * 1.05 + 5  # 5 s: building the task and writing results, which are fixed costs
+    assert study.front_json()["budget"]["spent_s"] < 30 * 1.05
+    assert study.front_json()["trials"]["complete"] > 0

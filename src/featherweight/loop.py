@@ -49,7 +49,7 @@ class Loop:
         self._spent_before = self.state.spent_s
         self._shown = 0.0
         memory = config["budget"].get("trial_memory_gb")
-        setup = {"task": task, "threads": config["train_threads"], **{k: config[k] for k in ("seed", "device", "store", "reuse")}}
+        setup = {"task": task, "threads": config["train_threads"], **{k: config[k] for k in ("seed", "device", "store", "reuse", "fingerprint")}}
         self.engine = LocalEngine(setup, config["workers"], int(memory * 1e9) if memory else _default_memory(config["workers"]), out / "logs")
 
     # --- time ---------------------------------------------------------------------------------------------------------
@@ -60,6 +60,9 @@ class Loop:
 
     def remaining(self) -> float:
         return float("inf") if self.budget.minutes is None else self.budget.minutes * 60 - self.spent()
+
+    def out_of_time(self) -> bool:
+        return self.remaining() - self.reserve() < 1.0
 
     def reserve(self) -> float:
         """Seconds to keep for certification: predicted from what the baseline's measurement took, which ran the same way."""
@@ -152,17 +155,22 @@ class Loop:
         self.events.close()
 
     def baselines(self) -> None:
-        """The original on every runtime, plain int8, and random cutting: measured like any candidate."""
+        """The original on every runtime, plain int8, and random cutting: measured like any candidate. What there was no time for is not
+        there, and is measured when the study is resumed with more."""
         self.record("phase", {"name": "baseline"})
         for label, recipe, target in baseline_candidates(self.config, self.space):
             if label in self.state.baselines or label in self.state.failed_baselines or (self.stopping and label != "baseline"):
+                continue
+            if label != "baseline" and self.out_of_time():
+                self._tell_user({"kind": "warning", "trial": None, "text": f"no time for the baseline '{label}'"})
                 continue
             outcome = self.run_one(self.trial_job(recipe, target, label), self.timeout())
             if outcome["kind"] == "finished":
                 self.record("baseline", {k: outcome[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}")
             elif label == "baseline":
-                raise FeatherweightError("the baseline cannot be made, so there is nothing to compare with", got=outcome["reason"])
-            elif not self.stopping:
+                late = "give the search more time: raise the budget's minutes" if self.out_of_time() else None
+                raise FeatherweightError("the baseline cannot be made, so there is nothing to compare with", got=outcome["reason"], fix=late)
+            elif not self.stopping and not self.out_of_time():
                 self.record("baseline_failed", {"label": label, "reason": outcome["reason"]}, key=f"baseline {label}")
 
     def search(self) -> None:
@@ -227,7 +235,7 @@ class Loop:
             self.progress(message)
         elif message["kind"] == "finished":
             self.record("finished", {k: message[k] for k in ("entry", "steps", "reused", "seconds")}, trial=number)
-        elif self.remaining() <= self.reserve() + 1.0 and message["reason"].startswith("time limit"):
+        elif self.out_of_time() and message["reason"].startswith("time limit"):
             self.record("stopped", {"reason": "the budget's time was up", "seconds": message["seconds"]}, trial=number)
         else:
             self.record("failed", {"reason": message["reason"], "seconds": message["seconds"]}, trial=number)

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ..errors import FeatherweightError
+from ..errors import FeatherweightError, TaskError
 from .runner import JOBS, Runner
 
 
@@ -45,6 +45,12 @@ def make_runner(setup: dict[str, Any], store_root: Path, report: Any) -> Runner:
 
         task = cloudpickle.loads(base64.b64decode(task))
     loaded: Task = load_task(task)
+    if setup["fingerprint"] and loaded.fingerprint != setup["fingerprint"]:
+        raise TaskError(
+            "the task's code or data changed while the search was running",
+            got=loaded.name,
+            fix="put it back and resume, or start a new study with another --out",
+        )
     return Runner(loaded, ArtifactStore(store_root), setup["seed"], setup["device"], report)
 
 
