@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import featherweight as fw
+from featherweight.engine.local import LocalEngine
 
 TASKS = Path(__file__).parent.parent / "tasks"
 
@@ -47,3 +48,29 @@ recipe = fw.Recipe""",
     study = fw.optimize(str(tmp_path / "raises.py"), recipe, budget=fw.Budget(trials=2), strategy="grid", out=tmp_path / "run", measure_seconds=0.2)
     failed = [t for t in study.trials() if t["state"] == "failed"]
     assert len(failed) == 1 and "too narrow for me" in failed[0]["reason"]
+
+
+def test_a_task_that_changed_meanwhile_is_refused(tmp_path):
+    setup = {
+        "task": {"file": str(TASKS / "tiny.py"), "name": "task"},
+        "seed": 0,
+        "device": "cpu",
+        "threads": 1,
+        "store": str(tmp_path / "s"),
+        "reuse": True,
+    }
+    engine = LocalEngine({**setup, "fingerprint": "of another file"}, 1, 4_000_000_000, tmp_path / "logs")
+    try:
+        engine.submit({"job": "trial", "id": 7}, 60)
+        outcome = first(engine)
+    finally:
+        engine.close()
+    assert outcome["kind"] == "failed" and outcome["id"] == 7 and "changed while the search was running" in outcome["reason"]
+
+
+def first(engine):
+    for _ in range(200):
+        for message in engine.wait(0.5):
+            if message["kind"] != "progress":
+                return message
+    raise AssertionError("no outcome")
