@@ -37,7 +37,7 @@ class Transform(Node):
 
     def apply(self, model: Any, context: Any) -> Any:
         """The transformed model (`models.Package`); the input is left as it was. `context`: `transforms.base.Context`."""
-        raise NotImplementedError(f"{type(self).__name__} has no apply")
+        raise TypeError(f"{type(self).__name__} has no apply")
 
 
 @dataclasses.dataclass(frozen=True, init=False)

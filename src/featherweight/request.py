@@ -27,20 +27,20 @@ _SAME = ("task_name", "fingerprint", "recipe", "target", "constraints", "minimiz
 
 def configure(
     task: Task,
-    recipe: Recipe | None,
+    recipe: Recipe | None = None,
     *,
-    target: str,
-    constraints: Sequence[Constraint],
-    minimize: Sequence[str],
-    strategy: str,
+    target: str = "onnxruntime",
+    constraints: Sequence[Constraint] = (),
+    minimize: Sequence[str] = ("latency", "size"),
+    strategy: str = "greedy",
     budget: Budget,
-    seed: int,
-    workers: int | None,
-    threads: int,
-    batch: int,
-    device: str,
-    reuse: bool,
-    measure_seconds: float,
+    seed: int = 0,
+    workers: int | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    device: str = "cpu",
+    reuse: bool = True,
+    measure_seconds: float = 2.0,
 ) -> dict[str, Any]:
     """The study's settings as JSON data, all defaults decided and everything checked that can be checked before running."""
 

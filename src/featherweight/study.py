@@ -89,45 +89,13 @@ def optimize(
     return study
 
 
-def dry_run(
-    task: Task | str,
-    recipe: Recipe | None = None,
-    *,
-    target: str = "onnxruntime",
-    constraints: Sequence[Constraint] = (),
-    minimize: Sequence[str] = ("latency", "size"),
-    strategy: str = "greedy",
-    budget: Budget,
-    seed: int = 0,
-    workers: int | None = None,
-    threads: int = 1,
-    batch: int = 1,
-    device: str = "cpu",
-    reuse: bool = True,
-    measure_seconds: float = 2.0,
-) -> dict[str, Any]:
-    """What `optimize` with these arguments would search and take (see `forecast`); checks the request as `optimize` does."""
+def dry_run(task: Task | str, recipe: Recipe | None = None, **settings: Any) -> dict[str, Any]:
+    """What `optimize` with these settings would search and take (see `forecast`); checks the request as `optimize` does."""
     from .forecast import forecast
     from .task import load_task
 
     loaded = load_task(task)
-    config = configure(
-        loaded,
-        recipe,
-        target=target,
-        constraints=constraints,
-        minimize=minimize,
-        strategy=strategy,
-        budget=budget,
-        seed=seed,
-        workers=workers,
-        threads=threads,
-        batch=batch,
-        device=device,
-        reuse=reuse,
-        measure_seconds=measure_seconds,
-    )
-    return forecast(loaded, config)
+    return forecast(loaded, configure(loaded, recipe, **settings))
 
 
 def search(task: Task | str, recipe: Recipe | None = None, **settings: Any) -> Study:

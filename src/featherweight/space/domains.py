@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from ..errors import InputError
@@ -65,8 +66,9 @@ class _Number(_Frozen):
             return self._at(index)
         return (self.options(points) or [])[index]
 
+    @abstractmethod
     def _at(self, i: int) -> Any:
-        raise NotImplementedError
+        """The value of index `i`, where there is a step."""
 
     def _unit(self, u: float) -> float:
         """A point of [0, 1] mapped to [low, high], evenly in the logarithm if `log`."""
@@ -85,8 +87,9 @@ class _Number(_Frozen):
         raw = [self._unit(i / (points - 1)) for i in range(points)] if points > 1 else [self._unit(0.5)]
         return list(dict.fromkeys(self.check(min(max(v, self.low), self.high), "", snap=True) for v in raw))
 
+    @abstractmethod
     def check(self, value: Any, path: str, snap: bool = False) -> Any:
-        raise NotImplementedError
+        """`snap`: take the nearest value of the domain instead of refusing one between two steps."""
 
     def __str__(self) -> str:
         plain = self.step is None or (isinstance(self, Int) and self.step == 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
@@ -19,26 +20,26 @@ Chooser = Callable[[str, "Domain"], Any]
 SCALARS = (str, int, float, bool, type(None))
 
 
-class Domain:
+class Domain(ABC):
     """Abstract: what may stand in a field. Immutable. Values are JSON scalars; `tag` names it in JSON."""
 
     tag: ClassVar[str]
 
+    @abstractmethod
     def check(self, value: Any, path: str) -> Any:
         """The value in its canonical form; InputError if the domain does not hold it."""
-        raise NotImplementedError(type(self).__name__)
 
+    @abstractmethod
     def sample(self, rng: Any) -> Any:
         """A value drawn with a numpy generator."""
-        raise NotImplementedError(type(self).__name__)
 
+    @abstractmethod
     def options(self, points: int | None) -> list[Any] | None:
         """All values; for a continuous domain `points` evenly spaced ones, or None if `points` is None."""
-        raise NotImplementedError(type(self).__name__)
 
+    @abstractmethod
     def near(self, value: Any) -> list[Any]:
         """The values next to `value`, nearest first."""
-        raise NotImplementedError(type(self).__name__)
 
     def branches(self, value: Any, path: str) -> list[tuple[Any, str]]:
         """The subtrees that are alive when `value` is chosen, with their paths."""
@@ -48,8 +49,9 @@ class Domain:
         """What stands in the field, from the value chosen and the resolved branches."""
         return value
 
+    @abstractmethod
     def to_json(self) -> Any:
-        raise NotImplementedError(type(self).__name__)
+        """The body that stands under `tag` in JSON."""
 
 
 class Node:
