@@ -259,11 +259,20 @@ def test_two_searches_in_one_folder_are_refused(tmp_path):
         while time.monotonic() < deadline and not _started(tmp_path):
             time.sleep(0.2)
         with pytest.raises(StoreError, match="another search"):
-            run(tmp_path, 500)
+            run(tmp_path, 501)
+        assert fw_events(tmp_path).count("budget") == 0, "the refused run wrote into the other's log"
     finally:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def fw_events(out):
+    store = EventStore(out / "study.db")
+    try:
+        return [e["kind"] for e in store.read()]
+    finally:
+        store.close()
 
 
 def _started(out):

@@ -138,7 +138,7 @@ class Loop:
 
     def run(self) -> StudyState:
         """All phases. Whatever happens, the event log holds all that was finished."""
-        with self._alone(), self._interruptible():
+        with self._interruptible():
             try:
                 self.record("open", {"pid": os.getpid()})
                 self.baselines()
@@ -151,7 +151,6 @@ class Loop:
         return self.state
 
     def close(self) -> None:
-        self.record("close", {"spent_s": self.spent()})
         self.events.close()
 
     def baselines(self) -> None:
@@ -287,7 +286,7 @@ class Loop:
     # --- process ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Hold the folder's lock, or say who does: two searches in one folder would overwrite each other."""
         with (self.out / ".lock").open("w") as f:
             try:

@@ -13,17 +13,6 @@ State = Literal["running", "complete", "failed", "stopped"]
 Event = dict[str, Any]  # {"kind": .., "trial": n or None, "time": unix seconds, ...}
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A number with its unit, how many observations gave it, and its 95 % interval if it has one."""
-
-    value: float
-    unit: str
-    n: int
-    low: float | None = None
-    high: float | None = None
-
-
 @dataclass
 class Entry:
     """A measured candidate or baseline: one line of the front table. `to_json` is ENTRY of front.json.

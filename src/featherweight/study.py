@@ -74,16 +74,20 @@ def optimize(
     )
     folder.mkdir(parents=True, exist_ok=True)
     loop = Loop(config, _portable(loaded), folder, tell)
-    check_same_study(loop.state, config, folder)
-    if not loop.state.config:
-        loop.record("study", {"config": config}, key="study")
-        loop.record("info", {"info": _info(loaded)}, key="info")
-    elif loop.state.config["budget"] != config["budget"]:
-        loop.record("budget", {"budget": config["budget"]})
     try:
-        loop.run()
-        study = Study(folder, loop.state)
-        study.write_results()
+        with loop.alone():  # before the first word is written: a refused run leaves no trace in the other's log
+            check_same_study(loop.state, config, folder)
+            if not loop.state.config:
+                loop.record("study", {"config": config}, key="study")
+                loop.record("info", {"info": _info(loaded)}, key="info")
+            elif loop.state.config["budget"] != config["budget"]:
+                loop.record("budget", {"budget": config["budget"]})
+            try:
+                loop.run()
+                study = Study(folder, loop.state)
+                study.write_results()
+            finally:
+                loop.record("close", {"spent_s": loop.spent()})
     finally:
         loop.close()
     return study
