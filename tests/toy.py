@@ -90,6 +90,7 @@ def task(model=residual, n=160, epochs=2, **more):
     return Task(name="toy", model=model, data=lambda: split(images(n)), baseline=Recipe(Train(epochs=epochs, lr=3e-3, batch_size=16)), **more)
 
 
-def context(t=None, seed=0, teacher=None):
+def context(t=None, seed=0, teacher=None, model=None):
+    """teacher: its outputs; model: its package."""
     t = t or task()
-    return Context(t, t.splits(), seed, teacher_outputs=lambda recipe: teacher, report=lambda _: None)
+    return Context(t, t.splits(), seed, teacher=lambda recipe: model, teacher_outputs=lambda recipe: teacher, report=lambda _: None)

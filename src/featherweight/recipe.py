@@ -31,9 +31,31 @@ class Transform(Node):
     """
 
     version: ClassVar[int] = 1
-    makes: ClassVar[frozenset[str]] = frozenset()
-    refuses: ClassVar[dict[str, str]] = {}  # what an earlier step made -> the reason
-    stored: ClassVar[bool] = True  # False: applying it again is cheaper than reading what it made
+
+    @property
+    def makes(self) -> frozenset[str]:
+        """What this step leaves in the model that later steps may have to refuse."""
+        return frozenset()
+
+    @property
+    def refuses(self) -> dict[str, str]:
+        """What an earlier step made -> why this one cannot follow it."""
+        return {}
+
+    @property
+    def stored(self) -> bool:
+        """False: applying it again is cheaper than reading what it made."""
+        return True
+
+    @property
+    def starts(self) -> bool:
+        """True: it makes a model of its own, whatever came before; so it can only be the first step."""
+        return False
+
+    @property
+    def depends(self) -> str:
+        """What else decides its result on this machine (a processor's grid, a runtime's version); part of the key it is stored under."""
+        return ""
 
     def apply(self, model: Any, context: Any) -> Any:
         """The transformed model (`models.Package`); the input is left as it was. `context`: `transforms.base.Context`."""
@@ -94,7 +116,13 @@ class Recipe(Node):
         if not self.is_filled:
             return
         made: dict[str, Transform] = {}
-        for step in self.steps:
+        for i, step in enumerate(self.steps):
+            if step.starts and i > 0:
+                raise RecipeError(
+                    f"{label(step)} makes a model of its own, so what comes before it is lost",
+                    got=" -> ".join(label(s) for s in self.steps),
+                    allowed=f"{label(step)} as the first step",
+                )
             for thing, reason in step.refuses.items():
                 if thing in made:
                     order = " -> ".join(label(s) for s in self._legal_order())

@@ -14,7 +14,7 @@ def test_a_saved_model_is_spec_and_safetensors_and_nothing_else(tmp_path):
     Prune(round_to=4).apply(Package(t.build()), toy.context(t)).save(tmp_path, t.build)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "spec.json"]
     spec = json.loads((tmp_path / "spec.json").read_text())
-    assert spec["format"] == 1 and spec["edits"]["0"]["out_channels"] < 16
+    assert spec["format"] == 2 and spec["sizes"]["0"]["out_channels"] < 16
 
 
 def test_a_model_of_another_builder_is_refused(tmp_path):
@@ -24,7 +24,10 @@ def test_a_model_of_another_builder_is_refused(tmp_path):
         Package.load(tmp_path, toy.plain)
 
 
-@pytest.mark.parametrize("damage", ["", "{}", '{"format": 1', '{"format": 1, "keeps": [["nope", [0]]], "edits": {}, "plan": null, "notes": []}'])
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{}", '{"format": 1', '{"format": 2, "net": null, "edits": [{"edit": "nope"}], "sizes": {}, "sparse": [], "plan": null, "notes": []}'],
+)
 def test_a_damaged_spec_is_refused(tmp_path, damage):
     t = toy.task()
     Package(t.build()).save(tmp_path, t.build)

@@ -61,14 +61,15 @@ class Runner:
     reused: int = field(default=0, init=False)
 
     def full(self, recipe: Recipe) -> Recipe:
-        """The recipe with what makes the baseline before it."""
-        return Recipe(*([self.task.baseline] if self.task.baseline is not None else []), recipe)
+        """The recipe with what makes the baseline before it, unless it starts from a model of its own."""
+        own = bool(recipe.steps) and recipe.steps[0].starts
+        return Recipe(*([self.task.baseline] if self.task.baseline is not None and not own else []), recipe)
 
     def keys(self, recipe: Recipe) -> list[str]:
         """One key a step of the full recipe, after the key of the untouched model."""
         out = [chain("model", self.task.fingerprint, str(self.seed))]
         for step in self.full(recipe).steps:
-            out.append(chain(out[-1], content_hash(step)))
+            out.append(chain(out[-1], content_hash(step), *([step.depends] if step.depends else [])))
         return out
 
     def model(self, recipe: Recipe) -> tuple[Package, str]:
@@ -89,7 +90,7 @@ class Runner:
             package = Package(self.task.build())
         for step, key in zip(steps[start:], keys[start + 1 :], strict=True):
             self.report({"step": step.kind})
-            context = Context(self.task, self.task.splits(), derive(self.seed, key), self.teacher_outputs, self.report, self.device)
+            context = Context(self.task, self.task.splits(), derive(self.seed, key), self.teacher, self.teacher_outputs, self.report, self.device)
             package = step.apply(package, context)
             if step.stored:
                 self.store.put(key, partial(self._save, package))
@@ -97,6 +98,14 @@ class Runner:
 
     def _save(self, package: Package, folder: Path) -> None:
         package.save(folder, self.task.build)
+
+    def teacher(self, recipe: Recipe | None) -> Package:
+        """A teacher's model, stored as any other; looking it up does not count as a step of the trial."""
+        steps, reused = self.steps, self.reused
+        self.report({"step": "teacher"})
+        package, _ = self.model(recipe or Recipe())
+        self.steps, self.reused = steps, reused
+        return package
 
     def teacher_outputs(self, recipe: Recipe | None) -> np.ndarray:
         """A teacher's outputs [N, ...] on the training split; computed once for all candidates that learn from it."""
@@ -107,9 +116,7 @@ class Runner:
         def write(folder: Path) -> None:
             from ..train.loop import predict
 
-            self.report({"step": "teacher"})
-            package, _ = self.model(recipe or Recipe())
-            np.save(folder / OUTPUTS, predict(package.module, self.task.splits().train, self.device))
+            np.save(folder / OUTPUTS, predict(self.teacher(recipe).module, self.task.splits().train, self.device))
 
         return np.load(self.store.put(key, write) / OUTPUTS)  # type: ignore[no-any-return]
 

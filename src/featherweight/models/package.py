@@ -1,6 +1,6 @@
 """A model on its way through a recipe: an ordinary torch module, how it differs from what its builder makes, and its plan.
 
-Saved as architecture spec (JSON) + safetensors. Nothing is pickled, so a saved package can be opened without trust.
+Saved as architecture spec (JSON) + safetensors (weights, and the scales of the plan): nothing is pickled: a saved package can be opened without trust.
 """
 
 from __future__ import annotations
@@ -14,38 +14,51 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StoreError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-SPEC, WEIGHTS = "spec.json", "model.safetensors"
+SPEC, WEIGHTS, SCALES = "spec.json", "model.safetensors", "scales.safetensors"
 
 
 @dataclass(frozen=True)
 class Package:
-    """module: in eval mode, on the CPU; keeps: [[path of a ModuleList or Sequential, kept indices], ...] in the order
-    applied; plan: how the target must quantize (`transforms.quantize`), or None; notes: what each step reports."""
+    """module: in eval mode, on the CPU; net: the architecture description that it was built from, as JSON, or None: the task's own
+    builder; edits: what was done to its structure since, in order (`surgery.EDITS`); sparse: parameters whose zeros stay zero when
+    trained; plan: how the target must quantize (`targets._plan`), or None; scales: the plan's tensors, by name; notes: what each
+    step reports."""
 
     module: nn.Module
-    keeps: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    net: dict[str, Any] | None = None
+    edits: tuple[dict[str, Any], ...] = ()
+    sparse: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None
-    notes: tuple[dict[str, Any], ...] = field(default=())
+    scales: dict[str, Tensor] = field(default_factory=dict)
+    notes: tuple[dict[str, Any], ...] = ()
 
     def edited(self, **changes: Any) -> Package:
         return replace(self, **changes)
+
+    def restructured(self, *edits: dict[str, Any]) -> Package:
+        """This package with `edits` recorded; the module must have had them already (`surgery.edit`)."""
+        return replace(self, edits=(*self.edits, *edits))
 
     def noted(self, **note: Any) -> Package:
         """This package with one more report of a step."""
         return replace(self, notes=(*self.notes, note))
 
     def save(self, folder: Path, build: Callable[[], nn.Module]) -> None:
-        """Write `spec.json` and `model.safetensors` into an existing folder. `build`: what makes the unedited model."""
+        """Write `spec.json`, `model.safetensors` and, if there are scales, `scales.safetensors` into an existing folder.
+
+        build: what makes the task's unedited model (a package with a `net` builds that)."""
         import safetensors.torch
 
         from .surgery import differences
 
-        fresh = build()
-        spec = {"format": 1, "keeps": self.keeps, "edits": differences(fresh, self.module, self.keeps), "plan": self.plan, "notes": self.notes}
+        sizes = differences(_fresh(self.net, build), self.module, self.edits)
+        spec = {"format": 2, "net": self.net, "edits": self.edits, "sizes": sizes, "sparse": self.sparse, "plan": self.plan, "notes": self.notes}
         (folder / SPEC).write_text(json.dumps(spec, indent=1))
         safetensors.torch.save_model(self.module, str(folder / WEIGHTS))
+        if self.scales:
+            safetensors.torch.save_file({k: v.contiguous() for k, v in self.scales.items()}, str(folder / SCALES))
 
     @classmethod
     def load(cls, folder: Path, build: Callable[[], nn.Module]) -> Package:
@@ -59,11 +72,23 @@ class Package:
             spec = json.loads((folder / SPEC).read_text())
             with safetensors.safe_open(str(folder / WEIGHTS), framework="pt") as f:
                 shapes = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()}  # noqa: SIM118 (no mapping)
-            keeps = tuple((path, tuple(index)) for path, index in spec["keeps"])
-            module = rebuild(build(), keeps, spec["edits"], shapes)
+            edits = tuple(spec["edits"])
+            module = rebuild(_fresh(spec["net"], build), edits, spec["sizes"], shapes)
             safetensors.torch.load_model(module, str(folder / WEIGHTS), strict=True)
+            scales = safetensors.torch.load_file(str(folder / SCALES)) if (folder / SCALES).is_file() else {}
+            package = cls(module.eval(), spec["net"], edits, tuple(spec["sparse"]), spec["plan"], scales, tuple(spec["notes"]))
         except (OSError, KeyError, ValueError, AttributeError, RuntimeError, safetensors.SafetensorError) as e:
             raise StoreError(
                 "this saved model cannot be loaded", got=f"{folder}: {e}", fix="was the model's builder changed since it was saved?"
             ) from e
-        return cls(module.eval(), keeps, spec["plan"], tuple(spec["notes"]))
+        return package
+
+
+def _fresh(net: dict[str, Any] | None, build: Callable[[], nn.Module]) -> nn.Module:
+    """The unedited module that a package started from."""
+    if net is None:
+        return build()
+    from ..recipe import decode
+
+    described = decode(net)
+    return described.build()  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError
@@ -10,9 +11,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def keep_blocks(module: nn.Module, path: str, index: tuple[int, ...]) -> None:
+def edit(module: nn.Module, change: dict[str, Any]) -> None:
+    """Apply one structural edit, as data: {"edit": its name in `EDITS`, its arguments}. In place. StoreError if there is no such edit."""
+    name = change.get("edit")
+    if name not in EDITS:
+        raise StoreError("no such edit of a model's structure", got=str(name), allowed=", ".join(sorted(EDITS)))
+    EDITS[name](module, **{k: v for k, v in change.items() if k != "edit"})
+
+
+def keep_blocks(module: nn.Module, path: str, index: Iterable[int]) -> None:
     """Keep only the children `index` (rising) of the ModuleList or Sequential at `path`; they are numbered anew. In place."""
     from torch import nn
+
+    index = tuple(index)
 
     blocks = module.get_submodule(path)
     if not isinstance(blocks, (nn.ModuleList, nn.Sequential)) or not all(0 <= i < len(blocks) for i in index):
@@ -22,7 +33,7 @@ def keep_blocks(module: nn.Module, path: str, index: tuple[int, ...]) -> None:
             del blocks[i]
 
 
-def sizes(module: nn.Module) -> dict[str, dict[str, Any]]:
+def whole_numbers(module: nn.Module) -> dict[str, dict[str, Any]]:
     """For every submodule, its attributes that are whole numbers or tuples of them (in_channels, num_heads, normalized_shape)."""
 
     def whole(v: Any) -> bool:
@@ -36,27 +47,28 @@ def sizes(module: nn.Module) -> dict[str, dict[str, Any]]:
     }
 
 
-def differences(fresh: nn.Module, module: nn.Module, keeps: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, dict[str, Any]]:
-    """{submodule path: {attribute: value}} where `module` differs from `fresh` after `keeps`. `fresh` is used up."""
-    for path, index in keeps:
-        keep_blocks(fresh, path, index)
-    before, after = sizes(fresh), sizes(module)
+EDITS: dict[str, Callable[..., None]] = {"keep_blocks": keep_blocks}  # what changes which submodules there are; all else is a size
+
+
+def differences(fresh: nn.Module, module: nn.Module, edits: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
+    """{submodule path: {attribute: value}} where `module` differs from `fresh` after `edits`. `fresh` is used up."""
+    for change in edits:
+        edit(fresh, change)
+    before, after = whole_numbers(fresh), whole_numbers(module)
     if before.keys() != after.keys():
         odd = sorted(before.keys() ^ after.keys())[:5]
         raise StoreError("the model's structure changed in a way that cannot be saved", got=odd, allowed="resized layers and dropped blocks")
     return {path: changed for path, now in after.items() if (changed := {k: v for k, v in now.items() if before[path].get(k) != v})}
 
 
-def rebuild(
-    fresh: nn.Module, keeps: tuple[tuple[str, tuple[int, ...]], ...], edits: dict[str, dict[str, Any]], shapes: dict[str, tuple[int, ...]]
-) -> nn.Module:
-    """Apply saved edits to `fresh` (used up): drop blocks, set sizes, and give tensors their saved shapes (unfilled)."""
+def rebuild(fresh: nn.Module, edits: tuple[dict[str, Any], ...], sizes: dict[str, dict[str, Any]], shapes: dict[str, tuple[int, ...]]) -> nn.Module:
+    """Apply saved edits to `fresh` (used up), set sizes, and give tensors their saved shapes (unfilled)."""
     import torch
     from torch import nn
 
-    for path, index in keeps:
-        keep_blocks(fresh, path, index)
-    for path, changed in edits.items():
+    for change in edits:
+        edit(fresh, change)
+    for path, changed in sizes.items():
         m = fresh.get_submodule(path)
         for name, value in changed.items():
             setattr(m, name, tuple(value) if isinstance(value, list) else value)

@@ -6,7 +6,7 @@ Notation: B batch size, N samples of the split, `index` [B] the samples of a bat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +90,11 @@ def fit(
     seed: int,
     device: str = "cpu",
     report: Callable[[dict[str, Any]], None] = lambda _: None,
+    sparse: Sequence[str] = (),
 ) -> float:
     """Train `module` in place and leave it in eval mode on the CPU; returns the mean loss of the last epoch.
+
+    sparse: names of parameters whose zeros stay zero.
 
     The global torch generator (dropout) is seeded inside and restored after. InputError if the loss is not finite.
     """
@@ -103,6 +106,7 @@ def fit(
     rng = np.random.default_rng(derive(seed, "order"))
     module.to(device).train()
     optimizer = make_optimizer(module, settings)
+    masks = [(p, p.detach() != 0) for p in (module.get_parameter(name) for name in sparse)]
     per_epoch = sum(1 for _ in range(0, len(split), settings.batch_size))
     step, mean = 0, math.nan
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
@@ -117,6 +121,8 @@ def fit(
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
                 optimizer.step()
+                for parameter, mask in masks:
+                    parameter.data.mul_(mask)
                 total, seen, step = total + float(loss.detach()) * len(index), seen + len(index), step + 1
             mean = total / max(seen, 1)
             if not math.isfinite(mean):

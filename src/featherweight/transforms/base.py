@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ..recipe import Transform
 from ..seeding import derive
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 class Trained(Transform):
     """Abstract: what every transform that runs the training loop can be told about it."""
 
-    refuses: ClassVar[dict[str, str]] = {"integer weights": "weights are already bound to an integer grid, and training would move them off it"}
+    @property
+    def refuses(self) -> dict[str, str]:
+        return {"integer weights": "weights are already bound to an integer grid, and training would move them off it"}
 
     epochs: int = param(5, search=Int(1, 12, log=True), legal=Int(0, 100_000), doc="passes over the training split")
     lr: float = param(1e-3, search=Float(1e-4, 1e-1, log=True), legal=Float(0.0, 100.0), doc="peak learning rate")
@@ -40,27 +42,36 @@ class Trained(Transform):
     warmup: float = param(0.0, search=Float(0.0, 0.2), legal=Float(0.0, 1.0), doc="fraction of the steps with a rising learning rate")
 
     def fit(self, model: Package, context: Context, objective: Objective) -> Package:
-        """A copy of the model, trained on the training split to lower `objective`."""
+        """A copy of the model, trained on the training split to lower `objective`. The zeros of its sparse parameters stay zero."""
         from ..train.loop import Settings, fit
 
         module = copy.deepcopy(model.module)
         settings = Settings(self.epochs, self.lr, self.batch_size, self.optimizer, self.schedule, self.weight_decay, self.momentum, self.warmup)
-        loss = fit(module, context.splits.train, objective, settings, seed=context.seed, device=context.device, report=context.report)
+        loss = fit(
+            module, context.splits.train, objective, settings, seed=context.seed, device=context.device, report=context.report, sparse=model.sparse
+        )
         return model.edited(module=module).noted(step=self.kind, epochs=self.epochs, final_loss=loss)
 
 
 @dataclass(frozen=True)
 class Context:
-    """task and splits: what the model is for (a transform uses `splits.train` only); seed: of this very step;
+    """task and splits: what the model is for (a transform learns and calibrates on `splits.train` only; a gate, which is a search,
+    may look at `splits.valid`; none at `splits.test`); seed: of this very step;
+    teacher: a recipe (None: the baseline) -> its model, which is not to be changed;
     teacher_outputs: a recipe (None: the baseline) -> its model's outputs [N, ...] on the training split, float32;
     report: takes progress ({"step": .., "epoch": .., "of": .., "loss": ..})."""
 
     task: Task
     splits: Splits
     seed: int
+    teacher: Callable[[Recipe | None], Package]
     teacher_outputs: Callable[[Recipe | None], np.ndarray]
     report: Callable[[dict[str, Any]], None]
     device: str = "cpu"
+
+    def child(self, *labels: Any) -> Context:
+        """The context of a step inside a step: the same, with a seed of its own."""
+        return replace(self, seed=derive(self.seed, *labels))
 
     def calibration(self, n: int) -> dict[str, torch.Tensor]:
         """`n` random training samples as input tensors [n, ...] by name."""

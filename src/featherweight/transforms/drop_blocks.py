@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ..recipe import Transform
 from ..space import Choice, Int, param
@@ -66,7 +66,9 @@ def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, d
 class DropBlocks(Transform):
     """Remove `drop` blocks: those of least influence, the last ones, evenly spaced ones, or random ones."""
 
-    refuses: ClassVar[dict[str, str]] = {"integer weights": "blocks must be dropped before the weights are bound to integer scales"}
+    @property
+    def refuses(self) -> dict[str, str]:
+        return {"integer weights": "blocks must be dropped before the weights are bound to integer scales"}
 
     drop: int = param(1, search=Int(0, 4), legal=Int(0, 10_000), doc="how many blocks to remove")
     criterion: str = param(
@@ -79,7 +81,7 @@ class DropBlocks(Transform):
 
     def apply(self, model: Package, context: Context) -> Package:
         from ..errors import InputError
-        from ..models.surgery import keep_blocks
+        from ..models.surgery import edit
 
         if self.drop == 0:
             return model.noted(step="drop_blocks", dropped=[])
@@ -96,12 +98,12 @@ class DropBlocks(Transform):
                 allowed=f"at most {max(len(blocks) - 1, 0)}: at least one of its {len(blocks)} blocks stays",
             )
         gone = {blocks[i][:2] for i in self._pick([b[2] for b in blocks], context.seed)}
-        keeps = []
+        edits = []
         for path in dict.fromkeys(p for p, _ in gone):
             index = tuple(i for i in range(len(module.get_submodule(path))) if (path, i) not in gone)  # type: ignore[arg-type]
-            keep_blocks(module, path, index)
-            keeps.append((path, index))
-        return model.edited(module=module, keeps=(*model.keeps, *keeps)).noted(step="drop_blocks", dropped=sorted(map(list, gone)))
+            edits.append({"edit": "keep_blocks", "path": path, "index": list(index)})
+            edit(module, edits[-1])
+        return model.edited(module=module).restructured(*edits).noted(step="drop_blocks", dropped=sorted(map(list, gone)))
 
     def _pick(self, influences: list[float], seed: int) -> list[int]:
         import numpy as np

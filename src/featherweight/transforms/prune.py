@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from ..recipe import Transform
 from ..space import Choice, Float, Int, param
@@ -48,7 +48,9 @@ def choose(importance: list[Tensor], ratio: float, scope: str, round_to: int) ->
 class Prune(Transform):
     """Cut the least important channels. Layers that cannot be coupled are named in the notes and left whole."""
 
-    refuses: ClassVar[dict[str, str]] = {"integer weights": "channels must be cut before their weights are bound to integer scales"}
+    @property
+    def refuses(self) -> dict[str, str]:
+        return {"integer weights": "channels must be cut before their weights are bound to integer scales"}
 
     ratio: float = param(0.5, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share of the channels to remove")
     criterion: str = param(

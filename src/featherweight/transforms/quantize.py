@@ -7,7 +7,7 @@ transform says what is wanted and each target builds it in the way that it runs 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ..recipe import Transform
 from ..space import Choice, Int, param
@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 class Quantize(Transform):
     """int8 weights; activations int8 with scales from training samples (`int8-static`) or from each input (`int8-dynamic`)."""
 
-    makes: ClassVar[frozenset[str]] = frozenset({"integer weights"})
-    refuses: ClassVar[dict[str, str]] = {"integer weights": "the weights are quantized already"}
-    stored: ClassVar[bool] = False
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({"integer weights"})
+
+    @property
+    def refuses(self) -> dict[str, str]:
+        return {"integer weights": "the weights are quantized already"}
+
+    @property
+    def stored(self) -> bool:
+        return False
 
     scheme: str = param(
         "int8-static",

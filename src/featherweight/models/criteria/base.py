@@ -1,0 +1,37 @@
+"""What a pruning criterion is: a pure function of what was seen of one layer.
+
+Notation: O outputs, I inputs (of one convolution group), k kernel positions, N samples. A score is large where the weight matters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One layer as a criterion sees it; what a criterion does not name in `needs` is None."""
+
+    weight: Tensor  # [O, I, *k] of a Linear or convolution
+    norm: Tensor | None = None  # [O] |gamma| of the batch norm that follows the layer, None if none does
+    gradient: Tensor | None = None  # [B, O, I, *k] the loss's gradient on each of B batches
+    input_norm: Tensor | None = None  # [I * k, in the order of weight[0].flatten()] L2 norm of each input feature over samples and positions
+    hessian: Tensor | None = None  # [G, I * k, I * k] mean of x x^T over samples and positions, for each of G convolution groups
+    outputs: Tensor | None = None  # [N, O] each channel's mean over the positions of one sample, after its activation
+
+
+class Criterion(ABC):
+    """Abstract: how much each weight, or each output channel, matters."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()  # the fields of Seen that it looks at besides `weight`
+    per_weight: ClassVar[bool] = True  # False: it judges whole output channels only
+
+    @abstractmethod
+    def score(self, seen: Seen, rng: torch.Generator) -> Tensor:
+        """Shaped as the weight, or [O] if not `per_weight`; float32, finite, not negative. rng: for criteria that draw."""
