@@ -1,6 +1,6 @@
 """A model on its way through a recipe: an ordinary torch module, how it differs from what its builder makes, and its plan.
 
-Saved as architecture spec (JSON) + safetensors (weights, and the scales of the plan): nothing is pickled: a saved package can be opened without trust.
+Saved as architecture spec (JSON) + safetensors (weights, and the scales of the plan). Nothing is pickled: a saved package needs no trust.
 """
 
 from __future__ import annotations

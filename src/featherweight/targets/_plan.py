@@ -1,12 +1,12 @@
 """What a quantization plan may say. Made by the Quantize, Qat and MixedPrecision transforms, realised by each runtime in its own way.
 
-    {"scheme": "int8-static" | "int8-dynamic" | "weight-only",
-     "bits": 4 | 8 | 16, "granularity": "tensor" | "channel" | "group", "group": n, "symmetric": bool, "embeddings": 4 | 8 | 16 | 32,  what was asked for
-     "activations": "u8" | "s8", "calibrate": "minmax" | "percentile" | "mse" | "entropy", "samples": n, "seed": n,                   static ranges
-     "layers": {PATH: {"bits": 4 | 8 | 16 | 32, "granularity": .., "group": n, "symmetric": bool}}}                                    what was decided
+    what was asked for: {"scheme": "int8-static" | "int8-dynamic" | "weight-only", "bits": 4 | 8 | 16, "granularity": "tensor" | "channel" | "group",
+                         "group": n, "symmetric": bool, "embeddings": 4 | 8 | 16 | 32,
+    static ranges:       "activations": "u8" | "s8", "calibrate": "minmax" | "percentile" | "mse" | "entropy", "samples": n, "seed": n,
+    what was decided:    "layers": {PATH: {"bits": 4 | 8 | 16 | 32, "granularity": .., "group": n, "symmetric": bool}}}
 
-`layers` lists every Linear, convolution and Embedding of the model by its module path, once the plan is made for a model; 32 bits: it stays in floating
-point; 16: half precision. Without `layers` the plan is a question (can this target run such a thing?).
+`layers` lists every Linear, convolution and Embedding of the model by its module path, once the plan is made for a model; 32 bits: it stays in
+floating point; 16: half precision. Without `layers` the plan is a question (can this target run such a thing?).
 
 Beside the plan a package has tensors (`Package.scales`), named after the layer:
     PATH.weight.scale, PATH.weight.zero   the grid that the weight already lies on, in the shapes of `models.quant.grid`; the target must keep it
@@ -46,7 +46,7 @@ def check_plan(plan: dict[str, Any]) -> str | None:
         return f"the plan's samples is {samples!r}; allowed: a whole number of at least 1"
     layers = plan.get("layers", {})
     if not isinstance(layers, dict) or not all(isinstance(v, dict) and v.get("bits") in LAYER_BITS for v in layers.values()):
-        return f"the plan's layers are {layers!r:.200}; allowed: {{path: {{'bits': one of {LAYER_BITS}, 'granularity': .., 'group': .., 'symmetric': ..}}}}"
+        return f"the plan's layers are {layers!r:.200}; allowed: {{path: {{'bits': one of {LAYER_BITS}, 'granularity': .., ..}}}}"
     return None
 
 

@@ -54,7 +54,7 @@ class Quantize(Transform):
 
     def plan(self, seed: int = 0) -> dict[str, Any]:
         """The plan as data; `seed` picks the calibration samples. A target can be asked about it before anything runs."""
-        return {**asdict(self), "skip": list(self.skip), "seed": seed}
+        return {"bits": 8, "group": 0, "symmetric": True, "embeddings": 32, **asdict(self), "skip": list(self.skip), "seed": seed}
 
     def apply(self, model: Package, context: Context) -> Package:
         return model.edited(plan=self.plan(context.seed)).noted(step="quantize", scheme=self.scheme)
