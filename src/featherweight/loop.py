@@ -331,7 +331,9 @@ def baseline_candidates(config: dict[str, Any], space: Space) -> list[tuple[str,
     choices = config["target"]["runtimes"]
     out: list[tuple[str, Recipe, str]] = [("baseline", Recipe(), reference)]
     out += [(f"original on {t}", Recipe(), t) for t in config["target"]["originals"] if t != reference]
-    out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(Quantize()), t) for t in dict.fromkeys([reference, *choices])]
+    plain = Quantize()
+    able = [t for t in dict.fromkeys([reference, *choices]) if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None]
+    out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(plain), t) for t in able]
     random_cut = random_cutting(space)
     if random_cut is not None:
         out.append(("random cutting", random_cut, reference))

@@ -89,7 +89,7 @@ def targets_of(text: str, threads: int = 1, batch: int = 1) -> dict[str, Any]:
         return registry.find("targets", target.runtime)().problem(target, None) is None
 
     if text.strip() == "auto":
-        tried = [Target(runtime, dtype, threads, batch) for runtime in registry.names("targets") for dtype in ("fp32", "bf16")]
+        tried = [Target(runtime, dtype, threads=threads, batch=batch) for runtime in registry.names("targets") for dtype in ("fp32", "bf16")]
         found = [t for t in tried if here(t)]
     else:
         found = []
@@ -100,8 +100,8 @@ def targets_of(text: str, threads: int = 1, batch: int = 1) -> dict[str, Any]:
             found.append(t)
     found = sorted(dict.fromkeys(found), key=lambda t: (t.runtime != "onnxruntime", text != "auto")) if text == "auto" else list(dict.fromkeys(found))
     names = [str(t) for t in found]
-    reference = Target(found[0].runtime, "fp32", found[0].threads, found[0].batch, found[0].device)
-    originals = [Target(r, "fp32", reference.threads, reference.batch) for r in registry.names("targets")]
+    reference = Target(found[0].runtime, threads=found[0].threads, batch=found[0].batch, device=found[0].device)
+    originals = [Target(r, threads=reference.threads, batch=reference.batch) for r in registry.names("targets")]
     return {
         "text": text,
         "choice": names[0] if len(names) == 1 else encode(Choice(*names)),

@@ -22,10 +22,11 @@ Inputs = dict[str, "np.ndarray"]  # by input name, the first axis is the batch
 
 @dataclass(frozen=True)
 class Target(Node):
-    """What the model will run on: runtime + device + threads + batch + dtype. Written `openvino:bf16:threads=2:batch=8`."""
+    """What the model will run on: runtime + dtype + mode + threads + batch + device. Written `openvino:bf16:threads=2:batch=8`."""
 
     runtime: str = param("onnxruntime", doc="which runtime loads the artifact")
     dtype: str = param("fp32", legal=Choice("fp32", "bf16", "fp16"), doc="arithmetic of the layers that are not quantized")
+    mode: str = param("", legal=Choice("", "compile"), doc="compile: by the torch runtime's compiler, before it runs")
     threads: int = param(1, legal=Int(1, 4096), doc="threads of one inference")
     batch: int = param(1, legal=Int(1, 65536), doc="samples in one inference")
     device: str = param("cpu", doc="cpu, or cuda where the runtime has it")
@@ -39,18 +40,18 @@ class Target(Node):
         for part in rest:
             name, eq, value = part.partition("=")
             if not eq:
-                name, value = "dtype", part
-            if name not in ("dtype", "threads", "batch", "device") or (name in ("threads", "batch") and not value.isdigit()):
+                name, value = ("mode" if part == "compile" else "dtype"), part
+            if name not in ("dtype", "mode", "threads", "batch", "device") or (name in ("threads", "batch") and not value.isdigit()):
                 raise InputError(
                     "this target is not understood",
                     got=text,
-                    allowed="RUNTIME[:DTYPE][:threads=N][:batch=N][:device=NAME], as openvino:bf16:threads=2",
+                    allowed="RUNTIME[:DTYPE][:compile][:threads=N][:batch=N][:device=NAME], as openvino:bf16:threads=2",
                 )
             values[name] = int(value) if name in ("threads", "batch") else value
         return cls(**values)
 
     def __str__(self) -> str:
-        out = self.runtime + ("" if self.dtype == "fp32" else f":{self.dtype}")
+        out = self.runtime + ("" if self.dtype == "fp32" else f":{self.dtype}") + (f":{self.mode}" if self.mode else "")
         out += "" if self.threads == 1 else f":threads={self.threads}"
         out += "" if self.batch == 1 else f":batch={self.batch}"
         return out + ("" if self.device == "cpu" else f":device={self.device}")

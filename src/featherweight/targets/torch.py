@@ -1,0 +1,170 @@
+"""PyTorch itself: model.pt2, an exported program, run as it is (eager) or through torch.compile.
+
+The file holds the graph as JSON and the weights as bytes. The format also allows pickled objects, which would run code when loaded;
+a file that contains any is refused before PyTorch reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import TargetError
+from ._parity import as_numpy, check_float, check_rows, compare, evaluating, reference, run_rows, varied
+from .base import Inputs, Runtime, Session, Target
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ..models.package import Package
+
+FILE = "model.pt2"
+
+
+class Torch(Runtime):
+    """The `torch` target: fp32, bf16 and fp16, eager or compiled (`torch:compile`), on the CPU or a CUDA device."""
+
+    def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
+        import torch
+
+        if plan is not None:
+            return "the torch target runs no quantization plan: use onnxruntime or openvino"
+        if target.device != "cpu" and not (target.device.startswith("cuda") and torch.cuda.is_available()):
+            return f"torch runs on cpu, and on cuda where it finds a device; got {target.device!r}"
+        if target.device == "cpu" and target.dtype != "fp32" and not _has_half(target.dtype):
+            return f"this processor has no {target.dtype} arithmetic: use fp32"
+        if target.mode == "compile" and target.device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+            return "torch.compile needs a C++ compiler: install g++, or leave out `compile`"
+        return None
+
+    def export(
+        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+    ) -> dict[str, Any]:
+        import copy
+
+        import torch
+
+        if (problem := self.problem(target, package.plan)) is not None:
+            raise TargetError(f"the target {target} cannot be used here", got=problem)
+        dtype = _dtype(target)
+        module = _cast(package.module if dtype == torch.float32 else copy.deepcopy(package.module).to(dtype), dtype)
+        rows = check_rows(example, calibration)
+        expected = reference(package.module, rows)
+        shapes = (tuple({0: torch.export.Dim.DYNAMIC} for _ in example),)  # one *args parameter
+        try:
+            with evaluating(package.module), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+                warnings.simplefilter("ignore")
+                program = torch.export.export(module.eval(), tuple(varied(example, 2).values()), dynamic_shapes=shapes)
+                torch.export.save(program, folder / FILE)
+        except Exception as e:  # the exporter raises many types; all mean the same to the user
+            raise TargetError(
+                "the model cannot be exported by torch.export",
+                got=f"{type(e).__name__}: {str(e)[:400]}",
+                fix="keep the forward free of Python control flow on tensor values, and the batch axis free; or use the onnxruntime target",
+            ) from e
+        got = run_rows(self.load(folder, target, target.batch), as_numpy(rows), target.batch)
+        parity = check_float(expected, got, "the exported program") if target.dtype == "fp32" else compare(expected, got)
+        return {"files": [FILE], "inputs": list(example), "parity": parity, "bytes": (folder / FILE).stat().st_size}
+
+    def load(self, folder: Path, target: Target, batch: int) -> Session:
+        import torch
+
+        file = folder / FILE
+        if not file.is_file():
+            raise TargetError("this is no torch artifact", got=f"no {FILE} in {folder}")
+        refuse_pickles(file)
+        torch.set_num_threads(target.threads)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                module = torch.export.load(file).module().to(target.device)
+        except (RuntimeError, ValueError, KeyError, OSError) as e:
+            raise TargetError("PyTorch cannot load this artifact", got=f"{file}: {e}") from e
+        return _TorchSession(module, target)
+
+
+class _TorchSession(Session):
+    def __init__(self, module: nn.Module, target: Target) -> None:
+        import torch
+
+        self._device = target.device
+        self._run: Any = torch.compile(module, dynamic=False) if target.mode == "compile" else module
+        self._frozen = target.mode == "compile"
+
+    def run(self, inputs: Inputs) -> np.ndarray:
+        import torch
+
+        tensors = [torch.from_numpy(np.ascontiguousarray(v)).to(self._device) for v in inputs.values()]
+        freezing: Any = contextlib.nullcontext()
+        if self._frozen:
+            import torch._inductor.config as inductor
+
+            freezing = inductor.patch(freezing=True)  # weights are constants: they may be laid out anew
+        try:
+            with torch.no_grad(), freezing:
+                return self._run(*tensors).cpu().numpy()  # type: ignore[no-any-return]
+        except (RuntimeError, TypeError, ValueError, AssertionError) as e:
+            got = {k: f"{v.dtype} {v.shape}" for k, v in inputs.items()}
+            raise TargetError("PyTorch refused these inputs", got=f"{got}: {str(e)[:400]}") from e
+
+
+def refuse_pickles(file: Path) -> None:
+    """TargetError unless everything in a .pt2 file is JSON, raw bytes, or example tensors that load without running code."""
+    import torch
+
+    try:
+        with zipfile.ZipFile(file) as z:
+            names = [i.filename.partition("/")[2] for i in z.infolist()]
+            odd = [n for n in names if n.startswith("data/aotinductor") or n.startswith(("data/constants/custom", "data/constants/opaque"))]
+            if len(set(names)) != len(names):  # two readers could see two different files
+                odd.append("a name that occurs twice")
+            for info in z.infolist():
+                name = info.filename.partition("/")[2]
+                if name.startswith("data/") and name.endswith("_config.json"):
+                    entries = json.loads(z.read(info))["config"]
+                    odd += [k for k, v in entries.items() if v.get("use_pickle") is not False]
+                elif name.startswith("data/sample_inputs/"):
+                    torch.load(io.BytesIO(z.read(info)), weights_only=True)
+    except Exception as e:  # a file from a stranger fails in any way it likes
+        raise TargetError("this is no exported program that can be trusted", got=f"{file}: {type(e).__name__}: {str(e)[:200]}") from e
+    if odd:
+        raise TargetError("this exported program contains objects that run code when loaded", got=f"{file}: {odd[:5]}", fix="export the model anew")
+
+
+def _dtype(target: Target) -> torch.dtype:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[target.dtype]
+
+
+def _has_half(dtype: str) -> bool:
+    from . import _cpu
+
+    return bool(_cpu.flags() & ({"amx_bf16", "avx512_bf16", "avx_ne_convert"} if dtype == "bf16" else {"amx_fp16", "avx512_fp16"}))
+
+
+def _cast(inner: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`inner` with floating inputs cast to `dtype` and its output cast to float32."""
+    import torch
+    from torch import nn
+
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            if dtype == torch.float32:
+                return self.inner(*inputs)  # type: ignore[no-any-return]
+            return self.inner(*[x.to(dtype) if x.is_floating_point() else x for x in inputs]).float()  # type: ignore[no-any-return]
+
+    return Cast()
