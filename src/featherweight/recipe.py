@@ -249,7 +249,8 @@ def decode(data: Any, depth: int = 0) -> Any:
         return Recipe(*[decode(s, depth + 1) for s in body])
     if kind in _DOMAINS:
         return _decode_domain(kind, body, depth)
-    cls = registry.find("transforms", kind)
+    described = kind not in registry.names("transforms") and kind in registry.names("nets")  # an architecture, in a field of a transform
+    cls = registry.find("nets" if described else "transforms", kind)
     body = {} if body is None else body
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if not isinstance(body, dict) or set(body) - set(fields):

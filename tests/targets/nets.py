@@ -59,4 +59,15 @@ NETS = {"cnn": cnn, "attention": attention}
 
 
 def plan(scheme="int8-static", **changes):
-    return {"scheme": scheme, "granularity": "channel", "activations": "u8", "calibrate": "minmax", "samples": 32, "skip": []} | changes
+    return {
+        "scheme": scheme,
+        "granularity": "channel",
+        "activations": "u8",
+        "calibrate": "minmax",
+        "samples": 32,
+        "skip": [],
+        "bits": 8,
+        "group": 0,
+        "symmetric": True,
+        "embeddings": 32,
+    } | changes

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from featherweight import registry
+from featherweight.nets.conv_net import ConvNet
 from featherweight.recipe import Transform
 from featherweight.space import Float, param
 from featherweight.testing import check_transform
@@ -13,6 +14,9 @@ from featherweight.testing.transforms import check_application, check_fields
 from tests import toy
 
 SETTINGS = {"train": {"epochs": 1, "batch_size": 16}, "distill": {"epochs": 1, "batch_size": 16}, "prune": {"round_to": 4, "criterion": "taylor"}}
+SETTINGS["build"] = {"net": ConvNet(in_channels=1, classes=4, depths=(1,), widths=(8,))}
+SETTINGS["distill_blocks"] = {"epochs": 1, "batch_size": 16}
+SETTINGS["gate"] = {"transform": registry.find("transforms", "drop_blocks")(), "knob": "drop", "max_drop": 1.0}
 
 
 @pytest.mark.parametrize("kind", registry.names("transforms"))

@@ -1,13 +1,14 @@
 """Coupled channels: which slices of which layers must be cut together for a model to stay consistent.
 
-The dependency graph is Torch-Pruning's (Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900). This file turns it into plain
-data: a group has C channels; each member says which rows or columns of which layer belong to which channel.
+The dependency graph of channels is Torch-Pruning's (Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900); attention heads are found
+in `heads`. Both become plain data, which belongs to no module object: a group has C channels in units that can only go together; each
+member says which rows or columns of which layer belong to which channel. `cutting` removes them.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -15,6 +16,8 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+HEADS = "attention heads are not cut channel by channel"
 
 
 @dataclass(frozen=True)
@@ -29,31 +32,44 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """C channels that live and die together. `name`: the path of the layer that makes them; `raw`: Torch-Pruning's own group."""
+    """Channels that are coupled through the model. `name`: path of the layer that makes them, or of the attention whose heads they are.
+
+    kind: "channel", "mlp" (the inner width of a feed-forward block) or "head"; units: channels that can only go together (one channel;
+    one of each convolution group; one key-value head with its query heads), all of one size; counts: {attribute of the module `name`: its
+    value for all units}, whole numbers that shrink with the number of units.
+    """
 
     name: str
+    kind: str
     channels: int
+    units: tuple[tuple[int, ...], ...]
     members: tuple[Member, ...]
-    raw: Any
+    counts: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Channels a unit."""
+        return len(self.units[0])
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """The groups that can be cut, and {layer path: reason} for those left whole. Belongs to one module (in place edits)."""
+    """The groups that can be cut, in forward order, and {layer path: reason} for what is left whole."""
 
-    graph: Any
     groups: tuple[Group, ...]
     whole: dict[str, str]
 
 
-def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
-    """The leaf layers whose output is (a view of) the model's output: their width is the task's, not ours to cut."""
+def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[nn.Module], dict[nn.Module, int]]:
+    """(the leaf layers whose output is, or is a view of, the model's output; every leaf layer's place in the forward order)."""
     import torch
 
     made: dict[int, nn.Module] = {}
+    order: dict[nn.Module, int] = {}
     kept: list[torch.Tensor] = []  # outputs stay alive during the pass, so that no address is used twice
 
     def remember(m: nn.Module, _: Any, out: Any) -> None:
+        order.setdefault(m, len(order))
         if isinstance(out, torch.Tensor):
             kept.append(out)
             made[out.untyped_storage().data_ptr()] = m
@@ -66,39 +82,70 @@ def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Modu
         for h in hooks:
             h.remove()
     found = made.get(out.untyped_storage().data_ptr()) if isinstance(out, torch.Tensor) else None
-    return [] if found is None else [found]
+    return [] if found is None else [found], order
 
 
-def couple(module: nn.Module, inputs: tuple[Tensor, ...]) -> Coupling:
-    """The coupled channels of `module`, traced with one batch of `inputs`. InputError if the model cannot be traced."""
-    import torch
-    import torch_pruning as tp
-    from torch import nn
+def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
+    """The leaf layers whose output is (a view of) the model's output: their width is the task's, not ours to cut."""
+    return trace(module, inputs)[0]
 
-    paths = {m: name for name, m in module.named_modules()}
+
+def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "channel") -> Coupling:
+    """The coupled channels of `module`, traced with one batch of `inputs`. InputError if the model cannot be traced.
+
+    granularity: "channel" (all but attention heads), "head", "mlp" (inner widths of feed-forward blocks only) or "all".
+    """
+    from .heads import find_heads
+
     try:
-        outputs = output_layers(module, inputs)
-        with warnings.catch_warnings(), torch.enable_grad():
-            warnings.simplefilter("ignore")
-            graph = tp.DependencyGraph().build_dependency(module, example_inputs=inputs)
-            roots = [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear]
-            raw_groups = list(graph.get_all_groups(ignored_layers=outputs, root_module_types=roots))
+        outputs, order = trace(module, inputs)
+        groups, whole = _channels(module, inputs, outputs) if granularity != "head" else ([], {})
     except Exception as e:  # the tracer fails in as many ways as there are models; all mean the same to the user
         raise InputError(
             "the model's channels cannot be traced",
             got=f"{type(e).__name__}: {e}",
             fix="pruning channels needs a model that runs on its example inputs and is differentiable",
         ) from e
-    groups, whole = [], {paths[m]: "it makes the model's output" for m in outputs}
-    for raw in raw_groups:
+    if granularity == "mlp":
+        groups, whole = [g for g in groups if g.kind == "mlp"], {}
+    if granularity in ("head", "all"):
+        heads, odd = find_heads(module, inputs)
+        cut = {m.path for g in heads for m in g.members}
+        whole = {k: v for k, v in whole.items() if not (k in cut and v == HEADS)} | odd
+        groups += heads
+    place = {name: order.get(m, len(order)) for name, m in module.named_modules()}
+    return Coupling(tuple(sorted(groups, key=lambda g: min(place[m.path] for m in g.members if m.axis == 0))), whole)
+
+
+def _channels(module: nn.Module, inputs: tuple[Tensor, ...], outputs: list[nn.Module]) -> tuple[list[Group], dict[str, str]]:
+    """The groups of Torch-Pruning's graph as data, and why others are left whole."""
+    import torch
+    import torch_pruning as tp
+    from torch import nn
+
+    from .heads import projections
+
+    paths = {m: name for name, m in module.named_modules()}
+    heads = projections(module)  # not walked from: rotary embeddings between them can keep the tracer busy without end
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        graph = tp.DependencyGraph().build_dependency(module, example_inputs=inputs)
+        roots = [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear]
+        found = list(graph.get_all_groups(ignored_layers=outputs + heads, root_module_types=roots))
+    groups, whole = [], {paths[m]: "it makes the model's output" for m in outputs} | {paths[m]: HEADS for m in heads}
+    held = owners(module)
+    for raw in found:
         name = paths.get(raw[0].dep.target.module, raw[0].dep.target.name)
-        reason = _untouchable(module, raw, paths, outputs)
-        if reason is not None:
-            whole[name] = reason
-            continue
-        members = tuple(m for item in raw if (m := _member(item, paths)) is not None)
-        groups.append(Group(name, len(raw[0].idxs), members, raw))
-    return Coupling(graph, tuple(groups), whole)
+        reason = next((r for item in raw if (r := _untouchable(module, item, paths, outputs, held)) is not None), None)
+        if reason is None:
+            members = tuple(m for item in raw if (m := _member(item, paths)) is not None)
+            group = _unite(module, Group(name, "channel", len(raw[0].idxs), (), members))
+            if isinstance(group, Group):
+                groups.append(replace(group, kind="mlp") if _feed_forward(module, group) else group)
+                continue
+            reason = group
+        whole[name] = reason
+    return groups, whole
 
 
 def _member(item: Any, paths: dict[nn.Module, str]) -> Member | None:
@@ -109,46 +156,85 @@ def _member(item: Any, paths: dict[nn.Module, str]) -> Member | None:
     return Member(paths[layer], axis, tuple(item.idxs), tuple(item.root_idxs))
 
 
-def _untouchable(module: nn.Module, raw: Any, paths: dict[nn.Module, str], outputs: list[nn.Module]) -> str | None:
-    """Why a group is left whole; None if it can be cut."""
+def owners(module: nn.Module) -> dict[int, set[str]]:
+    """{id of a parameter: the paths of the modules that hold it}; more than one: it is shared."""
+    held: dict[int, set[str]] = {}
+    for name, m in module.named_modules():
+        for p in m.parameters(recurse=False):
+            held.setdefault(id(p), set()).add(name)
+    return held
+
+
+def _untouchable(module: nn.Module, item: Any, paths: dict[nn.Module, str], outputs: list[nn.Module], held: dict[int, set[str]]) -> str | None:
+    """Why the group that this item belongs to is left whole; None if the item does not forbid the cut."""
     from torch import nn
 
-    for item in raw:
-        layer = item.dep.target.module
-        if layer in outputs and "out_channels" in item.dep.handler.__name__:
-            return "it is coupled to the model's output"
-        if isinstance(layer, nn.Embedding):
-            return "it is the residual stream that starts at an embedding"
-        if isinstance(layer, nn.Parameter):
-            return "it is coupled to a free parameter"
-        if isinstance(layer, nn.MultiheadAttention):
-            return "attention heads are not cut channel by channel"
-        if layer in paths:
-            parent = module.get_submodule(paths[layer].rpartition(".")[0])
-            if "out_channels" in item.dep.handler.__name__ and any(hasattr(parent, a) for a in ("num_attention_heads", "num_heads", "n_heads")):
-                return "attention heads are not cut channel by channel"
-            if getattr(layer, "groups", 1) > 1 and layer.groups != layer.in_channels:
-                return "it is a grouped convolution"
-    return None
+    from .cutting import can_narrow
+    from .heads import packs_heads
+
+    layer, makes = item.dep.target.module, "out_channels" in item.dep.handler.__name__
+    if layer in outputs and makes:
+        return "it is coupled to the model's output"
+    if isinstance(layer, nn.Embedding):
+        return "it is the residual stream that starts at an embedding"
+    if isinstance(layer, nn.Parameter):
+        return "it is coupled to a free parameter"
+    if isinstance(layer, nn.MultiheadAttention):
+        return HEADS
+    if layer not in paths:
+        return None
+    parent = module.get_submodule(paths[layer].rpartition(".")[0])
+    if makes and packs_heads(parent):
+        return HEADS
+    reason = can_narrow(layer)
+    if reason is not None:
+        return reason
+    shared = sorted({o for p in layer.parameters(recurse=False) for o in held[id(p)]} - {paths[layer]})
+    return f"it shares its weights with {shared[0]}" if shared else None
 
 
-def scores(module: nn.Module, group: Group, value: dict[str, Tensor]) -> torch.Tensor:
-    """Sum over a group's members of `value` (one tensor per weight name, shaped as the weight), channel by channel: [C]."""
-    import torch
+def _unite(module: nn.Module, group: Group) -> Group | str:
+    """The group with its units, or why it has none that can be cut.
 
-    total = torch.zeros(group.channels)
+    A convolution of G groups and C channels keeps equal widths if channels {j, j + C/G, j + 2C/G, ...} go together; units are the
+    connected components of all such ties.
+    """
+    root = list(range(group.channels))
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
     for m in group.members:
-        v = value.get(f"{m.path}.weight")
-        if v is None or v.ndim < 2:
-            continue  # normalisation and biases follow the layers around them
-        moved = v.transpose(0, 1) if m.axis == 1 and v.shape[1] > max(m.position) else v
-        local = moved.flatten(1).sum(1)[torch.tensor(m.position)]  # [K]
-        total.index_add_(0, torch.tensor(m.channel), local.float())
-    return total
+        layer: Any = module.get_submodule(m.path)
+        n = getattr(layer, "groups", 1)
+        if n == 1 or layer.groups == layer.in_channels == layer.out_channels:
+            continue
+        width = layer.out_channels if m.axis == 0 else layer.in_channels
+        if sorted(m.position) != list(range(width)):
+            return "only a part of a grouped convolution's channels is coupled"
+        first: dict[int, int] = {}
+        for p, c in zip(m.position, m.channel, strict=True):
+            root[find(c)] = find(first.setdefault(p % (width // n), c))
+    units: dict[int, list[int]] = {}
+    for c in range(group.channels):
+        units.setdefault(find(c), []).append(c)
+    if len({len(u) for u in units.values()}) != 1:
+        return "its grouped convolutions tie its channels in unequal numbers"
+    return replace(group, units=tuple(map(tuple, units.values())))
 
 
-def cut(coupling: Coupling, group: Group, drop: list[int]) -> None:
-    """Remove the channels `drop` of a group from all its members, physically and in place."""
-    root = group.raw[0]
-    graph_group = coupling.graph.get_pruning_group(root.dep.target.module, root.dep.handler, sorted(drop))
-    graph_group.prune()
+def _feed_forward(module: nn.Module, group: Group) -> bool:
+    """Linear layers alone, of which one reads the group, and gives back the width that those which make it read: [D] -> [C] -> [D]."""
+    from torch import nn
+
+    layers = [(module.get_submodule(m.path), m.axis) for m in group.members]
+    if len({holder := m.path.rpartition(".")[0] for m in group.members}) == 1 and holder:
+        inside = list(module.get_submodule(holder).children())
+        if len(inside) == len(layers) and all(isinstance(m, nn.Linear) for m in inside):
+            return False  # the rank of a factorized layer, with nothing between its factors
+    made = {m.in_features for m, axis in layers if isinstance(m, nn.Linear) and axis == 0}
+    read = [m.out_features for m, axis in layers if isinstance(m, nn.Linear) and axis == 1]
+    return all(isinstance(m, nn.Linear) for m, _ in layers) and len(read) == 1 and made == set(read)

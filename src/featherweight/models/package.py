@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StoreError
+from ..errors import InputError, RecipeError, StoreError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,7 +77,7 @@ class Package:
             safetensors.torch.load_model(module, str(folder / WEIGHTS), strict=True)
             scales = safetensors.torch.load_file(str(folder / SCALES)) if (folder / SCALES).is_file() else {}
             package = cls(module.eval(), spec["net"], edits, tuple(spec["sparse"]), spec["plan"], scales, tuple(spec["notes"]))
-        except (OSError, KeyError, ValueError, AttributeError, RuntimeError, safetensors.SafetensorError) as e:
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, InputError, RecipeError, safetensors.SafetensorError) as e:
             raise StoreError(
                 "this saved model cannot be loaded", got=f"{folder}: {e}", fix="was the model's builder changed since it was saved?"
             ) from e

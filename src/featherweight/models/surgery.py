@@ -33,6 +33,42 @@ def keep_blocks(module: nn.Module, path: str, index: Iterable[int]) -> None:
             del blocks[i]
 
 
+def factorize(module: nn.Module, path: str, form: str, ranks: Iterable[int]) -> None:
+    """Put, in place of the layer at `path`, the Sequential of layers that `form` and `ranks` make of it, with weights not set. In place."""
+    parent, _, leaf = path.rpartition(".")
+    setattr(module.get_submodule(parent), leaf, factorized(module.get_submodule(path), form, ranks))
+
+
+def factorized(layer: Any, form: str, ranks: Iterable[int]) -> nn.Sequential:
+    """The layers, in their order, that have a layer's inputs and outputs at lower rank; weights not set, in the layer's type and place.
+
+    linear, ranks [r]: Linear(I, r), Linear(r, O). pointwise [r]: a convolution with one tap, the first of the two with its stride and padding.
+    tucker2 [r_in, r_out]: 1x1 to r_in, the layer's own kernel from r_in to r_out, 1x1 to O. Only the last has a bias, if the layer has.
+    StoreError if the layer is of another kind or the ranks do not fit.
+    """
+    from torch import nn
+
+    ranks, cls = tuple(ranks), type(layer)
+    linear, conv = cls is nn.Linear, cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and layer.groups == 1
+    n_in, n_out = (layer.in_features, layer.out_features) if linear else (layer.in_channels, layer.out_channels) if conv else (0, 0)
+    fits = len(ranks) == (2 if form == "tucker2" else 1) and all(isinstance(r, int) and 1 <= r <= max(n_in, n_out) for r in ranks)
+    if not fits or not (linear if form == "linear" else conv and form in ("pointwise", "tucker2")):
+        raise StoreError("this layer cannot be factorized so", got=f"{layer}: {form} {ranks}", allowed="linear, pointwise or tucker2, and its ranks")
+    like: dict[str, Any] = {"device": "meta", "dtype": layer.weight.dtype}
+    last = {"bias": layer.bias is not None, **like}
+    parts: list[nn.Module]
+    if form == "linear":
+        parts = [nn.Linear(n_in, ranks[0], bias=False, **like), nn.Linear(ranks[0], n_out, **last)]
+    else:
+        moves: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "padding_mode": layer.padding_mode}
+        if form == "pointwise":
+            parts = [cls(n_in, ranks[0], 1, bias=False, **moves, **like), cls(ranks[0], n_out, 1, **last)]
+        else:
+            middle = cls(*ranks, layer.kernel_size, dilation=layer.dilation, bias=False, **moves, **like)
+            parts = [cls(n_in, ranks[0], 1, bias=False, **like), middle, cls(ranks[1], n_out, 1, **last)]
+    return nn.Sequential(*parts).to_empty(device=layer.weight.device).train(layer.training)
+
+
 def whole_numbers(module: nn.Module) -> dict[str, dict[str, Any]]:
     """For every submodule, its attributes that are whole numbers or tuples of them (in_channels, num_heads, normalized_shape)."""
 
@@ -47,7 +83,14 @@ def whole_numbers(module: nn.Module) -> dict[str, dict[str, Any]]:
     }
 
 
-EDITS: dict[str, Callable[..., None]] = {"keep_blocks": keep_blocks}  # what changes which submodules there are; all else is a size
+# What changes which submodules there are; all else is a size.
+def names_of(module: nn.Module, parameters: Iterable[nn.Parameter]) -> tuple[str, ...]:
+    """What those parameters that the module still has are called now: blocks are numbered anew when one is dropped."""
+    names = {id(p): name for name, p in module.named_parameters()}
+    return tuple(names[id(p)] for p in parameters if id(p) in names)
+
+
+EDITS: dict[str, Callable[..., None]] = {"keep_blocks": keep_blocks, "factorize": factorize}
 
 
 def differences(fresh: nn.Module, module: nn.Module, edits: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
@@ -57,7 +100,7 @@ def differences(fresh: nn.Module, module: nn.Module, edits: tuple[dict[str, Any]
     before, after = whole_numbers(fresh), whole_numbers(module)
     if before.keys() != after.keys():
         odd = sorted(before.keys() ^ after.keys())[:5]
-        raise StoreError("the model's structure changed in a way that cannot be saved", got=odd, allowed="resized layers and dropped blocks")
+        raise StoreError("the model's structure changed in a way that cannot be saved", got=odd, allowed="new sizes and the edits")
     return {path: changed for path, now in after.items() if (changed := {k: v for k, v in now.items() if before[path].get(k) != v})}
 
 

@@ -159,10 +159,17 @@ def trial_label(trial: Json) -> str:
 
 _STEPS = {
     "train": "Train the weights",
-    "prune": "Remove parts of the model, so that it really gets smaller",
+    "prune": "Remove the parts of the model that matter least",
+    "cut_randomly": "Remove random parts of the model and keep the removals that do not hurt",
+    "factorize": "Replace layers by pairs of thinner ones (low-rank factorization)",
+    "build": "Start from a new, smaller architecture",
+    "gate": "Turn one setting up as far as the accuracy allows",
     "drop_blocks": "Leave out whole blocks of layers",
     "distill": "Train the smaller model to give the original model's outputs (distillation)",
-    "quantize": "Store and compute in 8-bit integers",
+    "distill_blocks": "Train each block of the smaller model to give what the original's block gives",
+    "quantize": "Store the weights, and where the scheme says so compute, in small integers",
+    "qat": "Train the model with its 8-bit rounding, so that it learns to live with it",
+    "mixed_precision": "Choose the number of bits layer by layer",
 }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ..models.package import Package
     from .base import Inputs, Session
 
 FLOAT_TOLERANCE = 1e-3  # largest error allowed to a float artifact, relative to the output's largest magnitude
@@ -91,6 +92,17 @@ def reference(module: nn.Module, rows: dict[str, torch.Tensor]) -> np.ndarray:
     if len(y) != n:
         raise TargetError("the first axis of the model's output is not the batch", got=f"{y.shape} for {n} rows")
     return y
+
+
+def meant(package: Package, calibration: dict[str, torch.Tensor] | None) -> nn.Module:
+    """The module whose outputs the artifact should give: the package's own; where training learned the grids of its inputs, so that its
+    floating-point outputs mean little, one that computes with these grids."""
+    if not any(name.endswith(".input.scale") for name in package.scales):
+        return package.module
+    from ..models.quant.fake import simulate
+    from ._cpu import saturates
+
+    return simulate(package, calibration or {}, saturates())
 
 
 def as_numpy(rows: dict[str, torch.Tensor]) -> Inputs:

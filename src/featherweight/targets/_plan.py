@@ -44,9 +44,22 @@ def check_plan(plan: dict[str, Any]) -> str | None:
     samples = plan.get("samples")
     if static and (not isinstance(samples, int) or isinstance(samples, bool) or samples < 1):
         return f"the plan's samples is {samples!r}; allowed: a whole number of at least 1"
+    skip = plan.get("skip", [])
+    if not isinstance(skip, list | tuple) or not all(isinstance(path, str) for path in skip):
+        return f"the plan's skip is {skip!r}; allowed: a list of module paths"
     layers = plan.get("layers", {})
     if not isinstance(layers, dict) or not all(isinstance(v, dict) and v.get("bits") in LAYER_BITS for v in layers.values()):
         return f"the plan's layers are {layers!r:.200}; allowed: {{path: {{'bits': one of {LAYER_BITS}, 'granularity': .., ..}}}}"
+    return None
+
+
+def integer_problem(plan: dict[str, Any], runtime: str) -> str | None:
+    """Why integer products cannot be computed on the plan's weight grids: kernels take one symmetric scale a tensor or a channel."""
+    if plan["scheme"] == "weight-only":
+        return None
+    eight = [plan | layer for layer in plan.get("layers", {}).values() if layer["bits"] == 8] or [plan]
+    if any(one["granularity"] == "group" or not one["symmetric"] for one in [plan, *eight]):
+        return f"{plan['scheme']} on {runtime} has one symmetric weight scale a tensor or a channel: use granularity 'channel', symmetric"
     return None
 
 

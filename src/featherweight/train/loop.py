@@ -91,10 +91,11 @@ def fit(
     device: str = "cpu",
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     sparse: Sequence[str] = (),
+    extra: nn.Module | None = None,
 ) -> float:
     """Train `module` in place and leave it in eval mode on the CPU; returns the mean loss of the last epoch.
 
-    sparse: names of parameters whose zeros stay zero.
+    sparse: names of parameters whose zeros stay zero. extra: what the objective needs trained along (projections), in place, too.
 
     The global torch generator (dropout) is seeded inside and restored after. InputError if the loss is not finite.
     """
@@ -105,7 +106,8 @@ def fit(
         return math.nan
     rng = np.random.default_rng(derive(seed, "order"))
     module.to(device).train()
-    optimizer = make_optimizer(module, settings)
+    learned = module if extra is None else torch.nn.ModuleList([module, extra.to(device)])
+    optimizer = make_optimizer(learned, settings)
     masks = [(p, p.detach() != 0) for p in (module.get_parameter(name) for name in sparse)]
     per_epoch = sum(1 for _ in range(0, len(split), settings.batch_size))
     step, mean = 0, math.nan
@@ -119,7 +121,7 @@ def fit(
                 loss = objective(module(*inputs), targets, index)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+                torch.nn.utils.clip_grad_norm_(learned.parameters(), 5.0)
                 optimizer.step()
                 for parameter, mask in masks:
                     parameter.data.mul_(mask)
@@ -128,8 +130,9 @@ def fit(
             if not math.isfinite(mean):
                 raise InputError("training diverged", got=f"loss {mean} in epoch {epoch + 1}", fix=f"lower the learning rate (now {settings.lr})")
             report({"step": "train", "epoch": epoch + 1, "of": settings.epochs, "loss": mean})
-    module.zero_grad(set_to_none=True)
-    module.to("cpu").eval()
+    learned.zero_grad(set_to_none=True)
+    learned.to("cpu")
+    module.eval()
     return mean
 
 

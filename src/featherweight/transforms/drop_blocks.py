@@ -81,7 +81,7 @@ class DropBlocks(Transform):
 
     def apply(self, model: Package, context: Context) -> Package:
         from ..errors import InputError
-        from ..models.surgery import edit
+        from ..models.surgery import edit, names_of
 
         if self.drop == 0:
             return model.noted(step="drop_blocks", dropped=[])
@@ -98,12 +98,16 @@ class DropBlocks(Transform):
                 allowed=f"at most {max(len(blocks) - 1, 0)}: at least one of its {len(blocks)} blocks stays",
             )
         gone = {blocks[i][:2] for i in self._pick([b[2] for b in blocks], context.seed)}
-        edits = []
+        edits, sparse = [], [module.get_parameter(name) for name in model.sparse]
         for path in dict.fromkeys(p for p, _ in gone):
             index = tuple(i for i in range(len(module.get_submodule(path))) if (path, i) not in gone)  # type: ignore[arg-type]
             edits.append({"edit": "keep_blocks", "path": path, "index": list(index)})
             edit(module, edits[-1])
-        return model.edited(module=module).restructured(*edits).noted(step="drop_blocks", dropped=sorted(map(list, gone)))
+        return (
+            model.edited(module=module, sparse=names_of(module, sparse))
+            .restructured(*edits)
+            .noted(step="drop_blocks", dropped=sorted(map(list, gone)))
+        )
 
     def _pick(self, influences: list[float], seed: int) -> list[int]:
         import numpy as np

@@ -1,114 +1,170 @@
-"""Prune: remove whole channels from the model, with everything that is coupled to them. What comes out is an ordinary smaller model.
+"""Prune: remove whole channels or heads with everything that is coupled to them, or set single weights to zero.
 
-Notation: a group has C coupled channels with importance s [C]; `ratio` is the share of all cuttable channels to remove.
+Cutting channels gives an ordinary smaller model. The dependency graph is that of Fang et al. 2023 (arXiv:2301.12900); iterative pruning with
+recovery between the cuts is that of Han et al. 2015 (arXiv:1506.02626). Notation: `ratio` r is the share of all cuttable channels to remove.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from ..recipe import Transform
-from ..space import Choice, Float, Int, param
+from ..errors import InputError
+from ..recipe import Recipe, Transform
+from ..seeding import derive
+from ..space import Choice, Domain, Float, Int, param
 from .base import Context
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ..models.coupling import Coupling
     from ..models.package import Package
 
-
-def choose(importance: list[Tensor], ratio: float, scope: str, round_to: int) -> list[list[int]]:
-    """Which channels of each group go: [group][channel index].
-
-    scope `layer`: the same ratio in every group; `global`: one ranking over all groups, each group's importance divided by its
-    mean so that groups of different scale can be compared. Every group keeps a multiple of `round_to` channels (as near to
-    what the ranking says as can be), at least one such multiple; a group of fewer channels than `round_to` is left whole.
-    """
-    import torch
-
-    keep = [len(s) * (1 - ratio) for s in importance]
-    if scope == "global" and importance:
-        scaled = [s / s.mean().clamp(min=1e-30) for s in importance]
-        ranked, _ = torch.cat(scaled).sort()
-        n_cut = round(ratio * len(ranked))
-        floor = ranked[n_cut] if n_cut < len(ranked) else torch.tensor(float("inf"))
-        keep = [float((s >= floor).sum()) for s in scaled]
-    out = []
-    for s, k in zip(importance, keep, strict=True):
-        rounded = min(max(round(k / round_to) * round_to, round_to), len(s))
-        n_drop = 0 if ratio == 0 else len(s) - rounded
-        out.append(sorted(s.argsort()[:n_drop].tolist()))
-    return out
+STRUCTURAL = ("channel", "head", "mlp", "all")
+_PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
+_CHANNELS = ("magnitude", "l1", "bn_scale", "taylor", "wanda", "obs", "lamp", "fpgm", "entropy", "random")  # all kinds of criteria judge channels
+_ALLOCATIONS = ("global", "uniform", "sensitivity", "latency")
 
 
 @dataclass(frozen=True)
 class Prune(Transform):
     """Cut the least important channels. Layers that cannot be coupled are named in the notes and left whole."""
 
+    version = 2
+
+    ratio: float = param(
+        0.5, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share to remove: of channels or weights; of MACs or latency by allocation"
+    )
+    granularity: str = param(
+        "channel",
+        search=Choice("channel", "all"),
+        doc="what goes: channel (all but heads), head, mlp (inner widths of feed-forward blocks), all, weight, or N:M such as 2:4",
+    )
+    criterion: str = param("magnitude", search=Choice(*_CHANNELS), legal=Choice(*_CHANNELS), doc="what matters least")
+    allocation: str = param(
+        "global",
+        search=Choice("global", "uniform", "sensitivity"),
+        legal=Choice(*_ALLOCATIONS),
+        doc="how much from where: one ranking, the ratio everywhere, or the least loss for MACs (sensitivity) or time (latency) saved",
+    )
+    round_to: int = param(8, search=Choice(1, 4, 8, 16), legal=Int(1, 1024), doc="widths are multiples of this (heads: at least one whole head)")
+    ratios: tuple[float, ...] = param((), legal=Float(0.0, 1.0), doc="instead of ratio: one for each of n equal parts of the depth")
+    threshold: float = param(0.0, legal=Float(0.0, 1e300), doc="for weights: remove all below it in absolute value; ratio is 0 then")
+    update: bool = param(False, doc="for weights, with criterion obs: adjust the weights that stay (SparseGPT)")
+    batches: int = param(8, legal=Int(1, 100_000), doc="training batches of 64 that criterion and allocation see")
+    steps: int = param(1, legal=Int(1, 1000), doc="cuts on the way; after i of n cuts (1 - ratio)^(i/n) of the width is left")
+    recover: Any = param(None, doc="a recipe that runs after each cut but the last")
+    on: str = param("onnxruntime", doc="the target whose time counts for allocation latency")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        open_ = isinstance(self.granularity, Domain)
+        for value in (self.granularity.options(None) or []) if open_ else [self.granularity]:  # type: ignore[attr-defined]
+            pattern = _PATTERN.fullmatch(str(value))
+            if value not in (*STRUCTURAL, "weight") and not (pattern and int(pattern[1]) < int(pattern[2])):
+                raise InputError(
+                    "prune.granularity is out of its range",
+                    got=repr(value),
+                    allowed=f"{', '.join(STRUCTURAL)}, weight, or N:M with N < M, such as 2:4",
+                )
+
+    @property
+    def structural(self) -> bool:
+        """Does it cut layers (True) or set weights to zero (False)?"""
+        return self.granularity in STRUCTURAL
+
+    @property
+    def makes(self) -> frozenset[str]:
+        pattern = {"n:m pattern"} if _PATTERN.fullmatch(str(self.granularity)) else set()
+        return frozenset() if self.structural else frozenset({"zero weights", *pattern})
+
     @property
     def refuses(self) -> dict[str, str]:
-        return {"integer weights": "channels must be cut before their weights are bound to integer scales"}
+        out = {"integer weights": "channels must be cut before their weights are bound to integer scales"}
+        return out | {"n:m pattern": "cutting inputs would move zeros out of their groups"} if self.structural else out
 
-    ratio: float = param(0.5, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share of the channels to remove")
-    criterion: str = param(
-        "magnitude", search=Choice("magnitude", "taylor", "random"), legal=Choice("magnitude", "taylor", "random"), doc="which channels matter least"
-    )
-    scope: str = param(
-        "global", search=Choice("global", "layer"), legal=Choice("global", "layer"), doc="one ranking over all layers, or the ratio in each"
-    )
-    round_to: int = param(8, search=Choice(1, 4, 8, 16), legal=Int(1, 1024), doc="widths are multiples of this")
-    batches: int = param(8, legal=Int(1, 100_000), doc="training batches of 64 that the taylor criterion sees")
+    @property
+    def depends(self) -> str:
+        if self.allocation != "latency" or not self.structural:
+            return ""
+        from ..measure.machine import machine
+
+        facts = machine()
+        return f"latency on {facts['cpu']}, {sorted(facts['versions'].items())}"
 
     def apply(self, model: Package, context: Context) -> Package:
-        import torch
-
-        from ..models.coupling import couple, cut
+        self._check()
+        recover = self._recovery()
+        if not self.structural:
+            return self._zero(model, context, recover)
+        from ._prune_cut import Cutter, TrainBatches
 
         module = copy.deepcopy(model.module).eval()
-        inputs = tuple(context.calibration(2).values())
-        before = module(*inputs).shape
-        coupling = couple(module, inputs)
-        drops = choose(self._importance(module, coupling, context), self.ratio, self.scope, self.round_to)
-        widths = {}
-        for group, drop in zip(coupling.groups, drops, strict=True):
-            if drop:
-                cut(coupling, group, drop)
-            widths[group.name] = [group.channels, group.channels - len(drop)]
-        with torch.no_grad():
-            after = module.eval()(*inputs).shape
-        if after != before:
-            from ..errors import InputError
+        cutter = Cutter(self, context, TrainBatches(context, self.batches))
+        package = model.edited(module=module)
+        for i in range(1, self.steps + 1):
+            cutter.cut(package, i)
+            if i < self.steps:
+                package = _recovered(package, recover, context, i)
+        notes = package.notes[len(model.notes) :]
+        return package.edited(notes=model.notes).noted(step="prune", **cutter.note, **({"recover": list(notes)} if notes else {}))
 
+    def _check(self) -> None:
+        """InputError for fields that contradict each other."""
+        if self.structural and (self.threshold > 0 or self.update):
             raise InputError(
-                "pruning would change the shape of the model's output",
-                got=f"{tuple(before)} became {tuple(after)}",
-                fix="the last layer's output must be the model's output, with no arithmetic in between",
+                "threshold and update are for single weights", got=f"granularity={self.granularity}", fix="granularity='weight' or '2:4'"
             )
-        return model.edited(module=module).noted(step="prune", widths=widths, whole=coupling.whole)
+        if not self.structural and (self.ratios or self.allocation in ("sensitivity", "latency")):
+            raise InputError(
+                "single weights are allotted by one ranking or evenly",
+                got=f"allocation={self.allocation}, ratios={self.ratios}",
+                allowed="global, uniform",
+            )
+        if self.ratios and self.allocation == "latency":
+            raise InputError("the time of a part of the network is not measured", got=f"ratios={self.ratios}", fix="use ratio, or another allocation")
 
-    def _importance(self, module: nn.Module, coupling: Coupling, context: Context) -> list[Tensor]:
+    def _recovery(self) -> tuple[Transform, ...]:
+        """The steps of `recover`. RecipeError if a cut could not follow them, InputError if they make another model."""
+        if self.recover is None:
+            return ()
+        recipe = Recipe(self.recover)
+        Recipe(recipe, replace(self, recover=None)).check()
+        if any(s.starts for s in recipe.steps):
+            raise InputError("recovery goes on with the model that was cut", got=str(recipe), allowed="steps that train the model")
+        return recipe.steps
+
+    def _zero(self, model: Package, context: Context, recover: tuple[Transform, ...]) -> Package:
         import torch
 
-        from ..models.coupling import scores
-        from ..models.importance import magnitude, taylor
-        from ..train.loop import tensors
+        from ..models.sparsify import sparsify
+        from ._prune_cut import TrainBatches
 
-        if self.criterion == "random":
-            generator = torch.Generator().manual_seed(context.seed)
-            return [torch.rand(g.channels, generator=generator) for g in coupling.groups]
-        weights = {name: p for name, p in module.named_parameters() if name.endswith("weight")}
-        if self.criterion == "magnitude":
-            value = {name: magnitude(p) for name, p in weights.items()}
-            return [scores(module, g, value) for g in coupling.groups]
-        total = [torch.zeros(g.channels) for g in coupling.groups]
-        generator = torch.Generator().manual_seed(context.seed)
-        order = torch.randperm(len(context.splits.train), generator=generator).numpy()
-        for start in range(0, min(len(order), 64 * self.batches), 64):
-            x, y = tensors(context.splits.train, order[start : start + 64], "cpu")
-            grads = torch.autograd.grad(context.task.loss_fn(module(*x), y), list(weights.values()), allow_unused=True)
-            value = {name: taylor(p, g) for (name, p), g in zip(weights.items(), grads, strict=True) if g is not None}
-            total = [t + scores(module, g, value) for t, g in zip(total, coupling.groups, strict=True)]
-        return total
+        package = model.edited(module=copy.deepcopy(model.module).eval())
+        zeros: dict[str, float] = {}
+        patterned = _PATTERN.fullmatch(self.granularity) is not None
+        steps = 1 if patterned or self.threshold > 0 else self.steps  # a pattern and a threshold have no half way
+        for i in range(1, steps + 1):
+            zeros = sparsify(
+                package.module,
+                granularity=self.granularity,
+                ratio=1 - (1 - self.ratio) ** (i / steps),
+                threshold=self.threshold,
+                criterion=self.criterion,
+                scope=self.allocation,
+                update=self.update,
+                batches=TrainBatches(context, self.batches),
+                loss_fn=context.task.loss_fn,
+                rng=torch.Generator().manual_seed(derive(context.seed, "criterion", i)),
+            )
+            package = package.edited(sparse=tuple(sorted({*package.sparse, *(f"{path}.weight" for path in zeros)})))
+            if i < steps:
+                package = _recovered(package, recover, context, i)
+        notes = package.notes[len(model.notes) :]
+        return package.edited(notes=model.notes).noted(step="prune", zeros=zeros, **({"recover": list(notes)} if notes else {}))
+
+
+def _recovered(package: Package, steps: tuple[Transform, ...], context: Context, i: int) -> Package:
+    for step in steps:
+        package = step.apply(package, context.child("recover", i, step.kind))
+    return package

@@ -1,6 +1,7 @@
 """What a pruning criterion is: a pure function of what was seen of one layer.
 
-Notation: O outputs, I inputs (of one convolution group), k kernel positions, N samples. A score is large where the weight matters.
+Notation: O outputs, I inputs (of one convolution group), G convolution groups (1 for a Linear), k kernel positions, N samples, B batches.
+A score is large where the weight matters.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+
+from ...errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +24,19 @@ class Seen:
     weight: Tensor  # [O, I, *k] of a Linear or convolution
     norm: Tensor | None = None  # [O] |gamma| of the batch norm that follows the layer, None if none does
     gradient: Tensor | None = None  # [B, O, I, *k] the loss's gradient on each of B batches
-    input_norm: Tensor | None = None  # [I * k, in the order of weight[0].flatten()] L2 norm of each input feature over samples and positions
+    input_norm: Tensor | None = None  # [G, I * k, in the order of weight[0].flatten()] L2 norm of each input feature over samples and positions
     hessian: Tensor | None = None  # [G, I * k, I * k] mean of x x^T over samples and positions, for each of G convolution groups
     outputs: Tensor | None = None  # [N, O] each channel's mean over the positions of one sample, after its activation
+    name: str = ""  # the layer's path, for messages
+
+    def need(self, field: str) -> Tensor:
+        """The field, which a criterion named in its `needs`. InputError if it was not observed."""
+        value: Tensor | None = getattr(self, field)
+        if value is None:
+            raise InputError(
+                f"the layer {self.name!r} was scored without its {field}", got="None", fix="observe the layer with what the criterion `needs`"
+            )
+        return value
 
 
 class Criterion(ABC):
@@ -31,6 +44,8 @@ class Criterion(ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()  # the fields of Seen that it looks at besides `weight`
     per_weight: ClassVar[bool] = True  # False: it judges whole output channels only
+    comparable: ClassVar[bool] = False  # scores of different layers are on one scale, so that one ranking may span layers
+    by_row: ClassVar[bool] = False  # a ratio holds in each output's row: weights are compared with those of the same output only
 
     @abstractmethod
     def score(self, seen: Seen, rng: torch.Generator) -> Tensor:

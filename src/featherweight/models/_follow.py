@@ -1,0 +1,77 @@
+"""Follows layers' outputs through the batch normalisation and the activation that come next, whether modules or functions.
+
+Notation: O outputs of a layer, N samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+ACTIVATIONS = frozenset(
+    "relu relu6 hardtanh gelu silu mish elu selu celu leaky_relu prelu rrelu hardswish hardsigmoid hardshrink softshrink tanhshrink "
+    "softplus softsign sigmoid logsigmoid log_sigmoid tanh threshold".split()
+)  # names of functions of torch, torch.nn.functional and Tensor, in place ones without their last `_`
+
+
+class Follow(TorchFunctionMode):
+    """A context in which the model runs. norms: {path: |gamma| [O]}, where a batch norm with a scale is applied to the layer's very output."""
+
+    def __init__(self, layers: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.layers, self.norms = layers, dict[str, Tensor]()
+        self._widths = {path: len(torch.as_tensor(layer.weight)) for path, layer in layers.items()}
+        self._at = WeakTensorKeyDictionary()  # a tensor that carries a layer's output -> (the layer's path, its stage)
+        self._means: dict[str, Tensor] = {}
+        self._stage: dict[str, int] = {}  # 0: the layer's output, 1: after its batch norm, 2: after its activation
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> Any:
+        self._hooks = [layer.register_forward_hook(self._start(path)) for path, layer in self.layers.items()]
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *args: Any) -> None:
+        super().__exit__(*args)  # type: ignore[no-untyped-call]
+        for h in self._hooks:
+            h.remove()
+
+    def take(self) -> dict[str, Tensor]:
+        """What the last run left: {path: each channel's mean over the positions of each sample [N, O]}."""
+        means, self._means, self._stage, self._at = self._means, {}, {}, WeakTensorKeyDictionary()
+        return means
+
+    def _start(self, path: str) -> Any:
+        def hook(_: nn.Module, __: Any, out: Tensor) -> None:
+            self._move(path, out, 0)
+
+        return hook
+
+    def _move(self, path: str, out: Tensor, stage: int) -> None:
+        self._at[out] = (path, stage)
+        self._stage[path] = stage
+        x = out.detach().float()
+        x = x.movedim(-1, 1) if isinstance(self.layers[path], nn.Linear) and x.ndim > 1 else x  # channels second
+        self._means[path] = x.flatten(2).mean(2) if x.ndim > 2 else x
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").removesuffix("_")
+        first = args[0] if args else kwargs.get("input")
+        out = func(*args, **kwargs)
+        if not (name == "batch_norm" or name in ACTIVATIONS) or not isinstance(first, Tensor) or first not in self._at:
+            return out
+        path, stage = self._at[first]
+        if stage != self._stage[path]:
+            return out  # the layer has been followed beyond this tensor
+        if name == "batch_norm" and stage == 0 and first.shape[1] == self._widths[path]:
+            gamma = args[3] if len(args) > 3 else kwargs.get("weight")  # as in torch.nn.functional.batch_norm
+            if gamma is not None:
+                self.norms[path] = torch.as_tensor(gamma).detach().float().abs()
+            self._move(path, out, 1)
+        elif name in ACTIVATIONS and stage < 2:
+            self._move(path, out, 2)
+        return out

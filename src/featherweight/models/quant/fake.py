@@ -1,0 +1,175 @@
+"""A quantized model simulated in floating point: it computes what its plan will make a runtime compute, without the runtime.
+
+Simulated are the rounding of weights (all schemes) and of the inputs of Linear layers and convolutions (`int8-static`: one grid a tensor, from
+calibration or learned; `int8-dynamic`: one grid a sample, Linear layers only, which is what ONNX Runtime computes at batch 1 and a little coarser
+than runtimes with a grid for each row). Not simulated: the rounding of sums, biases and attention products, which differs between runtimes.
+
+Notation: w weight [O, ...]; x input [B, ...]; s scale, z zero point. A plan and its layers are as `targets._plan` describes them.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from . import grid as grids
+from .activations import InputGrid, chunks, input_grids
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..package import Package
+
+FLOAT = {"bits": 32, "granularity": "channel", "group": 0, "symmetric": True}  # how a plan says that a layer stays as it is
+
+
+def quantizable(module: nn.Module) -> dict[str, nn.Module]:
+    """path -> layer, in the module's order: what a plan lists, every Linear, convolution and Embedding with a floating-point weight."""
+    from torch import nn
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+    return {path: m for path, m in module.named_modules() if isinstance(m, kinds) and m.weight.is_floating_point() and m.weight.numel()}
+
+
+def computes(layer: nn.Module) -> bool:
+    """Does the layer multiply, so that its input can be quantized too? (An Embedding only looks up.)"""
+    from torch import nn
+
+    return not isinstance(layer, nn.Embedding)
+
+
+def weight_grid(entry: dict[str, Any], scheme: str, saturates: bool) -> grids.Grid:
+    """The grid of a plan's layer of 4 or 8 bits. Where 8-bit products saturate, int8 arithmetic has 7-bit codes (`targets._cpu`)."""
+    bits = 7 if saturates and scheme != "weight-only" and entry["bits"] == 8 else int(entry["bits"])
+    return grids.Grid(bits, entry.get("granularity", "channel"), int(entry.get("group", 0)), bool(entry.get("symmetric", True)))
+
+
+def rounded(w: Tensor, entry: dict[str, Any], scheme: str, saturates: bool) -> Tensor:
+    """The weight as the plan's entry stores it, in its own dtype: unchanged at 32 bits, half precision at 16, else on its min-max grid."""
+    import torch
+
+    if entry["bits"] == 32:
+        return w.detach()
+    if entry["bits"] == 16:
+        return w.detach().to(torch.float16).to(w.dtype)
+    grid = weight_grid(entry, scheme, saturates)
+    return grids.nearest(w, *grids.fit(w, grid), grid).to(w.dtype)
+
+
+def by_sample(x: Tensor) -> Tensor:
+    """x [B, ...] with each sample rounded on a u8 grid of its own: s = (max(x, 0) - min(x, 0)) / 255, z = round(-min(x, 0) / s), as the
+    operator DynamicQuantizeLinear of ONNX has it."""
+    flat = x.reshape(x.shape[0], -1)
+    if not flat.numel():
+        return x
+    lo, hi = flat.amin(1, keepdim=True).clamp(max=0), flat.amax(1, keepdim=True).clamp(min=0)
+    s = ((hi - lo) / 255).clamp(min=grids.SMALLEST)
+    z = (-lo / s).round().clamp(0, 255)
+    return ((((flat / s).round() + z).clamp(0, 255) - z) * s).reshape(x.shape)
+
+
+class Simulated:
+    """A copy of a model whose layers can be quantized and put back one by one. `module`: the copy, in eval mode; the original is only read.
+
+    inputs: the grid of each layer's input, for `int8-static`. on_grid: layers whose weights lie on their grid already and are not rounded
+    again. Layers start in floating point.
+    """
+
+    def __init__(
+        self,
+        original: nn.Module,
+        scheme: str,
+        inputs: dict[str, InputGrid] | None = None,
+        saturates: bool = False,
+        on_grid: frozenset[str] = frozenset(),
+    ) -> None:
+        self.module = copy.deepcopy(original).eval()
+        self.scheme, self.saturates = scheme, saturates
+        self._inputs, self._on_grid = inputs or {}, on_grid
+        self._original = quantizable(original)
+        self.layers: dict[str, dict[str, Any]] = {path: dict(FLOAT) for path in self._original}
+        for path in self._original:
+            self.module.get_submodule(path).register_forward_pre_hook(self._hook(path))
+
+    def set(self, path: str, entry: dict[str, Any]) -> None:
+        """Give one layer the width (and grid) of a plan's entry; InputError if it is no layer that a plan lists."""
+        from torch import nn
+
+        if path not in self._original:
+            raise InputError("the plan names a layer that this model has not", got=path, allowed=list(self._original)[:40])
+        layer = self.module.get_submodule(path)
+        new = self.rounded(path, entry)
+        # A new parameter, never a change in place: a tied one belongs to another layer too. At 32 bits it shares the original's memory.
+        layer.weight = nn.Parameter(new.to(layer.weight.device), requires_grad=False)  # type: ignore[arg-type]
+        self.layers[path] = dict(entry)
+
+    def rounded(self, path: str, entry: dict[str, Any]) -> Tensor:
+        """The weight of one layer as a plan's entry stores it, shaped and typed as it is."""
+        w: Any = self._original[path].weight
+        if path in self._on_grid or not self._integer(path, entry):
+            return w.detach()  # type: ignore[no-any-return]
+        return rounded(w, entry, self.scheme, self.saturates and computes(self._original[path]))
+
+    def apply(self, layers: dict[str, dict[str, Any]]) -> None:
+        """Give every layer of a plan's `layers` its entry; the others stay as they are."""
+        for path, entry in layers.items():
+            if self.layers.get(path) != entry:
+                self.set(path, entry)
+
+    def _integer(self, path: str, entry: dict[str, Any]) -> bool:
+        """Is the layer's weight changed at all? Convolutions have no dynamic int8 (`targets.onnxruntime`)."""
+        from torch import nn
+
+        return not (self.scheme == "int8-dynamic" and entry["bits"] == 8 and not isinstance(self._original[path], (nn.Linear, nn.Embedding)))
+
+    def _hook(self, path: str) -> Any:
+        layer = self._original[path]
+
+        def pre(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            entry = self.layers[path]
+            if self.scheme == "weight-only" or entry["bits"] != 8 or not args or not computes(layer):
+                return None
+            if self.scheme == "int8-dynamic":
+                return (by_sample(args[0]), *args[1:]) if self._integer(path, entry) else None
+            known = self._inputs.get(path)
+            return None if known is None else (known.nearest(args[0]), *args[1:])
+
+        return pre
+
+
+def simulate(package: Package, calibration: dict[str, Tensor], saturates: bool = False) -> nn.Module:
+    """A copy of the package's module that computes as its plan will be computed; without a plan, an exact copy.
+
+    calibration: input tensors [n, ...] by name, on the module's device, for the grids that the package does not bring (`Package.scales`).
+    InputError if the plan lists no layers, or calibrates in a way that is not simulated.
+    """
+    plan = package.plan
+    if plan is None:
+        return copy.deepcopy(package.module).eval()
+    if "layers" not in plan:
+        raise InputError("this plan names no layers yet", got=plan, fix="apply the transform that makes the plan")
+    layers, found = plan["layers"], quantizable(package.module)
+    inputs: dict[str, InputGrid] = {}
+    if plan["scheme"] == "int8-static":
+        eight = [path for path, e in layers.items() if e["bits"] == 8 and path in found and computes(found[path])]
+        learned = [path for path in eight if f"{path}.input.scale" in package.scales]
+        inputs = {path: learned_grid(package.scales, path, plan["activations"]) for path in learned}
+        rest = [path for path in eight if path not in inputs]
+        if rest:
+            n = int(plan["samples"])
+            batches = chunks({k: v[:n] for k, v in calibration.items()})
+            inputs |= input_grids(package.module, rest, batches, plan["activations"], plan["calibrate"])
+    on_grid = frozenset(path for path in layers if f"{path}.weight.scale" in package.scales)
+    out = Simulated(package.module, plan["scheme"], inputs, saturates, on_grid)
+    out.apply({path: e for path, e in layers.items() if path in found})
+    return out.module
+
+
+def learned_grid(scales: dict[str, Tensor], path: str, activations: str) -> InputGrid:
+    """The grid of a layer's input that a package brings: PATH.input.scale and, unless it is 0, PATH.input.zero."""
+    from .activations import CODES
+
+    low, high = CODES[activations]
+    zero = scales.get(f"{path}.input.zero")
+    return InputGrid(float(scales[f"{path}.input.scale"]), 0 if zero is None else int(zero), low, high)

@@ -1,0 +1,109 @@
+"""The torch modules that the descriptions build. Only imported when one is built.
+
+Notation: n samples, C channels, H x W positions, L tokens, D model width, h heads of d channels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import activation
+
+
+def conv_norm(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """A convolution that keeps the size (divided by its stride), and batch normalisation."""
+    return [nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(o)]
+
+
+class Residual(nn.Module):
+    """The basic block of ResNet (He et al. 2016, arXiv:1512.03385, figure 5 left); `hidden` channels between its two convolutions."""
+
+    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*conv_norm(i, hidden, kernel, stride), activation(act), *conv_norm(hidden, o, kernel))
+        self.short = nn.Identity() if stride == 1 and i == o else nn.Sequential(*conv_norm(i, o, 1, stride))
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / stride, W / stride]
+        return self.act(self.body(x) + self.short(x))  # type: ignore[no-any-return]
+
+
+class Inverted(nn.Module):
+    """The inverted residual of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, section 3.3): expand, depthwise, project without activation."""
+
+    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str) -> None:
+        super().__init__()
+        expand = [*conv_norm(i, hidden, 1), activation(act)] if hidden != i else []
+        self.body = nn.Sequential(*expand, *conv_norm(hidden, hidden, kernel, stride, groups=hidden), activation(act), *conv_norm(hidden, o, 1))
+        self.residual = stride == 1 and i == o
+
+    def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / stride, W / stride]
+        y: Tensor = self.body(x)
+        return x + y if self.residual else y
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2). The number of heads follows from the layers'
+    widths, so that it stays right when heads are cut."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.num_attention_heads, self.attention_head_size = heads, width // heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # [n, L, D], [n, 1, 1, L] -> [n, L, D]
+        n, length = x.shape[:2]
+        q, k, v = (f(x).view(n, length, -1, self.attention_head_size).transpose(1, 2) for f in (self.query, self.key, self.value))  # [n, h, L, d]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(y.transpose(1, 2).reshape(n, length, -1))  # type: ignore[no-any-return]
+
+
+class Feedforward(nn.Module):
+    """D -> hidden -> D."""
+
+    def __init__(self, width: int, hidden: int, act: str) -> None:
+        super().__init__()
+        self.up, self.act, self.down = nn.Linear(width, hidden), activation(act), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.act(self.up(x)))  # type: ignore[no-any-return]
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm transformer block (Xiong et al. 2020, arXiv:2002.04745, table 1)."""
+
+    def __init__(self, width: int, heads: int, hidden: int, act: str, dropout: float) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.norm2, self.mlp = nn.LayerNorm(width), Feedforward(width, hidden, act)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm1(x), mask))
+        return x + self.dropout(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
+
+class TokenEncoder(nn.Module):
+    """Token and position embeddings, blocks, the mean over the tokens that are no padding, a linear head."""
+
+    def __init__(self, vocab: int, length: int, width: int, depth: int, heads: int, hidden: int, classes: int, act: str, dropout: float) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(vocab, width), nn.Embedding(length, width)
+        for table in (self.tokens, self.positions):
+            nn.init.normal_(table.weight, std=0.02)  # Devlin et al. 2019 (arXiv:1810.04805), as in the code that they published
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(EncoderBlock(width, heads, hidden, act, dropout) for _ in range(depth))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[n, L] whole numbers, [n, L] (1: a token, 0: padding) -> [n, classes]. L is at most `length`."""
+        x = self.tokens(input_ids) + self.positions(torch.arange(input_ids.shape[1], device=input_ids.device))
+        kept = attention_mask.to(x.dtype)
+        mask = (kept[:, None, None, :] - 1.0) * torch.finfo(x.dtype).max  # finite, so that a row of padding alone gives no NaN
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.norm(x) * kept[:, :, None]
+        return self.head(x.sum(1) / kept.sum(1, keepdim=True).clamp(min=1.0))  # type: ignore[no-any-return]

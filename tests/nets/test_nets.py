@@ -1,0 +1,189 @@
+"""What every description has to do, then each architecture against its definition."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from featherweight import registry
+from featherweight.errors import InputError, RecipeError
+from featherweight.nets.conv_net import ConvNet
+from featherweight.nets.mlp import Mlp
+from featherweight.recipe import Recipe, content_hash, decode, encode
+from featherweight.seeding import generator
+from featherweight.space import Choice, Int, Space
+from featherweight.transforms.build import Build
+
+IMAGES = (torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0)),)
+IDS = torch.tensor([[1, 2, 3, 4, 0, 0], [5, 6, 7, 8, 9, 1]])
+MASK = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
+INPUTS = {"conv_net": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)}
+SMALL = {
+    "conv_net": {"widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
+    "mlp": {"features": 360, "classes": 5},
+    "encoder": {"vocab": 20, "length": 6, "width": 16, "heads": 2, "classes": 5},
+}
+
+
+def small(kind, **more):
+    return registry.find("nets", kind)(**{**SMALL[kind], **more})
+
+
+def run(module, inputs):
+    with torch.no_grad():
+        return module(*inputs)
+
+
+@pytest.mark.parametrize("kind", registry.names("nets"))
+def test_every_net_builds_the_same_module_from_its_json_and_seed(kind):
+    net = small(kind)
+    again = decode(json.loads(json.dumps(encode(net))))
+    assert again == net and content_hash(again) == content_hash(net)
+    state = torch.get_rng_state()
+    first, second, other = net.build(3), again.build(3), net.build(4)
+    assert torch.equal(torch.get_rng_state(), state), "the global random state was changed"
+    assert not first.training
+    out = run(first, INPUTS[kind])
+    assert out.shape == (2, 5) and torch.isfinite(out).all()
+    assert torch.equal(out, run(second, INPUTS[kind])) and not torch.equal(out, run(other, INPUTS[kind]))
+
+
+@pytest.mark.parametrize("kind", registry.names("nets"))
+def test_every_draw_of_the_declared_ranges_builds(kind):
+    sizes = {k: v for k, v in SMALL[kind].items() if k in ("classes", "features", "vocab", "length")}
+    recipe = Recipe(Build(registry.find("nets", kind).space(**sizes)))
+    space = Space(recipe)
+    for i in range(4):
+        step = recipe.fill(space.sample(generator(0, kind, i))).steps[0]
+        assert run(step.net.build(), INPUTS[kind]).shape == (2, 5)
+
+
+@pytest.mark.parametrize("kind", registry.names("nets"))
+def test_fields_are_documented_and_holes_have_to_be_filled(kind):
+    import dataclasses
+
+    cls = registry.find("nets", kind)
+    assert all(f.metadata.get("doc") for f in dataclasses.fields(cls))
+    with pytest.raises(RecipeError, match="still has holes"):
+        cls.space().build()
+
+
+def test_holes_have_paths_and_a_recipe_of_nets_survives_json():
+    recipe = Recipe(Build(Choice(ConvNet(widths=(Int(8, 16), 16), depths=(1, Int(1, 2))), Mlp(features=64))))
+    assert {h.path for h in Space(recipe).holes} == {"build.net", "build.net.conv_net.widths[0]", "build.net.conv_net.depths[1]"}
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    filled = recipe.fill({"build.net": "conv_net", "build.net.conv_net.widths[0]": 12, "build.net.conv_net.depths[1]": 2})
+    assert filled.steps[0].net == ConvNet(widths=(12, 16), depths=(1, 2))
+
+
+def test_a_net_is_no_step():
+    with pytest.raises(RecipeError, match="made of transforms"):
+        Recipe.from_json([{"mlp": {}}])
+    with pytest.raises(InputError, match="called 'no_net'"):
+        decode({"no_net": {}})
+    with pytest.raises(RecipeError, match="no such field"):
+        decode({"mlp": {"layers": 3}})
+
+
+@pytest.mark.parametrize("block", ["residual", "inverted"])
+def test_conv_net_stages(block):
+    net = ConvNet(in_channels=3, stem=8, stride=2, depths=(1, 3), widths=(8, 16), block=block, expansion=2.0, kernel=5).build()
+    x = torch.zeros(1, 3, 32, 32)
+    shapes = []
+    for part in net[:3]:
+        x = part(x)
+        shapes.append(tuple(x.shape[1:]))
+    assert shapes == [(8, 16, 16), (8, 16, 16), (16, 8, 8)]
+    assert [len(s) for s in net[1:3]] == [1, 3]
+    convs = [m for m in net[2][0].modules() if isinstance(m, nn.Conv2d)]
+    if block == "residual":
+        assert [(c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0]) for c in convs] == [(8, 32, 5, 2), (32, 16, 5, 1), (8, 16, 1, 2)]
+    else:
+        got = [(c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0], c.groups) for c in convs]
+        assert got == [(8, 16, 1, 1, 1), (16, 16, 5, 2, 16), (16, 16, 1, 1, 1)]
+
+
+def test_a_residual_block_adds_its_input():
+    for block in ("residual", "inverted"):
+        net = ConvNet(stem=8, depths=(1,), widths=(8,), block=block).build()
+        x = torch.rand(2, 8, 5, 5)
+        for p in net[1][0].parameters():
+            nn.init.zeros_(p)
+        assert torch.equal(run(net[1], (x,)), x)  # the rest of the block gives 0; relu leaves what is positive
+
+
+def test_resnet20_has_the_published_number_of_parameters():
+    """He et al. 2016, arXiv:1512.03385, table 6: 0.27 M; 269,722 with their shortcuts, which have no parameters (option A)."""
+    net = ConvNet(stem=16, depths=(3, 3, 3), widths=(16, 32, 64)).build()
+    short = 16 * 32 + 64 + 32 * 64 + 128
+    assert sum(p.numel() for p in net.parameters()) - short == 269_722
+
+
+def test_stages_of_different_number_are_refused():
+    for widths, depths in (((8, 16), (1,)), ((), ())):
+        with pytest.raises(InputError, match="one value a stage"):
+            ConvNet(widths=widths, depths=depths)
+    with pytest.raises(InputError):
+        ConvNet(widths=(8, 0), depths=(1, 1))
+
+
+def test_mlp_layers():
+    net = Mlp(features=6, classes=3, hidden=(5, 4), norm="layer", dropout=0.1, activation="gelu").build()
+    kinds = [nn.Flatten, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear]
+    assert [type(m) for m in net] == kinds
+    assert [m.out_features for m in net if isinstance(m, nn.Linear)] == [5, 4, 3]
+    assert [type(m) for m in Mlp(features=6, hidden=()).build()] == [nn.Flatten, nn.Linear]
+
+
+def test_padding_changes_nothing():
+    net = small("encoder").build()
+    short = run(net, (IDS[:1, :4], MASK[:1, :4]))
+    torch.testing.assert_close(run(net, (IDS[:1], MASK[:1])), short)
+    other = IDS[:1].clone()
+    other[0, 4:] = 7
+    torch.testing.assert_close(run(net, (other, MASK[:1])), short)
+    assert torch.isfinite(run(net, (IDS, torch.zeros_like(MASK)))).all()
+
+
+def test_attention_is_multi_head_attention():
+    """torch's own nn.MultiheadAttention with the same weights."""
+    net = small("encoder").build()
+    ours, theirs = net.blocks[0].attention, nn.MultiheadAttention(16, 2, batch_first=True).eval()
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
+        theirs.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key.bias, ours.value.bias]))
+        theirs.out_proj.load_state_dict(ours.out.state_dict())
+        x = torch.randn(2, 6, 16)
+        want, _ = theirs(x, x, x, key_padding_mask=MASK == 0, need_weights=False)
+        mask = (MASK[:, None, None, :].float() - 1) * torch.finfo(torch.float32).max
+        torch.testing.assert_close(ours(x, mask), want)
+
+
+def test_a_head_can_be_cut_from_the_layers_alone():
+    """Without one head's rows and columns the module computes what it computes when that head's values are silenced."""
+    a = small("encoder", heads=4).build().blocks[0].attention  # heads of 4 channels
+    keep = torch.tensor([i for i in range(16) if i // 4 != 1])
+    x, mask = torch.randn(2, 6, 16), torch.zeros(2, 1, 1, 6)
+    with torch.no_grad():
+        a.out.weight[:, 4:8] = 0
+        want = a(x, mask)
+        for layer in (a.query, a.key, a.value):
+            layer.weight, layer.bias = nn.Parameter(layer.weight[keep]), nn.Parameter(layer.bias[keep])
+        a.out.weight = nn.Parameter(a.out.weight[:, keep])
+        torch.testing.assert_close(a(x, mask), want)
+
+
+def test_heads_have_to_divide_the_width():
+    with pytest.raises(InputError, match="multiple of its heads"):
+        small("encoder", heads=3).build()
+    assert run(small("encoder", depth=0).build(), INPUTS["encoder"]).shape == (2, 5)
+
+
+def test_every_net_exports(tmp_path):
+    from featherweight.targets._onnx import export_onnx
+
+    for kind in registry.names("nets"):
+        names = ["input_ids", "attention_mask"] if kind == "encoder" else ["image"]
+        example = {n: v[:1] for n, v in zip(names, INPUTS[kind], strict=True)}
+        assert export_onnx(small(kind).build(), example, None, tmp_path / f"{kind}.onnx")["exporter"] == "trace"

@@ -1,0 +1,357 @@
+"""Plans written by hand: the file holds the grids that were asked for, and computes what they say."""
+
+import copy
+import importlib.util
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from featherweight.errors import TargetError
+from featherweight.models.package import Package
+from featherweight.models.quant.grid import Grid, codes, fit, nearest
+from featherweight.targets import _cpu, _onnx
+from featherweight.targets.base import Target
+from tests.targets.nets import attention, cnn, plan
+
+HAS_OPENVINO = all(importlib.util.find_spec(p) for p in ("openvino", "nncf"))
+RUNTIMES = ["onnxruntime", pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf"))]
+KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)
+
+
+class Tokens(nn.Module):
+    """A table, a product of three axes, and one whose row is no multiple of a block."""
+
+    def __init__(self, width=48):
+        super().__init__()
+        self.table = nn.Embedding(50, width)
+        self.mid = nn.Linear(width, 40)
+        self.odd = nn.Linear(40, 24)
+        self.head = nn.Linear(24, 5, bias=False)
+
+    def forward(self, ids):
+        return self.head(torch.relu(self.odd(torch.relu(self.mid(self.table(ids)).mean(1)))))
+
+
+def tokens():
+    torch.manual_seed(0)
+    return Tokens().eval(), {"ids": torch.randint(0, 50, (1, 6))}, {"ids": torch.randint(0, 50, (48, 6))}
+
+
+def normed():
+    """The CNN with batch norms that fold to factors of both signs."""
+    module, example, rows = cnn()
+    rng = torch.Generator().manual_seed(1)
+    for m in module.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.weight.data = torch.randn(m.weight.shape, generator=rng)
+            m.bias.data = torch.randn(m.bias.shape, generator=rng)
+            m.running_var = torch.rand(m.running_var.shape, generator=rng) + 0.5
+            m.running_mean = torch.randn(m.running_mean.shape, generator=rng)
+    return module, example, rows
+
+
+def layers_of(module, grid):
+    one = {"bits": grid.bits, "granularity": grid.granularity, "group": grid.group, "symmetric": grid.symmetric}
+    return {path: dict(one) for path, m in module.named_modules() if isinstance(m, KINDS)}
+
+
+def on_grid(module, grid):
+    """A copy with every weight on a grid that is wider than its min-max one, and the plan's tensors."""
+    module, scales = copy.deepcopy(module), {}
+    for path, m in module.named_modules():
+        if isinstance(m, KINDS):
+            s, z = fit(m.weight, grid)
+            s = s * 1.2
+            m.weight.data = nearest(m.weight, s, z, grid)
+            scales |= {f"{path}.weight.scale": s, f"{path}.weight.zero": z}
+    return module, scales
+
+
+def export(runtime, net, folder, the_plan, scales=None):
+    module, example, rows = net
+    folder.mkdir(exist_ok=True)
+    target = Target(runtime)
+    notes = target.load_runtime().export(Package(module, plan=the_plan, scales=scales or {}), example, rows, target, folder)
+    part = {k: v[:16].numpy() for k, v in rows.items()}
+    return notes, target.load_runtime().load(folder, target, 16).run(part)
+
+
+def outputs(net):
+    module, _, rows = net
+    with torch.no_grad():
+        return module(*[v[:16] for v in rows.values()]).numpy()
+
+
+def close(got, wanted, tolerance=1e-3):
+    np.testing.assert_allclose(got, wanted, atol=tolerance * np.abs(wanted).max())
+
+
+GRIDS = [
+    Grid(8, "channel"),
+    Grid(4, "channel"),
+    Grid(8, "tensor", 0, False),
+    Grid(4, "group", 16),
+    Grid(4, "group", 32, False),
+    Grid(8, "group", 16, False),
+    Grid(4, "group", 12),  # no operator has such blocks
+    Grid(4, "group", 7, False),
+    Grid(8, "group", 7),
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_weight_only_computes_with_the_given_grid(runtime, grid, tmp_path):
+    """Oracle: the module whose weights lie on the grid, in PyTorch. 8 bits on ONNX Runtime round the activations too."""
+    for name, make in (("cnn", normed), ("tokens", tokens)):
+        net = make()
+        module, scales = on_grid(net[0], grid)
+        layers = layers_of(module, grid)
+        legal = runtime == "openvino" or grid.granularity != "group" or grid.group in (16, 32)
+        if name == "tokens" and not legal:
+            layers["table"] = {"bits": 32}
+        the_plan = plan("weight-only", bits=grid.bits, granularity=grid.granularity, group=grid.group, symmetric=grid.symmetric, layers=layers)
+        net = (module, *net[1:])
+        notes, got = export(runtime, net, tmp_path / name, the_plan, scales)
+        rounded = runtime == "onnxruntime" and grid.bits == 8
+        close(got, outputs(net), 3e-2 if rounded else 1e-3)
+        held = notes["coverage"]["layers"]
+        assert set(held) == set(layers) and all(v.startswith(f"int{grid.bits}") for path, v in held.items() if layers[path]["bits"] != 32), held
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_weight_only_rounds_to_nearest_and_is_small(runtime, bits, tmp_path):
+    grid = Grid(bits if bits < 16 else 8, "group" if bits < 16 else "channel", 16)
+    net = tokens()
+    net[0].table = nn.Embedding(2000, 48)
+    torch.nn.init.normal_(net[0].table.weight)
+    plain, _ = export(runtime, net, tmp_path / "float", None)
+    layers = {path: layer | {"bits": bits} for path, layer in layers_of(net[0], grid).items()}
+    header = plan("weight-only", bits=bits, granularity=grid.granularity, group=16, embeddings=bits)
+    notes, got = export(runtime, net, tmp_path / "small", header | {"layers": layers})
+    if bits == 16:
+        for m in net[0].modules():
+            if isinstance(m, KINDS):
+                m.weight.data = m.weight.half().float()
+    else:
+        net = (on_grid_exactly(net[0], grid), *net[1:])
+    close(got, outputs(net), 3e-2 if bits == 8 else 1e-3)
+    assert notes["bytes"] < plain["bytes"] * {4: 0.3, 8: 0.4, 16: 0.6}[bits]
+    assert notes["coverage"]["layers"]["table"].startswith("float16" if bits == 16 else f"int{bits}")
+
+
+def on_grid_exactly(module, grid):
+    for m in module.modules():
+        if isinstance(m, KINDS):
+            m.weight.data = nearest(m.weight, *fit(m.weight, grid), grid)
+    return module
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic", "weight-only"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_tables_are_stored_by_rows_within_half_a_step(runtime, scheme, bits, tmp_path):
+    """The table alone, read back through the runtime: half a step of the row at most."""
+
+    class Lookup(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = nn.Embedding(50, 48), nn.Linear(48, 48, bias=False)
+            self.head.weight.data = torch.eye(48)
+
+        def forward(self, ids):
+            return self.table(ids).flatten(1) if scheme == "weight-only" else self.head(self.table(ids)[:, 0])
+
+    torch.manual_seed(0)
+    net = (Lookup().eval(), {"ids": torch.randint(0, 50, (1, 1))}, {"ids": torch.arange(50)[:, None]})
+    layers = {"table": {"bits": bits, "granularity": "channel"}, "head": {"bits": 32 if scheme == "weight-only" else 8, "granularity": "channel"}}
+    notes, got = export(runtime, net, tmp_path / "out", plan(scheme, layers=layers, embeddings=bits))
+    w = net[0].table.weight.detach().numpy()[:16]
+    step = np.abs(w).max(1, keepdims=True) / (127 if bits == 8 else 7)
+    slack = 0.0 if scheme == "weight-only" else np.abs(w).max() / 40
+    assert (np.abs(got - w) <= step / 2 * 1.001 + slack).all() and np.abs(got - w).max() > 0
+    assert notes["coverage"]["layers"]["table"].startswith(f"int{bits}")
+
+
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_static_keeps_the_codes_and_the_learned_input_grids(granularity, tmp_path):
+    """The int8 codes times their scales are the folded weights, to float precision; the input grids are in the file."""
+    grid = Grid(8, granularity)
+    module, example, rows = normed()
+    module, scales = on_grid(module, grid)
+    learned = {"stem.1.1": (0.021, 3), "layers.0.0.conv": (0.033, 0), "layers.1.1.conv": (0.05, 0), "head": (0.017, 0)}
+    for path, (s, z) in learned.items():
+        scales |= {f"{path}.input.scale": torch.tensor([s]), f"{path}.input.zero": torch.tensor([float(z)])}
+    the_plan = plan(granularity=granularity, layers=layers_of(module, grid))
+    notes, _ = export("onnxruntime", (module, example, rows), tmp_path / "out", the_plan, scales)
+    assert set(notes["coverage"]["layers"].values()) == {"int8"} and notes["quantization"]["given_weight_grids"] == 7
+    graph = onnx.load(tmp_path / "out" / "model.onnx").graph
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    maker = {o: n for n in graph.node for o in n.output}
+    seen = set()
+    for node in graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        path = next(
+            p for p in (_onnx.path_of(node.name), _onnx.path_of(node.name).rpartition(".")[0]) if p in learned or p in layers_of(module, grid)
+        )
+        layer = module.get_submodule(path)
+        q, s, z = (tensors[i] for i in maker[node.input[1]].input)
+        restored = (q.astype(np.float64) - (z.reshape(-1, *[1] * (q.ndim - 1)) if z.ndim else z)) * (
+            s.reshape(-1, *[1] * (q.ndim - 1)) if s.ndim else s
+        )
+        w = layer.weight.detach().numpy()
+        if path.startswith("layers"):
+            norm = module.get_submodule(path.replace("conv", "norm"))
+            w = w * (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach().numpy().reshape(-1, 1, 1, 1)
+        np.testing.assert_allclose(restored, w, atol=2e-6 * np.abs(w).max())
+        if path in learned:
+            source = maker[node.input[0]]
+            assert (tensors[source.input[1]], tensors[source.input[2]]) == (np.float32(learned[path][0]), learned[path][1])
+            seen.add(path)
+    assert seen == set(learned)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_static_with_given_grids_computes_them(runtime, tmp_path):
+    """Codes beyond 7 bits would overflow on x86 without VNNI; the artifact must still be within the noise of 8-bit activations."""
+    grid = Grid(8, "channel")
+    module, example, rows = normed()
+    module, scales = on_grid(module, grid)
+    net = (module, example, rows)
+    notes, got = export(runtime, net, tmp_path / "out", plan(layers=layers_of(module, grid)), scales)
+    wanted = outputs(net)
+    assert 10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum()) > 28
+    assert notes["parity"]["agreement"] > 0.9 and set(notes["coverage"]["layers"].values()) == {"int8"}
+
+
+def test_two_learned_grids_of_one_tensor_are_both_kept(tmp_path):
+    class Fork(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(16, 8), nn.Linear(16, 8)
+
+        def forward(self, x):
+            return self.a(x) + self.b(x)
+
+    torch.manual_seed(0)
+    net = (Fork().eval(), {"x": torch.randn(1, 16)}, {"x": torch.randn(48, 16)})
+    scales = {"a.input.scale": torch.tensor([0.03]), "a.input.zero": torch.tensor([120.0])}
+    scales |= {"b.input.scale": torch.tensor([0.04]), "b.input.zero": torch.tensor([110.0])}
+    notes, got = export("onnxruntime", net, tmp_path / "out", plan(layers=layers_of(net[0], Grid())), scales)
+    graph = onnx.load(tmp_path / "out" / "model.onnx").graph
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    grids = {(float(tensors[n.input[1]]), int(tensors[n.input[2]])) for n in graph.node if n.op_type == "QuantizeLinear"}
+    assert {(float(np.float32(0.03)), 120), (float(np.float32(0.04)), 110)} <= grids
+    assert notes["parity"]["sqnr_db"] > 25
+
+
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic", "weight-only"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_each_layer_gets_its_own_bits(runtime, scheme, tmp_path):
+    net = attention()
+    layers = layers_of(net[0], Grid())
+    layers["head"] = {"bits": 32}
+    layers["encoder.layers.0.linear1"] = {"bits": 4, "granularity": "channel", "group": 0, "symmetric": True}
+    layers["encoder.layers.1.linear2"] = {"bits": 16}
+    layers["embedding"] = {"bits": 8, "granularity": "channel"}
+    notes, _ = export(runtime, net, tmp_path / "out", plan(scheme, layers=layers))
+    held = notes["coverage"]["layers"]
+    assert held["head"] == "float (as planned)" and held["encoder.layers.0.linear1"].startswith("int4") and held["embedding"].startswith("int8")
+    assert held["encoder.layers.1.linear2"].startswith("float16") and held["encoder.layers.1.linear1"].startswith("int8")
+    assert notes["parity"]["sqnr_db"] > 15
+
+
+def test_dynamic_keeps_given_codes(tmp_path):
+    grid = Grid(8, "channel")
+    net = tokens()
+    module, scales = on_grid(net[0], grid)
+    notes, got = export("onnxruntime", (module, *net[1:]), tmp_path / "out", plan("int8-dynamic", layers=layers_of(module, grid)), scales)
+    graph = onnx.load(tmp_path / "out" / "model.onnx").graph
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    held = [tensors[n.input[1]].astype(int) - tensors[n.input[3]].astype(int) for n in graph.node if n.op_type == "MatMulInteger"]
+    wanted = [
+        codes(m.weight, scales[f"{p}.weight.scale"], scales[f"{p}.weight.zero"], grid).numpy().T
+        for p, m in module.named_modules()
+        if isinstance(m, nn.Linear)
+    ]
+    assert len(held) == 3 and all(any(np.array_equal(h, w) for h in held) for w in wanted)
+    assert notes["parity"]["sqnr_db"] > 30 and notes["coverage"]["layers"]["mid"] == "int8"
+
+
+@pytest.mark.parametrize("changes", [{"granularity": "group", "group": 16}, {"symmetric": False}])
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
+def test_onnxruntime_refuses_grids_without_integer_kernels(scheme, changes):
+    layers = {"head": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": True} | changes}
+    for the_plan in (plan(scheme, **changes), plan(scheme, layers=layers)):
+        assert "granularity 'channel'" in Target().load_runtime().problem(Target(), the_plan)
+    assert Target().load_runtime().problem(Target(), plan(scheme, layers={"head": layers["head"] | {"bits": 4}})) is None
+
+
+def test_wrong_scales_are_refused(tmp_path):
+    net = tokens()
+    module, scales = on_grid(net[0], Grid(4))
+    header = plan("weight-only", bits=4, layers=layers_of(module, Grid(4)))
+    with pytest.raises(TargetError, match="does not lie on its grid"):
+        export("onnxruntime", (net[0], *net[1:]), tmp_path / "a", header, scales)
+    with pytest.raises(TargetError, match="do not fit"):
+        export("onnxruntime", (module, *net[1:]), tmp_path / "b", header, scales | {"mid.weight.scale": torch.ones(3)})
+    with pytest.raises(TargetError, match="not in the model"):
+        export("onnxruntime", (module, *net[1:]), tmp_path / "c", header | {"layers": {"nowhere": {"bits": 4}}})
+
+
+def test_saturating_machines_get_unsigned_codes(tmp_path, monkeypatch):
+    """8-bit codes on a machine whose signed products overflow are kept as u8 around 128; elsewhere as s8."""
+    grid = Grid(8, "channel")
+    net = normed()
+    module, scales = on_grid(net[0], grid)
+    for saturates, kind in ((True, np.uint8), (False, np.int8)):
+        monkeypatch.setattr(_cpu, "saturates", lambda s=saturates: s)
+        export("onnxruntime", (module, *net[1:]), tmp_path / str(saturates), plan(layers=layers_of(module, grid)), scales)
+        graph = onnx.load(tmp_path / str(saturates) / "model.onnx").graph
+        tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        maker = {o: n for n in graph.node for o in n.output}
+        assert {tensors[maker[n.input[1]].input[0]].dtype.type for n in graph.node if n.op_type in ("Conv", "Gemm", "MatMul")} == {kind}
+
+
+@pytest.mark.skipif(not _cpu.saturates() or not HAS_OPENVINO, reason="needs openvino and a processor whose signed products overflow")
+def test_openvino_takes_unsigned_codes_where_signed_ones_overflow(tmp_path):
+    """All products at the top of the range: two of them do not fit into 16 bits."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 36, 5)).eval()
+    module[0].weight.data = torch.rand_like(module[0].weight) * 0.1 + 0.9
+    rows = torch.rand(48, 32, 8, 8) * 0.2 + 0.8
+    module, scales = on_grid(module, Grid(8, "channel"))
+    for path in ("0", "3"):  # codes up to 127
+        s = fit(module.get_submodule(path).weight, Grid(8, "channel"))[0]
+        module.get_submodule(path).weight.data = nearest(module.get_submodule(path).weight, s, s * 0, Grid(8, "channel"))
+        scales[f"{path}.weight.scale"] = s
+    net = (module, {"x": rows[:1]}, {"x": rows})
+    notes, got = export("openvino", net, tmp_path / "out", plan(layers=layers_of(module, Grid(8, "channel"))), scales)
+    assert notes["quantization"]["codes"].startswith("unsigned") and notes["parity"]["sqnr_db"] > 35
+    close(got, outputs(net), 0.05)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_small_weights_load_in_a_fresh_process(runtime, tmp_path):
+    from tests.targets.test_runtimes import in_fresh_process
+
+    net = tokens()
+    _, got = export(runtime, net, tmp_path / "out", plan("weight-only", bits=4, granularity="group", group=16, embeddings=4))
+    np.savez(tmp_path / "rows.npz", ids=net[2]["ids"][:16].numpy(), wanted=got)
+    done = in_fresh_process(
+        f"""
+import sys, numpy as np
+from pathlib import Path
+from featherweight.targets.base import Target
+t, rows = Target.parse({runtime!r}), np.load({str(tmp_path / "rows.npz")!r})
+y = t.load_runtime().load(Path({str(tmp_path / "out")!r}), t, 16).run({{"ids": rows["ids"]}})
+assert np.array_equal(y, rows["wanted"]) and "torch" not in sys.modules
+""",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
