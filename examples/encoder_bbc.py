@@ -55,9 +55,15 @@ task = fw.Task(
     baseline=fw.Recipe(fw.Train(epochs=2, lr=5e-5, batch_size=16, optimizer="adamw", schedule="linear", warmup=0.1, weight_decay=0.01)),
     recipe=fw.Recipe(
         fw.DropBlocks(drop=fw.Choice(0, 2, 3, 4), criterion=fw.Choice("influence", "last", "spaced", "random")),
-        fw.Prune(ratio=fw.Choice(0.0, 0.25, 0.5, 0.75), criterion=fw.Choice("taylor", "magnitude", "random"), allocation="uniform", round_to=16),
+        fw.Prune(
+            ratio=fw.Choice(0.0, 0.25, 0.5, 0.75),
+            granularity=fw.Choice("all", "mlp"),
+            criterion=fw.Choice("taylor", "magnitude", "random"),
+            allocation="uniform",
+            round_to=16,
+        ),
         fw.Distill(epochs=fw.Choice(1, 2), lr=1e-4, batch_size=16, warmup=0.1),
-        fw.Maybe(fw.Quantize(scheme=fw.Choice("int8-dynamic", "int8-static"))),
+        fw.Maybe(fw.Quantize(scheme=fw.Choice("int8-dynamic", "int8-static", "weight-only"))),
     ),
     sources=(*model_files(MODEL), *FILES),
 )

@@ -88,8 +88,12 @@ task = fw.Task(
     data=data,
     baseline=fw.Recipe(fw.Train(epochs=5, lr=4e-3, batch_size=128, optimizer="adamw", schedule="cosine", warmup=0.1, weight_decay=0.01)),
     recipe=fw.Recipe(
-        fw.Prune(ratio=fw.Float(0.3, 0.8, step=0.1), criterion=fw.Choice("magnitude", "taylor", "random"), allocation=fw.Choice("global", "uniform")),
-        fw.Distill(epochs=fw.Choice(1, 2, 4), lr=4e-3, batch_size=128, warmup=0.1),
-        fw.Maybe(fw.Quantize(granularity=fw.Choice("channel", "tensor"), calibrate=fw.Choice("minmax", "percentile"))),
+        fw.Prune(
+            ratio=fw.Float(0.4, 0.8, step=0.1),
+            criterion=fw.Choice("taylor", "magnitude", "fpgm", "random"),
+            allocation=fw.Choice("global", "uniform", "sensitivity"),
+        ),
+        fw.Distill(epochs=3, lr=4e-3, batch_size=128, warmup=0.1),
+        fw.Maybe(fw.Quantize(scheme=fw.Choice("weight-only", "int8-static"))),
     ),
 )

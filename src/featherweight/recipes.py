@@ -20,19 +20,30 @@ _STEPS = 1000  # of recovery training, when no baseline's training says what the
 def cnn(epochs: tuple[int, ...] = (2, 4, 8), **training: Any) -> Recipe:
     """Cut channels, recover by distillation for one of `epochs`, quantize. training: other fields of `Distill`."""
     return Recipe(
-        Prune(ratio=Float(0.0, 0.8, step=0.1), criterion=Choice("magnitude", "taylor", "random"), allocation=Choice("global", "uniform"), round_to=8),
+        Prune(
+            ratio=Float(0.0, 0.8, step=0.1),
+            criterion=Choice("taylor", "magnitude", "fpgm", "random"),
+            allocation=Choice("global", "uniform", "sensitivity"),
+            round_to=8,
+        ),
         Distill(epochs=Choice(*epochs), **{"lr": 2e-3, **training}),
-        Maybe(Quantize(scheme="int8-static", granularity=Choice("channel", "tensor"), calibrate=Choice("minmax", "percentile"))),
+        Maybe(Quantize(scheme=Choice("weight-only", "int8-static"), calibrate=Choice("minmax", "percentile"))),
     )
 
 
 def encoder(epochs: tuple[int, ...] = (1, 2, 4), **training: Any) -> Recipe:
-    """Drop layers, cut the feed-forward blocks' inner channels, recover by distillation for one of `epochs`, quantize."""
+    """Drop layers, cut heads and the feed-forward blocks' inner channels, recover by distillation for one of `epochs`, quantize."""
     return Recipe(
         DropBlocks(drop=Choice(0, 1, 2, 3, 4), criterion=Choice("influence", "last", "spaced", "random")),
-        Prune(ratio=Float(0.0, 0.75, step=0.25), criterion=Choice("taylor", "magnitude", "random"), allocation="uniform", round_to=16),
+        Prune(
+            ratio=Float(0.0, 0.75, step=0.25),
+            granularity=Choice("all", "mlp"),
+            criterion=Choice("taylor", "magnitude", "random"),
+            allocation="uniform",
+            round_to=16,
+        ),
         Distill(epochs=Choice(*epochs), form=Choice("kl", "mse"), **{"lr": 5e-5, "batch_size": 16, **training}),
-        Maybe(Quantize(scheme=Choice("int8-dynamic", "int8-static"))),
+        Maybe(Quantize(scheme=Choice("int8-dynamic", "int8-static", "weight-only"))),
     )
 
 
