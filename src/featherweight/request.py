@@ -82,14 +82,20 @@ def configure(
 def targets_of(text: str, threads: int = 1, batch: int = 1) -> dict[str, Any]:
     """What `--target` means: {"text", "choice" (text or a hole, as JSON), "runtimes": [..], "reference": the baseline's, "originals": [..]}.
 
-    `auto` is every runtime and dtype that runs here. A single target that cannot run here is an error; in `auto` it is left out.
+    `auto` is every runtime (but torch, which has to be named) and dtype that runs here. A single target that cannot run here is an error; in
+    `auto` it is left out.
     """
 
     def here(target: Target) -> bool:
         return registry.find("targets", target.runtime)().problem(target, None) is None
 
     if text.strip() == "auto":
-        tried = [Target(runtime, dtype, threads=threads, batch=batch) for runtime in registry.names("targets") for dtype in ("fp32", "bf16")]
+        tried = [
+            Target(runtime, dtype, threads=threads, batch=batch)
+            for runtime in registry.names("targets")
+            if registry.find("targets", runtime).automatic
+            for dtype in ("fp32", "bf16")
+        ]
         found = [t for t in tried if here(t)]
     else:
         found = []

@@ -53,4 +53,11 @@ class MobileNet(nn.Module):
         return self.head(self.last(self.blocks(self.stem(image))).mean(dim=(2, 3)))
 
 
-task = fw.Task(name="fashion-mobile", model=MobileNet, data=_fashion.data, baseline=_fashion.task.baseline, sources=(_fashion.__file__,))
+task = fw.Task(
+    name="fashion-mobile",
+    model=MobileNet,
+    data=_fashion.data,
+    baseline=_fashion.task.baseline,
+    recipe=_fashion.task.recipe,
+    sources=(_fashion.__file__,),
+)

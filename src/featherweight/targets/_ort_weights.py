@@ -1,8 +1,9 @@
 """Weights stored small, arithmetic in floating point: an ONNX graph is edited by hand, one node at a time.
 
 Two dialects. `ort`: com.microsoft operators of ONNX Runtime, which keep the weight small in memory too (MatMulNBits, GatherBlockQuantized); `onnx`:
-the standard's own DequantizeLinear, which OpenVINO keeps compressed. In `ort`, what MatMulNBits cannot take (convolutions, odd groups) is
-stored small behind a DequantizeLinear that ONNX Runtime folds when it loads: small file, float memory and speed.
+the standard's own DequantizeLinear, which OpenVINO keeps compressed. In `ort`, what MatMulNBits cannot take (convolutions, odd groups) or would
+slow down (8 bits in layers of less than LARGE weights) is stored small and unpacked by plain arithmetic on constants, which ONNX Runtime folds
+when it loads: small file, float memory and speed. It does not fold a DequantizeLinear (1.31.1): behind one, a CNN ran 2.3 times slower.
 
 On one thread of an AVX2 processor, [128, 384] x [384, 1536] takes 1.9 ms in fp32; MatMulNBits with 4 bits takes 2.1 ms in fp32 arithmetic
 (accuracy_level 0) and 2.5-3.3 ms in int8 (level 4); with 8 bits 3.0-3.8 and 2.6-4.5 ms; a single row with 8 bits 0.8-1.7 ms against 0.07 ms (0.07
@@ -29,14 +30,18 @@ if TYPE_CHECKING:
 MS = "com.microsoft"
 BLOCK = (16, 256)  # MatMulNBits takes powers of two in this range
 HALF = ".half"  # ends the names of tensors whose values are half precision
+LARGE = 2**22  # weights of a layer, from which 8 bits stay packed in memory: reading them, not computing, takes the time then
 LEVEL = {4: 0, 8: 4}  # accuracy_level: 0 computes in fp32, 4 rounds the activations to int8 a block at a time
 
 
 def shrink(model: Any, sites: list[Site], scales: dict[str, Tensor], dialect: str) -> dict[str, str]:
     """Store the weight of every site with 16, 8 or 4 bits. In place. Returns {node name: how its weight is held now}.
 
-    The model's standard opset must be at least 21 in dialect `onnx`. TargetError for a table in groups that no operator reads.
+    In dialect `onnx` the model must be `raised`; in `ort` it is here, where 4-bit codes need it. TargetError for a table in groups that no
+    operator reads.
     """
+    if dialect == "ort":
+        model.CopyFrom(raised(model, [s.setting for s in sites if s.setting.bits == 4 and s.op != "Gather"]))
     editor = _Editor(model, scales, dialect)
     done = {site.node: editor.edit(site) for site in sites if site.setting.bits < 32}
     editor.finish()
@@ -86,7 +91,8 @@ class _Editor:
         if site.op == "Gather" and self.dialect == "ort":
             return self._table(site, node, codes, before, after)
         block = _block(codes)
-        if self.dialect == "ort" and site.op in ("MatMul", "Gemm") and block:
+        large = codes.setting.bits == 4 or codes.q.size >= LARGE
+        if self.dialect == "ort" and site.op in ("MatMul", "Gemm") and block and large:
             return self._nbits(site, node, codes, block, after)
         node.input[WEIGHT_INPUT[site.op]] = self._dequantized(site, codes, before)
         return f"int{codes.setting.bits}, stored" + (" (unpacked when loaded)" if self.dialect == "ort" else "")
@@ -144,7 +150,7 @@ class _Editor:
         return f"int{bits} (activations rounded to int8 in blocks)" if LEVEL[bits] == 4 else f"int{bits}, stored (float arithmetic)"
 
     def _dequantized(self, site: Site, codes: Coded, before: list[Any]) -> str:
-        """The name of w' in the initializer's own layout, from codes and a DequantizeLinear."""
+        """The name of w' in the initializer's own layout, from codes: through constants (ort) or a DequantizeLinear (onnx)."""
         key = (site.weight, f"{codes.setting}")
         if key in self.made:
             return self.made[key]
@@ -152,8 +158,10 @@ class _Editor:
 
         base, setting = f"{site.weight}.{codes.setting.bits}", codes.setting
         out = self.made[key] = f"{base}.float"
-        domain = MS if self.dialect == "ort" and setting.bits == 4 else ""
         width = int(np.prod(codes.q.shape[1:]))
+        if self.dialect == "ort":
+            self.made[key] = self._unpacked(base, site, codes, width, before)
+            return self.made[key]
         if setting.granularity != "group":
             axis = 1 if site.transposed else 0
             kept = site.oriented(codes.q)
@@ -162,18 +170,49 @@ class _Editor:
             names = [self._integers(f"{base}.codes", kept, setting), self._add(f"{base}.scale", codes.s if per else codes.s.reshape(()))]
             if not setting.symmetric:
                 names.append(self._integers(f"{base}.zero", codes.z if per else codes.z.reshape(()), setting))
-            before.append(helper.make_node("DequantizeLinear", names, [out], f"{base}/DequantizeLinear", domain=domain, **attributes))
+            before.append(helper.make_node("DequantizeLinear", names, [out], f"{base}/DequantizeLinear", **attributes))
             return out
-        if self.dialect == "onnx" and width % setting.group == 0:
+        if width % setting.group == 0:
             names = [self._integers(f"{base}.codes", codes.q.reshape(len(codes.q), -1), setting), self._add(f"{base}.scale", codes.s)]
             if not setting.symmetric:
                 names.append(self._integers(f"{base}.zero", codes.z, setting))
             before.append(helper.make_node("DequantizeLinear", names, [f"{out}.flat"], f"{base}/DequantizeLinear", axis=1, block_size=setting.group))
         else:
-            self._by_rows(base, codes, domain, width, f"{out}.flat", before)
+            self._by_rows(base, codes, width, f"{out}.flat", before)
         return self._shaped(base, f"{out}.flat", out, codes.q.shape, site.transposed, before)
 
-    def _by_rows(self, base: str, codes: Coded, domain: str, width: int, out: str, before: list[Any]) -> None:
+    def _unpacked(self, base: str, site: Site, codes: Coded, width: int, before: list[Any]) -> str:
+        """w' = (q - z) s by operators that ONNX Runtime evaluates once, when it loads."""
+        from onnx import helper
+
+        setting, grouped = codes.setting, codes.setting.granularity == "group"
+
+        def step(op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+            before.append(helper.make_node(op, inputs, [f"{base}.{name}"], f"{base}/{name}", **attributes))
+            return f"{base}.{name}"
+
+        if grouped:
+            q, s, z = codes.rows(setting.group)  # [O, G, g], [O, G], [O, G]
+            s, z = s[..., None], z[..., None]
+        else:  # in the initializer's own layout
+            q = site.oriented(codes.q)
+            shape = [1] * q.ndim
+            shape[1 if site.transposed else 0] = len(codes.s)
+            s, z = codes.s.reshape(shape), codes.z.reshape(shape)
+        got = step("Cast", [self._integers(f"{base}.codes", q, setting)], "numbers", to=1)
+        if not setting.symmetric:
+            got = step("Sub", [got, self._add(f"{base}.zero", z.astype(np.float32))], "shifted")
+        got = step("Mul", [got, self._add(f"{base}.scale", s.astype(np.float32))], "float")
+        if not grouped:
+            return got
+        if q.shape[1] * q.shape[2] != width:
+            got = step("Reshape", [got, self._add(f"{base}.long", np.array([len(q), -1]))], "filled")
+            got = step("Slice", [got, *(self._add(f"{base}.{k}", np.array([n])) for k, n in (("from", 0), ("to", width), ("axis", 1)))], "cut")
+        if site.transposed:
+            return step("Transpose", [step("Reshape", [got, self._add(f"{base}.rows", np.array([len(q), width]))], "matrix")], "turned", perm=[1, 0])
+        return step("Reshape", [got, self._add(f"{base}.shape", np.array(codes.q.shape))], "shaped")
+
+    def _by_rows(self, base: str, codes: Coded, width: int, out: str, before: list[Any]) -> None:
         """Groups as rows of their own [O G, g], each with its scale; then [O, I] without what filled the last group."""
         from onnx import helper
 
@@ -181,7 +220,7 @@ class _Editor:
         names = [self._integers(f"{base}.codes", q.reshape(-1, q.shape[-1]), codes.setting), self._add(f"{base}.scale", s.reshape(-1))]
         if not codes.setting.symmetric:
             names.append(self._integers(f"{base}.zero", z.reshape(-1), codes.setting))
-        before.append(helper.make_node("DequantizeLinear", names, [f"{out}.rows"], f"{base}/DequantizeLinear", domain=domain, axis=0))
+        before.append(helper.make_node("DequantizeLinear", names, [f"{out}.rows"], f"{base}/DequantizeLinear", axis=0))
         shape = self._add(f"{base}.rows", np.array([len(q), -1]))
         before.append(helper.make_node("Reshape", [f"{out}.rows", shape], [f"{out}.filled"], f"{base}/Rows"))
         cut = [self._add(f"{base}.{k}", np.array([n])) for k, n in (("from", 0), ("to", width), ("axis", 1))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import registry
 from ..errors import InputError, TargetError
@@ -75,6 +75,8 @@ class Session(ABC):
 
 class Runtime(ABC):
     """Abstract: one runtime. Its heavy imports are inside its methods."""
+
+    automatic: ClassVar[bool] = True  # is it among what the target `auto` stands for?
 
     @abstractmethod
     def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:

@@ -1,5 +1,7 @@
 """PyTorch itself: model.pt2, an exported program, run as it is (eager) or through torch.compile.
 
+It is a target to name, not one of `auto`: eager at batch 1 takes several times as long as the other runtimes, and compiling takes minutes.
+
 The file holds the graph as JSON and the weights as bytes. The format also allows pickled objects, which would run code when loaded;
 a file that contains any is refused before PyTorch reads it.
 """
@@ -32,6 +34,8 @@ FILE = "model.pt2"
 
 class Torch(Runtime):
     """The `torch` target: fp32, bf16 and fp16, eager or compiled (`torch:compile`), on the CPU or a CUDA device."""
+
+    automatic = False
 
     def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
         import torch
