@@ -88,6 +88,7 @@ task = fw.Task(
     data=data,
     baseline=fw.Recipe(fw.Train(epochs=5, lr=4e-3, batch_size=128, optimizer="adamw", schedule="cosine", warmup=0.1, weight_decay=0.01)),
     recipe=fw.Recipe(
+        fw.Maybe(fw.DropBlocks(drop=1)),
         fw.Prune(
             ratio=fw.Float(0.4, 0.8, step=0.1),
             criterion=fw.Choice("taylor", "magnitude", "fpgm", "random"),

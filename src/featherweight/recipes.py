@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .recipe import Recipe
@@ -17,9 +19,13 @@ if TYPE_CHECKING:
 _STEPS = 1000  # of recovery training, when no baseline's training says what the data need
 
 
-def cnn(epochs: tuple[int, ...] = (2, 4, 8), **training: Any) -> Recipe:
-    """Cut channels, recover by distillation for one of `epochs`, quantize. training: other fields of `Distill`."""
+def cnn(epochs: tuple[int, ...] = (2, 4, 8), blocks: bool = False, **training: Any) -> Recipe:
+    """Cut channels, recover by distillation for one of `epochs`, quantize.
+
+    blocks: whole blocks may go first (for a model that has some that keep their input's shape); training: other fields of `Distill`.
+    """
     return Recipe(
+        *([Maybe(DropBlocks(drop=1))] if blocks else []),
         Prune(
             ratio=Float(0.0, 0.8, step=0.1),
             criterion=Choice("taylor", "magnitude", "fpgm", "random"),
@@ -53,10 +59,15 @@ def default(task: Task) -> Recipe:
     Recovery lasts a quarter, half or all of the baseline's own epochs, at its learning rate and batch size; a model that came
     trained gets about 500, 1,000 or 2,000 steps.
     """
+    import torch
     from torch import nn
 
-    convolutional = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in task.build().modules())
-    family = cnn if convolutional else encoder
+    from .models.blocks import droppable
+
+    module = task.build().eval()
+    convolutional = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in module.modules())
+    example = tuple(torch.from_numpy(v.copy()) for v in task.example().values())
+    family: Callable[..., Recipe] = partial(cnn, blocks=bool(droppable(module, example))) if convolutional else encoder
     trained = next((s for s in (task.baseline.steps if task.baseline else ()) if getattr(s, "epochs", 0)), None)
     if trained is not None:
         n = trained.epochs

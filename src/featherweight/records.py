@@ -20,6 +20,7 @@ class Entry:
     latency_ms: {"median", "p90", "n", "cpu_median", "load"}; wall milliseconds an inference (batch of the target).
     speedup: {"ratio", "ci95": [low, high], "clock": "cpu" | "wall", "n"}: baseline time / this time, interleaved.
     metric: {"name", "value", "ci95", "n", "split", "higher_is_better"}.
+    coverage: of a quantized artifact {"quantized": {operator: count}, "float": {...}, "layers": {how they are held and run: number of layers}}.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Entry:
     artifact: str
     sha256: str
     parity: dict[str, Any] = field(default_factory=dict)
+    coverage: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     filling: Filling = field(default_factory=dict)
     feasible: bool = False

@@ -87,3 +87,19 @@ def test_input_names_and_dtypes_cannot_inject_code():
     scope = {"np": np}
     exec(source[source.index("inputs = {") : source.index("output =")], scope)
     assert scope["inputs"]["a'] = 1\nimport os"].shape == (1, 2)
+
+
+def test_a_torch_artifact_has_a_snippet_that_runs(tmp_path):
+    torch = pytest.importorskip("torch")
+    program = torch.export.export(torch.nn.Flatten(), (torch.zeros(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program, tmp_path / "model.pt2")
+    text = code(card(target="torch"))
+    assert "compile" not in text and "torch.compile(model)" in code(card(target="torch:compile"))
+    exec(text.replace("model.pt2", str(tmp_path / "model.pt2")).replace("print(output.shape)", "assert output.shape[0] == 1"), {})
+
+
+def test_what_runs_in_integers_is_said():
+    layers = {"int8": 7, "float (as planned)": 1}
+    text = card(coverage={"quantized": {"QLinearConv": 7}, "float": {"Gemm": 1}, "layers": layers})
+    assert "integers: 7 QLinearConv. In floating point: 1 Gemm." in text and "- 1 layers: float (as planned)" in text
+    assert "compute with integers" not in card()

@@ -9,11 +9,12 @@ from torch import nn
 
 from featherweight.data import ArraySplit, given
 from featherweight.errors import RecipeError
+from featherweight.models.blocks import droppable
 from featherweight.models.package import Package
 from featherweight.recipe import Recipe
 from featherweight.task import Task
 from featherweight.train.loop import predict
-from featherweight.transforms._cuts import BlockCuts, ChannelCuts, droppable
+from featherweight.transforms._cuts import BlockCuts, ChannelCuts
 from featherweight.transforms.cut_randomly import CutRandomly, cut_while_harmless
 from featherweight.transforms.quantize import Quantize
 from tests import toy

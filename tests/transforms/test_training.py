@@ -96,3 +96,34 @@ def test_nothing_that_moves_weights_follows_quantize(late):
     if late.kind != "quantize":
         assert f"{late.kind} -> quantize" in str(e.value)
         Recipe(late, Quantize()).check()
+
+
+def test_all_droppable_blocks_may_go_where_others_stay():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = nn.Sequential(toy.Block(1, 1, 1), toy.Block(1, 8, 2))
+            self.out = nn.Linear(8, 4)
+
+        def forward(self, image):
+            return self.out(self.stages(image).mean((2, 3)))
+
+    t = toy.task(Net)
+    package = DropBlocks(drop=1).apply(Package(t.build()), toy.context(t))
+    assert len(package.module.stages) == 1 and package.notes[-1]["dropped"] == [["stages", 0]]
+    with pytest.raises(InputError, match="at least one"):
+        DropBlocks(drop=2).apply(Package(t.build()), toy.context(t))
+    whole = toy.task(Tiny)  # four blocks, all of which keep the shape
+    with pytest.raises(InputError, match="at most 3"):
+        DropBlocks(drop=4).apply(Package(whole.build()), toy.context(whole))
+    for criterion in ("influence", "last", "spaced", "random"):
+        assert len(DropBlocks(drop=3, criterion=criterion).apply(Package(whole.build()), toy.context(whole)).module.blocks) == 1
+
+
+def test_dropped_blocks_take_their_sparse_names_along():
+    t = toy.task(Tiny)
+    sparse = Prune(granularity="weight", ratio=0.5, criterion="magnitude").apply(Package(t.build()), toy.context(t))
+    package = DropBlocks(drop=2, criterion="random").apply(sparse, toy.context(t))
+    names = dict(package.module.named_parameters())
+    assert package.sparse and set(package.sparse) <= set(names) and not any(".3." in n for n in package.sparse)
+    assert all((names[n] == 0).float().mean() > 0.05 for n in package.sparse if n.endswith("linear1.weight"))

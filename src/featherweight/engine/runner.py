@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -263,10 +264,16 @@ def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
         artifact=str(artifact),
         sha256=manifest["sha256"],
         parity=manifest["export"].get("parity", {}),
+        coverage=_coverage(manifest["export"].get("coverage", {})),
         seconds=time.monotonic() - started,
         filling=job.get("filling") or {},
     )
     return {"entry": entry.to_json(), "steps": runner.steps, "reused": runner.reused, "notes": manifest["notes"]}
+
+
+def _coverage(report: dict[str, Any]) -> dict[str, Any]:
+    """The target's coverage with its layers counted by what became of them; the manifest names each."""
+    return {**report, "layers": dict(Counter(report["layers"].values()))} if "layers" in report else report
 
 
 def run_outputs(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         *(f"{i}. {plain(s)}" for i, s in enumerate(recipe_steps(entry.get("recipe")), 1)),
         "",
         *_recipe(entry),
+        *_coverage(entry),
         "## What was measured",
         "",
         *_numbers(front, entry),
@@ -80,6 +81,24 @@ def _recipe(entry: Json) -> list[str]:
     if not entry.get("recipe"):
         return []
     return ["The exact recipe:", "", "```json", json.dumps(entry["recipe"], indent=1).replace("```", "'''"), "```", ""]
+
+
+def _coverage(entry: Json) -> list[str]:
+    """What runs in integers and what does not, for a quantized artifact."""
+    found = entry.get("coverage") or {}
+    if not found:
+        return []
+
+    def counted(what: Json) -> str:
+        return ", ".join(f"{n} {plain(name)}" for name, n in what.items()) or "none"
+
+    layers = [f"- {n} layers: {plain(how)}" for how, n in (found.get("layers") or {}).items()]
+    return [
+        f"Operators that compute with integers: {counted(found.get('quantized') or {})}. In floating point: {counted(found.get('float') or {})}.",
+        "",
+        *layers,
+        *([""] if layers else []),
+    ]
 
 
 def _numbers(front: Json, entry: Json) -> list[str]:
@@ -163,9 +182,9 @@ def snippet(entry: Json, info: Json) -> list[str]:
     runtime, *rest = str(entry.get("target", "")).split(":")
     options = dict(part.split("=", 1) for part in rest if "=" in part)
     threads, batch = int(options.get("threads", 1)), int(options.get("batch", 1))
-    dtype = next((part for part in rest if "=" not in part), "fp32")
+    dtype = next((part for part in rest if "=" not in part and part != "compile"), "fp32")
     inputs = info.get("inputs") or {}
-    if not inputs or runtime not in ("onnxruntime", "openvino"):
+    if not inputs or runtime not in ("onnxruntime", "openvino", "torch"):
         return [f"Load the files named in `manifest.json` with {plain(runtime or 'its runtime')}."]
     if runtime == "onnxruntime":
         body = [
@@ -177,6 +196,18 @@ def snippet(entry: Json, info: Json) -> list[str]:
             'session = ort.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])',
             *_example(inputs, batch),
             "output = session.run(None, inputs)[0]",
+        ]
+    elif runtime == "torch":
+        body = [
+            "import numpy as np",
+            "import torch",
+            "",
+            f"torch.set_num_threads({threads})",
+            'model = torch.export.load("model.pt2").module()',
+            *(["model = torch.compile(model)"] if "compile" in rest else []),
+            *_example(inputs, batch),
+            "with torch.no_grad():",
+            "    output = model(*(torch.from_numpy(value) for value in inputs.values()))",
         ]
     else:
         hint = {"bf16": "bf16", "fp16": "f16"}.get(dtype, "f32")

@@ -29,30 +29,21 @@ def influence(x: Tensor, y: Tensor) -> float:
 
 
 def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, dict[int, float]]:
-    """{path of a ModuleList or Sequential: {index of a droppable child: influence}}.
-
-    Droppable: one of at least two children of the same class, called once, whose first output has its first input's shape.
-    """
+    """{path of a ModuleList or Sequential: {index of a droppable child (`models.blocks.droppable`): influence}}."""
     import torch
-    from torch import nn
+
+    from ..models.blocks import droppable
 
     found: dict[str, dict[int, float]] = {}
     hooks = []
-    for path, holder in module.named_modules():
-        if not isinstance(holder, (nn.ModuleList, nn.Sequential)):
-            continue
-        kinds = [type(b) for b in holder]
-        for i, block in enumerate(holder):
-            if kinds.count(type(block)) < 2 or not list(block.children()):
-                continue
+    for path, index in droppable(module, inputs).items():
+        for i in index:
 
             def watch(_: nn.Module, args: Any, kwargs: Any, out: Any, path: str = path, i: int = i) -> None:
-                x = next((a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), None)
-                y = out[0] if isinstance(out, tuple) else out
-                if x is not None and isinstance(y, torch.Tensor) and x.shape == y.shape:
-                    found.setdefault(path, {})[i] = influence(x, y)
+                x = next(a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor))
+                found.setdefault(path, {})[i] = influence(x, out[0] if isinstance(out, tuple) else out)
 
-            hooks.append(block.register_forward_hook(watch, with_kwargs=True))
+            hooks.append(module.get_submodule(f"{path}.{i}" if path else str(i)).register_forward_hook(watch, with_kwargs=True))
     try:
         with torch.inference_mode():
             module(*inputs)
@@ -91,13 +82,20 @@ class DropBlocks(Transform):
             for path, each in measure_blocks(module, tuple(context.calibration(self.samples).values())).items()
             for i, v in sorted(each.items())
         ]
-        if self.drop >= len(blocks):
+        held = {path: len(module.get_submodule(path)) for path in dict.fromkeys(b[0] for b in blocks)}  # type: ignore[arg-type]
+        most = len(blocks) - sum(n == sum(b[0] == path for b in blocks) for path, n in held.items())  # of a row that could go whole, one stays
+        if self.drop > most:
             raise InputError(
                 "more blocks to drop than the model can lose",
                 got=f"drop={self.drop}",
-                allowed=f"at most {max(len(blocks) - 1, 0)}: at least one of its {len(blocks)} blocks stays",
+                allowed=f"at most {most}: {len(blocks)} blocks keep their input's shape, and of each row of blocks at least one stays",
             )
-        gone = {blocks[i][:2] for i in self._pick([b[2] for b in blocks], context.seed)}
+        gone: set[tuple[str, int]] = set()
+        left = dict(held)
+        for path, i, _ in (blocks[k] for k in self._order([b[2] for b in blocks], context.seed)):
+            if len(gone) < self.drop and left[path] > 1:
+                gone.add((path, i))
+                left[path] -= 1
         edits, sparse = [], [module.get_parameter(name) for name in model.sparse]
         for path in dict.fromkeys(p for p, _ in gone):
             index = tuple(i for i in range(len(module.get_submodule(path))) if (path, i) not in gone)  # type: ignore[arg-type]
@@ -109,15 +107,16 @@ class DropBlocks(Transform):
             .noted(step="drop_blocks", dropped=sorted(map(list, gone)))
         )
 
-    def _pick(self, influences: list[float], seed: int) -> list[int]:
+    def _order(self, influences: list[float], seed: int) -> list[int]:
+        """The blocks, those that go first."""
         import numpy as np
 
         n, k = len(influences), self.drop
         if self.criterion == "influence":
-            return sorted(range(n), key=lambda i: influences[i])[:k]
+            return sorted(range(n), key=lambda i: influences[i])
         if self.criterion == "last":
-            return list(range(n - k, n))
+            return list(range(n))[::-1]
         if self.criterion == "random":
-            return [int(i) for i in np.random.default_rng(seed).permutation(n)[:k]]
+            return [int(i) for i in np.random.default_rng(seed).permutation(n)]
         kept = {round(i * (n - 1) / max(n - k - 1, 1)) for i in range(n - k)}  # evenly spaced, the first always and the last if two are kept
-        return [i for i in range(n) if i not in kept][:k]
+        return sorted(range(n), key=lambda i: (i in kept, i))
