@@ -318,3 +318,21 @@ def test_our_own_transforms_are_found():
 
     recipe = Recipe(Prune.space(round_to=4))
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe and "prune.ratio" in [h.path for h in recipe.space()]
+
+
+def test_a_refused_order_names_one_that_works_or_says_that_there_is_none():
+    from featherweight.transforms.factorize import Factorize
+    from featherweight.transforms.prune import Prune
+    from featherweight.transforms.quantize import Quantize
+
+    zeros = Prune(granularity="2:4")
+    with pytest.raises(RecipeError) as e:
+        Recipe(zeros, Factorize()).check()
+    assert e.value.allowed == "factorize -> prune"
+    Recipe(Factorize(), zeros).check()
+    with pytest.raises(RecipeError) as e:
+        Recipe(Quantize(), Quantize()).check()
+    assert "not both" in e.value.allowed
+    with pytest.raises(RecipeError) as e:
+        Recipe(Quantize(), Prune(), Factorize()).check()
+    assert e.value.allowed == "prune -> factorize -> quantize"

@@ -125,17 +125,25 @@ class Recipe(Node):
                 )
             for thing, reason in step.refuses.items():
                 if thing in made:
-                    order = " -> ".join(label(s) for s in self._legal_order())
+                    order = self._legal_order()
                     raise RecipeError(
-                        f"{label(step)} cannot follow {label(made[thing])}: {reason}", got=" -> ".join(label(s) for s in self.steps), allowed=order
+                        f"{label(step)} cannot follow {label(made[thing])}: {reason}",
+                        got=" -> ".join(label(s) for s in self.steps),
+                        allowed=" -> ".join(label(s) for s in order) if order else f"one of {label(made[thing])} and {label(step)}, not both",
                     )
             made.update(dict.fromkeys(step.makes, step))
             for nested in _recipes(tuple(getattr(step, f.name) for f in dataclasses.fields(step))):
                 nested.check()
 
     def _legal_order(self) -> list[Transform]:
-        """Steps that make what others refuse go last; otherwise the order stays."""
-        return sorted(self.steps, key=lambda s: sum(bool(s.makes & set(o.refuses)) for o in self.steps))
+        """Steps that make what others refuse go last, otherwise the order stays; empty if no such order is legal."""
+        steps = sorted(self.steps, key=lambda s: sum(bool(s.makes & set(o.refuses)) for o in self.steps if o is not s))
+        made: set[str] = set()
+        for s in steps:
+            if made & set(s.refuses):
+                return []
+            made |= s.makes
+        return steps
 
     def to_json(self) -> Any:
         """Plain data for `json.dumps`; `from_json` gives back an equal recipe."""
