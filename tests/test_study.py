@@ -297,3 +297,15 @@ def test_the_minutes_hold(tmp_path):
     assert time.monotonic() - started < 30 * 1.05 + 5  # 5 s: building the task and writing results, which are fixed costs
     assert study.front_json()["budget"]["spent_s"] < 30 * 1.05
     assert study.front_json()["trials"]["complete"] > 0
+
+
+def test_looks_at_the_test_split_go_where_a_certificate_is_likely():
+    from featherweight.loop import next_to_certify
+
+    drops = [0.009, 0.007, 0.002, 0.0]  # best score first
+    assert next_to_certify(drops, [], 0.01) == 0  # the first look goes to the best
+    looked = [{"drop": 0.009, "ci95": [0.005, 0.013], "valid_drop": 0.009}]
+    assert next_to_certify(drops, looked, 0.01) == 2  # 0.007 + 0.004 leaves no room
+    worse = [{"drop": 0.015, "ci95": [0.011, 0.019], "valid_drop": 0.009}]  # test is 0.006 harder than valid
+    assert next_to_certify(drops, worse, 0.01) == 3
+    assert next_to_certify([0.009, 0.008], worse, 0.01) == 0  # no room anywhere: by score

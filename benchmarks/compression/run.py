@@ -103,7 +103,7 @@ def run_peers(name: str, epochs: int, out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def run_ours(name: str, trials: int, minutes: float, out: Path, recipe_name: str) -> list[dict[str, Any]]:
+def run_ours(name: str, trials: int, minutes: float, floor: float, out: Path, recipe_name: str) -> list[dict[str, Any]]:
     import featherweight as fw
     from featherweight.recipe import Recipe
 
@@ -113,10 +113,10 @@ def run_ours(name: str, trials: int, minutes: float, out: Path, recipe_name: str
         str(TASKS[name]),
         recipe,
         target="auto",
-        constraints=[fw.max_drop(MAX_DROP)],
+        constraints=[fw.max_drop(floor)],
         minimize=["latency", "size"],
         budget=fw.Budget(trials=trials, minutes=minutes),
-        out=out / "study",
+        out=out / f"study-{floor}",
     )
     found = study.best or study.nearest
     if found is None:
@@ -160,6 +160,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of fine-tuning, for every peer that trains")
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument(
+        "--floor", type=float, default=MAX_DROP, help="largest drop on valid; below a point leaves room for the certificate's interval"
+    )
     parser.add_argument("--recipe", default="", help="a YAML recipe for ours (default: the task's, or the kind's)")
     parser.add_argument("--only", choices=("ours", "peers", "measure"))
     parser.add_argument("--out", default="runs/compression")
@@ -173,7 +176,7 @@ def main() -> None:
         rows["peers"] = run_peers(args.task, args.epochs, out)
         made.write_text(json.dumps(rows, indent=1))
     if args.only in (None, "ours"):
-        rows["ours"] = run_ours(args.task, args.trials, args.minutes, out, args.recipe)
+        rows["ours"] = run_ours(args.task, args.trials, args.minutes, args.floor, out, args.recipe)
         made.write_text(json.dumps(rows, indent=1))
     runner, _, reference = baseline(args.task, out)
     all_rows = [

@@ -240,17 +240,19 @@ class Loop:
             self.record("failed", {"reason": message["reason"], "seconds": message["seconds"]}, trial=number)
 
     def certify(self) -> None:
-        """Open the test split for the winners: best first, until one is certified; then others of the front while time is left."""
+        """Open the test split for the winners, at most CERTIFY_AT_MOST of them, in the order of `next_to_certify`, while time is left."""
         self.record("phase", {"name": "certify"})
         max_drop = next((c.bound for c in self.state.constraints if c.quantity == "drop"), None)
         if max_drop is None:
             floor = next(c.bound for c in self.state.constraints if c.quantity == "metric")
             max_drop = max(0.0, self.state.baseline.quantities["metric"] - floor)
         base = self.state.baseline
-        shortlist = self.state.ranked()[:CERTIFY_AT_MOST]
-        for entry in shortlist or [e for e in [self.state.nearest()] if e is not None]:
-            if artifact_id(entry) in self.state.certificates:
-                continue
+        left = self.state.ranked() or [e for e in [self.state.nearest()] if e is not None]
+        while len(self.state.certificates) < CERTIFY_AT_MOST:
+            left = [e for e in left if artifact_id(e) not in self.state.certificates]
+            if not left:
+                break
+            entry = left.pop(next_to_certify([self.drop(e) for e in left], list(self.state.certificates.values()), max_drop))
             if self.remaining() < 2.0 or self.stopping and self.state.certificates:
                 break
             job = {
@@ -266,9 +268,15 @@ class Loop:
             if outcome["kind"] != "finished":
                 self._tell_user({"kind": "warning", "trial": entry.trial, "text": f"no certificate for {entry.label}: {outcome['reason']}"})
                 continue
-            certificate = {**outcome["certificate"], "looks": len(self.state.certificates) + 1}
+            certificate = {**outcome["certificate"], "valid_drop": self.drop(entry), "looks": len(self.state.certificates) + 1}
             body = {"artifact": artifact_id(entry), "certificate": certificate, "entry": {**entry.to_json(), "certificate": certificate}}
             self.record("certified", body, key=f"certificate {artifact_id(entry)}")
+
+    def drop(self, entry: Entry) -> float:
+        """How much worse the metric is than the baseline's, on the validation split."""
+        base = self.state.baseline
+        sign = 1.0 if entry.metric["higher_is_better"] else -1.0
+        return sign * (float(base.metric["value"]) - float(entry.metric["value"]))
 
     def _side(self, entry: Entry) -> dict[str, Any]:
         name = artifact_id(entry).replace("/", "_")
@@ -321,6 +329,20 @@ def _default_memory(workers: int) -> int:
     import psutil
 
     return int(0.9 * psutil.virtual_memory().available / workers)
+
+
+def next_to_certify(drops: list[float], certificates: list[dict[str, Any]], max_drop: float) -> int:
+    """Which of the entries, best score first, is worth the next look at the test split. drops: on the validation split.
+
+    The first look goes to the best. It shows how wide an interval on test is; after it, an entry whose drop leaves no room for that (nor for
+    what test has so far shown beyond valid, in the mean over the looks) would only spend a look, so the best of those that leave room goes first.
+    """
+    if not certificates:
+        return 0
+    arm = sum(c["ci95"][1] - c["drop"] for c in certificates) / len(certificates)
+    beyond = max(0.0, sum(c["drop"] - c["valid_drop"] for c in certificates if "valid_drop" in c) / len(certificates))
+    room = [i for i, d in enumerate(drops) if d + beyond + arm <= max_drop]
+    return room[0] if room else 0
 
 
 def baseline_candidates(config: dict[str, Any], space: Space) -> list[tuple[str, Recipe, str]]:
