@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..models.package import Package
 
 FILE = "model.pt2"
+ORDER = "inputs.json"  # inside the file: the inputs' names in the order in which the program takes them
 
 
 class Torch(Runtime):
@@ -68,7 +69,7 @@ class Torch(Runtime):
             with evaluating(package.module), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
                 warnings.simplefilter("ignore")
                 program = torch.export.export(module.eval(), tuple(varied(example, 2).values()), dynamic_shapes=shapes)
-                torch.export.save(program, folder / FILE)
+                torch.export.save(program, folder / FILE, extra_files={ORDER: json.dumps(list(example))})
         except Exception as e:  # the exporter raises many types; all mean the same to the user
             raise TargetError(
                 "the model cannot be exported by torch.export",
@@ -90,16 +91,19 @@ class Torch(Runtime):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                module = torch.export.load(file).module().to(target.device)
+                extra = {ORDER: ""}
+                module = torch.export.load(file, extra_files=extra).module().to(target.device)
+                names = [str(name) for name in json.loads(extra[ORDER])]
         except (RuntimeError, ValueError, KeyError, OSError) as e:
             raise TargetError("PyTorch cannot load this artifact", got=f"{file}: {e}") from e
-        return _TorchSession(module, target)
+        return _TorchSession(module, target, names)
 
 
 class _TorchSession(Session):
-    def __init__(self, module: nn.Module, target: Target) -> None:
+    def __init__(self, module: nn.Module, target: Target, names: list[str]) -> None:
         import torch
 
+        self._names = names
         self._device = target.device
         self._run: Any = torch.compile(module, dynamic=False) if target.mode == "compile" else module
         self._frozen = target.mode == "compile"
@@ -107,7 +111,9 @@ class _TorchSession(Session):
     def run(self, inputs: Inputs) -> np.ndarray:
         import torch
 
-        tensors = [torch.from_numpy(np.ascontiguousarray(v)).to(self._device) for v in inputs.values()]
+        if sorted(inputs) != sorted(self._names):
+            raise TargetError("the program takes other inputs", got=sorted(inputs), allowed=self._names)
+        tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])).to(self._device) for name in self._names]
         freezing: Any = contextlib.nullcontext()
         if self._frozen:
             import torch._inductor.config as inductor

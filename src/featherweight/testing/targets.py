@@ -37,7 +37,10 @@ def check_target(target: Target, module: nn.Module, example: dict[str, torch.Ten
             rows = {k: torch.cat([v] * batch) for k, v in example.items()}
             with torch.inference_mode():
                 wanted = module(*rows.values()).numpy()
-            got = runtime.load(folder, target, batch).run({k: v.numpy() for k, v in rows.items()})
+            session = runtime.load(folder, target, batch)
+            got = session.run({k: v.numpy() for k, v in rows.items()})
+            turned = session.run({k: rows[k].numpy() for k in reversed(rows)})
+            assert np.array_equal(got, turned), "inputs are told apart by their order, not by their names"
             assert got.shape == wanted.shape, f"batch {batch}: outputs {got.shape} where the model gives {wanted.shape}"
             scale = max(float(np.abs(wanted).max()), 1e-6)
             assert float(np.abs(got - wanted).max()) <= tolerance * scale, f"batch {batch}: outputs differ from the model's"
