@@ -10,7 +10,7 @@ TASKS = Path(__file__).parent.parent / "tasks"
 
 def test_a_trial_that_dies_is_a_failed_trial_with_its_reason_and_the_search_goes_on(tmp_path):
     recipe = fw.Recipe(fw.Prune(ratio=fw.Choice(0.25, 0.5, 0.75, 0.0), allocation="uniform", round_to=4, criterion="magnitude"))
-    budget = fw.Budget(trials=4, trial_minutes=0.3, trial_memory_gb=3)
+    budget = fw.Budget(trials=4, trial_minutes=0.6, trial_memory_gb=3)
     study = fw.optimize(
         str(TASKS / "moody.py"), recipe, budget=budget, strategy="grid", out=tmp_path, workers=1, measure_seconds=0.2, minimize=["params"]
     )
