@@ -139,7 +139,7 @@ def quantization(bench: Bench) -> Iterator[dict[str, Any]]:
 
     target = Target()
     runtime = target.load_runtime()
-    rows = test_inputs(bench)
+    rows = all_inputs(bench)
     example = {k: torch.from_numpy(v.copy()) for k, v in bench.task.example().items()}
 
     def run(folder: Path) -> float:
@@ -157,7 +157,7 @@ def quantization(bench: Bench) -> Iterator[dict[str, Any]]:
         yield {"what": "quantization", "method": "ONNX Runtime's static int8", "ours": 0, "x": size, "before": run(Path(tmp))}
 
 
-def test_inputs(bench: Bench) -> dict[str, np.ndarray]:
+def all_inputs(bench: Bench) -> dict[str, np.ndarray]:
     parts = [bench.splits.test.batch(np.arange(s, min(s + 512, len(bench.splits.test))))[0] for s in range(0, len(bench.splits.test), 512)]
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
