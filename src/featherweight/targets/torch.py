@@ -1,6 +1,6 @@
 """PyTorch itself: model.pt2, an exported program, run as it is (eager) or through torch.compile.
 
-It is a target to name, not one of `auto`: eager at batch 1 takes several times as long as the other runtimes, and compiling takes minutes.
+It is a target to name, not one of `auto`: eager at batch 1 took 8 to 16 times as long as ONNX Runtime on small CNNs and 1.3 times on an encoder.
 
 The file holds the graph as JSON and the weights as bytes. The format also allows pickled objects, which would run code when loaded;
 a file that contains any is refused before PyTorch reads it.
