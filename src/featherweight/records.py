@@ -77,7 +77,9 @@ class Trial:
 
     values: the objectives, all to be minimised, each divided by the baseline's (1.0 = as the baseline).
     violation: sum of how far each constraint is broken (0 = feasible), each relative to its bound.
-    note: what the proposing strategy wants to find again (JSON); cost_s: seconds that the trial took.
+    note: what the proposing strategy wants to find again (JSON); cost_s: seconds that the trial took; propose_s: that it took to propose it;
+    features: what was known of the filling before it ran; reports: of a trial that tells while it trains, by budget spent (epochs), its
+    loss-like score then (less is better).
     """
 
     number: int
@@ -88,6 +90,8 @@ class Trial:
     cost_s: float = 0.0
     note: dict[str, Any] = field(default_factory=dict)
     features: dict[str, float] = field(default_factory=dict)
+    propose_s: float = 0.0
+    reports: dict[int, float] = field(default_factory=dict)
 
     @property
     def score_key(self) -> tuple[float, float]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
 from .domains import Float, Int, Order
-from .node import Domain, Node, holes, resolve
+from .node import Chooser, Domain, Node, holes, resolve
+
+_REMEMBERED = 100_000  # fillings whose features are kept
 
 Filling = dict[str, Any]  # path -> JSON scalar, for the holes that are alive
 
@@ -25,13 +27,25 @@ class Hole:
 
 
 class Space:
-    """The holes of `tree` (a recipe, a candidate, any node) and what can be done with them."""
+    """The holes of `tree` (a recipe, a candidate, any node) and what can be done with them.
 
-    def __init__(self, tree: Any) -> None:
+    features: of a filled tree, what is known of it before it runs (`params`, `macs`, predicted costs), always the same names;
+    refuses: of a filled tree, why it must not run (a limit that it cannot hold), None if it may.
+    """
+
+    def __init__(
+        self,
+        tree: Any,
+        features: Callable[[Any], Mapping[str, float]] | None = None,
+        refuses: Callable[[Any], str | None] | None = None,
+    ) -> None:
         self.tree = tree
         self.holes = tuple(Hole(*h) for h in holes(tree))
         self._by_path = {h.path: h for h in self.holes}
         self._keys: dict[int, str] = {}
+        self._slots = _slots(tree, "")
+        self._features, self._refuses = features, refuses
+        self._known: dict[str, tuple[dict[str, float], str | None]] = {}  # by key: features and refusal, the oldest dropped
 
     def __len__(self) -> int:
         return len(self.holes)
@@ -76,15 +90,41 @@ class Space:
 
     def complete(self, values: Filling, rng: Any) -> Filling:
         """A valid filling that keeps `values` where they are alive and draws the rest. InputError for an illegal value."""
+        return self.walk(lambda path, domain: values[path] if path in values else domain.sample(rng))
+
+    def walk(self, choose: Chooser) -> Filling:
+        """The filling that `choose(path, domain)` gives, asked for each living hole in turn; builds no tree, so it is fast."""
         out: Filling = {}
 
-        def choose(path: str, domain: Domain) -> Any:
-            value = values[path] if path in values else domain.sample(rng)
-            out[path] = domain.check(value, path)
-            return out[path]
+        def visit(slots: tuple[_Slot, ...]) -> None:
+            for slot in slots:
+                value = out[slot.path] = slot.domain.check(choose(slot.path, slot.domain), slot.path)
+                below = slot.below(value)
+                if below:
+                    visit(below)
 
-        resolve(self.tree, choose)
+        visit(self._slots)
         return out
+
+    def features(self, values: Filling) -> dict[str, float]:
+        """What is known of a filling before it runs, by name; {} if the space was given no way to know."""
+        return self._about(values)[0]
+
+    def refused(self, values: Filling) -> str | None:
+        """Why a filling must not run, as far as can be known before; None if it may."""
+        return self._about(values)[1]
+
+    def _about(self, values: Filling) -> tuple[dict[str, float], str | None]:
+        if self._features is None and self._refuses is None:
+            return {}, None
+        name = key(values)
+        if name not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            tree = self.fill(values)
+            why = self._refuses(tree) if self._refuses else None
+            self._known[name] = (dict(self._features(tree)) if self._features and why is None else {}, why)
+        return self._known[name]
 
     def neighbours(self, values: Filling, rng: Any) -> Iterator[Filling]:
         """Fillings one change away, hole by hole; holes that a change brings to life are drawn with `rng`."""
@@ -110,6 +150,32 @@ class Space:
     def count(self, points: int | None = None) -> float:
         """The number of fillings when a continuous hole counts `points` values."""
         return _count(self.tree, points)
+
+
+class _Slot:
+    """A hole and, for each value met, the slots below it."""
+
+    def __init__(self, path: str, domain: Domain) -> None:
+        self.path, self.domain = path, domain
+        self._below: dict[Any, tuple[_Slot, ...]] = {}
+        self._leaf = isinstance(domain, (Float, Int))
+
+    def below(self, value: Any) -> tuple[_Slot, ...]:
+        if self._leaf:
+            return ()
+        name = value if isinstance(value, str) else (type(value), value)
+        if isinstance(self.domain, Order):
+            name = ""  # the same parts whatever the order
+        if name not in self._below:
+            self._below[name] = tuple(s for part, p in self.domain.branches(value, self.path) for s in _slots(part, p))
+        return self._below[name]
+
+
+def _slots(tree: Any, path: str) -> tuple[_Slot, ...]:
+    """The outermost holes of a tree, in the order in which `resolve` meets them."""
+    if isinstance(tree, Domain):
+        return (_Slot(path, tree),)
+    return tuple(s for part, p in _children(tree, path) for s in _slots(part, p))
 
 
 def key(values: Filling) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..records import History
 from ..space import Filling, Space
+from ..space.space import key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,11 @@ class Proposal:
 
 
 class Strategy(ABC):
-    """Abstract. Holds settings, no state: what it needs to know it reads from the history, so resuming is replaying."""
+    """Abstract. Holds settings, no state: what it needs to know it reads from the history, so resuming is replaying.
+
+    What it derives from a history may be kept for the next call (in a `WeakKeyDictionary` by History), as long as a history that was
+    read anew gives the same proposals. Trials that it did not propose have notes that it does not know, or none.
+    """
 
     @abstractmethod
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> Sequence[Proposal]:
@@ -33,14 +38,42 @@ class Strategy(ABC):
         """
 
 
+class Fresh:
+    """What may still be proposed in one call: not in the history, not proposed in this call yet, not refused by the space."""
+
+    def __init__(self, space: Space, history: History) -> None:
+        self.space, self.history = space, history
+        self.taken: set[str] = set()  # keys
+
+    def __contains__(self, filling: Filling) -> bool:
+        return self.unseen(filling) and self.space.refused(filling) is None
+
+    def unseen(self, filling: Filling) -> bool:
+        """Neither in the history nor taken; it may be one that the space refuses."""
+        name = key(filling)
+        return not self.history.seen_key(name) and name not in self.taken
+
+    def take(self, filling: Filling, note: dict[str, Any] | None = None) -> Proposal:
+        """A proposal of this filling, which is fresh no more."""
+        self.taken.add(key(filling))
+        return Proposal(filling, note or {})
+
+    def sample(self, rng: np.random.Generator, tries: int = 200) -> Filling | None:
+        """A random fresh filling; None if every filling is known. After `tries` draws that the space refuses, a refused one is given:
+        whoever runs it says why it cannot run."""
+        for _ in range(tries):
+            filling = self.space.sample(rng)
+            if filling in self:
+                return filling
+        return unseen_sample(self.space, self.history, rng, self.taken)
+
+
 def unseen_sample(space: Space, history: History, rng: np.random.Generator, also: Collection[str] = (), tries: int = 50) -> Filling | None:
     """A random filling that is neither in the history nor in `also` (keys); None if there is none left.
 
     After `tries` repeats in a finite space, one of the remaining fillings is found by walking on from a random rank. In a
     space with a continuous hole a repeat can only mean that the draws keep missing it; after 20 times as many, one is given.
     """
-    from ..space.space import key
-
     size = space.size
     for _ in range(tries if size < float("inf") else 20 * tries):
         filling = space.sample(rng)

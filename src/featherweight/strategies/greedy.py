@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 
 from ..errors import InputError
 from ..records import History, Trial
-from ..space import Domain, Filling, Space
-from ..space.domains import Choice, Float, Int, Maybe
-from ..space.node import resolve
+from ..space import Filling, Space
+from ..space.domains import Float
 from ..space.space import key
+from ._vary import centre, middle, mutated
 from .base import Proposal, Strategy, unseen_sample
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class _View:
             return {**filling, hole: value}
         best = self.index.best(self.index.having.get((hole, repr(value)), []), weights)
         donor = {} if best is None else self.history[best].filling
-        middles = {h.path: _middle(h.domain) for h in self.space.holes}
+        middles = {h.path: middle(h.domain) for h in self.space.holes}
         return self.space.complete({**middles, **donor, **filling, hole: value}, rng)
 
     def next_start(self, rng: np.random.Generator, restart: float) -> Proposal | None:
@@ -230,39 +230,6 @@ class _View:
                     return Proposal(filling, {**start, "from": parent.number})
         drawn = unseen_sample(self.space, self.history, rng, {key(p.filling) for p in self.batch})
         return None if drawn is None else Proposal(drawn, start)
-
-
-def centre(space: Space) -> Filling:
-    """The filling in the middle: numbers at half their range, also among options; else the first option; every Maybe there, orders as written."""
-    out: Filling = {}
-
-    def choose(path: str, domain: Domain) -> Any:
-        out[path] = _middle(domain)
-        return out[path]
-
-    resolve(space.tree, choose)
-    return out
-
-
-def mutated(space: Space, filling: Filling, rng: np.random.Generator) -> Filling:
-    """`filling` with each hole drawn anew with probability 1.5 / holes, at least one."""
-    paths = [h.path for h in space.holes if h.path in filling]  # not in the filling's own order, which a store may change
-    if not paths:
-        return {}
-    again = rng.random(len(paths)) < 1.5 / len(paths)
-    again[int(rng.integers(len(paths)))] = True
-    return space.complete({p: filling[p] for p, a in zip(paths, again, strict=True) if not a}, rng)
-
-
-def _middle(domain: Domain) -> Any:
-    if isinstance(domain, (Float, Int)):
-        values = domain.options(3) or []
-        return values[len(values) // 2]
-    if isinstance(domain, Maybe):
-        return True
-    options = domain.options(None if isinstance(domain, Choice) else 1) or [None]
-    ordered = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options)
-    return sorted(options)[len(options) // 2] if ordered else options[0]
 
 
 def _rough(space: Space, filling: Filling) -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..records import History
 from ..space import Space
-from ..space.space import key
-from .base import Proposal, Strategy, unseen_sample
+from .base import Fresh, Proposal, Strategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,12 +21,11 @@ class Random(Strategy):
     """
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
+        fresh = Fresh(space, history)
         out: list[Proposal] = []
-        also: set[str] = set()
         for _ in range(n):
-            filling = unseen_sample(space, history, rng, also)
+            filling = fresh.sample(rng)
             if filling is None:
                 break
-            also.add(key(filling))
-            out.append(Proposal(filling))
+            out.append(fresh.take(filling))
         return out

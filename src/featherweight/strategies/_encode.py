@@ -1,0 +1,69 @@
+"""Fillings as rows of numbers, for models that learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..space import Domain, Filling, Float, Int, Order, Space
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DEAD = -1.0  # stands in the columns of a hole that is not alive; living ones are in [0, 1]
+
+
+class Encoding:
+    """The columns of a space: one for a number or for options that are numbers (its place in the range or among them), one an option for
+    names (1 or 0), one an item for an Order (its place in the order); `DEAD` where the hole is not alive."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.start: dict[str, int] = {}  # path -> its first column
+        self.names: list[str] = []
+        self._tables: dict[str, dict[Any, tuple[float, ...]]] = {}
+        for hole in space.holes:
+            self.start[hole.path] = len(self.names)
+            columns, table = _columns(hole.path, hole.domain)
+            self.names += columns
+            if table is not None:
+                self._tables[hole.path] = table
+        self.width = len(self.names)
+
+    def rows(self, fillings: Sequence[Filling]) -> np.ndarray:
+        """[n, width] float64."""
+        import numpy as np
+
+        out = np.full((len(fillings), self.width), DEAD)
+        for row, filling in zip(out, fillings, strict=True):
+            for path, value in filling.items():
+                at = self.start[path]
+                table = self._tables.get(path)
+                if table is not None:
+                    cells = table[_name(value)]
+                    row[at : at + len(cells)] = cells
+                    continue
+                domain: Any = self.space[path].domain
+                if isinstance(domain, Order):
+                    places = value.split(">")
+                    row[at : at + len(places)] = [places.index(n) / (len(places) - 1) for n in domain.names]
+                else:
+                    row[at] = domain.position(value)
+        return out
+
+
+def _name(value: Any) -> Any:
+    return value if isinstance(value, str) else (type(value), value)
+
+
+def _columns(path: str, domain: Domain) -> tuple[list[str], dict[Any, tuple[float, ...]] | None]:
+    """Names of a hole's columns, and the cells of each value where these can be listed."""
+    if isinstance(domain, (Float, Int)):
+        return [path], None
+    if isinstance(domain, Order):
+        return [f"{path}>{name}" for name in domain.names], None
+    values = domain.options(None) or []
+    if all(isinstance(v, (int, float)) for v in values):
+        ranked = sorted(values)
+        return [path], {_name(v): (ranked.index(v) / max(len(values) - 1, 1),) for v in values}
+    return [f"{path}={v}" for v in values], {_name(v): tuple(float(i == j) for j in range(len(values))) for i, v in enumerate(values)}
