@@ -1,6 +1,6 @@
 """Seconds that Featherweight itself adds to a trial: propose, log, fold, at 10, 1,000 and 5,000 trials.
 
-    python benchmarks/overhead.py [--trials 5000] [--strategies random,grid,greedy,tpe,nsga2]
+    python benchmarks/overhead.py [--trials 5000] [--strategies random,grid,greedy,genetic,tpe]
 
 The study's own loop runs with its real SQLite log; only the engine is replaced, by one that answers at once with figures
 computed from the filling. Timings are of this machine; compare rows of one run.

@@ -11,12 +11,14 @@ LAYERS = [  # top to bottom; what stands on one line may not import each other, 
     {"study"},
     {"report"},
     {"loop", "forecast"},
+    {"baselines", "pausing"},
     {"request"},
     {"state"},
+    {"optuna_sampler", "sieve", "statics", "terminate", "warm"},
     {"testing"},
     {"engine"},
     {"recipes"},
-    {"strategies"},
+    {"strategies", "stoppers"},
     {"transforms"},
     {"nets"},
     {"store"},
@@ -35,7 +37,7 @@ LAYERS = [  # top to bottom; what stands on one line may not import each other, 
     {"errors"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-SIBLINGS = {"strategies", "transforms", "targets"}  # one method one file: methods share only base files
+SIBLINGS = {"strategies", "stoppers", "transforms", "targets"}  # one method one file: methods share only base files
 
 
 SAME = {"kinds": "task"}  # built-in task kinds are part of the task

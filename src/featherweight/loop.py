@@ -6,7 +6,9 @@ that was finished and repeats nothing but what was running.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
+import json
 import os
 import signal
 import threading
@@ -17,40 +19,78 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
+from .baselines import baseline_candidates
 from .engine.local import LocalEngine
-from .errors import FeatherweightError, RecipeError, StoreError, TargetError
+from .errors import FeatherweightError, InputError, RecipeError, StoreError, TargetError
 from .limits import Budget
+from .pausing import Pauses, make_stopper
 from .recipe import Candidate, Recipe, decode, describe
 from .records import Entry, Event
-from .seeding import generator
-from .space import Domain, Space, resolve
-from .space.domains import Choice, Maybe
+from .seeding import derive, generator
+from .sieve import Sieve
+from .space import Space
 from .state import Row, StudyState, artifact_id
+from .statics import Statics
 from .store.events import EventStore
+from .strategies._warm import Warm
 from .strategies.base import Strategy
 from .targets.base import Target
+from .terminate import reason
+from .warm import Earlier, Guess, warmed
 
 CERTIFY_AT_MOST = 5  # entries of the front whose certificate is asked for: each look at the test split costs credibility
+DROP = 0.01  # below the baseline's metric: what is certified of a search that has no floor
+TOLD = 5  # of a supernet's ranking, to a strategy that takes no ranking
+_COMPARABLE = ("fingerprint", "baseline", "minimize", "constraints", "recipe", "target")  # equal in studies whose values mean the same
+_SCREENED = ("latency", "size", "memory", "params", "macs")  # limits that an untrained candidate can break
 _RESERVE_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
 
 
 class Loop:
-    """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by value."""
+    """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by value; statics: what is known of a
+    candidate before it runs (None: nothing); strategy: None for the one that config names, with its default settings; sieve: what untrained
+    nets have to pass."""
 
-    def __init__(self, config: dict[str, Any], task: Any, out: Path, on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        task: Any,
+        out: Path,
+        on_event: Callable[[Event], None],
+        statics: Statics | None = None,
+        strategy: Strategy | None = None,
+        sieve: Sieve | None = None,
+    ) -> None:
         self.config, self.out, self._tell_user = config, out, on_event
         self.budget = Budget(**config["budget"])
         self.events = EventStore(out / "study.db")
         self.state = StudyState().fold(self.events.read())
-        self.space = Space(Candidate(decode(config["recipe"]), decode(config["target"]["choice"])))
-        self.strategy: Strategy = registry.find("strategies", config["strategy"])()
+        tree = Candidate(decode(config["recipe"]), decode(config["target"]["choice"]))
+        self.statics, self.sieve = statics, sieve
+        self.space = statics.space(tree) if statics is not None else Space(tree)
+        self.strategy: Strategy = strategy if strategy is not None else registry.find("strategies", config["strategy"])()
+        stopper = make_stopper(config["stopper"], self.space) if config.get("stopper") else None
+        self.pauses = Pauses(stopper, self.state, out / "checkpoints") if stopper is not None else None
+        self.relax = self._supernet_settings()
+        self.exhausted = False  # nothing new is proposed any more
         self.stopping = False
         self._started = time.monotonic()
         self._spent_before = self.state.spent_s
         self._shown = 0.0
         memory = config["budget"].get("trial_memory_gb")
         setup = {"task": task, "threads": config["train_threads"], **{k: config[k] for k in ("seed", "device", "store", "reuse", "fingerprint")}}
+        setup["baseline"] = config.get("baseline")
         self.engine = LocalEngine(setup, config["workers"], int(memory * 1e9) if memory else _default_memory(config["workers"]), out / "logs")
+
+    def _supernet_settings(self) -> dict[str, Any] | None:
+        """The settings of `train.relax.run_relax`, None if no supernet is wanted; InputError if it would help nobody."""
+        wanted = self.config.get("relax") or ({"method": self.config["supernet"]} if self.config.get("supernet") else None)
+        if wanted is None:
+            return None
+        steps = self.space.tree.recipe.steps
+        if not steps or getattr(steps[0], "kind", "") != "build":
+            raise InputError("a supernet needs a recipe that begins with Build", got=str(self.space.tree.recipe), fix="fw.Recipe(fw.Build(net), ..)")
+        return {"device": self.config["device"], **wanted, "prefix": "build.net"}
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -117,7 +157,7 @@ class Loop:
                 return {"kind": "failed", "reason": "interrupted", "seconds": 0.0}
 
     def trial_job(
-        self, recipe: Recipe, target: str, label: str, *, trial: int | None = None, filling: dict[str, Any] | None = None
+        self, recipe: Recipe, target: str, label: str, *, trial: int | None = None, filling: dict[str, Any] | None = None, **more: Any
     ) -> dict[str, Any]:
         base = self.state.baselines.get("baseline")
         return {
@@ -132,7 +172,17 @@ class Loop:
             "seconds": self.config["measure_seconds"],
             "timeout_s": self.timeout(),
             "keep": str(self.out / "artifacts"),
+            **more,
         }
+
+    def screened(self) -> list[dict[str, Any]]:
+        """The limits that a candidate can break before it is trained, as JSON, absolute (a relative latency is measured as one)."""
+        base, out = self.state.baseline.quantities, []
+        for c in self.state.constraints:
+            if c.quantity in _SCREENED:
+                absolute = c.relative and c.quantity != "latency"
+                out.append({**c.to_json(), **({"bound": c.bound * base[c.quantity], "relative": False} if absolute else {})})
+        return out
 
     # --- phases -------------------------------------------------------------------------------------------------------
 
@@ -142,6 +192,8 @@ class Loop:
             try:
                 self.record("open", {"pid": os.getpid()})
                 self.baselines()
+                self.supernet()
+                self.warm()
                 self.search()
                 self.certify()
                 self.record("phase", {"name": "report"})
@@ -171,25 +223,97 @@ class Loop:
                 raise FeatherweightError("the baseline cannot be made, so there is nothing to compare with", got=outcome["reason"], fix=late)
             elif not self.stopping and not self.out_of_time():
                 self.record("baseline_failed", {"label": label, "reason": outcome["reason"]}, key=f"baseline {label}")
+        if self.statics is not None:
+            self.statics.baseline = self.state.baseline
+
+    def supernet(self) -> None:
+        """If the request wants one: train a net that holds all of the space (once a study), and tell the strategy its ranking."""
+        if self.relax is None or self.stopping:
+            return
+        if self.state.relaxed is None:
+            self.record("phase", {"name": "supernet"})
+            net = self.config["recipe"]["recipe"][0]["build"]["net"]
+            job = {"job": "relax", "net": net, "settings": self.relax, "seed": derive(self.config["seed"], "relax")}
+            outcome = self.run_one(job, self.timeout())
+            if outcome["kind"] != "finished":
+                if self.stopping or self.out_of_time():
+                    return
+                raise FeatherweightError("the supernet cannot be trained", got=outcome["reason"])
+            self.record("relaxed", {"relaxed": outcome["relaxed"]}, key="relaxed")
+        ranked = tuple(json.dumps(filling) for filling in (self.state.relaxed or {})["ranked"])
+        if any(f.name == "ranked" for f in dataclasses.fields(self.strategy)):  # type: ignore[arg-type]
+            self.strategy = dataclasses.replace(self.strategy, ranked=ranked)  # type: ignore[type-var]
+        else:  # any other tries the best of it first
+            guesses = [Guess(json.loads(filling), 0.0) for filling in ranked[:TOLD]]
+            self.strategy = warmed(self.strategy, self.space, guesses, (), generator(self.config["seed"], "ranked"))
+
+    def warm(self) -> None:
+        """Tell the strategy what the user guesses and what earlier studies found; logged once, so that a resumed study knows the same."""
+        guesses = [Guess(values, weight) for values, weight in self.config.get("guesses") or ()]
+        if self.state.warm is None and (guesses or self.config.get("earlier")):
+            earlier = [self._earlier(Path(folder)) for folder in self.config["earlier"]]
+            made = warmed(self.strategy, self.space, guesses, earlier, generator(self.config["seed"], "warm"))
+            fields = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "inner"}  # type: ignore[arg-type]
+            self.record("warm", {"warm": json.loads(json.dumps(fields))}, key="warm")
+        if self.state.warm is not None:
+            fields = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v for k, v in self.state.warm.items()}
+            self.strategy = Warm(self.strategy, **fields)
+
+    def _earlier(self, folder: Path) -> Earlier:
+        store = EventStore(folder / "study.db")
+        try:
+            state = StudyState().fold(store.read())
+        finally:
+            store.close()
+        same = all(state.config.get(k) == json.loads(json.dumps(self.config.get(k))) for k in _COMPARABLE)
+        return Earlier(folder.name, state.history, same)
 
     def search(self) -> None:
         self.record("phase", {"name": "search"})
         waiting = self.state.unfinished() if self.remaining() > self.reserve() else []
-        exhausted = False
         while not self.stopping:
-            while self.engine.free and not exhausted and not self.stopping and self.may_start(bool(waiting)):
-                row = waiting.pop(0) if waiting else self.propose()
-                exhausted = row is None
-                if row is not None:
-                    self.start(row)
-            if self.engine.free == self.config["workers"] and not (waiting and self.may_start(True)):
+            while self.engine.free and not self.stopping:
+                row = self.next_trial(waiting)
+                if row is None:
+                    break
+                self.start(row)
+            if self.engine.free == self.config["workers"]:  # nothing runs, and nothing may start
                 break
             for message in self.engine.wait(0.5):
                 self.outcome(message)
             self.heartbeat()
-        reason = "interrupted" if self.stopping else "the budget's time was up"
+        why = "interrupted" if self.stopping else "the budget's time was up"
         for number in self.engine.cancel():
-            self.record("stopped", {"reason": reason, "seconds": 0.0}, trial=number)
+            if self.state.rows[number].state == "running":
+                self.record("stopped", {"reason": why, "seconds": 0.0}, trial=number)
+
+    def next_trial(self, waiting: list[Row]) -> Row | None:
+        """What a free worker does next: go on with what an earlier run left (`waiting`, from which it is taken), else with a paused trial
+        that is promoted, else begin a new one; None if there is nothing, or no time for it."""
+        if self.ends_early():
+            return None
+        if waiting:
+            return waiting.pop(0) if self.may_start(True) else None
+        if self.pauses is not None and self.may_start(True):
+            row = self.pauses.next(self.closed())
+            if row is not None:  # its worker may not have put it down yet
+                return row if row.number not in self.engine.running else None
+        if self.closed():
+            return None
+        row = self.propose()
+        self.exhausted = row is None
+        return row
+
+    def closed(self) -> bool:
+        """Will no further trial be proposed?"""
+        return self.exhausted or not self.may_start(False)
+
+    def ends_early(self) -> bool:
+        """Has the search found what it was to find, or is there nothing more to hope for? The reason is logged."""
+        why = reason(self.budget, self.state.history, self.state.best() if self.budget.enough is not None else None)
+        if why is not None and why != self.state.ended:
+            self.record("ended", {"reason": why})
+        return why is not None
 
     def may_start(self, known: bool) -> bool:
         """Is there budget for one more trial? One that is only resumed is not counted again; one that was refused before it ran is not
@@ -204,48 +328,92 @@ class Loop:
 
     def propose(self) -> Row | None:
         """Ask the strategy and log its answer; None if the space is exhausted. Same seed and history, same answer."""
-        number = len(self.state.rows)
+        number, started = len(self.state.rows), time.monotonic()
         proposals = self.strategy.propose(self.space, self.state.history, 1, generator(self.config["seed"], "propose", number))
         if not proposals:
             return None
         chosen = proposals[0]
+        seconds = time.monotonic() - started
         filled = self.space.fill(chosen.filling)
-        body = {"filling": chosen.filling, "note": chosen.note, "recipe": filled.recipe.to_json(), "target": filled.target}
+        body = {
+            "filling": chosen.filling,
+            "note": chosen.note,
+            "recipe": filled.recipe.to_json(),
+            "target": filled.target,
+            "features": self.space.features(chosen.filling),
+            "propose_s": seconds,
+        }
         self.record("proposed", body, trial=number, key=f"trial {number}")
         return self.state.rows[number]
 
     def start(self, row: Row) -> None:
-        """Send a trial to a worker; one whose steps cannot follow each other is refused here, before anything runs."""
+        """Send a trial to a worker; one whose steps cannot follow each other, or that the space refuses, is refused before anything runs."""
         recipe = Recipe.from_json(row.recipe)
         try:
             recipe.check()
             check_target(recipe, Target.parse(row.target or ""))
+            why = self.space.refused(row.filling)
+            if why is None and self.sieve is not None and not row.reports:
+                why = self.sieve.refuses(self.space.fill(row.filling), self.space)
         except (RecipeError, TargetError) as e:
-            self.record("failed", {"reason": str(e), "seconds": 0.0, "refused": True}, trial=row.number)
+            why = str(e)
+        if why is not None:
+            self.record("failed", {"reason": why, "seconds": 0.0, "refused": True}, trial=row.number)
             return
-        if row.state != "running":  # stopped by an earlier run; a trial that was just proposed is running already
+        if row.state != "running":  # stopped by an earlier run, or paused; a trial that was just proposed is running already
             self.record("started", trial=row.number)
-        job = self.trial_job(recipe, row.target or "", describe(recipe, row.filling), trial=row.number, filling=row.filling)
+        more: dict[str, Any] = {"screen": [] if row.reports else self.screened()}  # what has trained already was screened
+        if self.pauses is not None:
+            more["rungs"] = self.pauses.rungs(row, recipe)
+        job = self.trial_job(recipe, row.target or "", describe(recipe, row.filling), trial=row.number, filling=row.filling, **more)
         self.engine.submit(job, self.timeout())
 
     def outcome(self, message: dict[str, Any]) -> None:
         number = message["id"]
         if message["kind"] == "progress":
             self.progress(message)
+        elif message["kind"] == "report":
+            self.judge(message)
+        elif self.state.rows[number].state != "running":  # it was paused before; its worker is free now, however it ended
+            pass
         elif message["kind"] == "finished":
             self.record("finished", {k: message[k] for k in ("entry", "steps", "reused", "seconds")}, trial=number)
+            self.forget(number)
         elif self.out_of_time() and message["reason"].startswith("time limit"):
             self.record("stopped", {"reason": "the budget's time was up", "seconds": message["seconds"]}, trial=number)
         else:
-            self.record("failed", {"reason": message["reason"], "seconds": message["seconds"]}, trial=number)
+            body = {"reason": message["reason"], "seconds": message["seconds"]}
+            if "over" in message:  # nothing was trained for it
+                body |= {"over": message["over"], "violation": message["violation"], "refused": True}
+            self.record("failed", body, trial=number)
+            self.forget(number)
+
+    def judge(self, message: dict[str, Any]) -> None:
+        """Log the score that a trial tells at a rung together with what becomes of it, and tell its worker."""
+        number, epoch, score = message["id"], message["epoch"], message["score"]
+        on = self.pauses is None or self.pauses.goes_on(number, epoch, score, self.closed())
+        body = {"epoch": epoch, "of": message["of"], "score": score}
+        if on:
+            self.record("reported", body, trial=number)
+        else:
+            why = f"{self.config['stopper']['kind']} stopped it after {epoch} of {message['of']} epochs"
+            self.record("paused", {**body, "reason": why, "seconds": message["seconds"]}, trial=number)
+            if self.pauses is not None and self.pauses.stopper.final:
+                self.forget(number)
+        self.engine.answer(number, "go" if on else "pause")
+
+    def forget(self, number: int) -> None:
+        """A trial that has ended needs no checkpoint."""
+        if self.pauses is not None:
+            self.pauses.forget(number)
 
     def certify(self) -> None:
         """Open the test split for the winners, at most CERTIFY_AT_MOST of them, in the order of `next_to_certify`, while time is left."""
         self.record("phase", {"name": "certify"})
         max_drop = next((c.bound for c in self.state.constraints if c.quantity == "drop"), None)
         if max_drop is None:
-            floor = next(c.bound for c in self.state.constraints if c.quantity == "metric")
-            max_drop = max(0.0, self.state.baseline.quantities["metric"] - floor)
+            floor = next((c.bound for c in self.state.constraints if c.quantity == "metric"), None)
+            max_drop = DROP if floor is None else max(0.0, self.state.baseline.quantities["metric"] - floor)
         base = self.state.baseline
         left = self.state.ranked() or [e for e in [self.state.nearest()] if e is not None]
         while len(self.state.certificates) < CERTIFY_AT_MOST:
@@ -345,23 +513,6 @@ def next_to_certify(drops: list[float], certificates: list[dict[str, Any]], max_
     return room[0] if room else 0
 
 
-def baseline_candidates(config: dict[str, Any], space: Space) -> list[tuple[str, Recipe, str]]:
-    """(label, recipe, target) of the baselines, the reference first."""
-    from .transforms.quantize import Quantize
-
-    reference = config["target"]["reference"]
-    choices = config["target"]["runtimes"]
-    out: list[tuple[str, Recipe, str]] = [("baseline", Recipe(), reference)]
-    out += [(f"original on {t}", Recipe(), t) for t in config["target"]["originals"] if t != reference]
-    plain = Quantize()
-    able = [t for t in dict.fromkeys([reference, *choices]) if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None]
-    out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(plain), t) for t in able]
-    random_cut = random_cutting(space)
-    if random_cut is not None:
-        out.append(("random cutting", random_cut, reference))
-    return out
-
-
 def check_target(recipe: Recipe, target: Target) -> None:
     """TargetError if the target cannot run here, or cannot realise the recipe's quantization plan."""
     runtime = target.load_runtime()
@@ -369,23 +520,3 @@ def check_target(recipe: Recipe, target: Target) -> None:
         problem = runtime.problem(target, step.plan()) if hasattr(step, "plan") else None
         if problem is not None:
             raise TargetError(f"{target} cannot run this candidate", got=problem)
-
-
-def random_cutting(space: Space) -> Recipe | None:
-    """The recipe with every criterion random, what may be left out left out, and the middle of every other range; None if it cuts nothing."""
-    cuts = False
-
-    def choose(path: str, domain: Domain) -> Any:
-        nonlocal cuts
-        options = domain.options(3) or []
-        if isinstance(domain, Choice) and "random" in options:
-            cuts = True
-            return "random"
-        return False if isinstance(domain, Maybe) else options[len(options) // 2]
-
-    filled = resolve(space.tree, choose)
-    try:
-        filled.recipe.check()
-    except RecipeError:
-        return None
-    return filled.recipe if cuts else None

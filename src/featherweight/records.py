@@ -94,6 +94,11 @@ class Trial:
     reports: dict[int, float] = field(default_factory=dict)
 
     @property
+    def open(self) -> bool:
+        """May it still get values? It runs, or it was stopped, and one that a stopper put down may go on."""
+        return self.state in ("running", "stopped")
+
+    @property
     def score_key(self) -> tuple[float, float]:
         """Feasible before infeasible, then the geometric mean of the objectives. For a single ranking of trials."""
         import math

@@ -1,7 +1,7 @@
 """Finds methods by file name: `transforms/prune.py` holds the transform of kind `prune`. There is no other list.
 
 A plug-in package adds its own with an entry point of group `featherweight.transforms`, `featherweight.strategies`,
-`featherweight.targets` or `featherweight.nets`, whose value is `module:Class`.
+`featherweight.targets`, `featherweight.nets` or `featherweight.stoppers`, whose value is `module:Class`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import InputError
 
-GROUPS = ("transforms", "strategies", "targets", "nets")
+GROUPS = ("transforms", "strategies", "stoppers", "targets", "nets")
 _SHARED = {"base", "common"}  # files that hold what the siblings share, no method
 
 

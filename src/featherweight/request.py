@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import recipes, registry
-from .errors import InputError, StoreError
+from .errors import InputError, RecipeError, StoreError, TaskError
 from .limits import OBJECTIVES, Budget, Constraint, max_drop
 from .recipe import Recipe, encode
-from .space import Choice
+from .space import Choice, Space
 from .state import StudyState
 from .store.artifacts import default_root
 from .store.events import EventStore
 from .targets.base import Target
+from .warm import Guess
 
 if TYPE_CHECKING:
     from .task import Task
 
-_SAME = ("task_name", "fingerprint", "recipe", "target", "constraints", "minimize", "strategy", "seed")  # what makes it the same study
+SUPERNETS = ("darts", "gumbel", "oneshot")  # methods of `train.relax`
+_SAME = (  # what makes it the same study
+    *("task_name", "fingerprint", "recipe", "target", "constraints", "minimize", "strategy", "seed"),
+    *("mode", "baseline", "stopper", "guesses", "earlier", "proxy", "supernet"),
+)
 
 
 def configure(
@@ -31,8 +38,8 @@ def configure(
     *,
     target: str = "onnxruntime",
     constraints: Sequence[Constraint] = (),
-    minimize: Sequence[str] = ("latency", "size"),
-    strategy: str = "greedy",
+    minimize: Sequence[str] | None = None,
+    strategy: str = "adaptive",
     budget: Budget,
     seed: int = 0,
     workers: int | None = None,
@@ -41,25 +48,66 @@ def configure(
     device: str = "cpu",
     reuse: bool = True,
     measure_seconds: float = 2.0,
+    mode: str = "optimize",
+    compress: bool = False,
+    stopper: str | dict[str, Any] | None = None,
+    guesses: Sequence[Guess] = (),
+    earlier: Sequence[str | Path] = (),
+    proxy: str | None = None,
+    supernet: str | None = None,
 ) -> dict[str, Any]:
-    """The study's settings as JSON data, all defaults decided and everything checked that can be checked before running."""
+    """The study's settings as JSON data, all defaults decided and everything checked that can be checked before running.
 
+    mode: "optimize" (a model that there is) or "search" (the recipe begins with Build); compress: a search without a recipe of its own
+    prunes and quantizes, too. The others are those of `study.optimize` and `study.search`.
+    """
     registry.find("strategies", strategy)
+    searching = mode == "search"
+    if minimize is None:
+        minimize = (("error",) if constraints else ("error", "latency")) if searching else ("latency", "size")
     for name in minimize:
         if name not in OBJECTIVES:
             raise InputError("no such objective", got=name, allowed=", ".join(OBJECTIVES))
     if not minimize:
         raise InputError("nothing to minimize", allowed=", ".join(OBJECTIVES))
-    if any(c.quantity in ("drop", "metric") for c in constraints):
+    if searching or any(c.quantity in ("drop", "metric") for c in constraints):
         limits = list(constraints)
     else:
         limits = [max_drop(0.01), *constraints]
+    if searching:
+        recipe = recipe or (task.recipe if task.recipe is not None and recipes.builds(task.recipe) else recipes.search(task, compress=compress))
+        if not recipes.builds(recipe):
+            raise RecipeError(
+                "a search of architectures needs a recipe that begins with Build",
+                got=str(recipe),
+                fix="fw.Recipe(fw.Build(fw.ConvNet.space(..)), fw.Train(..)), or `optimize` for a model that you have",
+            )
+    elif task.model is None:
+        raise TaskError(f"task {task.name!r} has no model to optimize", fix="search for one: fw.search(task, ..) or `featherweight search`")
     recipe = recipe or task.recipe or recipes.default(task)
     if recipe.is_filled:
         recipe.check()
+    for guess in guesses:
+        guess.checked(Space(recipe))
+    missing = [str(p) for p in earlier if not (Path(p) / "study.db").is_file()]
+    if missing:
+        raise StoreError("there is no study in this folder to learn from", got=", ".join(missing), fix="name folders that were given as --out")
+    if searching and strategy == "oneshot" and supernet is None:
+        supernet = "oneshot"
+    if supernet not in (None, *SUPERNETS):
+        raise InputError("no such supernet", got=supernet, allowed=", ".join(SUPERNETS))
     n = workers or max(1, (os.cpu_count() or 1) // 2)
+    fixed = recipes.fixed(task, recipe) if searching else None
 
     return {
+        "mode": mode,
+        "baseline": fixed.to_json() if fixed is not None and task.model is None else None,
+        "extra_baselines": [{"label": "fixed net", "recipe": fixed.to_json()}] if fixed is not None and task.model is not None else [],
+        "stopper": stopper_of(stopper, recipe),
+        "guesses": [[dict(g.values), g.weight] for g in guesses],
+        "earlier": [str(Path(p).resolve()) for p in earlier],
+        "proxy": proxy_of(proxy, searching),
+        "supernet": supernet,
         "task": task.ref,
         "task_name": task.name,
         "fingerprint": task.fingerprint,
@@ -77,6 +125,50 @@ def configure(
         "measure_seconds": measure_seconds,
         "store": str(default_root()),
     }
+
+
+def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, Any] | None:
+    """{"kind": .., its fields}. `asha` and `asha(eta=2, min_budget=1)` as text. InputError if there is no such stopper, or no training to stop."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", given)
+        if match is None:
+            raise InputError("this is no stopper", got=given, allowed="a name such as asha, or asha(eta=2, min_budget=1)")
+        given = {
+            "kind": match[1],
+            **{k.strip(): _number(v) for k, _, v in (part.partition("=") for part in (match[2] or "").split(",") if part.strip())},
+        }
+    kind, fields = str(given.get("kind")), {k: v for k, v in given.items() if k != "kind"}
+    cls = registry.find("stoppers", kind)
+    known = [f.name for f in dataclasses.fields(cls)]
+    if set(fields) - set(known):
+        raise InputError(f"{kind} has no such setting", got=", ".join(sorted(set(fields) - set(known))), allowed=", ".join(known))
+    cls(**fields)
+    if not any(h.path.endswith(".epochs") for h in Space(recipe)) and not any(getattr(s, "epochs", 0) for s in recipe.steps):
+        raise InputError("a stopper needs training to stop", got=str(recipe), fix="leave it out, or add a step that trains")
+    return {"kind": kind, **fields}
+
+
+def _number(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text.strip()
+
+
+def proxy_of(text: str | None, searching: bool) -> dict[str, Any] | None:
+    """`synflow` or `synflow:0.25` as {"kind": "synflow", "keep": 0.25}: only nets that score like the best quarter are trained [default: half]."""
+    if text is None:
+        return None
+    if not searching:
+        raise InputError("a proxy ranks untrained nets, so it belongs to a search of architectures", got=text, fix="leave it out")
+    kind, _, keep = text.partition(":")
+    registry.find("models.proxies", kind)
+    share = _number(keep) if keep else 0.5
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+        raise InputError("the share that a proxy keeps is wrong", got=keep, allowed="a number above 0, up to 1: synflow:0.25")
+    return {"kind": kind, "keep": float(share)}
 
 
 def targets_of(text: str, threads: int = 1, batch: int = 1) -> dict[str, Any]:
@@ -157,14 +249,24 @@ def settings(config: dict[str, Any], budget: Budget | None = None) -> dict[str, 
         "device": config["device"],
         "reuse": config["reuse"],
         "measure_seconds": config["measure_seconds"],
+        "mode": config.get("mode", "optimize"),
+        "stopper": config.get("stopper"),
+        "guesses": [Guess(values, weight) for values, weight in config.get("guesses", ())],
+        "earlier": config.get("earlier", ()),
+        **(_only_search(config) if config.get("mode") == "search" else {}),
     }
+
+
+def _only_search(config: dict[str, Any]) -> dict[str, Any]:
+    proxy = config.get("proxy")
+    return {"proxy": f"{proxy['kind']}:{proxy['keep']}" if proxy else None, "supernet": config.get("supernet")}
 
 
 def check_same_study(state: StudyState, config: dict[str, Any], out: Path) -> None:
     """StoreError if the folder holds a study with other settings: mixing two would compare what cannot be compared."""
     if not state.config:
         return
-    odd = [k for k in _SAME if json.dumps(state.config[k], sort_keys=True) != json.dumps(json.loads(json.dumps(config[k])), sort_keys=True)]
+    odd = [k for k in _SAME if json.dumps(state.config.get(k), sort_keys=True) != json.dumps(json.loads(json.dumps(config[k])), sort_keys=True)]
     if odd:
         what = ["the task's code or data" if k == "fingerprint" else k for k in odd]
         raise StoreError(

@@ -28,6 +28,9 @@ class Row:
     note: dict[str, Any] = field(default_factory=dict)
     recipe: Any = None
     target: str | None = None
+    reports: dict[int, float] = field(default_factory=dict)  # epochs trained -> score at that rung, less is better
+    paused: bool = False  # it waits at a rung, its state is "stopped"
+    before_s: float = 0.0  # seconds that it took until its last pause
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +45,8 @@ class Row:
             "steps": self.steps,
             "reused": self.reused,
             "strategy_note": self.note,
+            "reports": self.reports,
+            "paused": self.paused,
         }
 
 
@@ -58,7 +63,10 @@ class StudyState:
     rows: list[Row] = field(default_factory=list)
     history: History = field(default_factory=History)
     certificates: dict[str, dict[str, Any]] = field(default_factory=dict)  # by artifact sha256 and target
-    refused: int = 0  # trials that failed before they ran: their steps cannot follow each other, or not on their target
+    refused: int = 0  # trials that failed before they ran: their steps cannot follow each other, or not on their target, or a limit is broken
+    relaxed: dict[str, Any] | None = None  # what a supernet said before the search: {"ranked": [filling, best first], ...}
+    warm: dict[str, Any] | None = None  # what the strategy was told before the search: the fields of a `Warm`
+    ended: str | None = None  # why the search ended before its budget did
     steps: int = 0
     reused: int = 0
     spent_s: float = 0.0
@@ -120,10 +128,21 @@ class StudyState:
     def _on_proposed(self, event: Event) -> None:
         row = Row(event["trial"], event["filling"], note=event["note"], recipe=event["recipe"], target=event["target"])
         self.rows.append(row)
-        self.history.add(Trial(row.number, row.filling, note=row.note))
+        more = {"features": event.get("features", {}), "propose_s": event.get("propose_s", 0.0)}
+        self.history.add(Trial(row.number, row.filling, note=row.note, reports=row.reports, **more))
 
     def _on_started(self, event: Event) -> None:
         self._set(event, "running")
+
+    def _on_reported(self, event: Event) -> None:
+        """A score at a rung, after which the trial went on."""
+        self.rows[event["trial"]].reports[event["epoch"]] = event["score"]
+
+    def _on_paused(self, event: Event) -> None:
+        """A score at a rung, where the trial waits since."""
+        self._on_reported(event)
+        row = self._set(event, "stopped")
+        row.paused, row.before_s = True, row.seconds
 
     def _on_finished(self, event: Event) -> None:
         row = self._set(event, "complete")
@@ -138,10 +157,20 @@ class StudyState:
 
     def _on_failed(self, event: Event) -> None:
         self.refused += bool(event.get("refused"))
-        self._set(event, "failed")
+        row = self._set(event, "failed")
+        self.history[row.number].violation = event.get("violation", 0.0)
 
     def _on_stopped(self, event: Event) -> None:
         self._set(event, "stopped")
+
+    def _on_relaxed(self, event: Event) -> None:
+        self.relaxed = event["relaxed"]
+
+    def _on_warm(self, event: Event) -> None:
+        self.warm = event["warm"]
+
+    def _on_ended(self, event: Event) -> None:
+        self.ended = event["reason"]
 
     def _on_certified(self, event: Event) -> None:
         self.certificates[event["artifact"]] = event["certificate"]
@@ -153,7 +182,7 @@ class StudyState:
 
     def _set(self, event: Event, state: str) -> Row:
         row = self.rows[event["trial"]]
-        row.state, row.reason, row.seconds = state, event.get("reason"), event.get("seconds", 0.0)
+        row.state, row.reason, row.seconds, row.paused = state, event.get("reason"), row.before_s + event.get("seconds", 0.0), False
         trial = self.history[row.number]
         trial.state, trial.cost_s = state, row.seconds  # type: ignore[assignment]
         return row
@@ -163,8 +192,8 @@ class StudyState:
         self.reused += event["reused"]
 
     def unfinished(self) -> list[Row]:
-        """Trials that were proposed and have no outcome: running when the run was killed, or stopped with it."""
-        return [r for r in self.rows if r.state in ("running", "stopped")]
+        """Trials that were proposed, have no outcome and do not wait at a rung: running when the run was killed, or stopped with it."""
+        return [r for r in self.rows if r.state in ("running", "stopped") and not r.paused]
 
     def complete(self) -> list[Entry]:
         return [r.entry for r in self.rows if r.state == "complete" and r.entry is not None]
@@ -221,6 +250,7 @@ class StudyState:
             "baseline": self.baseline.to_json(),
             "baselines": [e.to_json() for e in self.baselines.values()],
             "failed_baselines": self.failed_baselines,
+            "ended": self.ended,
             "front": [e.to_json() for e in self.front()],
             "best": best.to_json() if best else None,
             "nearest": nearest.to_json() if nearest else None,

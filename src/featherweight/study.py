@@ -19,7 +19,10 @@ from .state import StudyState
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .sieve import Sieve
+    from .statics import Statics
     from .task import Task
+    from .warm import Guess
 
 Listener = Callable[[Event], None]
 
@@ -30,8 +33,11 @@ def optimize(
     *,
     target: str = "onnxruntime",
     constraints: Sequence[Constraint] = (),
-    minimize: Sequence[str] = ("latency", "size"),
-    strategy: str = "greedy",
+    minimize: Sequence[str] | None = None,
+    strategy: str = "adaptive",
+    stopper: str | None = None,
+    guesses: Sequence[Guess] = (),
+    earlier: Sequence[str | Path] = (),
     budget: Budget,
     seed: int = 0,
     out: str | Path,
@@ -43,37 +49,69 @@ def optimize(
     measure_seconds: float = 2.0,
     on_event: Listener | None = None,
 ) -> Study:
-    """Search `recipe` (default: `recipes.default(task)`) for the candidates that meet `constraints` and minimise `minimize`.
+    """Search `recipe` (default: `recipes.default(task)`) for the candidates that meet `constraints` and minimise `minimize`
+    (default: latency and size).
 
     target: `onnxruntime`, `openvino:bf16`, several separated by commas (a hole), or `auto` (all that run here); threads, batch:
     of one inference of the artifact. workers: trials at a time (default 1 per two cores). Without an accuracy constraint the
-    metric may drop by 0.01. `out` is the study's folder: the same call again goes on where it was. Raises InputError,
-    TaskError, RecipeError or TargetError before anything runs, if the request cannot be met.
+    metric may drop by 0.01. stopper: ends weak trials while they train (`asha`, `hyperband`, `successive_halving`, `median`; fields in
+    brackets: `asha(eta=2)`). guesses: fillings, also of some holes only, to begin with. earlier: folders of studies of the same space to
+    learn from. `out` is the study's folder: the same call again goes on where it was. Raises InputError, TaskError, RecipeError or
+    TargetError before anything runs, if the request cannot be met.
     """
+    settings = {k: v for k, v in locals().items() if k not in ("task", "recipe", "out", "on_event")}
+    return _run(task, recipe, out, on_event, mode="optimize", **settings)
+
+
+def search(
+    task: Task | str,
+    recipe: Recipe | None = None,
+    *,
+    compress: bool = False,
+    target: str = "onnxruntime",
+    constraints: Sequence[Constraint] = (),
+    minimize: Sequence[str] | None = None,
+    strategy: str = "adaptive",
+    stopper: str | None = None,
+    proxy: str | None = None,
+    supernet: str | None = None,
+    guesses: Sequence[Guess] = (),
+    earlier: Sequence[str | Path] = (),
+    budget: Budget,
+    seed: int = 0,
+    out: str | Path,
+    workers: int | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    device: str = "cpu",
+    reuse: bool = True,
+    measure_seconds: float = 2.0,
+    on_event: Listener | None = None,
+) -> Study:
+    """Search architecture and training together: `recipe` begins with `Build(net)`, whose fields may be holes (default:
+    `recipes.search(task)`, a net that suits the data). The task needs no model.
+
+    compress: the default recipe also prunes and quantizes. minimize: default the error, and without constraints also the latency.
+    Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are checked before anything is built, the
+    others (latency, size, memory) on the untrained net before it is trained. proxy: `naswot:0.25` trains only nets that this score puts
+    among the best quarter of random ones [default share: half]. The baseline is the task's own model, or, if it has none, a fixed sensible
+    net with the longest training of the recipe; all else is as for `optimize`.
+    supernet: `darts`, `gumbel` or `oneshot` trains one net that holds all of the space first, and its ranking is tried first.
+    """
+    settings = {k: v for k, v in locals().items() if k not in ("task", "recipe", "out", "on_event")}
+    return _run(task, recipe, out, on_event, mode="search", **settings)
+
+
+def _run(task: Task | str | dict[str, Any], recipe: Recipe | None, out: str | Path, on_event: Listener | None, **settings: Any) -> Study:
+    """A study from its request to its results."""
     from .loop import Loop
     from .task import load_task
 
     loaded = load_task(task)
-    tell = on_event or (lambda _: None)
     folder = Path(out)
-    config = configure(
-        loaded,
-        recipe,
-        target=target,
-        constraints=constraints,
-        minimize=minimize,
-        strategy=strategy,
-        budget=budget,
-        seed=seed,
-        workers=workers,
-        threads=threads,
-        batch=batch,
-        device=device,
-        reuse=reuse,
-        measure_seconds=measure_seconds,
-    )
+    config = configure(loaded, recipe, **settings)
     folder.mkdir(parents=True, exist_ok=True)
-    loop = Loop(config, _portable(loaded), folder, tell)
+    loop = Loop(config, _portable(loaded), folder, on_event or (lambda _: None), _statics(loaded, config), sieve=_sieve(loaded, config))
     try:
         with loop.alone():  # before the first word is written: a refused run leaves no trace in the other's log
             check_same_study(loop.state, config, folder)
@@ -93,6 +131,12 @@ def optimize(
     return study
 
 
+def _statics(task: Task, config: dict[str, Any]) -> Statics:
+    from .statics import Statics, sample_shape
+
+    return Statics(sample_shape(task.example()), len(task.splits().train), [Constraint(**c) for c in config["constraints"]])
+
+
 def dry_run(task: Task | str, recipe: Recipe | None = None, **settings: Any) -> dict[str, Any]:
     """What `optimize` with these settings would search and take (see `forecast`); checks the request as `optimize` does."""
     from .forecast import forecast
@@ -102,9 +146,10 @@ def dry_run(task: Task | str, recipe: Recipe | None = None, **settings: Any) -> 
     return forecast(loaded, configure(loaded, recipe, **settings))
 
 
-def search(task: Task | str, recipe: Recipe | None = None, **settings: Any) -> Study:
-    """Search architectures. Not built yet: InputError says so."""
-    raise InputError("architecture search is not available in this version", fix="use `optimize` on a model that you have")
+def _sieve(task: Task, config: dict[str, Any]) -> Sieve | None:
+    from .sieve import Sieve
+
+    return Sieve(task, **config["proxy"], seed=config["seed"]) if config["proxy"] else None
 
 
 class Study:
@@ -140,7 +185,7 @@ class Study:
                 got=config["task_name"],
                 fix="call optimize(...) with the same arguments again: it goes on where it was",
             )
-        return optimize(config["task"], on_event=on_event, out=out, **settings(config, budget))
+        return _run(config["task"], out=out, on_event=on_event, **settings(config, budget))
 
     @property
     def config(self) -> dict[str, Any]:

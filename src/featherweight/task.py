@@ -36,7 +36,8 @@ class Task:
     """What the model is for.
 
     name: part of the fingerprint and of the seed of the initial weights; model: makes the module, the same architecture
-    each time; data: makes the data, a `Split` (which is then cut by `split(data, seed=split_seed)`) or `Splits`;
+    each time (None: there is none yet, `search` finds one); data: makes the data, a `Split` (which is then cut by
+    `split(data, seed=split_seed)`) or `Splits`;
     loss: "cross_entropy" (logits [n, classes], integer targets [n]), "mse", or fn(outputs, targets) -> scalar tensor;
     metric: a name, a function or a Metric, resolved by `featherweight.measure`; baseline: how the baseline is trained
     from what `model` makes (None: its weights are ready); recipe: the search space if the caller gives none;
@@ -44,7 +45,7 @@ class Task:
     """
 
     name: str
-    model: Callable[[], nn.Module]
+    model: Callable[[], nn.Module] | None
     data: Callable[[], Split | Splits]
     loss: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = "cross_entropy"
     metric: Any = "accuracy"
@@ -60,7 +61,7 @@ class Task:
         if not isinstance(self.name, str) or not self.name:
             raise TaskError("a task needs a name", got=repr(self.name), allowed="a text that is not empty")
         for what in ("model", "data"):
-            if not callable(getattr(self, what)):
+            if not callable(getattr(self, what)) and not (what == "model" and self.model is None):
                 raise TaskError(
                     f"Task.{what} has to be a function without arguments", got=type(getattr(self, what)).__name__, fix=f"{what}=lambda: ..."
                 )
@@ -69,6 +70,8 @@ class Task:
         for what in ("baseline", "recipe"):
             if not isinstance(getattr(self, what), Recipe | None):
                 raise TaskError(f"Task.{what} has to be a recipe", got=type(getattr(self, what)).__name__, fix=f"{what}=Recipe(...)")
+        if self.model is None and self.baseline is not None:
+            raise TaskError("a task without a model has no baseline of its own", got=str(self.baseline), fix="leave the baseline out")
         if self.baseline is not None and not self.baseline.is_filled:
             raise TaskError("the baseline's recipe has holes", got=str(self.baseline), fix="give each field a value: the baseline is one model")
 
@@ -101,6 +104,10 @@ class Task:
         import torch
         from torch import nn
 
+        if self.model is None:
+            raise TaskError(
+                f"task {self.name!r} has no model", fix="search for one: fw.search(task, ..) or `featherweight search`; or give Task(model=..)"
+            )
         with torch.random.fork_rng(devices=[]), _user_code(f"the model of task {self.name!r} cannot be built", self._file):
             torch.default_generator.manual_seed(derive(0, "build", self.name))
             module = self.model()
@@ -153,17 +160,42 @@ class Task:
         sources = sorted({(Path(s).name, _digest(Path(s))) for s in self.sources})
         parts = [self.name, self.splits().fingerprint, _name(self.loss), _name(self.metric), *[f"{n}={d}" for n, d in sources]]
         if not sources:
-            import torch
+            if self.model is not None:
+                import torch
 
-            module = self.build()
-            h.update(str(module).encode())
-            for key, value in module.state_dict().items():
-                data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-                h.update(f"{key}:{value.dtype}{list(value.shape)}".encode() + data)
+                module = self.build()
+                h.update(str(module).encode())
+                for key, value in module.state_dict().items():
+                    data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                    h.update(f"{key}:{value.dtype}{list(value.shape)}".encode() + data)
             for function in (self.loss, self.metric):
                 h.update(_code(getattr(function, "__code__", None)).encode())
         h.update("\x1f".join(parts).encode())
         return h.hexdigest()
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a model has to give for a sample: as many as there are classes, for cross-entropy; else as the targets have.
+
+        TaskError if the loss is a function and there is no model to ask."""
+        if self.model is not None:
+            import torch
+
+            with torch.no_grad():
+                return int(self.build()(*[torch.from_numpy(np.ascontiguousarray(v)) for v in self.example().values()]).reshape(1, -1).shape[1])
+        if self.loss == "cross_entropy":
+            known = [int(k) for k in self.splits().report.get("classes") or ()]
+            if known:
+                return max(known) + 1
+            train = self.splits().train
+            return 1 + max(int(train.batch(np.arange(s, min(s + 1024, len(train))))[1].max()) for s in range(0, len(train), 1024))
+        if self.loss == "mse":
+            target = self.splits().train.batch(np.array([0]))[1]
+            return int(np.asarray(target).reshape(1, -1).shape[1])
+        raise TaskError(
+            f"how many outputs a model of task {self.name!r} needs cannot be seen from its loss, a function",
+            fix="give Task(model=..), or search a recipe that begins with Build(..)",
+        )
 
     @property
     def loss_fn(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

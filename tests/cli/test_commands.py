@@ -131,7 +131,7 @@ def test_json_prints_the_front_only(task, asked):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--strategy", "gredy"], "greedy, grid, nsga2, random, tpe"),
+        (["--strategy", "gredy"], "greedy, grid"),
         (["--target", "onnx"], "onnxruntime, openvino"),
         (["--minimize", "speed"], "latency, size"),
         (["--max-latency", "3"], "0.5x"),
@@ -321,7 +321,7 @@ def test_report(opened):
     assert run("report", opened).exit_code == 0
     assert f"featherweight optimize {opened}/run.yaml" in (opened / "report.html").read_text()
     result = run("report", opened, "--to", opened / "other.html", "--json")
-    assert json.loads(result.stdout) == {"report": str(opened / "other.html")} and (opened / "other.html").exists()
+    assert json.loads(result.stdout)["report"] == str(opened / "other.html") and (opened / "other.html").exists()
 
 
 def test_export(opened):

@@ -18,9 +18,10 @@ from featherweight.transforms.build import Build
 IMAGES = (torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0)),)
 IDS = torch.tensor([[1, 2, 3, 4, 0, 0], [5, 6, 7, 8, 9, 1]])
 MASK = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
-INPUTS = {"conv_net": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)}
+INPUTS = {"conv_net": IMAGES, "cell": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)}
 SMALL = {
     "conv_net": {"widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
+    "cell": {"width": 4, "cells": 1, "classes": 5},
     "mlp": {"features": 360, "classes": 5},
     "encoder": {"vocab": 20, "length": 6, "width": 16, "heads": 2, "classes": 5},
 }
@@ -51,7 +52,7 @@ def test_every_net_builds_the_same_module_from_its_json_and_seed(kind):
 
 @pytest.mark.parametrize("kind", registry.names("nets"))
 def test_every_draw_of_the_declared_ranges_builds(kind):
-    sizes = {k: v for k, v in SMALL[kind].items() if k in ("classes", "features", "vocab", "length")}
+    sizes = {k: v for k, v in SMALL[kind].items() if k in ("classes", "features", "vocab", "length", "cells")}
     recipe = Recipe(Build(registry.find("nets", kind).space(**sizes)))
     space = Space(recipe)
     for i in range(4):
@@ -121,11 +122,48 @@ def test_resnet20_has_the_published_number_of_parameters():
 
 
 def test_stages_of_different_number_are_refused():
-    for widths, depths in (((8, 16), (1,)), ((), ())):
+    for widths, depths, kernel in (((8, 16), (1,), 3), ((), (), 3), ((8,), (1,), (3, 5))):
         with pytest.raises(InputError, match="one value a stage"):
-            ConvNet(widths=widths, depths=depths)
+            ConvNet(widths=widths, depths=depths, kernel=kernel)
     with pytest.raises(InputError):
         ConvNet(widths=(8, 0), depths=(1, 1))
+
+
+def test_a_plain_block_is_the_residual_one_without_its_skip_connection():
+    """The same weights: what the residual block adds is all that tells them apart (He et al. 2016, figure 3)."""
+    residual, plain = (ConvNet(stem=8, depths=(2,), widths=(8,), block=b, kernel=(5,)).build()[1] for b in ("residual", "plain"))
+    plain.load_state_dict(residual.state_dict())
+    x = torch.randn(2, 8, 6, 5)
+    with torch.no_grad():
+        for r, p in zip(residual, plain, strict=True):
+            torch.testing.assert_close(r(x), torch.relu(r.body(x) + x))
+            torch.testing.assert_close(p(x), torch.relu(r.body(x)))
+
+
+@pytest.mark.parametrize("block", ["residual", "inverted", "plain"])
+def test_normalisation_and_kernels_of_each_stage(block):
+    net = ConvNet(stem=12, depths=(1, 2), widths=(12, 20), block=block, kernel=(3, 5), norm="group", expansion=2.0).build()
+    kinds = {type(m) for m in net.modules()}
+    assert nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
+    assert {m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)} <= {4, 5, 6, 8}  # the largest divisors of 20, 12, 24 or 40 up to 8
+    assert [{m.kernel_size[0] for m in net[i].modules() if isinstance(m, nn.Conv2d)} - {1} for i in (1, 2)] == [{3}, {5}]
+    bare = ConvNet(stem=12, depths=(1, 2), widths=(12, 20), block=block, kernel=(3, 5), norm="none").build()
+    assert not any(isinstance(m, (nn.GroupNorm, nn.BatchNorm2d)) for m in bare.modules())
+    assert all(m.bias is not None for m in bare.modules() if isinstance(m, nn.Conv2d))
+
+
+def test_descriptions_saved_before_a_field_was_added_still_load():
+    saved = {"in_channels": 1, "classes": 4, "stem": 8, "stride": 1, "depths": [1], "widths": [8], "kernel": 5, "block": "residual"}
+    assert decode({"conv_net": {**saved, "expansion": 1.0, "activation": "relu"}}) == ConvNet(1, 4, 8, 1, (1,), (8,), 5, norm="batch")
+
+
+def test_kernels_of_stages_may_be_holes():
+    recipe = Recipe(Build(ConvNet(widths=(8, 16), depths=(1, 1), kernel=(Choice(3, 5), 3))))
+    assert [h.path for h in Space(recipe).holes] == ["build.net.kernel[0]"]
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    assert recipe.fill({"build.net.kernel[0]": 5}).steps[0].net.kernel == (5, 3)
+    with pytest.raises(InputError):
+        ConvNet(widths=(8, 16), depths=(1, 1), kernel=(3, 4))
 
 
 def test_mlp_layers():
@@ -177,6 +215,8 @@ def test_a_head_can_be_cut_from_the_layers_alone():
 def test_heads_have_to_divide_the_width():
     with pytest.raises(InputError, match="multiple of its heads"):
         small("encoder", heads=3).build()
+    with pytest.raises(InputError, match="1, 2, 4, 8, 16"):
+        small("encoder", heads=3).check()
     assert run(small("encoder", depth=0).build(), INPUTS["encoder"]).shape == (2, 5)
 
 

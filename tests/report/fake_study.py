@@ -10,6 +10,13 @@ from featherweight.limits import Constraint, max_drop, max_latency, max_size
 from featherweight.records import Entry
 from featherweight.state import StudyState, artifact_id
 
+RECIPE = {
+    "recipe": [
+        {"prune": {"ratio": {"float": {"low": 0.0, "high": 0.8, "step": 0.1}}, "criterion": {"choice": ["taylor", "magnitude", "random"]}}},
+        {"distill": {"epochs": {"int": {"low": 1, "high": 4}}}},
+        {"maybe": {"quantize": {}}},
+    ]
+}
 REASONS = ("out of memory: the trial used more than 2 GB", "killed by signal SIGSEGV while measuring", "time limit of 20 s reached")
 
 
@@ -21,7 +28,7 @@ def config(task: str = "digits", limits: list[Constraint] | None = None) -> dict
         "task": {"file": f"examples/{task}.py", "name": "task"},
         "task_name": task,
         "fingerprint": "f" * 64,
-        "recipe": {"recipe": []},
+        "recipe": RECIPE,
         "target": {"text": "onnxruntime", "choice": "onnxruntime", "runtimes": ["onnxruntime"], "reference": "onnxruntime", "originals": runtimes},
         "constraints": [c.to_json() for c in limits],
         "minimize": ["latency", "size"],
@@ -134,12 +141,14 @@ class FakeStudy:
     def __init__(self, log: list[dict[str, Any]]) -> None:
         self.state = StudyState().fold(log)
         self.config = self.state.config
+        self.features: list[dict[str, float]] = []  # of each trial, if it has some
 
     def front_json(self) -> dict[str, Any]:
         return self.state.front_json()
 
     def trials(self) -> list[dict[str, Any]]:
-        return [r.to_json() for r in self.state.rows]
+        rows = [r.to_json() for r in self.state.rows]
+        return [{**row, "features": f} for row, f in zip(rows, self.features, strict=True)] if self.features else rows
 
     def info(self) -> dict[str, Any]:
         return {**self.state.info, "phases_s": self.state.phases}
@@ -157,3 +166,56 @@ def infeasible(trials: int = 20) -> FakeStudy:
 def page(found: FakeStudy, out: str = "runs/digits") -> tuple[Any, ...]:
     """The arguments of `report.html.render`."""
     return found.front_json(), found.trials(), found.info(), {**found.config, "out": out}
+
+
+def search_config(**settings: Any) -> dict[str, Any]:
+    """Of a search without limits, from a task without a model: conditional holes, one in the logarithm, a proxy, the adaptive strategy."""
+    quantize = {"scheme": {"choice": ["int8-static", "int8-dynamic", "weight-only"]}, "samples": {"choice": [32, 64, 128, 256]}}
+    steps = [
+        {"prune": {"ratio": {"float": {"low": 0.0, "high": 0.8}}, "criterion": {"choice": ["taylor", "magnitude", "random"]}}},
+        {"train": {"epochs": {"int": {"low": 1, "high": 12}}, "lr": {"float": {"low": 1e-4, "high": 1e-1, "log": True}}}},
+        {"maybe": {"quantize": quantize}},
+    ]
+    more = {"mode": "search", "baseline": {"recipe": []}, "proxy": {"kind": "naswot", "keep": 0.25}, "stopper": {"kind": "asha", "eta": 2}}
+    more |= {"constraints": [], "minimize": ["error", "latency"], "strategy": "adaptive", "recipe": {"recipe": steps}}
+    return config() | more | {"guesses": [[{"train.lr": 0.01}, 2.0]], "earlier": [], "supernet": None} | settings
+
+
+def searched(trials: int = 40, seed: int = 3, **settings: Any) -> FakeStudy:
+    """A search whose error depends on lr and ratio, latency on ratio and quantize; some trials fail, some stop early. Each trial tells its
+    features (`naswot` goes with the metric, `noise` with nothing) and reports."""
+    from featherweight.recipe import Candidate, decode
+    from featherweight.space import Space
+
+    rng = np.random.default_rng(seed)
+    chosen = search_config(**settings)
+    space = Space(Candidate(decode(chosen["recipe"]), "onnxruntime"))
+    log: list[dict[str, Any]] = [{"kind": "study", "config": chosen}, {"kind": "info", "info": info()}, {"kind": "open"}]
+    log += [{"kind": "baseline", "entry": e.to_json(), "steps": 2, "reused": 0} for e in baselines(rng)]
+    names = ["bayesian", "genetic", "greedy", "random", "tpe"]
+    credits = np.ones(len(names))
+    features = []
+    for number in range(trials):
+        filling = space.sample(rng)
+        at = int(rng.choice(len(names), p=credits / credits.sum()))
+        credits[at] *= float(rng.uniform(0.8, 1.3))
+        shown = {n: float(c) for n, c in zip(names, credits, strict=True)}
+        why = {"credit": shown, "p": {n: c / credits.sum() for n, c in shown.items()}}
+        note = {"arm": names[at], "why": why, "note": {}}
+        log.append({"kind": "proposed", "trial": number, "filling": filling, "note": note, "recipe": {"recipe": []}, "target": "onnxruntime"})
+        off = abs(np.log10(filling["train.lr"]) + 2.5)
+        accuracy = 0.98 - 0.05 * off**2 - 0.05 * filling["prune.ratio"] ** 2 + float(rng.normal(0, 0.003))
+        speed = (1 + filling["prune.ratio"]) * (2.0 if filling["quantize"] else 1.0) * float(rng.uniform(0.95, 1.05))
+        features.append({"naswot": accuracy + float(rng.normal(0, 0.03)), "noise": float(rng.normal()), "params": 1e5 * (1 - filling["prune.ratio"])})
+        epochs = [1, 2, 4, 8][: int(rng.integers(1, 5))]
+        log += [{"kind": "reported", "trial": number, "epoch": e, "of": 8, "score": 1 - accuracy + 0.5 / e} for e in epochs]
+        if rng.random() < 0.08:
+            log.append({"kind": "failed", "trial": number, "reason": REASONS[0], "seconds": 2.0})
+        elif len(epochs) < 2:
+            log.append({"kind": "stopped", "trial": number, "reason": "asha stopped it", "seconds": 1.0})
+        else:
+            found = entry(rng, number, f"net {number}", accuracy, speed, int(4e5 * (1 - filling["prune.ratio"])))
+            log.append({"kind": "finished", "trial": number, "entry": found.to_json(), "steps": 3, "reused": 1, "seconds": float(rng.uniform(1, 9))})
+    out = FakeStudy(_timed(log))
+    out.features = features
+    return out

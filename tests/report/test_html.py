@@ -8,7 +8,7 @@ from featherweight.limits import max_drop, max_latency, min_metric
 from featherweight.report import html
 from featherweight.report.figures import MAX_POINTS, figures
 from featherweight.report.grids import MAX_ROWS, trial_grid
-from tests.report.fake_study import FakeStudy, config, events, infeasible, page, study
+from tests.report.fake_study import FakeStudy, config, events, infeasible, page, searched, study
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\""
 
@@ -85,8 +85,7 @@ def test_contrast_of_text_and_marks():
             "bad": 3,
             "front": 3,
             "base": 3,
-            "line0": 3,
-            "line3": 3,
+            **{f"line{i}": 3 for i in range(8)},
         }.items():
             low, high = sorted((luminance(colours[name]), luminance(colours["bg"])))
             assert (high + 0.05) / (low + 0.05) >= least, name
@@ -181,3 +180,43 @@ def test_write_is_atomic_and_fills_in_the_folder(tmp_path):
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert f"{tmp_path / 'new'}/run.yaml" in path.read_text(encoding="utf-8")
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_search_speaks_of_the_fixed_net():
+    found = searched(30)
+    for entry in found.state.baselines.values():
+        entry.label = entry.label.replace("original", "fixed net")
+    page_text = without_plotly(html.render(*page(found, "runs/s")))
+    assert "fixed net" in page_text and "original" not in page_text
+    assert "Limits asked for: none." in page_text
+    assert "featherweight search runs/s/run.yaml --out runs/s-again" in page_text and "featherweight optimize" not in page_text
+    with_model = searched(30, baseline=None)
+    assert "the original" in html.render(*page(with_model)) and "fixed net" not in without_plotly(html.render(*page(with_model)))
+
+
+def test_a_search_is_drawn_against_parameters_and_latency():
+    front, trials, _, settings = page(searched(60))
+    drawn = {f["id"]: f for f in figures(front, trials, settings)}
+    assert set(drawn) == {"front", "pair-params-error", "best-error", "best", "volume"}
+    assert all(x is not None for t in drawn["pair-params-error"]["data"] for x in t["x"])
+    drop = drawn["best-error"]["data"][0]["y"]
+    assert drop == sorted(drop, reverse=True)
+    names = {t["name"] for t in drawn["best-error"]["data"][1:]}
+    assert names == {"bayesian", "genetic", "greedy", "random", "tpe"}
+    volume = drawn["volume"]["data"][0]["y"]
+    assert volume == sorted(volume) and 0 < volume[-1] <= 1 and volume[0] >= drawn["volume"]["data"][1]["y"][0]
+
+
+def test_the_analysis_is_on_the_page():
+    page_text = html.render(*page(searched(60)))
+    outline = Outline(page_text)
+    assert {"analysis", "credit", "plot-importance", "plot-parallel", "plot-contour", "plot-curves"} <= set(outline.ids)
+    assert len(outline.ids) == len(set(outline.ids)) and {a[1:] for a in outline.addresses} <= set(outline.ids)
+    assert "naswot (the proxy)" in page_text
+    assert 'id="credit"' not in html.render(*page(study(20)))
+
+
+def test_line_colours_of_every_strategy_are_in_both_palettes():
+    palettes = re.findall(r":root \{[^}]*--bg[^}]*\}", html._asset("page.css"))[:2]
+    for palette in palettes:
+        assert {f"line{i}" for i in range(8)} | {"low", "high"} <= set(re.findall(r"--(\w+):", palette))

@@ -5,7 +5,7 @@ import pytest
 
 from featherweight.report import words
 from featherweight.report.rows import constraint_text, listing, recipe_steps, verdict_text
-from tests.report.fake_study import config, infeasible, study
+from tests.report.fake_study import config, infeasible, search_config, study
 
 
 @pytest.fixture
@@ -148,3 +148,11 @@ def test_verdict_names_what_is_broken():
         verdict_text({"feasible": False, "violations": [{"constraint": "size <= 0.5x", "value": 6.0, "bound": 5.0, "excess": 0.2}]})
         == "broken: size by 20 %"
     )
+
+
+def test_the_command_of_a_search():
+    said = shlex.split(words.command({**search_config(), "out": "runs/s"}))
+    assert said[:2] == ["featherweight", "search"]
+    after = dict(zip(said, said[1:], strict=False))
+    assert after["--proxy"] == "naswot:0.25" and after["--stopper"] == "asha(eta=2)" and after["--strategy"] == "adaptive"
+    assert after["--guess"] == '{"train.lr": 0.01}@2' and after["--minimize"] == "error,latency" and "--max-drop" not in said

@@ -2,13 +2,19 @@
 
 import pytest
 
+from featherweight.strategies.genetic import Genetic
 from featherweight.strategies.greedy import Greedy
-from featherweight.strategies.nsga2 import Nsga2
 from featherweight.strategies.random import Random
 from featherweight.strategies.tpe import Tpe
 from tests.strategies.problems import compression, quality, run, separable
 
-CASES = [(Greedy(), separable, 60, 6), (Greedy(), compression, 60, 6), (Nsga2(), separable, 120, 6), (Tpe(), separable, 60, 3)]
+CASES = [
+    (Greedy(), separable, 60, 6),
+    (Greedy(), compression, 60, 6),
+    (Genetic(), separable, 60, 6),
+    (Genetic(), compression, 120, 6),
+    (Tpe(), separable, 60, 3),
+]
 
 
 @pytest.mark.parametrize("strategy, problem, trials, seeds", CASES, ids=lambda x: getattr(x, "__name__", str(x).split("(")[0]))

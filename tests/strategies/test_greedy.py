@@ -32,7 +32,7 @@ def test_starts_in_the_middle():
 
 def test_changes_late_holes_first_and_one_at_a_time():
     history = History([Trial(0, centre(SPACE), "complete", (1.0,), note={"climb": 0, "weights": None})])
-    batch = Greedy(patience=99).propose(SPACE, history, 6, generator(0))
+    batch = Greedy(patience=99, starts=1).propose(SPACE, history, 6, generator(0))
     changed = [differing(p.filling, history[0].filling) for p in batch]
     assert changed[:3] == [{"shrink.scheme"}, {"shrink.bits"}, {"shrink.bits"}]
     assert changed[3] == {"shrink", "shrink.bits", "shrink.scheme"}
@@ -42,18 +42,18 @@ def test_changes_late_holes_first_and_one_at_a_time():
 def test_moves_to_the_better_and_goes_on_in_its_direction():
     space = Space(Recipe(Step(a=Float(0, 1)), Other(c=Float(0, 1))))
     history = History([Trial(0, {"step.a": 0.5, "other.c": 0.5}, "complete", (1.0,), note={"climb": 0, "weights": None})])
-    first = Greedy().propose(space, history, 2, generator(0))
+    first = Greedy(starts=1).propose(space, history, 2, generator(0))
     assert [p.filling["other.c"] for p in first] == pytest.approx([0.6, 0.4])
     for i, (p, value) in enumerate(zip(first, (1.5, 0.5), strict=True), start=1):
         history.add(Trial(i, p.filling, "complete", (value,), note=p.note))
-    assert Greedy().propose(space, history, 1, generator(1))[0].filling == {"step.a": 0.5, "other.c": pytest.approx(0.3)}
+    assert Greedy(starts=1).propose(space, history, 1, generator(1))[0].filling == {"step.a": 0.5, "other.c": pytest.approx(0.3)}
 
 
 def test_a_step_back_is_no_news():
     space = Space(Recipe(Step(a=Float(0, 1))))
     history = History()
     for i in range(8):
-        p = Greedy(restart=0.0, patience=99).propose(space, history, 1, generator(i))[0]
+        p = Greedy(restart=0.0, patience=99, starts=1).propose(space, history, 1, generator(i))[0]
         history.add(Trial(i, p.filling, "complete", (1.0 + abs(p.filling["step.a"] - 0.7),), note=p.note))
     values = sorted(t.filling["step.a"] for t in history)
     assert min(np.diff(values)) > 1e-3
@@ -67,15 +67,15 @@ def test_a_change_takes_living_values_from_the_best():
         ({"step.a": 0.5, "other": False}, 0.5, {"climb": 0, "weights": None}),
     ]
     history = History(Trial(i, f, "complete", (v,), note=n) for i, (f, v, n) in enumerate(trials))
-    assert Greedy().propose(space, history, 1, generator(0))[0].filling == {"step.a": 0.5, "other": True, "other.c": 0.9}
+    assert Greedy(starts=1).propose(space, history, 1, generator(0))[0].filling == {"step.a": 0.5, "other": True, "other.c": 0.9}
 
 
 def test_pending_and_failed_starts():
     history = History([Trial(0, centre(SPACE), "running", note={"climb": 0, "weights": None})])
-    p = Greedy().propose(SPACE, history, 1, generator(0))[0]
+    p = Greedy(starts=1).propose(SPACE, history, 1, generator(0))[0]
     assert p.note["climb"] == 0 and len(differing(p.filling, centre(SPACE))) == 1
     history[0].state = "failed"
-    assert Greedy().propose(SPACE, history, 1, generator(0))[0].note["climb"] == 1
+    assert Greedy(starts=1).propose(SPACE, history, 1, generator(0))[0].note["climb"] == 1
 
 
 def test_weights_of_later_climbs():
@@ -105,7 +105,7 @@ def test_history_of_another_number_of_objectives_is_refused():
         Greedy().propose(Space(Recipe(Step(mode=Choice(1, 2, 3)))), history, 1, generator(0))
 
 
-@pytest.mark.parametrize("settings", [{"restart": -0.1}, {"restart": 1.1}, {"patience": 0}])
+@pytest.mark.parametrize("settings", [{"restart": -0.1}, {"restart": 1.1}, {"patience": 0}, {"beam": 0}, {"starts": 0}])
 def test_bad_settings(settings):
     with pytest.raises(InputError):
         Greedy(**settings)
@@ -122,3 +122,33 @@ def test_cost_does_not_grow_with_the_history():
     for i in range(10):
         Greedy().propose(SPACE, history, 1, generator(i))
     assert (time.process_time() - start) / 10 < 0.05
+
+
+def test_the_first_climb_goes_on_from_the_best_of_its_starts():
+    history = run(Greedy(starts=4), compression, 5, 0)
+    assert [t.note.get("hole") is None for t in history] == [True] * 4 + [False] and {t.note["climb"] for t in history} == {0}
+    assert history[0].filling == centre(SPACE)
+    space = Space(Recipe(Step(a=Float(0, 1))))
+    start = {"climb": 0, "weights": None}
+    told = History(Trial(i, {"step.a": a}, "complete", (v,), note=start) for i, (a, v) in enumerate([(0.5, 3.0), (0.9, 2.0), (0.2, 1.0), (0.7, 4.0)]))
+    assert Greedy().propose(space, told, 1, generator(0))[0].note["from"] == 2
+
+
+def test_a_beam_changes_its_best_trials_in_turn():
+    space = Space(Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))))
+    start = {"climb": 0, "weights": None}
+    trials = [(0.5, 3.0), (0.9, 2.0), (0.2, 1.0), (0.7, 4.0)]
+    history = History(Trial(i, {"step.a": a, "step.mode": "x"}, "complete", (v,), note=start) for i, (a, v) in enumerate(trials))
+    origins = []
+    for i in range(4, 10):
+        p = Greedy(beam=3).propose(space, history, 1, generator(i))[0]
+        origins.append(p.note["from"])
+        history.add(Trial(i, p.filling, "complete", (9.0,), note=p.note))
+    assert origins == [2, 1, 0, 2, 1, 0]
+    assert [p.note["from"] for p in Greedy(beam=1).propose(space, history, 1, generator(0))] == [2]
+
+
+def test_refused_fillings_are_passed_over():
+    space = Space(Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))), refuses=lambda tree: "no" if tree.steps[0].mode == "x" else None)
+    history = run(Greedy(), lambda f: ((1.0 + f["step.a"],), 0.0), 25, 0, space)
+    assert {t.filling["step.mode"] for t in history} == {"y"}

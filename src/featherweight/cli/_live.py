@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-PHASES = {"baseline": "measuring the baselines", "search": "searching", "certify": "certifying on the test split", "report": "writing the report"}
+PHASES = {
+    "supernet": "training a net that holds the whole space",
+    "baseline": "measuring the baselines",
+    "search": "searching",
+    "certify": "certifying on the test split",
+    "report": "writing the report",
+}
 ROWS = 12  # lines of the live table
 
 
@@ -73,7 +79,7 @@ class LiveView:
             self.spent_s, self._heard = float(event["spent_s"]), time.monotonic()
         elif kind in ("started", "progress"):
             self.running[event.get("trial")] = step_text(event)
-        elif kind in ("finished", "failed", "stopped", "baseline", "baseline_failed", "certified"):
+        elif kind in ("finished", "failed", "stopped", "paused", "baseline", "baseline_failed", "certified"):
             self.running.pop(event.get("trial"), None)
         text = self.line(event)
         if text and (self._live is None or kind in ("warning", "baseline_failed")):
@@ -95,8 +101,10 @@ class LiveView:
             row = self.state.rows[trial]  # type: ignore[index]
             numbers = self._numbers(row.entry.to_json()) if row.entry else ""
             return f"{at} trial {trial}: {numbers} ({event['reused']} of {event['steps']} steps reused, {units.seconds(event['seconds'])})"
-        if kind in ("failed", "stopped"):
+        if kind in ("failed", "stopped", "paused"):
             return f"{at} trial {trial} {kind}: {event.get('reason')}"
+        if kind == "ended":
+            return f"{at} the search ends early: {event['reason']}"
         if kind == "certified":
             return f"{at} {event['certificate']['verdict']}: {event['entry']['label']}"
         return f"{at} {event['text']}" if kind == "warning" else None

@@ -45,10 +45,34 @@ MaxMacs = Annotated[str | None, _limit("--max-macs", help="Multiply-accumulates 
 Minimize = Annotated[
     str | None, _search("--minimize", help=f"What to make small, separated by commas: {', '.join(OBJECTIVES)} [default: latency,size].")
 ]
-Strategy = Annotated[str | None, _search("--strategy", help=f"{', '.join(names('strategies'))} [default: greedy].")]
+Strategy = Annotated[str | None, _search("--strategy", help=f"{', '.join(names('strategies'))} [default: adaptive].")]
 TargetText = Annotated[
     str | None, _search("--target", help="onnxruntime, openvino:bf16, several separated by commas, or auto [default: onnxruntime].")
 ]
+SearchRecipe = Annotated[
+    Path | None, _model("--recipe", help="The space to search, JSON or YAML; it begins with build [default: one that suits the data].")
+]
+Compress = Annotated[bool, _search("--compress", help="The default space also prunes and quantizes.")]
+SearchDrop = Annotated[float | None, _limit("--max-drop", help="The metric may be this much below the baseline's.")]
+SearchMinimize = Annotated[
+    str | None,
+    _search("--minimize", help=f"Separated by commas: {', '.join(OBJECTIVES)} [default: error, and without limits error,latency]."),
+]
+Stopper = Annotated[
+    str | None, _search("--stopper", help=f"Ends weak trials while they train: {', '.join(names('stoppers'))}; with settings: 'asha(eta=2)'.")
+]
+Proxy = Annotated[
+    str | None,
+    _search("--proxy", help=f"Trains only nets that score well untrained: {', '.join(names('models.proxies'))}; 'naswot:0.25' keeps a quarter."),
+]
+Supernet = Annotated[str | None, _search("--supernet", help="darts, gumbel or oneshot: train one net that holds them all first.")]
+Guesses = Annotated[
+    list[str] | None, _search("--guess", metavar="JSON[@WEIGHT]", help="A filling to begin with, also of some holes only. May be repeated.")
+]
+Earlier = Annotated[list[Path] | None, _search("--earlier", help="The folder of a study of the same space to learn from. May be repeated.")]
+Enough = Annotated[float | None, _search("--enough", help="End when the metric of a candidate within the limits reaches this.")]
+Stall = Annotated[int | None, _search("--stall", help="End when so many trials in a row brought nothing.")]
+LeastGain = Annotated[float | None, _search("--least-gain", help="End when the strategy expects less than this, as a share.")]
 Threads = Annotated[int | None, _search("--threads", help="Threads of one inference [default: 1].")]
 Batch = Annotated[int | None, _search("--batch", help="Samples in one inference [default: 1].")]
 Trials = Annotated[int | None, _search("--trials", help="Candidates to try [default: 40 if --minutes is not given either].")]

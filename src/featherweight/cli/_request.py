@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..limits import Budget, Constraint
     from ..recipe import Recipe
     from ..task import Task
+    from ..warm import Guess
 
 TRIALS = 40  # if neither trials nor minutes are given
 
@@ -74,9 +75,26 @@ def refuse_without_out(text: str | None) -> None:
         raise InputError("to run a run.yaml again, say where", got=text, fix=f"featherweight optimize {text} --out runs/again")
 
 
-def folder(out: Path | None, task: Task) -> Path:
+def folder(out: Path | None, task: Task, suffix: str = "") -> Path:
     """--out, or runs/TASK."""
-    return out or Path("runs") / (re.sub(r"[^A-Za-z0-9_.-]+", "-", task.name).strip("-.") or "task")
+    return out or Path("runs") / ((re.sub(r"[^A-Za-z0-9_.-]+", "-", task.name).strip("-.") or "task") + suffix)
+
+
+def guesses(texts: Sequence[str] | None) -> list[Guess] | None:
+    """`{"build.net.stem": 32}@2` as a guess of weight 2; None if there are none."""
+    from ..warm import Guess
+
+    out = []
+    for text in texts or ():
+        values, at, weight = text.rpartition("@")
+        if not at or values.count("{") != values.count("}"):
+            values, weight = text, "1"
+        try:
+            read, heavy = json.loads(values), float(weight)
+        except ValueError as e:
+            raise InputError("a --guess is JSON[@WEIGHT]", got=text, allowed="'{\"train.lr\": 0.01}@2'") from e
+        out.append(Guess(read, heavy))
+    return out or None
 
 
 def _is_run_file(text: str | None) -> bool:

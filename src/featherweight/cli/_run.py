@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from ..task import Task
 
 
-def optimize(task: Task, settings: Mapping[str, Any], out: Path, as_json: bool) -> int:
-    """Run the study and print it; returns the exit code."""
+def start(task: Task, settings: Mapping[str, Any], out: Path, as_json: bool) -> int:
+    """Run the study, a search if `mode` says so, and print it; returns the exit code."""
     from .. import study
 
-    return watched(lambda listen: study.optimize(task, out=out, on_event=listen, **settings), out, as_json)
+    run = study.search if settings.get("mode") == "search" else study.optimize
+    given = {k: v for k, v in settings.items() if k != "mode"}
+    return watched(lambda listen: run(task, out=out, on_event=listen, **given), out, as_json)
 
 
 def watched(run: Callable[[LiveView], Study], out: Path, as_json: bool) -> int:

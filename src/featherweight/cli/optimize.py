@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from . import _options as o
@@ -35,6 +37,9 @@ def optimize(
     max_macs: o.MaxMacs = None,
     minimize: o.Minimize = None,
     strategy: o.Strategy = None,
+    stopper: o.Stopper = None,
+    guess: o.Guesses = None,
+    earlier: o.Earlier = None,
     target: o.TargetText = None,
     threads: o.Threads = None,
     batch: o.Batch = None,
@@ -42,6 +47,9 @@ def optimize(
     minutes: o.Minutes = None,
     trial_minutes: o.TrialMinutes = None,
     trial_memory_gb: o.TrialMemory = None,
+    enough: o.Enough = None,
+    stall: o.Stall = None,
+    least_gain: o.LeastGain = None,
     seed: o.Seed = None,
     workers: o.Workers = None,
     reuse: o.Reuse = None,
@@ -62,8 +70,25 @@ def optimize(
         "max_params": max_params,
         "max_macs": max_macs,
     }
-    budget = {"trials": trials, "minutes": minutes, "trial_minutes": trial_minutes, "trial_memory_gb": trial_memory_gb}
-    given = {"strategy": strategy, "target": target, "threads": threads, "batch": batch, "seed": seed, "workers": workers, "reuse": reuse}
+    budget = {
+        "trials": trials,
+        "minutes": minutes,
+        "trial_minutes": trial_minutes,
+        "trial_memory_gb": trial_memory_gb,
+        "enough": enough,
+        "stall": stall,
+        "least_gain": least_gain,
+    }
+    given: dict[str, Any] = {
+        "strategy": strategy,
+        "target": target,
+        "threads": threads,
+        "batch": batch,
+        "seed": seed,
+        "workers": workers,
+        "reuse": reuse,
+    }
+    given |= {"stopper": stopper, "guesses": _request.guesses(guess), "earlier": earlier or None}
     options = {"model": model, "data": data, "text_column": text_column, "label_column": label_column, "max_length": max_length}
     settings = _request.settings(task, recipe=recipe, limits=limits, minimize=minimize, budget=budget, given=given)
     if out is None and not dry_run:
@@ -72,4 +97,4 @@ def optimize(
     if dry_run:
         _run.dry_run(chosen, settings, as_json)
         return
-    raise typer.Exit(_run.optimize(chosen, settings, _request.folder(out, chosen), as_json))
+    raise typer.Exit(_run.start(chosen, settings, _request.folder(out, chosen), as_json))

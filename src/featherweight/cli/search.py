@@ -1,23 +1,102 @@
-"""`featherweight search`: architecture search, which this version does not have."""
+"""`featherweight search`: find an architecture, and how to train it, for a task's data."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
-from ._shared import USAGE, DebugOption, JsonOption, err_console, guarded, print_json_error
+from . import _options as o
+from ._shared import EXIT_CODES, DebugOption, JsonOption, guarded
 
-WHAT = "Architecture search is not in this version of Featherweight yet."
-FIX = "to make a model that you have smaller and faster: featherweight optimize TASK"
+EXAMPLE = "Example: featherweight search examples/digits.py --max-params 100k --max-latency 2ms --trials 30 --minutes 5 --out runs/search"
 
 
 def register(app: typer.Typer) -> None:
-    app.command("search", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(guarded(search))
+    app.command("search", epilog=f"{EXAMPLE}\n\n{EXIT_CODES}")(guarded(search))
 
 
-def search(context: typer.Context, as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Search an architecture (not available yet)."""
-    if as_json:
-        print_json_error("NotAvailable", WHAT, fix=FIX)
-    else:
-        err_console().print(f"{WHAT}\n  fix: {FIX}", style="yellow", markup=False)
-    raise typer.Exit(USAGE)
+def search(
+    task: o.TaskRef = None,
+    kind: o.Kind = None,
+    model: o.Model = None,
+    data: o.Data = None,
+    text_column: o.TextColumn = None,
+    label_column: o.LabelColumn = None,
+    max_length: o.MaxLength = None,
+    task_option: o.TaskOption = None,
+    recipe: o.SearchRecipe = None,
+    compress: o.Compress = False,
+    max_drop: o.SearchDrop = None,
+    min_metric: o.MinMetric = None,
+    max_latency: o.MaxLatency = None,
+    max_size: o.MaxSize = None,
+    max_memory: o.MaxMemory = None,
+    max_params: o.MaxParams = None,
+    max_macs: o.MaxMacs = None,
+    minimize: o.SearchMinimize = None,
+    strategy: o.Strategy = None,
+    stopper: o.Stopper = None,
+    proxy: o.Proxy = None,
+    supernet: o.Supernet = None,
+    guess: o.Guesses = None,
+    earlier: o.Earlier = None,
+    target: o.TargetText = None,
+    threads: o.Threads = None,
+    batch: o.Batch = None,
+    trials: o.Trials = None,
+    minutes: o.Minutes = None,
+    trial_minutes: o.TrialMinutes = None,
+    trial_memory_gb: o.TrialMemory = None,
+    enough: o.Enough = None,
+    stall: o.Stall = None,
+    least_gain: o.LeastGain = None,
+    seed: o.Seed = None,
+    workers: o.Workers = None,
+    reuse: o.Reuse = None,
+    out: o.OutFolder = None,
+    dry_run: o.DryRun = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Search an architecture, its training and, with --compress, its compression, within your limits. The task needs no model."""
+    from . import _request, _run
+
+    limits = {
+        "max_drop": max_drop,
+        "min_metric": min_metric,
+        "max_latency": max_latency,
+        "max_size": max_size,
+        "max_memory": max_memory,
+        "max_params": max_params,
+        "max_macs": max_macs,
+    }
+    budget = {
+        "trials": trials,
+        "minutes": minutes,
+        "trial_minutes": trial_minutes,
+        "trial_memory_gb": trial_memory_gb,
+        "enough": enough,
+        "stall": stall,
+        "least_gain": least_gain,
+    }
+    given: dict[str, Any] = {
+        "strategy": strategy,
+        "target": target,
+        "threads": threads,
+        "batch": batch,
+        "seed": seed,
+        "workers": workers,
+        "reuse": reuse,
+    }
+    given |= {"stopper": stopper, "proxy": proxy, "supernet": supernet, "guesses": _request.guesses(guess), "earlier": earlier or None}
+    options = {"model": model, "data": data, "text_column": text_column, "label_column": label_column, "max_length": max_length}
+    settings = _request.settings(task, recipe=recipe, limits=limits, minimize=minimize, budget=budget, given=given)
+    if out is None and not dry_run:
+        _request.refuse_without_out(task)
+    chosen = _request.task(task, kind, options, task_option or [])
+    settings |= {"mode": "search", "compress": compress}
+    if dry_run:
+        _run.dry_run(chosen, settings, as_json)
+        return
+    raise typer.Exit(_run.start(chosen, settings, _request.folder(out, chosen, "-search"), as_json))

@@ -1,6 +1,6 @@
 """A pool of worker processes on this machine. A job has a time and a memory limit; a job's death is an outcome, never an error.
 
-Interface of every engine: `submit`, `wait`, `close`, and `free` (how many jobs it would take now).
+Interface of every engine: `submit`, `wait`, `answer`, `close`, `free` (how many jobs it would take now) and `running` (their ids).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import IO, Any
 
-Message = dict[str, Any]  # {"kind": "progress" | "finished" | "failed", "id": the job's, ...}
+Message = dict[str, Any]  # {"kind": "progress" | "report" | "finished" | "paused" | "failed", "id": the job's, ...}
+_GOING_ON = ("progress", "report")  # kinds after which the job still runs; a report waits for its answer
 _CHECK_S = 0.2
 
 
@@ -32,7 +33,8 @@ class _Worker:
 
 
 class LocalEngine:
-    """setup: {"task", "seed", "device", "threads", "store", "reuse"} as JSON; memory_bytes: limit of one worker with its children."""
+    """setup: {"task", "seed", "device", "threads", "store", "reuse", "fingerprint", "baseline"} as JSON; memory_bytes: limit of one worker
+    with its children."""
 
     def __init__(self, setup: dict[str, Any], workers: int, memory_bytes: int, logs: Path) -> None:
         self._setup, self._memory, self._logs = setup, memory_bytes, logs
@@ -44,6 +46,18 @@ class LocalEngine:
     @property
     def free(self) -> int:
         return self._size - sum(w.job is not None for w in self._workers)
+
+    @property
+    def running(self) -> set[Any]:
+        """The ids of the jobs that have not ended."""
+        return {w.job["id"] for w in self._workers if w.job is not None}
+
+    def answer(self, job_id: Any, answer: str) -> None:
+        """Answer the report of a running job: "go" or "pause"."""
+        for w in self._workers:
+            if w.job is not None and w.job["id"] == job_id:
+                with contextlib.suppress(OSError):  # it died meanwhile: `wait` says so
+                    w.pipe.send_bytes(json.dumps({"answer": answer}).encode())
 
     def submit(self, job: dict[str, Any], timeout_s: float) -> None:
         """Start a job ({"job": kind, "id": .., ...}) in a free worker; a worker is started when none is idle."""
@@ -116,6 +130,7 @@ class LocalEngine:
         message["id"] = w.job["id"]
         if message["kind"] != "progress":
             message["seconds"] = time.monotonic() - w.started
+        if message["kind"] not in _GOING_ON:
             w.job = None
         return [message]
 

@@ -22,19 +22,23 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FeatherweightError
 from ..recipe import Recipe, content_hash
-from ..seeding import derive
+from ..seeding import derive, generator
 from ..store.artifacts import ArtifactStore, sha256_file
 from ..targets.base import Target
+from .screen import screen
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
     from ..data import Split
     from ..models.package import Package
     from ..task import Task
+    from ..train.checkpoint import Rungs
 
 MANIFEST = "manifest.json"
 OUTPUTS = "outputs.npy"
+SCORED = 2000  # validation samples that a score at a rung is made of, at most: it is told often, and compared with others of the same samples
 
 
 def chain(*parts: str) -> str:
@@ -51,20 +55,25 @@ def combined_sha256(files: dict[str, str]) -> str:
 
 @dataclass
 class Runner:
-    """task: what the models are for; store: where results are kept; seed: the study's; report: takes progress events."""
+    """task: what the models are for; store: where results are kept; seed: the study's; report: takes progress events; baseline: how the
+    baseline is made (None: the task's own way); ask: tells a score at a rung to whoever coordinates the trials, and hears whether the
+    training goes on (None: nobody coordinates)."""
 
     task: Task
     store: ArtifactStore
     seed: int
     device: str = "cpu"
     report: Callable[[dict[str, Any]], None] = lambda _: None
+    baseline: Recipe | None = None
+    ask: Callable[[int, int, float], bool] | None = None
     steps: int = field(default=0, init=False)  # of the current trial: looked up or computed, and of them found in the store
     reused: int = field(default=0, init=False)
 
     def full(self, recipe: Recipe) -> Recipe:
         """The recipe with what makes the baseline before it, unless it starts from a model of its own."""
         own = bool(recipe.steps) and recipe.steps[0].starts
-        return Recipe(*([self.task.baseline] if self.task.baseline is not None and not own else []), recipe)
+        before = self.baseline if self.baseline is not None else self.task.baseline
+        return Recipe(*([before] if before is not None and not own else []), recipe)
 
     def keys(self, recipe: Recipe) -> list[str]:
         """One key a step of the full recipe, after the key of the untouched model."""
@@ -73,10 +82,12 @@ class Runner:
             out.append(chain(out[-1], content_hash(step), *([step.depends] if step.depends else [])))
         return out
 
-    def model(self, recipe: Recipe) -> tuple[Package, str]:
-        """What the full recipe makes, and its key. The longest stored beginning is loaded; what follows is computed and stored."""
+    def model(self, recipe: Recipe, rungs: Rungs | None = None) -> tuple[Package, str]:
+        """What the full recipe makes, and its key. The longest stored beginning is loaded; what follows is computed and stored.
+
+        rungs: where the first training step of `recipe` itself may have to pause; it raises `Paused` then."""
         from ..models.package import Package
-        from ..transforms.base import Context
+        from ..transforms.base import Context, Trained
 
         keys, steps = self.keys(recipe), self.full(recipe).steps
         start, package = 0, None
@@ -87,15 +98,44 @@ class Runner:
                 break
         self.steps += len(steps)
         self.reused += start
-        if package is None:
+        if package is None and not (steps and steps[0].starts):
             package = Package(self.task.build())
-        for step, key in zip(steps[start:], keys[start + 1 :], strict=True):
+        paused = next((i for i, s in enumerate(steps) if isinstance(s, Trained) and i >= len(steps) - len(recipe.steps)), None)
+        for i, (step, key) in enumerate(zip(steps[start:], keys[start + 1 :], strict=True), start):
             self.report({"step": step.kind})
-            context = Context(self.task, self.task.splits(), derive(self.seed, key), self.teacher, self.teacher_outputs, self.report, self.device)
+            context = Context(
+                self.task, self.task.splits(), derive(self.seed, key), self.teacher, self.teacher_outputs, self.report, self.device,
+                rungs if i == paused else None,
+            )  # fmt: skip
             package = step.apply(package, context)
             if step.stored:
                 self.store.put(key, partial(self._save, package))
+        if package is None:
+            raise FeatherweightError("there is no model to begin with", got=str(recipe), fix="begin the recipe with Build(..)")
         return package, keys[-1]
+
+    def rungs(self, job: dict[str, Any]) -> Rungs | None:
+        """Where the trial of a job has to tell its score: job["rungs"] is {"epochs", "reported", "checkpoint"}, or None."""
+        from ..train.checkpoint import Rungs
+
+        told = job.get("rungs")
+        if told is None or self.ask is None:
+            return None
+        return Rungs(Path(told["checkpoint"]), set(told["epochs"]), set(told["reported"]), self.score, self.ask)
+
+    def score(self, module: nn.Module) -> float:
+        """The task's metric of a module on the same at most `SCORED` validation samples for every trial, turned so that less is better."""
+        import numpy as np
+
+        from ..data import Subset
+        from ..measure.accuracy import metric
+        from ..train.loop import predict
+
+        m, valid = metric(self.task.metric), self.task.splits().valid
+        some = Subset(valid, np.sort(generator(self.seed, "rungs").permutation(len(valid))[:SCORED]))
+        targets = np.concatenate([y for _, y in some.batches()])
+        value = float(np.mean(m.scores(predict(module, some, self.device), targets)))
+        return -value if m.higher_is_better else value
 
     def _save(self, package: Package, folder: Path) -> None:
         package.save(folder, self.task.build)
@@ -121,7 +161,7 @@ class Runner:
 
         return np.load(self.store.put(key, write) / OUTPUTS)  # type: ignore[no-any-return]
 
-    def artifact(self, recipe: Recipe, target: Target) -> Path:
+    def artifact(self, recipe: Recipe, target: Target, rungs: Rungs | None = None) -> Path:
         """The exported candidate: a folder with the deployable files and `manifest.json`."""
         runtime = target.load_runtime()
         plan_key = self.keys(recipe)[-1]
@@ -133,7 +173,7 @@ class Runner:
             self.steps += len(self.full(recipe))
             self.reused += len(self.full(recipe))
             return found
-        package, _ = self.model(recipe)
+        package, _ = self.model(recipe, rungs)
         problem = runtime.problem(target, package.plan)
         if problem is not None:
             from ..errors import TargetError
@@ -227,7 +267,8 @@ def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
     """Make, export and measure one candidate on the validation split. Returns what became of it: {"entry", "steps", "reused", "notes"}.
 
     job: {"recipe", "target", "label", "trial", "filling", "reference": {"artifact", "target"} or None (it is its own),
-    "seconds", "timeout_s", "keep": folder that the artifact is linked into}.
+    "seconds", "timeout_s", "keep": folder that the artifact is linked into; "rungs": as `Runner.rungs`; "screen": limits as JSON that are
+    checked on the untrained candidate first}. OverLimits if it breaks one; `train.checkpoint.Paused` if it has to wait at a rung.
     """
     import numpy as np
 
@@ -237,7 +278,9 @@ def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     runner.steps = runner.reused = 0
     recipe, target = Recipe.from_json(job["recipe"]), Target.parse(job["target"])
-    artifact = keep(runner.artifact(recipe, target), Path(job["keep"]))
+    if job.get("screen"):
+        screen(runner, job, recipe, target)
+    artifact = keep(runner.artifact(recipe, target, runner.rungs(job)), Path(job["keep"]))
     manifest = json.loads((artifact / MANIFEST).read_text())
     ref = job.get("reference")
     reference = (Path(ref["artifact"]), Target.parse(ref["target"])) if ref else (artifact, target)
@@ -330,7 +373,20 @@ def run_package(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
     return {"reload_error": error}
 
 
-JOBS: dict[str, Callable[[Runner, dict[str, Any]], dict[str, Any]]] = {"trial": run_trial, "certify": run_certify, "package": run_package}
+def run_supernet(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
+    """Train a net with holes as one net with shared weights, and rank its fillings: {"net": JSON, "settings", "seed"}."""
+    from ..recipe import decode
+    from ..train.relax import run_relax
+
+    return {"relaxed": run_relax(runner.task, decode(job["net"]), job["settings"], job["seed"], runner.report)}
+
+
+JOBS: dict[str, Callable[[Runner, dict[str, Any]], dict[str, Any]]] = {
+    "trial": run_trial,
+    "certify": run_certify,
+    "package": run_package,
+    "relax": run_supernet,
+}
 
 
 def keep(artifact: Path, folder: Path) -> Path:

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FeatherweightError, TaskError
+from ..recipe import Recipe
+from ..train.checkpoint import Paused
 from .runner import JOBS, Runner
+from .screen import OverLimits
 
 
 def die_with_parent(parent: int) -> None:
@@ -33,7 +36,8 @@ def die_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def make_runner(setup: dict[str, Any], store_root: Path, report: Any) -> Runner:
+def make_runner(setup: dict[str, Any], store_root: Path, report: Any, ask: Any = None) -> Runner:
+    """setup: as `LocalEngine` takes it. TaskError if the task is not the one that the study began with."""
     from ..store.artifacts import ArtifactStore
     from ..task import Task, load_task
 
@@ -51,7 +55,8 @@ def make_runner(setup: dict[str, Any], store_root: Path, report: Any) -> Runner:
             got=loaded.name,
             fix="put it back and resume, or start a new study with another --out",
         )
-    return Runner(loaded, ArtifactStore(store_root), setup["seed"], setup["device"], report)
+    baseline = Recipe.from_json(setup["baseline"]) if setup.get("baseline") else None
+    return Runner(loaded, ArtifactStore(store_root), setup["seed"], setup["device"], report, baseline, ask)
 
 
 def serve(connection: Connection) -> None:
@@ -67,6 +72,11 @@ def serve(connection: Connection) -> None:
     def report(progress: dict[str, Any]) -> None:
         send({"kind": "progress", **progress})
 
+    def ask(epoch: int, of: int, score: float) -> bool:
+        """Tell a score; wait for "go" (True) or "pause"."""
+        send({"kind": "report", "step": "train", "epoch": epoch, "of": of, "score": score})
+        return bool(json.loads(connection.recv_bytes())["answer"] == "go")
+
     runner: Runner | None = None
     while True:
         try:
@@ -76,9 +86,13 @@ def serve(connection: Connection) -> None:
         scratch = None if setup["reuse"] else Path(tempfile.mkdtemp(prefix="featherweight-store-"))
         try:
             if runner is None or scratch is not None:
-                runner = make_runner(setup, scratch or Path(setup["store"]), report)
+                runner = make_runner(setup, scratch or Path(setup["store"]), report, ask)
             result = JOBS[job["job"]](runner, job)
             send({"kind": "finished", **result})
+        except Paused as e:
+            send({"kind": "paused", "epoch": e.epoch})
+        except OverLimits as e:
+            send({"kind": "failed", "reason": str(e), "error": "OverLimits", "over": e.over, "violation": e.violation})
         except FeatherweightError as e:
             send({"kind": "failed", "reason": str(e), "error": type(e).__name__})
         except MemoryError:

@@ -33,8 +33,8 @@ def choose(loss: Sequence[Sequence[float]], saving: Sequence[Sequence[float]], n
 
 def _solve(loss: Sequence[Sequence[float]], saving: Sequence[Sequence[float]], need: float) -> list[int]:
     import numpy as np
-    from scipy.optimize import Bounds, LinearConstraint, milp  # type: ignore[import-untyped]
-    from scipy.sparse import csr_array  # type: ignore[import-untyped]
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
 
     cost, save = (np.concatenate([np.asarray(row, dtype=np.float64) for row in table]) for table in (loss, saving))  # [sum L] each
     sizes = [len(row) for row in loss]

@@ -5,6 +5,8 @@ Notation: n samples, C channels, H x W positions, L tokens, D model width, h hea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,36 +14,100 @@ from torch import Tensor, nn
 from .base import activation
 
 
-def conv_norm(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """A convolution that keeps the size (divided by its stride), and batch normalisation."""
-    return [nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(o)]
+def conv_norm(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1, norm: str = "batch") -> list[nn.Module]:
+    """A convolution that keeps the size (divided by its stride), and its normalisation; with none it has a bias instead.
+
+    Group normalisation (Wu & He 2018, arXiv:1803.08494) with the largest number of groups up to 8 that divides the channels."""
+    conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=norm == "none")
+    if norm == "none":
+        return [conv]
+    return [conv, nn.BatchNorm2d(o) if norm == "batch" else nn.GroupNorm(max(g for g in range(1, 9) if o % g == 0), o)]
+
+
+def _two(i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> nn.Sequential:
+    return nn.Sequential(*conv_norm(i, hidden, kernel, stride, norm=norm), activation(act), *conv_norm(hidden, o, kernel, norm=norm))
 
 
 class Residual(nn.Module):
     """The basic block of ResNet (He et al. 2016, arXiv:1512.03385, figure 5 left); `hidden` channels between its two convolutions."""
 
-    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str) -> None:
+    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
         super().__init__()
-        self.body = nn.Sequential(*conv_norm(i, hidden, kernel, stride), activation(act), *conv_norm(hidden, o, kernel))
-        self.short = nn.Identity() if stride == 1 and i == o else nn.Sequential(*conv_norm(i, o, 1, stride))
+        self.body = _two(i, hidden, o, kernel, stride, act, norm)
+        self.short = nn.Identity() if stride == 1 and i == o else nn.Sequential(*conv_norm(i, o, 1, stride, norm=norm))
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / stride, W / stride]
         return self.act(self.body(x) + self.short(x))  # type: ignore[no-any-return]
 
 
+class Plain(nn.Module):
+    """The same two convolutions without the skip connection: the plain net that He et al. compare with (arXiv:1512.03385, section 3.3)."""
+
+    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
+        super().__init__()
+        self.body, self.act = _two(i, hidden, o, kernel, stride, act, norm), activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / stride, W / stride]
+        return self.act(self.body(x))  # type: ignore[no-any-return]
+
+
 class Inverted(nn.Module):
     """The inverted residual of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, section 3.3): expand, depthwise, project without activation."""
 
-    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str) -> None:
+    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
         super().__init__()
-        expand = [*conv_norm(i, hidden, 1), activation(act)] if hidden != i else []
-        self.body = nn.Sequential(*expand, *conv_norm(hidden, hidden, kernel, stride, groups=hidden), activation(act), *conv_norm(hidden, o, 1))
+        expand = [*conv_norm(i, hidden, 1, norm=norm), activation(act)] if hidden != i else []
+        depthwise = [*conv_norm(hidden, hidden, kernel, stride, hidden, norm), activation(act)]
+        self.body = nn.Sequential(*expand, *depthwise, *conv_norm(hidden, o, 1, norm=norm))
         self.residual = stride == 1 and i == o
 
     def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / stride, W / stride]
         y: Tensor = self.body(x)
         return x + y if self.residual else y
+
+
+def relu_conv_norm(i: int, o: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Activation first, as in the cells of NAS-Bench-201 (Dong & Yang 2020, arXiv:2001.00326, section 2.1)."""
+    return nn.Sequential(nn.ReLU(), *conv_norm(i, o, kernel, stride))
+
+
+class Reduction(nn.Module):
+    """The residual block between two stages (arXiv:2001.00326, section 2.1): half the size; its shortcut is 2x2 average pooling, then a 1x1
+    convolution. An odd size is rounded up on both ways."""
+
+    def __init__(self, i: int, o: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(relu_conv_norm(i, o, 3, 2), relu_conv_norm(o, o, 3))
+        self.short = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(i, o, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / 2, W / 2]
+        return self.body(x) + self.short(x)  # type: ignore[no-any-return]
+
+
+class CellBlock(nn.Module):
+    """A cell: node 0 is its input, the last node its output, each node the sum of its edges.
+
+    edges: (target, source) -> operation, no `none`; live: those that lead from the input to the output. Only these run, the others keep
+    their weights, which count in the published numbers of parameters."""
+
+    def __init__(self, channels: int, edges: dict[tuple[int, int], str], live: frozenset[tuple[int, int]]) -> None:
+        super().__init__()
+        make: dict[str, Callable[[], nn.Module]] = {
+            "skip_connect": nn.Identity,
+            "nor_conv_1x1": lambda: relu_conv_norm(channels, channels, 1),
+            "nor_conv_3x3": lambda: relu_conv_norm(channels, channels, 3),
+            "avg_pool_3x3": lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        }
+        self.edges = nn.ModuleDict({f"op_{t}_{s}": make[op]() for (t, s), op in edges.items()})
+        self.live = sorted(live)  # by target, so that a node is whole before it is a source
+
+    def forward(self, x: Tensor) -> Tensor:  # [n, C, H, W] -> [n, C, H, W]
+        nodes = {0: x}
+        for t, s in self.live:
+            y = self.edges[f"op_{t}_{s}"](nodes[s])
+            nodes[t] = nodes[t] + y if t in nodes else y
+        return nodes[max(nodes)]
 
 
 class Attention(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..space import Choice, Float, Int, param
-from .base import ACTIVATIONS, Net
+from ._tally import Tally
+from .base import ACTIVATIONS, Cost, Net
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,10 +32,38 @@ class Encoder(Net):
     activation: str = param("gelu", search=Choice("relu", "gelu", "silu"), legal=Choice(*ACTIVATIONS), doc="in the feed-forward layers")
     dropout: float = param(0.0, search=Float(0.0, 0.3), legal=Float(0.0, 0.99), doc="share of values dropped in training")
 
+    def check(self) -> None:
+        if self.width % self.heads:
+            raise InputError(
+                "the width of an encoder is no multiple of its heads",
+                got=f"width={self.width}, heads={self.heads}",
+                allowed=f"heads that divide the width: {', '.join(str(h) for h in range(1, min(self.width, 64) + 1) if self.width % h == 0)}",
+            )
+
+    @property
+    def _hidden(self) -> int:
+        return max(1, round(self.mlp_ratio * self.width))
+
     def module(self) -> nn.Module:
         from ._modules import TokenEncoder
 
-        if self.width % self.heads:
-            raise InputError("the width of an encoder is no multiple of its heads", got=f"width={self.width}, heads={self.heads}")
-        hidden = max(1, round(self.mlp_ratio * self.width))
-        return TokenEncoder(self.vocab, self.length, self.width, self.depth, self.heads, hidden, self.classes, self.activation, self.dropout)
+        return TokenEncoder(self.vocab, self.length, self.width, self.depth, self.heads, self._hidden, self.classes, self.activation, self.dropout)
+
+    def cost(self, shape: Sequence[int]) -> Cost:
+        self.require(len(shape) == 1 and shape[0] <= self.length, shape, f"(L,) with L up to length = {self.length}")
+        tokens, width = shape[0], self.width
+        block, head = Tally(), Tally()
+        for i, o in (*((width, width),) * 4, (width, self._hidden), (self._hidden, width)):
+            block.linear(i, o, tokens)
+        for tally in (block, block, head):
+            tally.norm(width)
+        head.linear(width, self.classes)
+        attention = 2 * tokens * tokens * width  # Q K^T and its product with V, all heads (arXiv:1706.03762, equation 1)
+        return Cost(
+            params=(self.vocab + self.length) * width + self.depth * block.params + head.params,
+            macs=self.depth * (block.macs + attention) + head.macs,
+            depth=4 * self.depth + 1,  # query (or key, or value), out, up, down
+            layers=6 * self.depth + 1,
+            widest=max(block.widest if self.depth else 0, head.widest),
+            paths=2.0 * self.depth,
+        )

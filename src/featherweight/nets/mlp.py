@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..space import Choice, Float, Int, param
-from .base import ACTIVATIONS, Net, activation
+from ._tally import Tally
+from .base import ACTIVATIONS, Cost, Net, activation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,3 +38,13 @@ class Mlp(Net):
             layers += [nn.Linear(i, o), *norm, activation(self.activation), *([nn.Dropout(self.dropout)] if self.dropout else [])]
             i = o
         return nn.Sequential(*layers, nn.Linear(i, self.classes))
+
+    def cost(self, shape: Sequence[int]) -> Cost:
+        self.require(len(shape) > 0 and math.prod(shape) == self.features, shape, f"features = {self.features} numbers, in any shape")
+        tally = Tally()
+        for i, o in zip((self.features, *self.hidden), (*self.hidden, self.classes), strict=True):
+            tally.linear(i, o)
+        for o in self.hidden if self.norm != "none" else ():
+            tally.norm(o)
+        layers = len(self.hidden) + 1
+        return Cost(tally.params, tally.macs, layers, layers, tally.widest, 0.0)

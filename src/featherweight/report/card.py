@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import units
-from .rows import Json, constraint_text, drop, pair, recipe_steps, size_ratio, target_text
+from .rows import Json, constraint_text, drop, named, pair, recipe_steps, reference, size_ratio, target_text
 from .words import certificate, speed
 
 _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"}
@@ -16,6 +16,7 @@ _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "int32", "
 
 def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
     """MODEL_CARD.md of one entry. `info["inputs"]`: {name: {"shape": [...], "dtype": ...}}, batch first; `info["splits"]`: the data's report."""
+    front = named(front, config)
     task = plain(front.get("task"))
     parts = [
         f"# {task}: {plain(entry['label'])}",
@@ -24,7 +25,7 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         "",
         "## How it was made",
         "",
-        *(f"{i}. {plain(s)}" for i, s in enumerate(recipe_steps(entry.get("recipe")), 1)),
+        *(f"{i}. {plain(s)}" for i, s in enumerate(recipe_steps(entry.get("recipe"), reference(front)), 1)),
         "",
         *_recipe(entry),
         *_coverage(entry),
@@ -73,7 +74,7 @@ def _what(front: Json, entry: Json) -> list[str]:
     return [
         f"A deployable model for the task {plain(front.get('task'))}, made by Featherweight for the target `{target}`: "
         f"{units.size(entry['size_bytes'])}, "
-        f"{units.count(entry.get('params'))} parameters. {plain(speed(entry)).capitalize()}."
+        f"{units.count(entry.get('params'))} parameters. {plain(speed(entry, reference(front))).capitalize()}."
     ]
 
 
@@ -128,12 +129,12 @@ def _numbers(front: Json, entry: Json) -> list[str]:
     interval = f" (95 % interval {units.between(*(units.ratio(s) for s in speeds))}, {entry['speedup'].get('clock', 'wall')} time)" if speeds else ""
     split = entry["metric"].get("split", "valid")
     return [
-        "| | this model | the original |",
+        f"| | this model | the {reference(front)} |",
         "|---|---|---|",
         row(f"{name} on the {split} split", metric(entry), metric(other)),
         row("drop", units.difference(drop(entry, baseline), name), ""),
         row("latency of one inference", latency(entry), latency(other)),
-        row("speed, original = 1", units.ratio(entry["speedup"].get("ratio")) + interval, "1.00x"),
+        row(f"speed, {reference(front)} = 1", units.ratio(entry["speedup"].get("ratio")) + interval, "1.00x"),
         row("size", f"{units.size(entry['size_bytes'])} ({units.percent(size_ratio(entry, baseline))})", units.size(other.get("size_bytes"))),
         row("peak memory of a process", units.size(entry.get("peak_memory_bytes")), units.size(other.get("peak_memory_bytes"))),
         row("parameters", units.count(entry.get("params")), units.count(other.get("params"))),
@@ -143,7 +144,7 @@ def _numbers(front: Json, entry: Json) -> list[str]:
 
 def _limits(front: Json, entry: Json) -> list[str]:
     name = str(entry["metric"]["name"])
-    asked = "; ".join(constraint_text(c, name) for c in front.get("constraints") or []) or "none"
+    asked = "; ".join(constraint_text(c, name, reference(front)) for c in front.get("constraints") or []) or "none"
     return [
         f"Limits that were asked for: {plain(asked)}. This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them "
         "on the validation split."

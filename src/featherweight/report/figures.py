@@ -10,26 +10,21 @@ from collections.abc import Iterable, Sequence
 from ..records import Entry
 from . import units
 from .history import history
-from .rows import Json, constraint_text, identity, latency_interval, listing, metric_name, pair
+from .labels import objective_title
+from .rows import Json, constraint_text, identity, latency_interval, listing, metric_name, pair, reference
 
 MAX_POINTS = 2000  # an SVG plot with more points is slow to draw and shows no more
-TITLES = {
-    "latency": "latency (multiple of the original's)",
-    "size": "size (multiple of the original's)",
-    "memory": "peak memory (multiple of the original's)",
-    "params": "parameters (multiple of the original's)",
-    "macs": "multiply-accumulates (multiple of the original's)",
-    "error": "drop in the metric",
-}
 
 
 def figures(front: Json, trials: Sequence[Json], config: Json) -> list[Json]:
-    """Every plot: {"id", "title", "alt", "data", "layout"}; none if nothing was measured."""
+    """Every plot: {"id", "section", "title", "alt", "data", "layout"}; none if nothing was measured."""
     if front.get("baseline") is None:
         return []
     names = list(config.get("minimize") or ["latency", "size"])
     shown = names if "error" in names else [*names, "error"]
-    pairs = [p for p in itertools.combinations(shown, 2) if set(p) != {"latency", "error"}]
+    pairs = [p for p in itertools.combinations(shown, 2) if set(p) != {"latency", "error"}]  # the first figure shows these
+    if config.get("mode") == "search" and "params" not in names:
+        pairs.append(("params", "error"))
     return [front_figure(front, trials), *(trade_off(front, trials, x, y) for x, y in pairs), *history(front, trials, names)]
 
 
@@ -109,7 +104,7 @@ def front_figure(front: Json, trials: Sequence[Json]) -> Json:
             trace["error_y"] = _bars(y, (pair(e["metric"].get("ci95")) for e in entries), faint)
         data.append(trace)
     layout = {
-        "xaxis": {"title": {"text": TITLES["latency"]}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": objective_title("latency", reference(front))}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": f"{name} (validation split)"}},
         **_limit_lines(front),
     }
@@ -117,11 +112,11 @@ def front_figure(front: Json, trials: Sequence[Json]) -> Json:
         layout["yaxis"]["tickformat"] = ".1%"
     n = sum(map(len, groups.values()))
     alt = (
-        f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the original's (right; left is quicker). "
+        f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the {reference(front)}'s (right; left is quicker). "
         f"{len(groups['front'])} searched "
         f"candidates are on the front. The same numbers are in the tables."
     )
-    return {"id": "front", "title": f"{name} against latency", "alt": alt, "data": data, "layout": layout}
+    return {"id": "front", "section": "front", "title": f"{name} against latency", "alt": alt, "data": data, "layout": layout}
 
 
 def _limit_lines(front: Json) -> Json:
@@ -134,7 +129,12 @@ def _limit_lines(front: Json) -> Json:
         if c.get("quantity") not in ("drop", "metric", "latency"):
             continue
         bound = float(c["bound"])
-        note = {"text": html.escape(constraint_text(c, metric_name(front))), "showarrow": False, "yanchor": "top", "font": {"color": "@limit"}}
+        note = {
+            "text": html.escape(constraint_text(c, metric_name(front), reference(front))),
+            "showarrow": False,
+            "yanchor": "top",
+            "font": {"color": "@limit"},
+        }
         if c["quantity"] == "latency":
             x = bound if c.get("relative") else bound / float(baseline["latency_ms"]["median"])
             shapes.append({**line, "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"})
@@ -146,7 +146,7 @@ def _limit_lines(front: Json) -> Json:
     return {"shapes": shapes, "annotations": notes}
 
 
-def _quantity(entry: Json, baseline: Json, name: str) -> float | None:
+def quantity(entry: Json, baseline: Json, name: str) -> float | None:
     """An objective of an entry: the drop for `error`, else a multiple of the baseline's; None if it was not measured."""
     e, b = (Entry.from_json(x).quantities for x in (entry, baseline))
     if name == "error":
@@ -155,20 +155,22 @@ def _quantity(entry: Json, baseline: Json, name: str) -> float | None:
 
 
 def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
-    """One objective against another, each as a multiple of the original's."""
+    """One objective against another, each as a multiple of the baseline's."""
     baseline = front["baseline"]
     data = []
     for group, entries in _groups(front, trials).items():
-        data.append(_scatter(group, entries, [_quantity(e, baseline, x) for e in entries], [_quantity(e, baseline, y) for e in entries], baseline))
+        data.append(_scatter(group, entries, [quantity(e, baseline, x) for e in entries], [quantity(e, baseline, y) for e in entries], baseline))
     layout = {
         axis: {
-            "title": {"text": TITLES[n]},
+            "title": {"text": objective_title(n, reference(front))},
             **({"tickformat": ".1%"} if n == "error" and units.is_share(metric_name(front)) else {"rangemode": "tozero"}),
         }
         for axis, n in (("xaxis", x), ("yaxis", y))
     }
     alt = (
-        f"Scatter plot of {TITLES[y]} (up) against {TITLES[x]} (right) for every measured candidate; lower left is better. "
+        f"Scatter plot of {objective_title(y, reference(front))} (up) against {objective_title(x, reference(front))} (right) for every measured "
+        "candidate; lower left is better. "
         "The same numbers are in the tables."
     )
-    return {"id": f"pair-{x}-{y}", "title": f"{y} against {x}".replace("error", "drop"), "alt": alt, "data": data, "layout": layout}
+    title = f"{y} against {x}".replace("error", "drop").replace("params", "parameters")
+    return {"id": f"pair-{x}-{y}", "section": "tradeoffs", "title": title, "alt": alt, "data": data, "layout": layout}

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import units
-from .rows import Json, drop, identity, is_best, listing, metric_name, trial_label, verdict_text
+from .analysis import Analysis
+from .importance import MIN_TRIALS, Importance, floor
+from .rows import Json, drop, identity, is_best, listing, metric_name, reference, trial_label, verdict_text
 from .table import COLUMNS, ROLES, cells
 
 MAX_ROWS = 1000  # a page with more rows is slow to open; all are in study.db
@@ -40,13 +42,13 @@ def front_grid(front: Json) -> Json:
     baseline, name = front.get("baseline"), metric_name(front)
     measured = [(_stacked(c.replace("metric", name)), "" if c == "certificate" else "n", _nth(i, baseline), None) for i, c in enumerate(COLUMNS)]
     columns: list[Column] = [
-        ("", "", lambda r: "best" if is_best(front, r[1]) else ROLES[r[0]], None),
+        ("", "", lambda r: "best" if is_best(front, r[1]) else reference(front) if r[0] == "original" else ROLES[r[0]], None),
         ("candidate", "w", lambda r: r[1]["label"] if r[1].get("trial") is None else f"{r[1]['label']} (trial {r[1]['trial']})", None),
         ("target", "", lambda r: r[1].get("target", ""), None),
         *measured,
         ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1]), None),
     ]
-    caption = "Every number with its 95 % interval in brackets. Size and speedup are against the original."
+    caption = f"Every number with its 95 % interval in brackets. Size and speedup are against the {reference(front)}."
     return _grid(caption, columns, listing(front), lambda r: is_best(front, r[1]))
 
 
@@ -160,3 +162,52 @@ def _parity(entry: Json) -> str:
     parity = entry.get("parity") or {}
     texts = [f"{k.replace('_', ' ')} {f'{v:.3g}' if isinstance(v, float) else v}" for k, v in parity.items()]
     return ", ".join(texts) or units.NONE
+
+
+def fit_grid(found: Analysis) -> Json:
+    """How far the importances can be trusted: what the ensembles explain of trials that they did not see."""
+    columns: list[Column] = [
+        ("objective", "", lambda i: i.objective.replace("error", "drop"), None),
+        ("trials", "n", lambda i: i.n, None),
+        ("out-of-bag R2", "n", lambda i: units.NONE if i.r2 is None else f"{i.r2:.2f}", None),
+        ("verdict", "w", _trust, None),
+        ("most important", "w", lambda i: ", ".join(f"{s.path} {s.share:.0%} [{s.low:.0%}, {s.high:.0%}]" for s in i.shares[:3]) or "-", None),
+    ]
+    caption = "How much of each objective the ensembles explain of trials that they did not see (1 is all, 0 or less nothing)."
+    return _grid(caption, columns, [i for i in found.importances if i.n >= MIN_TRIALS], lambda i: False)
+
+
+def _trust(fit: Importance) -> str:
+    if fit.r2 is None:
+        return "it did not vary"
+    return "importances shown" if fit.shares else f"below {floor(fit.n):.2f}: no importance is claimed"
+
+
+def feature_grid(found: Analysis, config: Json) -> Json:
+    """Rank correlation of what was known beforehand with the metric."""
+    proxy = config.get("proxy") or {}
+    columns: list[Column] = [
+        ("feature", "w", lambda c: f"{c.feature} (the proxy)" if c.feature == proxy.get("kind") else c.feature, None),
+        ("trials", "n", lambda c: c.n, None),
+        ("rank correlation", "n", lambda c: f"{c.rho:+.2f}", None),
+        ("95 % interval", "n", lambda c: f"{c.low:+.2f} to {c.high:+.2f}", None),
+    ]
+    caption = "Spearman's rank correlation with the metric, + where more goes with better; intervals by bootstrap over the measured trials."
+    if proxy:
+        caption += (
+            f" Only what the proxy kept ({units.percent(float(proxy.get('keep') or 1.0))}) was trained, which makes its own correlation look smaller."
+        )
+    return _grid(caption, columns, found.correlations, lambda c: c.feature == proxy.get("kind"))
+
+
+def arm_grid(found: Analysis) -> Json:
+    """What each strategy of the portfolio was given and what it brought."""
+    columns: list[Column] = [
+        ("strategy", "", lambda a: a.name, None),
+        ("trials", "n", lambda a: a.trials, None),
+        ("measured", "n", lambda a: a.measured, None),
+        ("within limits", "n", lambda a: a.feasible, None),
+        ("on the front", "n", lambda a: f"{a.front} ({units.percent(a.front_share)})", lambda a: a.front),
+        ("time of its trials", "n", lambda a: units.seconds(a.seconds), lambda a: a.seconds),
+    ]
+    return _grid("What each strategy was given and what it found.", columns, found.arms, lambda a: False, sortable=True)

@@ -12,35 +12,49 @@ from typing import Any
 
 from ..store.artifacts import write_atomic
 from . import grids, units
+from .analysis import Analysis, analyse, why_not
+from .analysis_figures import analysis_figures
 from .figures import MAX_POINTS, figures
-from .rows import Json, constraint_text, listing, metric_name, pair, recipe_steps, size_ratio, speed_claim, target_text
-from .words import command, next_command, summary
+from .history import volume_note
+from .rows import Json, constraint_text, listing, metric_name, named, pair, recipe_steps, reference, size_ratio, speed_claim, target_text
+from .words import command, next_command, summary, verb
 
 
-def write(path: Path, front: Json, trials: Sequence[Json], info: Json, config: Json) -> Path:
-    """Write the report; `front`, `trials`, `info` and `config` are those of `Study`. A reader sees the old page or the new, never half."""
+def write(path: Path, front: Json, trials: Sequence[Json], info: Json, config: Json, found: Analysis | None = None) -> Path:
+    """Write the report; `front`, `trials`, `info` and `config` are those of `Study`, `found` what `analyse` makes of them (None: it is asked).
+    A reader sees the old page or the new, never half."""
     path = Path(path)
-    write_atomic(path, render(front, trials, info, {"out": str(path.parent), **config}))
+    write_atomic(path, render(front, trials, info, {"out": str(path.parent), **config}, found))
     return path
 
 
-def render(front: Json, trials: Sequence[Json], info: Json, config: Json) -> str:
+def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found: Analysis | None = None) -> str:
     """The page's text. All that comes from users is escaped: by Jinja in the page, by `script_json` in the script's data."""
     import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    plots = figures(front, trials, config)
+    front = named(front, config)
+    found = found or analyse(front, trials, config)
+    share, seed = units.is_share(metric_name(front)), int(config.get("seed") or 0)
+    plots = [*figures(front, trials, config), *analysis_figures(found, trials, seed, share, reference(front))]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     out = str(config.get("out") or "OUT")
     page = {
         "task": str(front.get("task")),
         "target": target_text(front.get("target")),
         "seed": front.get("seed"),
-        "sections": _sections(bool(plots)),
+        "sections": _sections(plots, bool(found.arms)),
+        "reference": reference(front),
+        "volume_note": volume_note(config.get("minimize") or [], reference(front)),
+        "searching": config.get("mode") == "search",
         "summary": summary(front),
         "tiles": _tiles(front),
         "figures": plots,
+        "why_not": why_not(found),
+        "fits": grids.fit_grid(found),
+        "features": grids.feature_grid(found, config),
+        "arms": grids.arm_grid(found),
         "figures_json": Markup(script_json(plots)),
         "crowded": _crowded(trials),
         "front_table": grids.front_grid(front),
@@ -53,7 +67,7 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json) -> str
         "facts": _facts(front, trials, info, config),
         "clock": _clock(front),
         "command": command(config),
-        "rerun": shlex.join(["featherweight", "optimize", f"{out}/run.yaml", "--out", f"{out}-again"]),
+        "rerun": shlex.join(["featherweight", verb(config), f"{out}/run.yaml", "--out", f"{out}-again"]),
         "next": next_command(front, out),
         "plotly": Markup(get_plotlyjs().replace("</script", "<\\/script")),
         "style": Markup(_asset("page.css")),
@@ -80,8 +94,10 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _sections(plots: bool) -> list[tuple[str, str]]:
-    drawn = [("tradeoffs", "Trade-offs"), ("history", "History")] if plots else []
+def _sections(plots: Sequence[Json], credit: bool) -> list[tuple[str, str]]:
+    has = {f["section"] for f in plots}
+    drawn = [*([("tradeoffs", "Trade-offs")] if "tradeoffs" in has else []), *([("history", "History")] if "front" in has else [])]
+    drawn += [("analysis", "Analysis"), *([("credit", "Strategies")] if credit else [])]
     return [("candidates", "Front"), *drawn, ("trials", "Trials"), ("failures", "Failures"), ("how", "What was measured"), ("again", "Do it again")]
 
 
@@ -93,10 +109,14 @@ def _tiles(front: Json) -> list[Json]:
     name, ends = metric_name(front), pair(best["speedup"].get("ci95"))
     interval = units.between(*(units.ratio(e) for e in ends)) if ends else "no interval"
     sizes = f"{units.size(best['size_bytes'])} against {units.size(baseline['size_bytes'])}"
-    before = f"original {units.metric(baseline['metric']['value'], name)}"
+    before = f"{reference(front)} {units.metric(baseline['metric']['value'], name)}"
     certificate = best.get("certificate") or {}
     return [
-        {"name": "speed, original = 1", "value": units.ratio(best["speedup"].get("ratio")), "note": f"{interval}; {speed_claim(best['speedup'])}"},
+        {
+            "name": f"speed, {reference(front)} = 1",
+            "value": units.ratio(best["speedup"].get("ratio")),
+            "note": f"{interval}; {speed_claim(best['speedup'])}",
+        },
         {"name": "size", "value": units.percent(size_ratio(best, baseline)), "note": sizes},
         {"name": f"{name} ({best['metric'].get('split', 'valid')})", "value": units.metric(best["metric"]["value"], name), "note": before},
         {
@@ -114,7 +134,9 @@ def _crowded(trials: Sequence[Json]) -> str:
 
 def _recipe(front: Json) -> Json | None:
     entry = front.get("best") or front.get("nearest")
-    return None if entry is None else {"what": "best" if front.get("best") else "nearest", "steps": recipe_steps(entry.get("recipe"))}
+    return (
+        None if entry is None else {"what": "best" if front.get("best") else "nearest", "steps": recipe_steps(entry.get("recipe"), reference(front))}
+    )
 
 
 def _clock(front: Json) -> str:
@@ -125,7 +147,7 @@ def _clock(front: Json) -> str:
 
 def _facts(front: Json, trials: Sequence[Json], info: Json, config: Json) -> list[tuple[str, Any]]:
     """What else is known, as (heading, tree of values)."""
-    limits = [constraint_text(c, metric_name(front)) for c in front.get("constraints") or []]
+    limits = [constraint_text(c, metric_name(front), reference(front)) for c in front.get("constraints") or []]
     asked = {
         "task": config.get("task"),
         "limits": limits,

@@ -6,13 +6,14 @@
   function paint(value, key) {
     if (Array.isArray(value)) return value.map(function (v) { return paint(v, key); });
     if (value && typeof value === "object") { var o = {}; Object.keys(value).forEach(function (k) { o[k] = paint(value[k], k); }); return o; }
-    return key === "color" && typeof value === "string" && value[0] === "@" ? css(value.slice(1)) : value;
+    return /color/.test(key) && typeof value === "string" && value[0] === "@" ? css(value.slice(1)) : value;
   }
   function draw() {
     figures.forEach(function (f) {
-      var node = document.getElementById("plot-" + f.id), layout = paint(f.layout, "");
+      var node = document.getElementById("plot-" + f.id), layout = paint(f.layout, ""), tight = layout.tight;
+      delete layout.tight;
       var axis = { gridcolor: css("line"), zerolinecolor: css("line"), linecolor: css("soft"), automargin: true };
-      Object.assign(layout, { paper_bgcolor: css("bg"), plot_bgcolor: css("bg"), font: { color: css("fg"), size: 13 }, margin: { l: 64, r: 24, t: 34, b: 110 },
+      Object.assign(layout, { paper_bgcolor: css("bg"), plot_bgcolor: css("bg"), font: { color: css("fg"), size: 13 }, margin: tight ? { l: 8, r: 8, t: 34, b: 60 } : { l: 64, r: 24, t: 34, b: 110 },
         hovermode: "closest", hoverlabel: { align: "left", bgcolor: css("card"), bordercolor: css("line"), font: { color: css("fg") } }, legend: { orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom" } });
       layout.xaxis = Object.assign({}, axis, layout.xaxis); layout.yaxis = Object.assign({}, axis, layout.yaxis);
       [layout.xaxis, layout.yaxis].forEach(function (a) { a.title.standoff = 14; });

@@ -50,6 +50,16 @@ def is_best(front: Json, entry: Json) -> bool:
     return front.get("best") is not None and identity(front["best"]) == identity(entry)
 
 
+def named(front: Json, config: Json) -> Json:
+    """`front` with what its baseline is called: the task's own model is "the original", without one the baseline is "the fixed net"."""
+    return {"reference": "fixed net" if config.get("baseline") else "original", **front}
+
+
+def reference(front: Json) -> str:
+    """What the baseline is called, without an article: `original` or `fixed net`."""
+    return str(front.get("reference") or "original")
+
+
 def metric_name(front: Json) -> str:
     """The name of the metric that the study was about."""
     return str(((front.get("baseline") or {}).get("metric") or {}).get("name", "metric"))
@@ -96,7 +106,7 @@ def target_text(target: Any) -> str:
     return ":".join(parts + ([f"device={target['device']}"] if target.get("device", "cpu") != "cpu" else []))
 
 
-def constraint_text(constraint: Any, metric_name: str = "") -> str:
+def constraint_text(constraint: Any, metric_name: str = "", reference: str = "original") -> str:
     """A constraint (JSON or text) in words: `drop at most 1.0 point`, `latency at most 0.70x the original's`."""
     if not isinstance(constraint, dict) or "quantity" not in constraint:
         return str(constraint)
@@ -105,7 +115,7 @@ def constraint_text(constraint: Any, metric_name: str = "") -> str:
         return f"{metric_name or 'metric'} drop at most {units.difference(bound, metric_name)}"
     if quantity == "metric":
         return f"{metric_name or 'metric'} at least {units.metric(bound, metric_name)}"
-    return f"{quantity} at most " + (f"{units.ratio(bound)} the original's" if constraint.get("relative") else quantity_text(quantity, bound))
+    return f"{quantity} at most " + (f"{units.ratio(bound)} the {reference}'s" if constraint.get("relative") else quantity_text(quantity, bound))
 
 
 def quantity_text(quantity: str, value: float) -> str:
@@ -115,7 +125,7 @@ def quantity_text(quantity: str, value: float) -> str:
     return units.size(value) if quantity in ("size", "memory") else units.count(value)
 
 
-def violation_text(violation: Json, metric_name: str = "") -> str:
+def violation_text(violation: Json, metric_name: str = "", reference: str = "original") -> str:
     """What a violated constraint allows, what was measured and by how much it is broken."""
     text = str(violation.get("constraint", "a constraint"))
     quantity = text.split(" ", 1)[0]
@@ -125,7 +135,7 @@ def violation_text(violation: Json, metric_name: str = "") -> str:
     elif quantity == "metric":
         shown = [units.metric(v, metric_name) for v in (value, bound)]
     elif quantity == "latency" and text.endswith("x"):
-        shown = [f"{units.ratio(v)} the original's" for v in (value, bound)]
+        shown = [f"{units.ratio(v)} the {reference}'s" for v in (value, bound)]
     else:
         shown = [quantity_text(quantity, v) for v in (value, bound)]
     word = "least" if quantity == "metric" else "most"
@@ -162,7 +172,7 @@ _STEPS = {
     "prune": "Remove the parts of the model that matter least",
     "cut_randomly": "Remove random parts of the model and keep the removals that do not hurt",
     "factorize": "Replace layers by pairs of thinner ones (low-rank factorization)",
-    "build": "Start from a new, smaller architecture",
+    "build": "Start from a new architecture",
     "gate": "Turn one setting up as far as the accuracy allows",
     "drop_blocks": "Leave out whole blocks of layers",
     "distill": "Train the smaller model to give the original model's outputs (distillation)",
@@ -173,11 +183,11 @@ _STEPS = {
 }
 
 
-def recipe_steps(recipe: Any) -> list[str]:
+def recipe_steps(recipe: Any, reference: str = "original") -> list[str]:
     """One sentence a step of a filled recipe's JSON; `as it is` alone for the empty recipe."""
     steps = recipe.get("recipe", []) if isinstance(recipe, dict) else recipe if isinstance(recipe, list) else [recipe] if recipe else []
     out = [_step(s) for s in steps]
-    return out or ["The original model, as it is"]
+    return out or [f"The {'original model' if reference == 'original' else reference}, as it is"]
 
 
 def _step(step: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import units
-from .rows import Json, drop, is_best, listing, metric_name, pair, size_ratio
+from .rows import Json, drop, is_best, listing, metric_name, pair, reference, size_ratio
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,7 +84,13 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
         label = str(entry["label"]) + (f" (trial {entry['trial']})" if entry.get("trial") is not None else "")
         all_cells = cells(entry, baseline)
         texts = [narrow(all_cells[i]) for i in shown]
-        table.add_row(Text("* best" if best else ROLES[role]), Text(label), Text(kept), *[Text(c) for c in texts], style=style)
+        table.add_row(
+            Text("* best" if best else reference(front) if role == "original" else ROLES[role]),
+            Text(label),
+            Text(kept),
+            *[Text(c) for c in texts],
+            style=style,
+        )
     if limit is not None and len(lines) > limit:
         table.add_row("", Text(f"and {len(lines) - limit} more"))
     return table

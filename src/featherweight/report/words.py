@@ -13,31 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from . import units
-from .rows import Json, constraint_text, drop, identity, pair, size_ratio, speed_claim, target_text, violation_text
+from .rows import Json, constraint_text, drop, identity, pair, reference, size_ratio, speed_claim, target_text, violation_text
 
 
 def summary(front: Json) -> list[str]:
     """Sentences, most important first. `front`: the contents of front.json."""
     best, nearest, baseline = front.get("best"), front.get("nearest"), front.get("baseline")
-    lines = []
+    lines, named = [], reference(front)
     if best is not None:
         lines += [
-            f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, {_numbers(best, baseline)}.",
+            f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, {_numbers(best, baseline, named)}.",
             certificate(best),
         ]
         lines += [_against_baselines(front, best, baseline)]
     elif nearest is not None:
-        broken = "; ".join(violation_text(v, _metric(nearest)) for v in nearest.get("violations") or [])
+        broken = "; ".join(violation_text(v, _metric(nearest), named) for v in nearest.get("violations") or [])
         lines += [
             f"Nothing that the search tried meets every limit. The nearest is {nearest['label']}: {broken or 'it has not been judged'}.",
-            f"Its numbers: {_numbers(nearest, baseline)}.",
+            f"Its numbers: {_numbers(nearest, baseline, named)}.",
         ]
         kept = [e["label"] for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
     elif front.get("front"):
         top = min(front["front"], key=lambda e: float(e["size_bytes"]) / float(e["speedup"]["ratio"]))
         lines.append("The search did not beat the baselines: none of its candidates offers anything that a baseline does not.")
-        lines.append(f"The best baseline that meets the limits is {top['label']}, {_numbers(top, baseline)}.")
+        lines.append(f"The best baseline that meets the limits is {top['label']}, {_numbers(top, baseline, named)}.")
     else:
         lines.append("No candidate was measured, so there is nothing to compare: see the failures.")
     return [*lines, *notes(front)]
@@ -47,7 +47,7 @@ def notes(front: Json) -> list[str]:
     """What was asked, how many trials ran and what they cost."""
     trials, cache, budget = front.get("trials") or {}, front.get("cache") or {}, front.get("budget") or {}
     name = _metric(front.get("baseline") or {})
-    limits = "; ".join(constraint_text(c, name) for c in front.get("constraints") or []) or "none"
+    limits = "; ".join(constraint_text(c, name, reference(front)) for c in front.get("constraints") or []) or "none"
     text = f"Limits asked for: {limits}."
     counts = f"{trials.get('complete', 0)} trials measured, {trials.get('failed', 0)} failed, {trials.get('stopped', 0)} stopped early"
     if budget.get("spent_s") is not None:
@@ -58,8 +58,8 @@ def notes(front: Json) -> list[str]:
     return [text, counts + "."]
 
 
-def speed(entry: Json) -> str:
-    """The speedup against the original in words, with its interval and the claim that the interval allows."""
+def speed(entry: Json, reference: str = "original") -> str:
+    """The speedup against the baseline in words, with its interval and the claim that the interval allows. reference: what the baseline is."""
     value = entry["speedup"].get("ratio")
     ends = pair(entry["speedup"].get("ci95"))
     claim = speed_claim(entry["speedup"])
@@ -69,10 +69,10 @@ def speed(entry: Json) -> str:
         return f"{claim} in speed (time ratio {units.ratio(float(value))}, no interval)"
     interval = f"95 % interval {units.between(units.ratio(ends[0]), units.ratio(ends[1]))}"
     if claim == "faster":
-        return f"{units.ratio(float(value))} faster than the original ({interval})"
+        return f"{units.ratio(float(value))} faster than the {reference} ({interval})"
     if claim == "slower":
-        return f"slower than the original: {units.ratio(float(value))} its speed ({interval})"
-    return f"{claim} in speed against the original ({units.ratio(float(value))}, {interval})"
+        return f"slower than the {reference}: {units.ratio(float(value))} its speed ({interval})"
+    return f"{claim} in speed against the {reference} ({units.ratio(float(value))}, {interval})"
 
 
 def certificate(entry: Json) -> str:
@@ -117,7 +117,7 @@ def command(config: Json) -> str:
     """The command line that makes this study again, from `study.config` (with `out`)."""
     if config.get("task", "") is None:
         return "# The task was made in a program: call featherweight.optimize(...) there with the same arguments."
-    words = ["featherweight", "optimize", *_task_words(config.get("task"))]
+    words = ["featherweight", verb(config), *_task_words(config.get("task"))]
     names = {"drop": "max-drop", "metric": "min-metric"}
     for c in config.get("constraints") or []:
         words += [f"--{names.get(c['quantity'], 'max-' + c['quantity'])}", _bound(c)]
@@ -126,11 +126,30 @@ def command(config: Json) -> str:
     words += ["--strategy", str(config["strategy"])] if config.get("strategy") else []
     words += _target_words(config.get("target")) + (["--seed", str(config["seed"])] if config.get("seed") is not None else [])
     for key, value in (config.get("budget") or {}).items():
-        if value is not None and key in ("trials", "minutes", "trial_minutes", "trial_memory_gb"):
+        if value is not None and key in ("trials", "minutes", "trial_minutes", "trial_memory_gb", "enough", "stall", "least_gain"):
             words += [f"--{key.replace('_', '-')}", f"{value:g}"]
+    words += _search_words(config)
     words += ["--no-reuse"] if config.get("reuse") is False else []
     words += ["--out", str(config["out"])] if config.get("out") else []
     return shlex.join(words)
+
+
+def verb(config: Json) -> str:
+    """The command that makes such a study: `optimize` or `search`."""
+    return "search" if config.get("mode") == "search" else "optimize"
+
+
+def _search_words(config: Json) -> list[str]:
+    """What was said of stopping, proxies, supernets, guesses and earlier studies."""
+    words = []
+    if stopper := config.get("stopper"):
+        fields = ", ".join(f"{k}={json.dumps(v)}" for k, v in stopper.items() if k != "kind")
+        words += ["--stopper", f"{stopper['kind']}({fields})" if fields else str(stopper["kind"])]
+    if proxy := config.get("proxy"):
+        words += ["--proxy", f"{proxy['kind']}:{proxy['keep']:g}"]
+    words += ["--supernet", str(config["supernet"])] if config.get("supernet") else []
+    words += [w for values, weight in config.get("guesses") or [] for w in ("--guess", f"{json.dumps(values)}@{weight:g}")]
+    return words + [w for folder in config.get("earlier") or [] for w in ("--earlier", str(folder))]
 
 
 def _target_words(target: Any) -> list[str]:
@@ -173,8 +192,8 @@ def _metric(entry: Json) -> str:
     return str((entry.get("metric") or {}).get("name", ""))
 
 
-def _numbers(entry: Json, baseline: Json | None) -> str:
-    """Speed, size and metric of an entry against the original."""
+def _numbers(entry: Json, baseline: Json | None, reference: str) -> str:
+    """Speed, size and metric of an entry against the baseline."""
     name = _metric(entry)
     value = f"{name} {units.metric(entry['metric'].get('value'), name)} on the {entry['metric'].get('split', 'valid')} split"
     if baseline is None or identity(entry) == identity(baseline):
@@ -183,11 +202,11 @@ def _numbers(entry: Json, baseline: Json | None) -> str:
     small = f"{units.percent(share)} of its size ({units.size(entry['size_bytes'])} against {units.size(baseline['size_bytes'])})"
     fallen = drop(entry, baseline) or 0.0
     change = "unchanged" if fallen == 0 else f"{units.difference(abs(fallen), name)} {'worse' if fallen > 0 else 'better'}"
-    return f"{speed(entry)}, {small}, {value} ({change})"
+    return f"{speed(entry, reference)}, {small}, {value} ({change})"
 
 
 def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
-    """What one gets without a search: plain int8, random cutting, the original on other runtimes."""
+    """What one gets without a search: plain int8, random cutting, the baseline on other runtimes."""
     others = [e for e in front.get("baselines") or [] if e.get("feasible") and (baseline is None or identity(e) != identity(baseline))]
     if not others:
         return "No other baseline (plain int8, random cutting, other runtimes) meets the limits."
@@ -196,6 +215,6 @@ def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
     interval = f", 95 % interval {units.between(*(units.ratio(r) for r in ratio))}" if ratio else ""
     return (
         f"Without a search the best baseline that meets the limits is {top['label']}: "
-        f"speed {units.ratio(float(top['speedup']['ratio']))} the original's{interval}, "
+        f"speed {units.ratio(float(top['speedup']['ratio']))} the {reference(front)}'s{interval}, "
         f"{units.percent(size_ratio(top, baseline))} of its size."
     )

@@ -18,6 +18,8 @@ from ..errors import InputError, RecipeError
 
 Chooser = Callable[[str, "Domain"], Any]
 SCALARS = (str, int, float, bool, type(None))
+_REMEMBERED = 10_000
+_CHECKED: dict[tuple[type, str, type, Any], Any] = {}  # scalars that were found legal in a field, in their canonical form
 
 
 class Domain(ABC):
@@ -66,8 +68,17 @@ class Node:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = check_field(f, getattr(self, f.name), f"{self.kind}.{f.name}")
+            value = getattr(self, f.name)
+            name = (type(self), f.name, type(value), value) if type(value) in (str, int, bool) else None
+            if name is not None and name in _CHECKED:  # a search makes the same few fields thousands of times
+                object.__setattr__(self, f.name, _CHECKED[name])
+                continue
+            value = check_field(f, value, f"{self.kind}.{f.name}")
             object.__setattr__(self, f.name, value)
+            if name is not None:
+                if len(_CHECKED) >= _REMEMBERED:
+                    _CHECKED.clear()
+                _CHECKED[name] = value
 
     def parts(self, path: str) -> list[tuple[Any, str]]:
         """The children with their paths, in field order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,10 @@ from weakref import WeakKeyDictionary
 from ..errors import InputError
 from ..records import History, Trial
 from ..space import Filling, Space
-from ..space.domains import Float
+from ..space.domains import Choice, Float
 from ..space.space import key
 from ._vary import centre, middle, mutated
-from .base import Proposal, Strategy, unseen_sample
+from .base import Fresh, Proposal, Strategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,26 +41,33 @@ class Greedy(Strategy):
     stored beginnings and are cheap. A hole that has just brought something stays on, in the same direction. A change
     that brings holes to life takes their values from the best trial that had them, else their middles.
 
-    restart: the share of later climbs that start from a random filling; patience: fruitless changes that end a climb
-    (what it left untried is tried first by the next climb from there).
+    restart: the share of later climbs that start from a random filling. patience: changes of a trial that end a climb where they bring
+    nothing (what it left untried is tried first by the next climb from there); None: 8, with one objective, where all climbs want the same, 16.
+    beam: the best trials of a climb, of which the one that was changed least is changed next (beam search; Lowerre, "The HARPY speech
+    recognition system", 1976); 1: hill climbing. starts: in an empty history the first climb goes on from the best of the middle and
+    `starts` - 1 random fillings, because the middle of names is no better than any.
     """
 
     restart: float = 0.3
-    patience: int = 8
+    patience: int | None = None
+    beam: int = 1
+    starts: int = 4
 
     def __post_init__(self) -> None:
-        if not 0 <= self.restart <= 1 or self.patience < 1:
+        if not 0 <= self.restart <= 1 or (self.patience is not None and self.patience < 1) or self.beam < 1 or self.starts < 1:
             raise InputError(
-                "greedy needs a restart share in [0, 1] and a patience of at least 1", got=f"restart={self.restart}, patience={self.patience}"
+                "greedy needs a restart share in [0, 1], and patience, beam and starts of at least 1",
+                got=f"restart={self.restart}, patience={self.patience}, beam={self.beam}, starts={self.starts}",
             )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Notes hold the climb, its weights and the change that was made, so a climb goes on after a restart."""
         index = _index(space, history)
+        patience = self.patience or (16 if index.objectives == 1 else 8)
         batch: list[Proposal] = []
         for _ in range(n):
             view = _View(space, history, index, batch)
-            proposal = view.next_move(rng, self.patience) or view.next_start(rng, self.restart)
+            proposal = view.other_start(rng, self.starts) or view.next_move(rng, patience, self.beam) or view.next_start(rng, self.restart)
             if proposal is None:
                 break
             batch.append(proposal)
@@ -92,7 +100,7 @@ class _Index:
             self.running.append(number)
         self.read = len(history)
         finished = [i for i in self.running if history[i].state != "running"]
-        self.running = [i for i in self.running if history[i].state == "running"]
+        self.running = [i for i in self.running if history[i].open]
         for number in finished:
             self._rank(history[number])
 
@@ -110,17 +118,17 @@ class _Index:
             self.ranks = grown
         self.ranks[trial.number] = [trial.violation, *(math.log(max(v, 1e-12)) for v in trial.values)]
 
-    def best(self, numbers: Sequence[int] | None, weights: Weights, penalty: float = math.inf) -> int | None:
-        """The trial (of `numbers`, None for all) with the least weighted mean + penalty * violation; the earliest of equals."""
+    def best(self, numbers: Sequence[int] | None, weights: Weights, penalty: float = math.inf, most: int = 1) -> list[int]:
+        """Up to `most` trials (of `numbers`, None for all) of least weighted mean + penalty * violation; of equals the earliest first."""
         import numpy as np
 
         if not self.objectives:
-            return None
+            return []
         which = np.arange(len(self.ranks)) if numbers is None else np.array([i for i in numbers if i < len(self.ranks)], dtype=int)
         rows = self.ranks[which]
         least = rows[:, 0].min(initial=math.inf)
         if least == math.inf:
-            return None
+            return []
         if penalty == math.inf:
             which = which[rows[:, 0] == least]
             penalty = 0.0
@@ -128,7 +136,9 @@ class _Index:
             which = which[rows[:, 0] < math.inf]
         equal = [1.0 / self.objectives] * self.objectives
         means = self.ranks[which, 1:] @ np.asarray(weights if weights is not None and len(weights) == self.objectives else equal)
-        return int(which[np.argmin(means + penalty * self.ranks[which, 0])])
+        scores = means + penalty * self.ranks[which, 0]
+        order = [np.argmin(scores)] if most == 1 else np.argsort(scores, kind="stable")[:most]
+        return [int(which[i]) for i in order]
 
 
 _INDICES: WeakKeyDictionary[History, _Index] = WeakKeyDictionary()
@@ -153,32 +163,38 @@ class _View:
         self.notes = [history[i].note for i in self.members] + [p.note for p in self.mine]
         self.weights: Weights = self.notes[0].get("weights") if self.notes else None
         self.batch_seen = {_rough(space, p.filling) for p in batch}
+        self.fresh = Fresh(space, history)
+        self.fresh.taken |= {key(p.filling) for p in batch}
 
     def new(self, filling: Filling) -> bool:
         rough = _rough(self.space, filling)
-        return rough not in self.index.seen and rough not in self.batch_seen
+        return rough not in self.index.seen and rough not in self.batch_seen and filling in self.fresh
 
-    def incumbent(self) -> tuple[Filling, dict[str, Any], int | None] | None:
-        """Where the climb stands: filling, note and number. While its start still runs, that is the start."""
+    def incumbents(self, beam: int) -> list[tuple[Filling, dict[str, Any], int | None]]:
+        """Where the climb stands, the best first: filling, note and number. While its start still runs, that is the start."""
         origin = self.notes[0].get("origin") if self.notes else None
-        best = self.index.best([*([] if origin is None else [origin]), *self.members], self.weights, PENALTY * GROWTH ** min(len(self.members), 100))
-        if best is None:
-            best = next((i for i in self.members if self.history[i].state == "running"), None)
-        if best is not None:
-            trial = self.history[best]
-            return trial.filling, trial.note if trial.note.get("climb") == self.climb else {}, trial.number
-        return (self.mine[0].filling, self.mine[0].note, None) if self.mine else None
+        numbers = [*([] if origin is None else [origin]), *self.members]
+        best = self.index.best(numbers, self.weights, PENALTY * GROWTH ** min(len(self.members), 100), beam)
+        best = best or [i for i in self.members if self.history[i].state == "running"][:1]
+        trials = [self.history[i] for i in best]
+        stands: list[tuple[Filling, dict[str, Any], int | None]] = [
+            (t.filling, t.note if t.note.get("climb") == self.climb else {}, t.number) for t in trials
+        ]
+        return stands or [(p.filling, p.note, None) for p in self.mine[:1]]
 
-    def next_move(self, rng: np.random.Generator, patience: int) -> Proposal | None:
-        """The next untried change of the incumbent; None if there is none or `patience` are tried."""
-        stand = self.incumbent()
-        if stand is None or sum("hole" in n and n.get("from") == stand[2] for n in self.notes) >= patience:
-            return None
-        return self.move(*stand, rng=rng, start={"climb": self.climb, "weights": self.weights})
+    def next_move(self, rng: np.random.Generator, patience: int, beam: int) -> Proposal | None:
+        """The next untried change of the incumbent that has been changed least; None if there is none or `patience` are tried of each."""
+        tried = Counter(n.get("from") for n in self.notes if "hole" in n)
+        for stand in sorted(self.incumbents(beam), key=lambda s: tried[s[2]]):
+            if tried[stand[2]] < patience:
+                proposal = self.move(*stand, rng=rng, start={"climb": self.climb, "weights": self.weights})
+                if proposal is not None:
+                    return proposal
+        return None
 
     def move(self, filling: Filling, note: dict[str, Any], number: int | None, *, rng: np.random.Generator, start: dict[str, Any]) -> Proposal | None:
         tried = {(n.get("hole"), repr(n.get("to"))) for n in self.notes if n.get("from") == number}
-        for hole, value in self.changes(filling, note):
+        for hole, value in self.changes(filling, note, rng):
             if (hole, repr(value)) in tried:
                 continue
             changed = self.changed(filling, hole, value, start["weights"], rng)
@@ -186,8 +202,9 @@ class _View:
                 return Proposal(changed, {**start, "from": number, "hole": hole, "to": value})
         return None
 
-    def changes(self, filling: Filling, note: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-        """(hole, new value): the hole that was changed last, in the same direction first; then on to earlier holes, around."""
+    def changes(self, filling: Filling, note: dict[str, Any], rng: np.random.Generator) -> Iterator[tuple[str, Any]]:
+        """(hole, new value): the hole that was changed last, in the same direction first; then on to earlier holes, around. Names, which
+        are all equally near, come in any order."""
         last = note.get("hole")
         order = [h.path for h in reversed(self.space.holes) if h.path in filling]
         turn = order.index(last) if last in filling else 0
@@ -197,6 +214,8 @@ class _View:
             here = filling[path]
             if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (came_from, here, *near)):
                 near.sort(key=lambda v: (v > here) != (here > came_from))  # noqa: B023 (used at once; sort is stable)
+            if any(isinstance(v, str) for v in near) and isinstance(self.space[path].domain, Choice):
+                near = [near[int(i)] for i in rng.permutation(len(near))]
             for value in near:
                 yield path, value
 
@@ -205,9 +224,15 @@ class _View:
         if not domain.branches(value, hole) and not domain.branches(filling[hole], hole):
             return {**filling, hole: value}
         best = self.index.best(self.index.having.get((hole, repr(value)), []), weights)
-        donor = {} if best is None else self.history[best].filling
+        donor = self.history[best[0]].filling if best else {}
         middles = {h.path: middle(h.domain) for h in self.space.holes}
         return self.space.complete({**middles, **donor, **filling, hole: value}, rng)
+
+    def other_start(self, rng: np.random.Generator, starts: int) -> Proposal | None:
+        """Another random start of the first climb, while a history that is this strategy's alone has fewer than `starts`."""
+        known = len(self.history) + len(self.batch)
+        filling = self.fresh.sample(rng) if self.climb == 0 and known == len(self.notes) < starts else None
+        return None if filling is None else Proposal(filling, {"climb": 0, "weights": None})
 
     def next_start(self, rng: np.random.Generator, restart: float) -> Proposal | None:
         """The first proposal of a new climb; None if every filling is known."""
@@ -218,9 +243,9 @@ class _View:
                 return Proposal(filling, start)
         elif self.index.objectives > 1:
             start["weights"] = [round(float(w), 6) for w in rng.dirichlet([1.0] * self.index.objectives)]
-        best = None if rng.random() < restart else self.index.best(None, start["weights"])
-        if best is not None:
-            parent = self.history[best]
+        best = [] if rng.random() < restart else self.index.best(None, start["weights"])
+        if best:
+            parent = self.history[best[0]]
             onward = self.move(parent.filling, {}, parent.number, rng=rng, start={**start, "origin": parent.number})
             if onward is not None:
                 return onward
@@ -228,7 +253,7 @@ class _View:
                 filling = mutated(self.space, parent.filling, rng)
                 if self.new(filling):
                     return Proposal(filling, {**start, "from": parent.number})
-        drawn = unseen_sample(self.space, self.history, rng, {key(p.filling) for p in self.batch})
+        drawn = self.fresh.sample(rng)
         return None if drawn is None else Proposal(drawn, start)
 
 

@@ -1,8 +1,9 @@
-"""Conformance suites: what every strategy, transform, target and store has to do, for plug-ins as for our own."""
+"""Conformance suites: what every strategy, stopper, transform, target and store has to do, for plug-ins as for our own."""
 
+from .stoppers import check_stopper
 from .stores import check_store
 from .strategies import check_strategy
 from .targets import check_target
 from .transforms import check_transform
 
-__all__ = ["check_store", "check_strategy", "check_target", "check_transform"]
+__all__ = ["check_stopper", "check_store", "check_strategy", "check_target", "check_transform"]

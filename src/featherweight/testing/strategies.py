@@ -105,13 +105,16 @@ def check_exhaustion(strategy: Strategy) -> None:
 
 
 def check_replay(strategy: Strategy, space: Space, workers: int, objectives: int, trials: int = 45) -> None:
-    """With some trials running, failed, stopped or infeasible: proposals are valid and new; asking twice gives the same, and
+    """With some trials running, failed, stopped (some of which go on later) or infeasible: proposals are valid and new; asking twice gives the same, and
     so does a history that was written and read again, as after a restart."""
     history, rng = History(), generator(5, workers, objectives)
     while len(history) < trials:
         running = [t for t in history if t.state == "running"]
         if len(running) >= workers:
             mishaps(running[int(rng.integers(len(running)))], rng, objectives)
+            paused = [t for t in history if t.state == "stopped" and t.values is None]
+            if paused and rng.random() < 0.3:  # a stopper had put it down; now it has gone on to its end
+                finished(paused[0], rng, objectives)
             continue
         before = [dataclasses.replace(t) for t in history]
         proposals = strategy.propose(space, history, 1, generator(7, len(history)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..seeding import derive
+from .checkpoint import Position, Rungs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,12 +93,15 @@ def fit(
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     sparse: Sequence[str] = (),
     extra: nn.Module | None = None,
+    rungs: Rungs | None = None,
 ) -> float:
     """Train `module` in place and leave it in eval mode on the CPU; returns the mean loss of the last epoch.
 
     sparse: names of parameters whose zeros stay zero. extra: what the objective needs trained along (projections), in place, too.
+    rungs: where it may have to pause (`train.checkpoint`); it goes on from a checkpoint if there is one, to the same weights, bit for bit.
 
-    The global torch generator (dropout) is seeded inside and restored after. InputError if the loss is not finite.
+    The global torch generator (dropout) is seeded inside and restored after. InputError if the loss is not finite, Paused if it has
+    to wait.
     """
     import numpy as np
     import torch
@@ -109,15 +113,19 @@ def fit(
     learned = module if extra is None else torch.nn.ModuleList([module, extra.to(device)])
     optimizer = make_optimizer(learned, settings)
     masks = [(p, p.detach() != 0) for p in (module.get_parameter(name) for name in sparse)]
-    per_epoch = sum(1 for _ in range(0, len(split), settings.batch_size))
-    step, mean = 0, math.nan
+    steps = settings.epochs * sum(1 for _ in range(0, len(split), settings.batch_size))
+    at, mean = Position(), math.nan
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(derive(seed, "torch") % 2**63)
-        for epoch in range(settings.epochs):
-            total, seen = 0.0, 0
+        if rungs is not None:
+            at = rungs.restore(learned, optimizer, rng, seed, device)
+        for epoch in range(at.epoch, settings.epochs):
+            if rungs is not None:
+                rungs.visit(module, learned, optimizer, rng, Position(epoch, at.step), settings.epochs, seed, device)
+            total, seen, step = 0.0, 0, at.step
             for inputs, targets, index in batches(split, settings.batch_size, rng, device):
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(step, per_epoch * settings.epochs, settings)
+                    group["lr"] = learning_rate(step, steps, settings)
                 loss = objective(module(*inputs), targets, index)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -126,7 +134,7 @@ def fit(
                 for parameter, mask in masks:
                     parameter.data.mul_(mask)
                 total, seen, step = total + float(loss.detach()) * len(index), seen + len(index), step + 1
-            mean = total / max(seen, 1)
+            at, mean = Position(epoch + 1, step), total / max(seen, 1)
             if not math.isfinite(mean):
                 raise InputError("training diverged", got=f"loss {mean} in epoch {epoch + 1}", fix=f"lower the learning rate (now {settings.lr})")
             report({"step": "train", "epoch": epoch + 1, "of": settings.epochs, "loss": mean})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..models.package import Package
     from ..recipe import Recipe
     from ..task import Task
+    from ..train.checkpoint import Rungs
     from ..train.loop import Objective
 
 
@@ -42,14 +43,17 @@ class Trained(Transform):
     warmup: float = param(0.0, search=Float(0.0, 0.2), legal=Float(0.0, 1.0), doc="fraction of the steps with a rising learning rate")
 
     def fit(self, model: Package, context: Context, objective: Objective) -> Package:
-        """A copy of the model, trained on the training split to lower `objective`. The zeros of its sparse parameters stay zero."""
+        """A copy of the model, trained on the training split to lower `objective`. The zeros of its sparse parameters stay zero.
+
+        It tells its score at the context's rungs, if it has some, and raises `train.checkpoint.Paused` where it is told to wait."""
         from ..train.loop import Settings, fit
 
         module = copy.deepcopy(model.module)
         settings = Settings(self.epochs, self.lr, self.batch_size, self.optimizer, self.schedule, self.weight_decay, self.momentum, self.warmup)
         loss = fit(
-            module, context.splits.train, objective, settings, seed=context.seed, device=context.device, report=context.report, sparse=model.sparse
-        )
+            module, context.splits.train, objective, settings, seed=context.seed, device=context.device, report=context.report, sparse=model.sparse,
+            rungs=context.rungs,
+        )  # fmt: skip
         return model.edited(module=module).noted(step=self.kind, epochs=self.epochs, final_loss=loss)
 
 
@@ -59,7 +63,8 @@ class Context:
     may look at `splits.valid`; none at `splits.test`); seed: of this very step;
     teacher: a recipe (None: the baseline) -> its model, which is not to be changed;
     teacher_outputs: a recipe (None: the baseline) -> its model's outputs [N, ...] on the training split, float32;
-    report: takes progress ({"step": .., "epoch": .., "of": .., "loss": ..})."""
+    report: takes progress ({"step": .., "epoch": .., "of": .., "loss": ..});
+    rungs: where this step, a training, may have to pause (None: nowhere)."""
 
     task: Task
     splits: Splits
@@ -68,10 +73,11 @@ class Context:
     teacher_outputs: Callable[[Recipe | None], np.ndarray]
     report: Callable[[dict[str, Any]], None]
     device: str = "cpu"
+    rungs: Rungs | None = None
 
     def child(self, *labels: Any) -> Context:
-        """The context of a step inside a step: the same, with a seed of its own."""
-        return replace(self, seed=derive(self.seed, *labels))
+        """The context of a step inside a step: the same, with a seed of its own and no rungs."""
+        return replace(self, seed=derive(self.seed, *labels), rungs=None)
 
     def calibration(self, n: int) -> dict[str, torch.Tensor]:
         """`n` random training samples as input tensors [n, ...] by name."""

@@ -1,0 +1,49 @@
+"""What every study measures besides its trials: the front table is worth nothing without them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import RecipeError
+from .recipe import Recipe
+from .space import Domain, Space, resolve
+from .space.domains import Choice, Maybe
+from .targets.base import Target
+
+
+def baseline_candidates(config: dict[str, Any], space: Space) -> list[tuple[str, Recipe, str]]:
+    """(label, recipe, target) of the baselines, the reference first."""
+    from .transforms.quantize import Quantize
+
+    reference = config["target"]["reference"]
+    choices = config["target"]["runtimes"]
+    out: list[tuple[str, Recipe, str]] = [("baseline", Recipe(), reference)]
+    out += [(extra["label"], Recipe.from_json(extra["recipe"]), reference) for extra in config.get("extra_baselines") or []]
+    out += [(f"original on {t}", Recipe(), t) for t in config["target"]["originals"] if t != reference]
+    plain = Quantize()
+    able = [t for t in dict.fromkeys([reference, *choices]) if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None]
+    out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(plain), t) for t in able]
+    random_cut = random_cutting(space)
+    if random_cut is not None:
+        out.append(("random cutting", random_cut, reference))
+    return out
+
+
+def random_cutting(space: Space) -> Recipe | None:
+    """The recipe with every criterion random, what may be left out left out, and the middle of every other range; None if it cuts nothing."""
+    cuts = False
+
+    def choose(path: str, domain: Domain) -> Any:
+        nonlocal cuts
+        options = domain.options(3) or []
+        if isinstance(domain, Choice) and "random" in options:
+            cuts = True
+            return "random"
+        return False if isinstance(domain, Maybe) else options[len(options) // 2]
+
+    filled = resolve(space.tree, choose)
+    try:
+        filled.recipe.check()
+    except RecipeError:
+        return None
+    return filled.recipe if cuts else None

@@ -1,0 +1,101 @@
+"""Limits before training: a net that is too slow or too large is so before it has learned anything, so it need not be trained.
+
+The candidate's *twin* is the same recipe with trainings of no epochs: exported, its file has the candidate's size and speed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FeatherweightError
+from ..recipe import Recipe, Transform
+from ..targets.base import Target
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+MARGIN = 1.1  # a limit has to be broken by more than a tenth: what is measured briefly is not measured well
+_SECONDS = 0.5  # of timing, at most
+_FIXED = ("build", "quantize")  # kinds whose result has the same structure whatever the weights are; trainings have, too
+_RETRAINED = ("epochs", "lr", "batch_size", "optimizer", "schedule", "weight_decay", "momentum", "warmup")
+
+
+class OverLimits(FeatherweightError):
+    """A candidate breaks limits before it is trained. over: by quantity, what was measured and what is allowed; violation: the summed
+    excess, each relative to its bound."""
+
+    def __init__(self, over: dict[str, dict[str, float]]) -> None:
+        self.over = over
+        self.violation = sum(o["value"] / o["bound"] - 1.0 for o in over.values())
+        super().__init__("over the limits before training: " + ", ".join(f"{q} {o['value']:.4g} (allowed {o['bound']:.4g})" for q, o in over.items()))
+
+
+def twin(recipe: Recipe) -> Recipe | None:
+    """The recipe untrained; None if it does not begin with Build, trains nothing, or its structure follows from trained weights.
+
+    Trainings that differ in how they train have one twin, so it is exported once for all of them."""
+    from ..transforms.base import Trained
+
+    if not recipe.steps or not recipe.steps[0].starts or not any(isinstance(s, Trained) for s in recipe.steps):
+        return None
+    steps: list[Transform] = []
+    for s in recipe.steps:
+        if isinstance(s, Trained):
+            plain: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Trained) if f.name in _RETRAINED}
+            steps.append(dataclasses.replace(s, **{**plain, "epochs": 0}))
+        elif s.kind in _FIXED or (s.kind == "prune" and s.allocation == "uniform"):
+            steps.append(s)
+        else:
+            return None
+    return Recipe(*steps)
+
+
+def screen(runner: Runner, job: dict[str, Any], recipe: Recipe, target: Target) -> None:
+    """OverLimits if the untrained twin breaks a limit in job["screen"] by more than `MARGIN`; the whole interval of a latency must.
+
+    job["screen"]: constraints as JSON on latency, size, memory, params or macs, absolute, or for the latency relative to
+    job["reference"]. What the twin cost is not counted as a step of the trial. Recipes without a twin pass.
+    """
+    from ..measure.run import measure
+
+    untrained = twin(recipe)
+    if untrained is None:
+        return
+    steps, reused = runner.steps, runner.reused
+    artifact = runner.artifact(untrained, target)
+    runner.steps, runner.reused = steps, reused
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    low = {"size": manifest["size_bytes"], "params": manifest["params"], "macs": manifest["macs"]}  # by quantity, the low end of its interval
+    if any(c["quantity"] in ("latency", "memory") for c in job["screen"]):
+        runner.report({"step": "screen"})
+        ref = job.get("reference")
+        work = Path(tempfile.mkdtemp(prefix="featherweight-"))
+        try:
+            got = measure(
+                artifact,
+                target,
+                reference=(Path(ref["artifact"]), Target.parse(ref["target"])) if ref else None,
+                example=runner.task.example(),
+                inputs=None,
+                seconds=min(_SECONDS, job["seconds"]),
+                timeout_s=job["timeout_s"],
+                workdir=work,
+            )
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        low["memory"] = got["peak_memory_bytes"]
+        if got["speedup"] is not None:
+            low["latency ratio"] = 1.0 / got["speedup"]["ci95"][1]
+            low["latency"] = got["reference_ms"]["median"] * low["latency ratio"]
+    over = {}
+    for c in job["screen"]:
+        value = low.get("latency ratio" if c["quantity"] == "latency" and c["relative"] else c["quantity"])
+        if value is not None and value > MARGIN * c["bound"]:
+            over[c["quantity"]] = {"value": float(value), "bound": float(c["bound"])}
+    if over:
+        raise OverLimits(over)

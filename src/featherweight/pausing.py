@@ -1,0 +1,86 @@
+"""The stopper in a study: which running trial waits at a rung, and which waiting one goes on. Reads the state, changes nothing in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from . import registry
+from .recipe import Recipe
+from .space import Domain, Space, resolve
+from .space.domains import Maybe
+from .state import Row, StudyState
+from .stoppers.base import Stopper
+from .transforms.base import Trained
+
+
+class Pauses:
+    """stopper: what decides; folder: where the trials' checkpoints are kept."""
+
+    def __init__(self, stopper: Stopper, state: StudyState, folder: Path) -> None:
+        self.stopper, self.state, self.folder = stopper, state, folder
+
+    def rungs(self, row: Row, recipe: Recipe) -> dict[str, Any] | None:
+        """For the trial's job: {"epochs": the rungs, "reported": those told before, "checkpoint": path}; None if it never has to tell.
+
+        The epochs are those of the first training step of the recipe."""
+        epochs = self.stopper.rungs(row.number, first_epochs(recipe))
+        return {"epochs": list(epochs), "reported": sorted(row.reports), "checkpoint": str(self._checkpoint(row.number))} if epochs else None
+
+    def goes_on(self, number: int, epoch: int, score: float, closed: bool) -> bool:
+        """Does a running trial that has just told its score go on without a wait?"""
+        reports = self._reports()
+        reports[number] = {**reports.get(number, {}), epoch: score}
+        if not self.stopper.decide(reports, number, epoch):
+            return True
+        return self.stopper.promote(reports, {**self._states(), number: "paused"}, closed) == number
+
+    def next(self, closed: bool) -> Row | None:
+        """The paused trial that goes on now. closed: no new trial will be started."""
+        states = self._states()
+        if self.stopper.final or "paused" not in states.values():
+            return None
+        number = self.stopper.promote(self._reports(), states, closed)
+        return None if number is None else self.state.rows[number]
+
+    def forget(self, number: int) -> None:
+        """Remove the checkpoint of a trial that has ended."""
+        self._checkpoint(number).unlink(missing_ok=True)
+
+    def _checkpoint(self, number: int) -> Path:
+        return self.folder / f"{number}.pt"
+
+    def _reports(self) -> dict[int, dict[int, float]]:
+        return {r.number: r.reports for r in self.state.rows if r.reports}
+
+    def _states(self) -> dict[int, str]:
+        """What is not finished and not paused runs, or will again: it was cut off by the budget or a kill."""
+        return {r.number: "ended" if r.state in ("complete", "failed") else "paused" if r.paused else "running" for r in self.state.rows}
+
+
+def make_stopper(config: dict[str, Any], space: Space) -> Stopper:
+    """config: {"kind": .., its fields}. Hyperband without a max_budget gets the most epochs that the space allows, its brackets depend on it."""
+    fields = {k: v for k, v in config.items() if k != "kind"}
+    stopper: Stopper = registry.find("stoppers", config["kind"])(**fields)
+    if config["kind"] == "hyperband" and fields.get("max_budget") is None:
+        stopper = dataclasses.replace(stopper, max_budget=max(1, first_epochs(_longest(space))))  # type: ignore[type-var]
+    return stopper
+
+
+def first_epochs(recipe: Recipe) -> int:
+    """Epochs of the first training step; 0 if there is none."""
+    return next((s.epochs for s in recipe.steps if isinstance(s, Trained)), 0)
+
+
+def _longest(space: Space) -> Recipe:
+    """The filling with the most epochs (where several trainings are to choose from: of the first)."""
+
+    def choose(path: str, domain: Domain) -> Any:
+        if isinstance(domain, Maybe):
+            return True
+        options = domain.options(2) or []
+        return max(options) if path.endswith("epochs") else options[0]
+
+    recipe: Recipe = resolve(space.tree, choose).recipe
+    return recipe

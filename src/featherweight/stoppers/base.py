@@ -1,0 +1,50 @@
+"""What a stopper is: a pure function of what trials have told while they trained. No torch here.
+
+A trial's *budget* is the number of epochs that the first training step of its recipe has run. At a *rung*, a budget that the
+stopper names, the trial tells its score (less is better) and the stopper says whether it waits there. A trial that waits keeps a
+checkpoint and goes on from it if it is promoted; nothing is trained twice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from ..errors import InputError
+
+Reports = Mapping[int, Mapping[int, float]]  # trial -> {budget spent: score, less is better}; NaN is worse than any number
+States = Mapping[int, str]  # every trial that was started -> "running", "paused" or "ended"
+
+
+class Stopper(ABC):
+    """Abstract. Holds settings, no state: the same reports and states give the same answers, in whatever order they arrived."""
+
+    @abstractmethod
+    def rungs(self, trial: int, of: int) -> tuple[int, ...]:
+        """The budgets, rising, each at least 1 and below `of` (the trial's full one), at which the trial has to tell its score."""
+
+    @abstractmethod
+    def decide(self, reports: Reports, trial: int, step: int) -> bool:
+        """Must the trial stop at the rung `step`, whose score is in `reports` already? It may be promoted at once."""
+
+    def promote(self, reports: Reports, states: States, closed: bool = False) -> int | None:
+        """A paused trial that deserves to go on; None if none does. closed: no further trial will be started, so nothing is gained
+        by waiting for one. What this never names, stopped for good."""
+        return None
+
+    @property
+    def final(self) -> bool:
+        """True: what it stops never goes on, so no checkpoint has to be kept."""
+        return type(self).promote is Stopper.promote
+
+
+def check_budgets(kind: str, min_budget: int, max_budget: int | None, eta: int) -> None:
+    """InputError unless 1 <= min_budget <= max_budget and eta >= 2."""
+    if min_budget < 1 or (max_budget is not None and max_budget < min_budget):
+        raise InputError(
+            f"{kind} needs budgets of at least one epoch",
+            got=f"min_budget={min_budget}, max_budget={max_budget}",
+            allowed="1 <= min_budget <= max_budget, or max_budget=None: each trial's own epochs",
+        )
+    if eta < 2:
+        raise InputError(f"{kind} keeps one trial in eta", got=f"eta={eta}", allowed="eta >= 2")

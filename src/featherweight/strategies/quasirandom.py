@@ -1,0 +1,85 @@
+"""Quasirandom search: a scrambled Sobol' sequence over all holes, which covers the space more evenly than chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from ..errors import InputError
+from ..records import History
+from ..space import Space
+from ._cube import Cube
+from .base import Fresh, Proposal, Strategy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MOST_DIMS = 21201  # direction numbers of Joe and Kuo, "Constructing Sobol sequences with better two-dimensional projections", 2008
+BLOCK = 256  # points made at a time: a power of two, as a digital net needs
+SKIPS = 512  # points in a row that were known or refused, before a random filling is taken
+
+
+@dataclass(frozen=True)
+class Quasirandom(Strategy):
+    """Sobol' points (Sobol', "On the distribution of points in a cube", 1967), scrambled by a random linear matrix and a digital shift
+    (Matousek, "On the L2-discrepancy for anchored boxes", 1998), in the unit cube of all holes.
+
+    Every hole has a coordinate of its own, alive or not, so the fillings of any branch are spread evenly too. Categories are equal bins,
+    an Order is a ranking of random keys. Points whose filling is known or refused are skipped; in a finite space that is nearly used up,
+    a random one of what is left is taken. The first proposal draws the scrambling and notes it; every note holds the point's index.
+
+    InputError for a space of more than 21,201 coordinates.
+    """
+
+    def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
+        cube = Cube(space)
+        if cube.dims > MOST_DIMS:
+            raise InputError(
+                "the Sobol' sequence has too few dimensions for this space", got=cube.dims, allowed=f"up to {MOST_DIMS}", fix="use random"
+            )
+        seed, index = _last(history)
+        if seed is None:
+            seed = int(rng.integers(2**31))
+        fresh, out = Fresh(space, history), list[Proposal]()
+        while len(out) < n:
+            for at in range(index, index + SKIPS if cube.dims else index):
+                filling = cube.filling(_block(cube.dims, seed, at // BLOCK)[at % BLOCK])
+                if filling in fresh:
+                    out.append(fresh.take(filling, {"sobol": seed, "index": at}))
+                    index = at + 1
+                    break
+            else:
+                drawn = fresh.sample(rng)
+                if drawn is None:
+                    break
+                index += SKIPS
+                out.append(fresh.take(drawn, {"sobol": seed, "index": index - 1, "random": "no new point among the next"}))
+        return out
+
+
+_READ: WeakKeyDictionary[History, tuple[int, int | None, int]] = WeakKeyDictionary()
+
+
+def _last(history: History) -> tuple[int | None, int]:
+    """The scrambling in use (None: none yet) and the index of the next point. Reads each trial once."""
+    read, seed, index = _READ.get(history, (0, None, 0))
+    for number in range(read, len(history)):
+        note = history[number].note
+        if "sobol" in note and seed in (None, note["sobol"]):
+            seed, index = int(note["sobol"]), max(index, int(note["index"]) + 1)
+    _READ[history] = (len(history), seed, index)
+    return seed, index
+
+
+@lru_cache(maxsize=16)
+def _block(dims: int, seed: int, number: int) -> np.ndarray:
+    """Points number * BLOCK and following, [BLOCK, dims]."""
+    import numpy as np
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(dims, scramble=True, rng=np.random.default_rng(seed))
+    if number:
+        sequence.fast_forward(number * BLOCK)
+    return sequence.random(BLOCK)  # type: ignore[no-any-return]

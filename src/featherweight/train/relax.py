@@ -1,0 +1,163 @@
+"""Architecture search by gradients and by shared weights: a supernet is trained on `train` only, and its best fillings are given back.
+
+Notation: w weights, a alphas, p = softmax(a), m mixture weights, g Gumbel noise, tau temperature, c costs of options.
+
+Sources: DARTS (arXiv:1806.09055); GDAS (arXiv:1910.04465), eq. 5-7, and Jang et al. 2017 (arXiv:1611.01144) for the straight-through
+estimator; ProxylessNAS (arXiv:1812.00332), section 3.3; SPOS (arXiv:1904.00420).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..seeding import derive, generator
+from ..space import Filling
+
+if TYPE_CHECKING:
+    from ..data import Split
+    from ..task import Task
+
+METHODS = ("darts", "gumbel", "oneshot")
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Relax:
+    """How a supernet is trained and read.
+
+    method: darts (mixtures), gumbel (one option an edge, drawn; straight-through), oneshot (uniform paths; any family of nets).
+    epochs over the weights' half of `train` (oneshot: four fifths); lr (cosine to 0), momentum, weight_decay: SGD of the weights;
+    alpha_lr, alpha_decay: Adam of the alphas (beta1 = 0.5); warmup: epochs before the alphas move; unrolled: second-order gradient (DARTS eq. 7).
+    temperature: tau at the first and at the last epoch (gumbel). cost: "params" or "macs"; cost_weight: of the expected cost, as a share of the
+    dearest path's, in the loss of the alphas; cost_target: the share that is free.
+    most_skips: edges that skips may dominate; hessian: watch the eigenvalue; window, ratio: of that guard. minutes: no new epoch after these.
+    pool: sub-nets that the one-shot supernet holds; top: fillings given back; prefix: put before the names of holes ("build.net").
+    """
+
+    method: str = "darts"
+    epochs: int = 20
+    batch_size: int = 64
+    lr: float = 0.025
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    alpha_lr: float = 3e-3
+    alpha_decay: float = 1e-3
+    warmup: int = 0
+    unrolled: bool = False
+    temperature: tuple[float, float] = (5.0, 0.2)
+    cost: str | None = None
+    cost_weight: float = 0.0
+    cost_target: float = 0.0
+    most_skips: int = 2
+    hessian: bool = False
+    window: int = 5
+    ratio: float = 0.75
+    minutes: float | None = None
+    pool: int = 128
+    top: int = 10
+    prefix: str = ""
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "temperature", tuple(self.temperature))
+        if self.method not in METHODS or self.cost not in (None, "params", "macs"):
+            raise InputError("relax does not know this", got=f"method={self.method!r}, cost={self.cost!r}", allowed=f"{METHODS}; params, macs")
+        low = {"epochs": 1, "batch_size": 2, "pool": 1, "top": 1, "warmup": 0, "most_skips": 0, "window": 1, "cost_weight": 0, "cost_target": 0}
+        positive = {"lr": self.lr, "alpha_lr": self.alpha_lr, "ratio": self.ratio, "temperature": min(self.temperature)}
+        wrong = [f"{n}={getattr(self, n)}" for n, least in low.items() if not getattr(self, n) >= least]
+        wrong += [f"{n}={v}" for n, v in positive.items() if not v > 0]
+        if wrong or len(self.temperature) != 2:
+            raise InputError(
+                "relax cannot train with these settings", got=", ".join(wrong) or self.temperature, allowed=f"at least {low}; above 0: the rest"
+            )
+        if self.cost_weight > 0 and self.method == "oneshot":
+            raise InputError("oneshot has no alphas that a cost could weigh on", got=f"cost_weight={self.cost_weight}", fix="limits on the search")
+
+
+def run_relax(
+    task: Task,
+    net: Any,
+    settings: Relax | Mapping[str, Any],
+    seed: int,
+    report: Report = lambda _: None,
+    *,
+    costs: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, Any]:
+    """Train a supernet of `net`, a description with holes, on the task's `train` split, and give back its best fillings.
+
+    net: for darts and gumbel a `featherweight.nets._supernet.SuperNet`, or a description with a method `supernet()` that gives one; for
+    oneshot the description itself. costs: of each option by hole, any unit (measured latency_ms), in the place of `settings.cost`.
+
+    Returns JSON data: "filling": the best; "ranked": up to `top` fillings, best first (with `json.dumps` each the `ranked` of the strategies
+    gradient and oneshot); "scores": theirs, more is better (sum of log p; one-shot: accuracy on held-out training samples, else minus the loss);
+    "log": what happened, epoch by epoch, and why it ended; "stopped": the name of the guard, or None.
+    Deterministic for a seed on one machine unless `minutes` ends it. The caller's supernet is trained in place. InputError if the loss is not finite.
+    """
+    import torch
+
+    made = settings if isinstance(settings, Relax) else _settings(settings)
+    train = task.splits().train
+    if len(train) < 4:
+        raise InputError("too few training samples to be cut in two", got=len(train), allowed="4 or more")
+    devices = [made.device] if made.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, "relax") % 2**63)
+        if made.method == "oneshot":
+            from ._oneshot import search_paths
+
+            if isinstance(net, torch.nn.Module):
+                net = net.net
+            found, log = search_paths(task, net, *_cut(train, 0.2, seed), made, seed, report)
+        else:
+            from ._darts import search_mixtures
+
+            found, log = search_mixtures(task.loss_fn, _supernet(net), *_cut(train, 0.5, seed), made, seed, report, costs)
+    ranked = [_prefixed(filling, made.prefix) for filling, _ in found]
+    stopped = next((e["guard"] for e in log if e["event"] == "stopped"), None)
+    return {"filling": ranked[0], "ranked": ranked, "scores": [score for _, score in found], "log": log, "stopped": stopped}
+
+
+def ranked_texts(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """The field `ranked` of the strategies, from what `run_relax` gave."""
+    return tuple(json.dumps(f, sort_keys=True) for f in result["ranked"])
+
+
+def _settings(given: Mapping[str, Any]) -> Relax:
+    names = [f.name for f in dataclasses.fields(Relax)]
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise InputError("relax has no such setting", got=unknown, allowed=", ".join(names))
+    return Relax(**given)
+
+
+def _supernet(net: Any) -> Any:
+    from torch import nn
+
+    if isinstance(net, nn.Module) and hasattr(net, "arch_parameters"):
+        return net
+    if not hasattr(net, "supernet"):
+        raise InputError(
+            "this net cannot be relaxed into mixtures",
+            got=getattr(net, "kind", type(net).__name__),
+            allowed="a SuperNet, or a description with a method supernet()",
+            fix='method="oneshot" shares the weights of any family',
+        )
+    return net.supernet()
+
+
+def _cut(train: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """Two disjoint parts of the training split, the second with this share: the search sees no other data (DARTS, section 3.1)."""
+    from ..data import Subset
+
+    order = generator(seed, "relax", "halves").permutation(len(train))
+    held = min(max(2, round(share * len(train))), len(train) - 2)
+    return Subset(train, order[held:]), Subset(train, order[:held])
+
+
+def _prefixed(filling: Filling, prefix: str) -> Filling:
+    return {f"{prefix}.{path}" if prefix else path: value for path, value in filling.items()}
