@@ -19,7 +19,8 @@ def baseline_candidates(config: dict[str, Any], space: Space) -> list[tuple[str,
     choices = config["target"]["runtimes"]
     out: list[tuple[str, Recipe, str]] = [("baseline", Recipe(), reference)]
     out += [(extra["label"], Recipe.from_json(extra["recipe"]), reference) for extra in config.get("extra_baselines") or []]
-    out += [(f"original on {t}", Recipe(), t) for t in config["target"]["originals"] if t != reference]
+    name = "fixed net" if config.get("baseline") else "original"
+    out += [(f"{name} on {t}", Recipe(), t) for t in config["target"]["originals"] if t != reference]
     plain = Quantize()
     able = [t for t in dict.fromkeys([reference, *choices]) if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None]
     out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(plain), t) for t in able]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import signal
 import threading
@@ -343,6 +344,9 @@ class Loop:
             "features": self.space.features(chosen.filling),
             "propose_s": seconds,
         }
+        if self.sieve is not None and self.space.refused(chosen.filling) is None:
+            score = self.sieve.score(filled.recipe.steps[0].net)
+            body["proxy"] = {self.sieve.kind: score} if math.isfinite(score) else {}
         self.record("proposed", body, trial=number, key=f"trial {number}")
         return self.state.rows[number]
 

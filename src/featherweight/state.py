@@ -28,6 +28,7 @@ class Row:
     note: dict[str, Any] = field(default_factory=dict)
     recipe: Any = None
     target: str | None = None
+    features: dict[str, float] = field(default_factory=dict)  # what was known before it ran, and what it scored untrained
     reports: dict[int, float] = field(default_factory=dict)  # epochs trained -> score at that rung, less is better
     paused: bool = False  # it waits at a rung, its state is "stopped"
     before_s: float = 0.0  # seconds that it took until its last pause
@@ -45,6 +46,7 @@ class Row:
             "steps": self.steps,
             "reused": self.reused,
             "strategy_note": self.note,
+            "features": self.features,
             "reports": self.reports,
             "paused": self.paused,
         }
@@ -127,6 +129,7 @@ class StudyState:
 
     def _on_proposed(self, event: Event) -> None:
         row = Row(event["trial"], event["filling"], note=event["note"], recipe=event["recipe"], target=event["target"])
+        row.features = {**event.get("features", {}), **event.get("proxy", {})}
         self.rows.append(row)
         more = {"features": event.get("features", {}), "propose_s": event.get("propose_s", 0.0)}
         self.history.add(Trial(row.number, row.filling, note=row.note, reports=row.reports, **more))
@@ -242,6 +245,7 @@ class StudyState:
             "target": self.config["target"],
             "seed": self.config["seed"],
             "constraints": [{**c.to_json(), "text": str(c)} for c in self.constraints],
+            "reference": "fixed net" if self.config.get("baseline") else "original",
             "minimize": self.minimize,
             "strategy": self.config["strategy"],
             "budget": {**self.config["budget"], "spent_s": round(self.spent_s, 3)},

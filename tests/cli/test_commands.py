@@ -47,6 +47,30 @@ def asked(monkeypatch):
     return calls
 
 
+def test_search_asks_for_a_search(task, monkeypatch):
+    calls = []
+
+    def search(task, *, on_event, **kwargs):
+        calls.append(kwargs)
+        return study(12)
+
+    monkeypatch.setattr(featherweight.study, "search", search)
+    options = ["--max-params", "100k", "--max-latency", "2ms", "--stopper", "asha(eta=2)", "--proxy", "naswot:0.25", "--stall", "5", "--compress"]
+    result = run("search", task, *options, "--guess", '{"train.lr": 0.01}@2', "--guess", '{"train.epochs": 3}')
+    assert result.exit_code == 0, result.output
+    asked = calls[0]
+    assert asked["constraints"] == [Constraint("latency", 2.0), Constraint("params", 1e5)]
+    assert asked["stopper"] == "asha(eta=2)" and asked["proxy"] == "naswot:0.25" and asked["compress"] is True
+    assert asked["budget"] == Budget(trials=40, stall=5)
+    assert [(dict(g.values), g.weight) for g in asked["guesses"]] == [({"train.lr": 0.01}, 2.0), ({"train.epochs": 3}, 1.0)]
+    assert asked["out"] == Path("runs/my-digits-search")
+
+
+def test_a_guess_that_is_no_json_is_refused(task):
+    result = run("search", task, "--guess", "lr=3", "--trials", "1")
+    assert result.exit_code == 2 and "JSON[@WEIGHT]" in result.stderr
+
+
 def test_options_become_arguments(task, asked):
     result = run(
         "optimize",
@@ -270,12 +294,6 @@ def test_nothing_feasible_is_exit_code_3(task, monkeypatch):
     monkeypatch.setattr(featherweight.study, "optimize", lambda *a, **k: infeasible())
     result = run("optimize", task)
     assert result.exit_code == 3 and "The nearest is" in result.stdout and "Next: featherweight resume" in result.stdout
-
-
-def test_search_refuses_politely():
-    result = run("search", "anything", "--whatever", "3")
-    assert result.exit_code == 2 and "not in this version" in result.stderr and "featherweight optimize" in result.stderr
-    assert json.loads(run("search", "--json").stdout)["error"]["fix"]
 
 
 class Opened:

@@ -49,7 +49,7 @@ class Forest:
 
     extra: extremely randomised trees, each grown on all rows; a split tries every column at one random threshold each (Geurts, Ernst and
     Wehenkel, "Extremely randomized trees", 2006). Otherwise a random forest: trees grown on bootstrap samples, a split finds the best
-    threshold among half of the columns (Breiman, "Random forests", 2001). A leaf is grown from at least `min_leaf` rows; its statistics
+    threshold among all columns (Breiman, "Random forests", 2001, with m = d: then it is bagging, Breiman 1996). A leaf is grown from at least `min_leaf` rows; its statistics
     are those of all training rows that fall into it. With `extra` and 1 the forest interpolates: certain where it has been, spread between.
     Trees are asked one by one through scikit-learn's compiled part, because its ensembles spend more on bookkeeping than on a few hundred rows.
     """
@@ -72,7 +72,7 @@ class Forest:
                     tree = ExtraTreeRegressor(max_features=None, **grow).fit(rows, targets[:, None], check_input=False)
                 else:
                     drawn = state.randint(len(rows), size=len(rows))
-                    tree = DecisionTreeRegressor(max_features=0.5, **grow).fit(rows[drawn], targets[drawn, None], check_input=False)
+                    tree = DecisionTreeRegressor(max_features=None, **grow).fit(rows[drawn], targets[drawn, None], check_input=False)
                 self._trees.append(tree.tree_)
         self._at = [tree.apply(rows) for tree in self._trees]  # of the training rows
         self._stats = self._leaf_stats(targets)

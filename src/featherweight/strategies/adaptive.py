@@ -16,7 +16,7 @@ from .base import Fresh, Proposal, Strategy
 if TYPE_CHECKING:
     import numpy as np
 
-SETTINGS: dict[str, dict[str, Any]] = {"greedy": {"restart": 0.0, "patience": 1}}  # here it climbs from the best trial of all arms
+SETTINGS: dict[str, dict[str, Any]] = {"greedy": {"restart": 0.0, "patience": 1}}  # so it climbs from the best trial of all arms
 SCREENED = ("greedy", "genetic")  # arms that have no model: one chooses among what they propose
 LONG = 1000  # trials; in a longer history fewer candidates are asked for, because each costs more
 PAIRS, ENOUGH_PAIRS = 30, 10  # screened trials by which the model is judged
@@ -33,8 +33,8 @@ class Adaptive(Strategy):
     3. First each arm has a trial in turn. Then the first of `arms` has the probability `lead`, each other one `floor`, and the rest is shared by
        credit^`greed`: 1 is probability matching (Thierens, "An adaptive pursuit strategy for allocating operator probabilities", 2005).
     4. An arm whose credit is under a fifth of the mean, after 10 of the last 200 trials, is dropped: a tenth of its floor (or lead) remains.
-    5. Greedy and genetic propose `screen` candidates (two at least, beyond 1,000 trials fewer), of which a surrogate takes the most promising one. What it believed is noted; where that
-       is not borne out (rank correlation with the outcomes below 0) the arm's first candidate is taken.
+    5. Greedy and genetic propose `screen` candidates (fewer beyond 1,000 trials, two at least); a surrogate takes the most promising one. What
+       it believed is noted; where that is not borne out (rank correlation with the outcomes below 0) the arm's first candidate is taken.
 
     arms: names of strategies, or strategies with settings of their own. Notes: {"arm": its name, "why": {"p": {arm: probability},
     "credit": {arm: credit}, "dropped", "screened", "believed", "trust"} as far as there is something to say, "note": the arm's own note}.

@@ -47,10 +47,10 @@ class Bayesian(Strategy):
     startup: int = 8
     epsilon: float = 0.05
     cost_aware: bool = True
-    trees: int = 20
+    trees: int = 50
     min_leaf: int = 1
     extra: bool = False
-    candidates: int = 80
+    candidates: int = 200
     rounds: int = 3
 
     def __post_init__(self) -> None:
