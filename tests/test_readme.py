@@ -1,5 +1,6 @@
 """What the README shows works as it is written (with a smaller budget)."""
 
+import json
 import os
 import re
 import shlex
@@ -50,6 +51,22 @@ def test_the_python_code_runs(run):
     assert (run / "front.json").exists() and (run / "report.html").exists()
 
 
+def test_the_search_in_python_runs(tmp_path):
+    code = next(b for b in blocks("python") if "fw.search(" in b)
+    out = tmp_path / "search"
+    code = (
+        code.replace("trials=30, minutes=5, stall=15", "trials=2")
+        .replace("fw.Choice(5, 15)", "fw.Choice(1, 2)")
+        .replace('"runs/search"', repr(str(out)))
+    )
+    assert str(out) in code and "trials=2" in code and "fw.Choice(1, 2)" in code
+    env = {**os.environ, "FEATHERWEIGHT_CACHE": str(tmp_path / "store")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=400)
+    assert done.returncode == 0, done.stderr
+    front = json.loads((out / "front.json").read_text())
+    assert front["reference"] == "fixed net" and (out / "report.html").exists()
+
+
 def test_the_demo_of_the_makefile_is_the_command_of_the_readme():
     made = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     shown = next(c for c in commands() if "examples/digits.py" in c)
@@ -63,7 +80,7 @@ def test_every_command_is_understood(command, run, tmp_path):
     if "--task" in args:
         done = featherweight(*args, "--dry-run")  # its files do not exist: the message has to be about them, not about the options
         assert done.returncode == 2 and "no such" in done.stderr + done.stdout
-    elif args[0] == "optimize":
+    elif args[0] in ("optimize", "search"):
         assert featherweight(*args, "--dry-run").returncode == 0
     elif args[0] != "export" or (run / "best").exists():
         done = featherweight(*args)

@@ -44,6 +44,8 @@ DROP = 0.01  # below the baseline's metric: what is certified of a search that h
 TOLD = 5  # of a supernet's ranking, to a strategy that takes no ranking
 _COMPARABLE = ("fingerprint", "baseline", "minimize", "constraints", "recipe", "target")  # equal in studies whose values mean the same
 _SCREENED = ("latency", "size", "memory", "params", "macs")  # limits that an untrained candidate can break
+_SCREENS = 2  # candidates refused by a measurement of their untrained twin, a trial of the budget, that are not counted as trials
+_IN_VAIN = 20  # proposals in a row that the space refuses, each after 200 draws or more that it refuses, too: there is next to nothing it allows
 _RESERVE_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
 
 
@@ -78,6 +80,7 @@ class Loop:
         self._started = time.monotonic()
         self._spent_before = self.state.spent_s
         self._shown = 0.0
+        self._screens = sum(row.state == "failed" and row.seconds > 0 and self.state.history[row.number].violation > 0 for row in self.state.rows)
         memory = config["budget"].get("trial_memory_gb")
         setup = {"task": task, "threads": config["train_threads"], **{k: config[k] for k in ("seed", "device", "store", "reuse", "fingerprint")}}
         setup["baseline"] = config.get("baseline")
@@ -311,17 +314,28 @@ class Loop:
 
     def ends_early(self) -> bool:
         """Has the search found what it was to find, or is there nothing more to hope for? The reason is logged."""
-        why = reason(self.budget, self.state.history, self.state.best() if self.budget.enough is not None else None)
-        if why is not None and why != self.state.ended:
+        why = reason(self.budget, self.state.history, self.state.best() if self.budget.enough is not None else None) or self.in_vain()
+        if why != self.state.ended:  # with a larger budget, what ended an earlier run may do so no more
             self.record("ended", {"reason": why})
         return why is not None
 
+    def in_vain(self) -> str | None:
+        """Why it is useless to propose more: the last `_IN_VAIN` proposals were refused by the space. None if it is not."""
+        why = None
+        for row in reversed(self.state.rows[-_IN_VAIN:]):
+            why = self.space.refused(row.filling)
+            if why is None:
+                return None
+        if len(self.state.rows) < _IN_VAIN:
+            return None
+        return f"no candidate that may run was found among the last {_IN_VAIN} proposals; the last one: {why}"
+
     def may_start(self, known: bool) -> bool:
         """Is there budget for one more trial? One that is only resumed is not counted again; one that was refused before it ran is not
-        counted, as long as most are not."""
+        counted, up to 19 a trial that cost nothing and `_SCREENS` a trial whose untrained twin had to be measured."""
         if not known and self.budget.trials is not None:
-            proposed = len(self.state.rows)
-            if proposed - self.state.refused >= self.budget.trials or proposed >= 20 * self.budget.trials:
+            proposed, trials = len(self.state.rows), self.budget.trials
+            if proposed - self.state.refused >= trials or proposed >= 20 * trials or self._screens >= _SCREENS * trials:
                 return False
         ended = [r.seconds for r in self.state.rows[-20:] if r.state == "complete"]
         usual = sorted(ended)[len(ended) // 2] if ended else 0.0
@@ -389,6 +403,7 @@ class Loop:
             body = {"reason": message["reason"], "seconds": message["seconds"]}
             if "over" in message:  # nothing was trained for it
                 body |= {"over": message["over"], "violation": message["violation"], "refused": True}
+                self._screens += 1
             self.record("failed", body, trial=number)
             self.forget(number)
 

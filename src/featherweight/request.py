@@ -15,7 +15,7 @@ from . import recipes, registry
 from .errors import InputError, RecipeError, StoreError, TaskError
 from .limits import OBJECTIVES, Budget, Constraint, max_drop
 from .recipe import Recipe, encode
-from .space import Choice, Space
+from .space import Choice, Domain, Space
 from .state import StudyState
 from .store.artifacts import default_root
 from .store.events import EventStore
@@ -94,8 +94,7 @@ def configure(
         raise StoreError("there is no study in this folder to learn from", got=", ".join(missing), fix="name folders that were given as --out")
     if searching and strategy == "oneshot" and supernet is None:
         supernet = "oneshot"
-    if supernet not in (None, *SUPERNETS):
-        raise InputError("no such supernet", got=supernet, allowed=", ".join(SUPERNETS))
+    check_supernet(supernet, recipe)
     n = workers or max(1, (os.cpu_count() or 1) // 2)
     fixed = recipes.fixed(task, recipe) if searching else None
 
@@ -125,6 +124,25 @@ def configure(
         "measure_seconds": measure_seconds,
         "store": str(default_root()),
     }
+
+
+def check_supernet(method: str | None, recipe: Recipe) -> None:
+    """InputError if there is no such method, or the recipe's net cannot be made into one supernet by it."""
+    if method is None:
+        return
+    if method not in SUPERNETS:
+        raise InputError("no such supernet", got=method, allowed=", ".join(SUPERNETS))
+    net = getattr(recipe.steps[0], "net", None) if recipe.steps else None
+    if net is None or isinstance(net, Domain):
+        raise InputError("a supernet needs a recipe that begins with Build of one net", got=str(recipe), fix="fw.Recipe(fw.Build(net), ..)")
+    if not len(Space(net)):
+        raise InputError("a supernet needs a net with holes", got=str(net), fix="open a field of it, or leave the supernet out")
+    if method == "oneshot":
+        return
+    import torch
+
+    with torch.device("meta"):  # built without memory, only to hear what it objects to
+        net.supernet()
 
 
 def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, Any] | None:

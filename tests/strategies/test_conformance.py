@@ -7,14 +7,24 @@ import pytest
 
 from featherweight import registry
 from featherweight.strategies.base import Proposal, Strategy
+from featherweight.strategies.gp import Gp
 from featherweight.strategies.random import Random
 from featherweight.testing import check_strategy
-from featherweight.testing.strategies import finite_space, mixed_space
+from featherweight.testing.strategies import check_exhaustion, check_no_holes, check_replay, finite_space, mixed_space
+
+SLOW = ("gp",)  # half a second a proposal and more
 
 
-@pytest.mark.parametrize("kind", registry.names("strategies"))
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] if k in SLOW else []) for k in registry.names("strategies")])
 def test_strategy(kind):
     check_strategy(registry.find("strategies", kind)())
+
+
+def test_gp_in_brief():
+    """The suite's properties with a few proposals of the model each."""
+    check_no_holes(Gp())
+    check_exhaustion(Gp(startup=22))  # of two objectives
+    check_replay(Gp(startup=4, most=8), mixed_space(), workers=2, objectives=1, trials=11)
 
 
 def test_every_strategy_is_there():

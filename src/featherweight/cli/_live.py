@@ -103,7 +103,7 @@ class LiveView:
             return f"{at} trial {trial}: {numbers} ({event['reused']} of {event['steps']} steps reused, {units.seconds(event['seconds'])})"
         if kind in ("failed", "stopped", "paused"):
             return f"{at} trial {trial} {kind}: {event.get('reason')}"
-        if kind == "ended":
+        if kind == "ended" and event["reason"] is not None:
             return f"{at} the search ends early: {event['reason']}"
         if kind == "certified":
             return f"{at} {event['certificate']['verdict']}: {event['entry']['label']}"

@@ -91,6 +91,8 @@ def guesses(texts: Sequence[str] | None) -> list[Guess] | None:
             values, weight = text, "1"
         try:
             read, heavy = json.loads(values), float(weight)
+            if not isinstance(read, dict):
+                raise ValueError("no object")
         except ValueError as e:
             raise InputError("a --guess is JSON[@WEIGHT]", got=text, allowed="'{\"train.lr\": 0.01}@2'") from e
         out.append(Guess(read, heavy))

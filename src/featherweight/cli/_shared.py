@@ -136,6 +136,8 @@ def print_study(study: Study, out: Path, as_json: bool) -> int:
     console.print()
     for i, line in enumerate(summary(front)):
         console.print(line, style="bold" if i == 0 else "", markup=False, soft_wrap=not console.is_terminal)
+    if front.get("ended"):
+        console.print(f"The search ended before its budget: {front['ended']}.", markup=False, soft_wrap=not console.is_terminal)
     console.print()
     console.print(front_table(front, width=console.width))
     written = [str(out / name) for name in RESULTS if (out / name).exists()]

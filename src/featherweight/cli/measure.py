@@ -21,7 +21,7 @@ def measure(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder with a manifest.json, such as OUT/best.")],
     against: Annotated[Path | None, typer.Option("--against", help="Another artifact, timed in turns with the first.")] = None,
     seconds: Annotated[float, typer.Option("--seconds", help="Time for the timing.")] = 3.0,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads of one inference [default: the manifest's].")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads of one inference \\[default: the manifest's].")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

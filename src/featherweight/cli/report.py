@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def report(
     out: OutArgument,
-    to: Annotated[Path | None, typer.Option("--to", help="The file to write [default: OUT/report.html].")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write \\[default: OUT/report.html].")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -30,8 +30,9 @@ class Adaptive(Strategy):
     1. A trial earns 1 / (1 + d), where d earlier trials are as good as it: 1 if it improves the front or the best (a rank-based reward, so
        scales do not matter; Fialho, Schoenauer and Sebag, "Toward comparison-based adaptive operator selection", 2010).
     2. An arm's credit is the mean over its trials, recent ones counting more, for their mean cost (to run and to propose, in powers of 2).
-    3. First each arm has a trial in turn. Then the first of `arms` has the probability `lead`, each other one `floor`, and the rest is shared by
-       credit^`greed`: 1 is probability matching (Thierens, "An adaptive pursuit strategy for allocating operator probabilities", 2005).
+    3. The first of `arms` has the first `start` trials (bayesian spreads them), then each other arm has one. After that the first arm has
+       the probability `lead`, each other one `floor`, and the rest is shared by credit^`greed`: 1 is probability matching (Thierens, "An
+       adaptive pursuit strategy for allocating operator probabilities", 2005).
     4. An arm whose credit is under a fifth of the mean, after 10 of the last 200 trials, is dropped: a tenth of its floor (or lead) remains.
     5. Greedy and genetic propose `screen` candidates (fewer beyond 1,000 trials, two at least); a surrogate takes the most promising one. What
        it believed is noted; where that is not borne out (rank correlation with the outcomes below 0) the arm's first candidate is taken.
@@ -41,7 +42,8 @@ class Adaptive(Strategy):
     """
 
     arms: tuple[str | Strategy, ...] = ("bayesian", "greedy", "genetic", "tpe", "random")
-    lead: float = 0.5
+    start: int = 8
+    lead: float = 0.7
     floor: float = 0.03
     greed: float = 1.0
     screen: int = 8
@@ -51,11 +53,11 @@ class Adaptive(Strategy):
         if not names or len(set(names)) < len(names) or "adaptive" in names:
             raise InputError("adaptive needs arms, each once, and is none itself", got=", ".join(names) or "none")
         others = len(names) - 1
-        if not 0 < self.floor <= self.lead or not self.lead + others * self.floor <= 1 or not self.greed >= 0 or self.screen < 1:
+        if not 0 < self.floor <= self.lead or not self.lead + others * self.floor <= 1 or not self.greed >= 0 or self.screen < 1 or self.start < 0:
             raise InputError(
                 "adaptive cannot work with these settings",
-                got=f"lead={self.lead}, floor={self.floor}, greed={self.greed}, screen={self.screen}",
-                allowed=f"0 < floor <= lead, lead + {others} * floor <= 1 (with these arms), greed >= 0, screen >= 1",
+                got=f"start={self.start}, lead={self.lead}, floor={self.floor}, greed={self.greed}, screen={self.screen}",
+                allowed=f"0 < floor <= lead, lead + {others} * floor <= 1 (with these arms), greed >= 0, screen >= 1, start >= 0",
             )
         for arm in self.arms:
             _strategy(arm)  # says so if there is none of this name
@@ -76,8 +78,9 @@ class Adaptive(Strategy):
         """An arm for each of `n` proposals, and why."""
         import numpy as np
 
-        first = [name for name, a in accounts.items() if a.tried == 0][:n]
-        out: list[tuple[str, dict[str, Any]]] = [(name, {"first": True}) for name in first]
+        begun = sum(a.tried for a in accounts.values())
+        out: list[tuple[str, dict[str, Any]]] = [(next(iter(accounts)), {"start": True})] * min(n, max(0, self.start - begun))
+        out += [(name, {"first": True}) for name, a in accounts.items() if a.tried == 0 and name not in dict(out)][: n - len(out)]
         p, dropped = self.probabilities(accounts)
         why: dict[str, Any] = {"p": _short(p), "credit": _short({name: a.credit for name, a in accounts.items()})}
         if dropped:

@@ -15,6 +15,7 @@ from ._forest import same_leaf
 from ._observed import VALUED, Observed, observed
 from ._pool import Pool, draw
 from ._surrogate import Surrogate
+from ._vary import centre
 from .base import Fresh, Proposal, Strategy
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Bayesian(Strategy):
 
     A model serves several proposals once the history is long, and sees at most 400 of its trials: the best, the latest, and others.
 
-    startup: trials at random before the model takes over; epsilon: share of random ones afterwards; trees, min_leaf: of each forest; extra: trees
+    startup: trials before the model takes over, the first in the middle of the space, the others at random; epsilon: share of random ones afterwards; trees, min_leaf: of each forest; extra: trees
     with random thresholds on all rows, otherwise with the best thresholds on bootstrap samples;
     candidates: how many the model judges before it climbs from the best, for `rounds` rounds.
     """
@@ -73,7 +74,8 @@ class Bayesian(Strategy):
             if belief is not None and rng.random() >= self.epsilon:
                 proposal = belief.choose(fresh, seen, [p.filling for p in out])
             if proposal is None:
-                filling = fresh.sample(rng)
+                middle = centre(space) if len(history) + len(out) == 0 else None
+                filling = middle if middle is not None and middle in fresh else fresh.sample(rng)
                 if filling is None:
                     break
                 proposal = fresh.take(filling)

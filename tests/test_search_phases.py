@@ -1,0 +1,103 @@
+"""What a search does around its trials, each with a real worker and a tiny net: screens, supernets, stoppers with several workers, early ends."""
+
+from pathlib import Path
+
+import pytest
+
+import featherweight as fw
+from featherweight.errors import InputError
+from featherweight.request import check_supernet
+
+TASKS = Path(__file__).parent / "tasks"
+NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 16, step=8),))
+SPACE = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=fw.Choice(1, 2), lr=fw.Choice(1e-3, 1e-2, 3e-2)))
+OPEN = fw.Choice("skip_connect", "nor_conv_3x3")
+CELL = fw.Cell(1, 4, 4, 1, "nor_conv_3x3", OPEN, "none", "skip_connect", "none", OPEN)
+CELLS = fw.Recipe(fw.Build(net=CELL), fw.Train(epochs=2, lr=1e-2))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(autouse=True)
+def one_store(shared, own_store, monkeypatch):
+    """The studies of this file train their baseline once."""
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", shared)
+
+
+def run(out, recipe=SPACE, task="bare.py", trials=2, **more):
+    budget = fw.Budget(trials=trials, **{k: more.pop(k) for k in ("enough", "stall") if k in more})
+    return fw.search(str(TASKS / task), recipe, out=out, budget=budget, **{"measure_seconds": 0.1, "strategy": "random", "workers": 1, **more})
+
+
+def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_search(tmp_path):
+    study = run(tmp_path, constraints=[fw.max_latency("1us")], trials=1)
+    rows, history = study.state.rows, study.state.history
+    assert len(rows) == 2  # a screen that refuses is no trial, twice a trial of the budget
+    for row in rows:
+        assert row.state == "failed" and row.reason.startswith("over the limits before training: latency") and row.seconds > 0
+        assert history[row.number].violation > 0 and history[row.number].values is None
+    assert study.best is None and study.nearest is None and (tmp_path / "report.html").is_file()
+    with fw.Study.resume(tmp_path).out.joinpath("front.json").open() as f:
+        assert '"failed": 2' in f.read()  # nor does it begin anew when it goes on
+
+
+def test_a_limit_that_no_description_holds_ends_the_search_with_the_reason(tmp_path):
+    study = run(tmp_path, fw.Recipe(fw.Build(net=NET), fw.Train(lr=fw.Float(1e-3, 1e-1))), constraints=[fw.max_params(10)], trials=30)
+    assert len(study.state.rows) == 20 and all(r.seconds == 0 for r in study.state.rows)
+    assert "params <= 10" in study.front_json()["ended"]
+
+
+def test_a_model_of_the_task_is_the_baseline_and_the_fixed_net_stands_beside_it(tmp_path):
+    study = run(tmp_path, task="tiny.py", trials=1)
+    front = study.front_json()
+    assert front["reference"] == "original" and {"baseline", "fixed net"} <= set(study.state.baselines)
+    assert study.state.baselines["fixed net"].params != study.state.baseline.params
+
+
+def test_enough_ends_the_search_and_a_larger_wish_goes_on(tmp_path):
+    study = run(tmp_path, trials=3, enough=0.0)
+    assert [r.state for r in study.state.rows] == ["complete"] and "reached 0" in study.state.ended
+    more = fw.Study.resume(tmp_path, budget=fw.Budget(trials=2))
+    assert [r.state for r in more.state.rows] == ["complete"] * 2 and more.state.ended is None
+
+
+def test_stall_ends_the_search(tmp_path):
+    recipe = fw.Recipe(fw.Build(net=fw.ConvNet(1, 4, 8, depths=(1,), widths=(8,))), fw.Train(epochs=1, lr=fw.Float(1e-3, 1e-1)))
+    study = run(tmp_path, recipe, minimize=["params"], trials=5, stall=1)  # all have as many
+    assert len(study.state.rows) == 2 and "last 1 trials brought nothing" in study.state.ended
+
+
+@pytest.mark.parametrize(("method", "strategy"), [("oneshot", "oneshot"), ("gumbel", "random")])
+def test_what_a_supernet_ranked_is_tried_first(tmp_path, method, strategy):
+    study = run(tmp_path, CELLS, supernet=method, strategy=strategy)
+    ranked = study.state.relaxed["ranked"]
+    assert 1 <= len(ranked) <= 4 and all(set(f) == {"build.net.op_2_0", "build.net.op_3_2"} for f in ranked)
+    assert [r.filling for r in study.state.rows] == ranked[:2]
+    again = fw.Study.resume(tmp_path, budget=fw.Budget(trials=3))
+    assert again.state.relaxed == study.state.relaxed and again.state.rows[2].filling not in ranked[:2]  # trained once, and still known
+
+
+def test_what_no_supernet_can_hold_is_refused_before_it_runs(tmp_path):
+    with pytest.raises(InputError, match="oneshot"):
+        run(tmp_path / "a", supernet="darts")
+    with pytest.raises(InputError, match="with holes"):
+        check_supernet("oneshot", fw.Recipe(fw.Build(net=fw.ConvNet(1, 4, 8)), fw.Train()))
+    with pytest.raises(InputError, match="begins with Build"):
+        check_supernet("oneshot", fw.Recipe(fw.Choice(fw.Build(net=NET), fw.Build(net=CELL)), fw.Train()))
+    with pytest.raises(InputError, match="operations"):
+        check_supernet("gumbel", fw.Recipe(fw.Build(net=fw.Cell(1, 4, fw.Choice(4, 8), 1, op_2_0=OPEN)), fw.Train()))
+    check_supernet("gumbel", CELLS)
+    assert not (tmp_path / "a").exists()
+
+
+def test_two_workers_share_a_stopper(tmp_path):
+    recipe = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=4, lr=fw.Float(1e-4, 1e-1, log=True)))
+    study = run(tmp_path, recipe, trials=4, workers=2, stopper="asha(eta=2)")
+    rows = study.state.rows
+    assert len(rows) == 4 and all(1 in r.reports for r in rows) and {r.state for r in rows} <= {"complete", "stopped"}
+    assert any(r.state == "complete" for r in rows) and all(r.paused for r in rows if r.state == "stopped")
+    best = min(rows, key=lambda r: r.reports[1])
+    assert 2 in best.reports  # the better half goes on, continued and not anew
