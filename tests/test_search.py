@@ -93,6 +93,8 @@ def test_what_cannot_be_asked_for_is_refused_before_it_runs(tmp_path):
         run(tmp_path, supernet="magic")
     with pytest.raises(InputError, match="widths"):
         run(tmp_path, guesses=[fw.Guess({"build.net.width": 3})])
+    with pytest.raises(InputError, match="expects nothing"):
+        run(tmp_path, budget=fw.Budget(trials=1, least_gain=0.01))
     with pytest.raises(StoreError, match="learn from"):
         run(tmp_path, earlier=[tmp_path / "nothing"])
     assert not (tmp_path / "study.db").exists()

@@ -1,12 +1,17 @@
 """What a search does around its trials, each with a real worker and a tiny net: screens, supernets, stoppers with several workers, early ends."""
 
+import dataclasses
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 import featherweight as fw
+from featherweight.baselines import baseline_candidates
 from featherweight.errors import InputError
-from featherweight.request import check_supernet
+from featherweight.request import check_supernet, configure
+from featherweight.task import load_task
 
 TASKS = Path(__file__).parent / "tasks"
 NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 16, step=8),))
@@ -22,9 +27,10 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def one_store(shared, own_store, monkeypatch):
-    """The studies of this file train their baseline once."""
+def quick(shared, own_store, monkeypatch):
+    """The studies of this file train their baseline once, and measure it on one runtime."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", shared)
+    monkeypatch.setattr("featherweight.loop.baseline_candidates", lambda c, space: baseline_candidates(c, space)[: 1 + len(c["extra_baselines"])])
 
 
 def run(out, recipe=SPACE, task="bare.py", trials=2, **more):
@@ -93,6 +99,15 @@ def test_what_no_supernet_can_hold_is_refused_before_it_runs(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_an_interrupt_before_the_baseline_is_measured_ends_as_an_interrupt(tmp_path):
+    def listen(event):
+        if event["kind"] == "phase" and event["name"] == "baseline":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_event=listen)
+
+
 def test_two_workers_share_a_stopper(tmp_path):
     recipe = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=4, lr=fw.Float(1e-4, 1e-1, log=True)))
     study = run(tmp_path, recipe, trials=4, workers=2, stopper="asha(eta=2)")
@@ -101,3 +116,10 @@ def test_two_workers_share_a_stopper(tmp_path):
     assert any(r.state == "complete" for r in rows) and all(r.paused for r in rows if r.state == "stopped")
     best = min(rows, key=lambda r: r.reports[1])
     assert 2 in best.reports  # the better half goes on, continued and not anew
+
+
+def test_a_floor_needs_a_metric_where_more_is_better():
+    task = load_task(str(TASKS / "bare.py"))
+    configure(task, SPACE, budget=fw.Budget(trials=1), mode="search", constraints=[fw.min_metric(0.5)])
+    with pytest.raises(InputError, match="less is better"):
+        configure(dataclasses.replace(task, metric="nll"), SPACE, budget=fw.Budget(trials=1), mode="search", constraints=[fw.min_metric(0.5)])

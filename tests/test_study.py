@@ -20,7 +20,7 @@ from featherweight.store.artifacts import sha256_file
 from featherweight.store.events import EventStore
 
 TINY = str(Path(__file__).parent / "tasks" / "tiny.py")
-FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "constraints": [fw.max_drop(0.05)]}
+FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "seed": 1, "constraints": [fw.max_drop(0.05)]}
 ENTRY = {
     "label",
     "trial",
@@ -166,6 +166,7 @@ def test_an_illegal_order_is_refused_with_the_legal_one(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_an_order_hole_tries_legal_orders_and_records_why_others_are_refused(tmp_path):
     recipe = fw.Recipe(fw.Order(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize()))
     trials = fw.optimize(TINY, recipe, budget=fw.Budget(trials=5), out=tmp_path, **{**FAST, "strategy": "grid"}).trials()
@@ -177,18 +178,22 @@ def test_a_refused_trial_is_not_taken_from_the_budget(tmp_path):
     recipe = fw.Recipe(fw.Order(fw.Prune(ratio=fw.Choice(0.25, 0.5), round_to=4, criterion="magnitude"), fw.Quantize()))
     trials = fw.optimize(TINY, recipe, budget=fw.Budget(trials=2), out=tmp_path, **{**FAST, "strategy": "grid"}).trials()
     assert sum(t["state"] == "complete" for t in trials) == 2
+    refused = [t for t in trials if t["state"] == "failed"]
+    assert refused and all("cannot follow quantize" in t["reason"] for t in refused)
 
 
 def test_a_task_that_no_file_names_works_too(tmp_path):
     from tests import toy
 
     task = toy.task(toy.plain)
-    study = fw.optimize(task, fw.Recipe(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude")), budget=fw.Budget(trials=1), out=tmp_path, **FAST)
-    assert study.front_json()["trials"]["complete"] == 1
+    recipe = fw.Recipe(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"))
+    study = fw.optimize(task, recipe, budget=fw.Budget(trials=1), out=tmp_path, reuse=False, **FAST)
+    assert study.front_json()["trials"]["complete"] == 1 and study.front_json()["cache"]["reused"] == 0
     with pytest.raises(InputError, match="made in a program"):
         fw.Study.resume(tmp_path)
 
 
+@pytest.mark.slow
 def test_without_reuse_every_step_is_computed(tmp_path):
     study = run(tmp_path, 2, reuse=False)
     assert study.front_json()["trials"]["complete"] == 2 and study.front_json()["cache"]["reused"] == 0

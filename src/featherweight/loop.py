@@ -25,7 +25,8 @@ from .engine.local import LocalEngine
 from .errors import FeatherweightError, InputError, RecipeError, StoreError, TargetError
 from .limits import Budget
 from .pausing import Pauses, make_stopper
-from .recipe import Candidate, Recipe, decode, describe
+from .recipe import Candidate, Recipe, decode
+from .recipes import one_line
 from .records import Entry, Event
 from .seeding import derive, generator
 from .sieve import Sieve
@@ -222,6 +223,8 @@ class Loop:
             outcome = self.run_one(self.trial_job(recipe, target, label), self.timeout())
             if outcome["kind"] == "finished":
                 self.record("baseline", {k: outcome[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}")
+            elif label == "baseline" and self.stopping:  # there is nothing to finish with
+                raise KeyboardInterrupt
             elif label == "baseline":
                 late = "give the search more time: raise the budget's minutes" if self.out_of_time() else None
                 raise FeatherweightError("the baseline cannot be made, so there is nothing to compare with", got=outcome["reason"], fix=late)
@@ -339,6 +342,8 @@ class Loop:
                 return False
         ended = [r.seconds for r in self.state.rows[-20:] if r.state == "complete"]
         usual = sorted(ended)[len(ended) // 2] if ended else 0.0
+        if not ended and self.pauses is not None and "baseline" in self.state.baselines:
+            usual = 2.0 * self.state.baseline.seconds  # time for one of those that wait to train to its end: else there is nothing to show
         return self.remaining() - self.reserve() > 0.7 * usual + 1.0
 
     def propose(self) -> Row | None:
@@ -383,7 +388,7 @@ class Loop:
         more: dict[str, Any] = {"screen": [] if row.reports else self.screened()}  # what has trained already was screened
         if self.pauses is not None:
             more["rungs"] = self.pauses.rungs(row, recipe)
-        job = self.trial_job(recipe, row.target or "", describe(recipe, row.filling), trial=row.number, filling=row.filling, **more)
+        job = self.trial_job(recipe, row.target or "", one_line(recipe, row.filling), trial=row.number, filling=row.filling, **more)
         self.engine.submit(job, self.timeout())
 
     def outcome(self, message: dict[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .recipe import Recipe
-from .space import Choice, Domain, Float, Maybe, Order
+from .recipe import Recipe, describe
+from .space import Choice, Domain, Filling, Float, Maybe, Order
 from .transforms.build import Build
 from .transforms.distill import Distill
 from .transforms.drop_blocks import DropBlocks
@@ -88,6 +89,16 @@ def builds(recipe: Recipe) -> bool:
         return all(begins(option) for option in item.items) if isinstance(item, Choice) else isinstance(item, Build)
 
     return begins(recipe)
+
+
+def one_line(recipe: Recipe, filling: Filling) -> str:
+    """A filled recipe in one line: its steps with the fields that were holes, those of its architecture, too; numbers with 4 digits."""
+    prefix = "build.net."
+    net = [f"{path.removeprefix(prefix)}={value}" for path, value in filling.items() if path.startswith(prefix)]
+    text = describe(recipe, filling)
+    if net and text.split(" > ")[0] == "build":
+        text = f"build({', '.join(net)}){text.removeprefix('build')}"
+    return re.sub(r"\d+\.\d{6,}(e-?\d+)?", lambda number: f"{float(number[0]):.4g}", text)
 
 
 def search(task: Task, compress: bool = False) -> Recipe:

@@ -25,6 +25,7 @@ from .warm import Guess
 if TYPE_CHECKING:
     from .task import Task
 
+EXPECT = ("adaptive", "bayesian")  # strategies that note how much they expect of a proposal
 SUPERNETS = ("darts", "gumbel", "oneshot")  # methods of `train.relax`
 _SAME = (  # what makes it the same study
     *("task_name", "fingerprint", "recipe", "target", "constraints", "minimize", "strategy", "seed"),
@@ -85,6 +86,8 @@ def configure(
     elif task.model is None:
         raise TaskError(f"task {task.name!r} has no model to optimize", fix="search for one: fw.search(task, ..) or `featherweight search`")
     recipe = recipe or task.recipe or recipes.default(task)
+    if any(c.quantity == "metric" for c in limits):
+        check_floor(task)
     if recipe.is_filled:
         recipe.check()
     for guess in guesses:
@@ -92,6 +95,13 @@ def configure(
     missing = [str(p) for p in earlier if not (Path(p) / "study.db").is_file()]
     if missing:
         raise StoreError("there is no study in this folder to learn from", got=", ".join(missing), fix="name folders that were given as --out")
+    if budget.least_gain is not None and strategy not in EXPECT:
+        raise InputError(
+            "the search cannot end by what its strategy expects: it expects nothing",
+            got=f"{strategy}, least_gain={budget.least_gain}",
+            allowed=", ".join(EXPECT),
+            fix="leave least_gain out, or use stall",
+        )
     if searching and strategy == "oneshot" and supernet is None:
         supernet = "oneshot"
     check_supernet(supernet, recipe)
@@ -124,6 +134,15 @@ def configure(
         "measure_seconds": measure_seconds,
         "store": str(default_root()),
     }
+
+
+def check_floor(task: Task) -> None:
+    """InputError if less of the task's metric is better: then a floor asks for the worse."""
+    from .measure.accuracy import metric
+
+    asked = metric(task.metric)
+    if not asked.higher_is_better:
+        raise InputError("min_metric is a floor, but of this metric less is better", got=asked.name, fix="use max_drop: how much worse it may be")
 
 
 def check_supernet(method: str | None, recipe: Recipe) -> None:

@@ -203,7 +203,7 @@ class StudyState:
 
     def front(self) -> list[Entry]:
         """The non-dominated feasible entries, baselines included, by (error, objectives)."""
-        feasible = [e for e in [*self.baselines.values(), *self.complete()] if e.feasible]
+        feasible = [e for e in [*self.complete(), *self.baselines.values()] if e.feasible]  # of equal ones the searched one stays
         points = [self.point(e) for e in feasible]
         return [feasible[i] for i in pareto.front(points)]
 
@@ -220,8 +220,12 @@ class StudyState:
         return sum(math.log(max(v, 1e-12)) for v in values) / len(values)
 
     def ranked(self) -> list[Entry]:
-        """The searched entries of the front, best score first."""
-        return sorted((e for e in self.front() if e.trial is not None), key=self.score)
+        """The searched entries of the front, best score first; if a baseline is better than each of them, those that are best among themselves."""
+        found = [e for e in self.front() if e.trial is not None]
+        if not found:
+            searched = [e for e in self.complete() if e.feasible]
+            found = [searched[i] for i in pareto.front([self.point(e) for e in searched])]
+        return sorted(found, key=self.score)
 
     def best(self) -> Entry | None:
         """The best-scoring feasible entry whose certificate holds; if none holds, the best-scoring one; None if none is feasible."""

@@ -66,8 +66,9 @@ def test_search_asks_for_a_search(task, monkeypatch):
     assert asked["out"] == Path("runs/my-digits-search")
 
 
-def test_a_guess_that_is_no_json_is_refused(task):
-    result = run("search", task, "--guess", "lr=3", "--trials", "1")
+@pytest.mark.parametrize("text", ["lr=3", "3", "[1]"])
+def test_a_guess_that_is_no_json_object_is_refused(task, text):
+    result = run("search", task, "--guess", text, "--trials", "1")
     assert result.exit_code == 2 and "JSON[@WEIGHT]" in result.stderr
 
 
@@ -396,3 +397,7 @@ def test_version_and_help():
         assert verb in text
         assert run(verb, "--help").exit_code == 0
     assert "130 interrupted" in text
+
+
+def test_help_tells_defaults():
+    assert "[default:" in run("search", "--help").stdout and "[default:" in run("report", "--help").stdout

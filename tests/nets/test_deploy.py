@@ -10,6 +10,7 @@ from featherweight.errors import InputError
 from featherweight.models.package import Package
 from featherweight.nets.cell import Cell
 from featherweight.nets.conv_net import ConvNet
+from featherweight.nets.mlp import Mlp
 from featherweight.targets.base import Target
 from featherweight.testing.transforms import check_application
 from featherweight.transforms.drop_blocks import DropBlocks
@@ -75,3 +76,14 @@ def test_nets_survive_the_transforms(step, name):
             check_application(STEPS[step], t, 0)
     else:
         check_application(STEPS[step], t, 0)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_an_mlp_of_flat_features_keeps_the_name_of_its_input(runtime, tmp_path):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    module, x = Mlp(features=6, classes=3, hidden=(8,)).build(0), torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    target = Target.parse(runtime)
+    target.load_runtime().export(Package(module), {"x": x[:1]}, None, target, tmp_path)
+    got = target.load_runtime().load(tmp_path, target, 2).run({"x": x.numpy()})
+    assert abs(got - module(x).detach().numpy()).max() < 1e-4

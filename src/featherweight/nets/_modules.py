@@ -28,6 +28,13 @@ def _two(i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: 
     return nn.Sequential(*conv_norm(i, hidden, kernel, stride, norm=norm), activation(act), *conv_norm(hidden, o, kernel, norm=norm))
 
 
+class Rows(nn.Module):
+    """[n, ...] -> [n, features]. What is so already passes as it is: a runtime would rename the input after an operation that does nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.ndim == 2 else x.flatten(1)
+
+
 class Residual(nn.Module):
     """The basic block of ResNet (He et al. 2016, arXiv:1512.03385, figure 5 left); `hidden` channels between its two convolutions."""
 

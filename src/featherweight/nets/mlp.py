@@ -31,7 +31,9 @@ class Mlp(Net):
     def module(self) -> nn.Module:
         from torch import nn
 
-        layers: list[nn.Module] = [nn.Flatten()]
+        from ._modules import Rows
+
+        layers: list[nn.Module] = [Rows()]
         i = self.features
         for o in self.hidden:
             norm = [nn.BatchNorm1d(o)] if self.norm == "batch" else [nn.LayerNorm(o)] if self.norm == "layer" else []

@@ -48,8 +48,8 @@ class Forest:
     """`trees` regression trees, without or with random thresholds.
 
     extra: extremely randomised trees, each grown on all rows; a split tries every column at one random threshold each (Geurts, Ernst and
-    Wehenkel, "Extremely randomized trees", 2006). Otherwise a random forest: trees grown on bootstrap samples, a split finds the best
-    threshold among all columns (Breiman, "Random forests", 2001, with m = d: then it is bagging, Breiman 1996). A leaf is grown from at least `min_leaf` rows; its statistics
+    Wehenkel, "Extremely randomized trees", 2006). Otherwise trees grown on bootstrap samples, a split finds the best threshold among all
+    columns (Breiman, "Bagging predictors", 1996). A leaf is grown from at least `min_leaf` rows; its statistics
     are those of all training rows that fall into it. With `extra` and 1 the forest interpolates: certain where it has been, spread between.
     Trees are asked one by one through scikit-learn's compiled part, because its ensembles spend more on bookkeeping than on a few hundred rows.
     """

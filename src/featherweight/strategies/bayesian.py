@@ -40,9 +40,9 @@ class Bayesian(Strategy):
 
     A model serves several proposals once the history is long, and sees at most 400 of its trials: the best, the latest, and others.
 
-    startup: trials before the model takes over, the first in the middle of the space, the others at random; epsilon: share of random ones afterwards; trees, min_leaf: of each forest; extra: trees
-    with random thresholds on all rows, otherwise with the best thresholds on bootstrap samples;
-    candidates: how many the model judges before it climbs from the best, for `rounds` rounds.
+    startup: trials before the model takes over, the first in the middle of the space, the others at random; epsilon: share of random ones
+    afterwards; trees, min_leaf: of each forest; extra: trees with random thresholds on all rows, otherwise with the best thresholds on
+    bootstrap samples; candidates: how many the model judges before it climbs from the best, for `rounds` rounds.
     """
 
     startup: int = 8
