@@ -167,11 +167,13 @@ def test_kernels_of_stages_may_be_holes():
 
 
 def test_mlp_layers():
+    from featherweight.nets._modules import Rows
+
     net = Mlp(features=6, classes=3, hidden=(5, 4), norm="layer", dropout=0.1, activation="gelu").build()
-    kinds = [nn.Flatten, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear]
+    kinds = [Rows, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear]
     assert [type(m) for m in net] == kinds
     assert [m.out_features for m in net if isinstance(m, nn.Linear)] == [5, 4, 3]
-    assert [type(m) for m in Mlp(features=6, hidden=()).build()] == [nn.Flatten, nn.Linear]
+    assert [type(m) for m in Mlp(features=6, hidden=()).build()] == [Rows, nn.Linear]
 
 
 def test_padding_changes_nothing():

@@ -58,7 +58,7 @@ def test_no_portfolio_no_figures():
 
 
 def test_the_notes_of_the_adaptive_strategy_are_read():
-    space, history, strategy = Space((Float(0.0, 1.0), Choice("a", "b"))), History(), Adaptive()
+    space, history, strategy = Space((Float(0.0, 1.0), Choice("a", "b"))), History(), Adaptive(start=1)
     rows = []
     for number in range(12):
         (p,) = strategy.propose(space, history, 1, np.random.default_rng(number))

@@ -206,7 +206,7 @@ def test_the_first_arm_leads_until_it_is_dropped():
 
 
 def test_the_best_arm_gets_most_and_the_worst_is_dropped():
-    s = Adaptive((Random(), Good(), Bad()), lead=0.08, floor=0.08, greed=3)
+    s = Adaptive((Random(), Good(), Bad()), start=1, lead=0.08, floor=0.08, greed=3)
     history = run(s, line, 300, 0, LINE)
     assert [t.note["arm"] for t in history][:3] == ["random", "good", "bad"]
     assert shares(history)["good"] > 0.7 > 0.15 > shares(history)["bad"]
@@ -240,8 +240,15 @@ def test_arms_see_their_own_notes_and_all_values():
             assert t.note["note"] == {"spy": t.number}
 
 
+def test_the_first_arm_starts_and_then_each_other_has_one():
+    s = Adaptive((Random(), Good(), Bad()), start=4)
+    assert [t.note["arm"] for t in run(s, line, 6, 0, LINE)] == ["random"] * 4 + ["good", "bad"]
+    assert {p.note["arm"] for p in s.propose(LINE, History(), 3, generator(0))} == {"random"}
+    assert [p.note["arm"] for p in s.propose(LINE, History(), 6, generator(0))].count("random") >= 4
+
+
 def test_notes_say_why_and_can_be_replayed():
-    s = Adaptive()
+    s = Adaptive(start=1)
     history = run(s, separable, 24, 0)
     for number in (6, 12, 23):
         before = restarted(History(dataclasses.replace(history[i]) for i in range(number)))
@@ -257,7 +264,7 @@ def test_notes_say_why_and_can_be_replayed():
 
 
 def test_batches_are_fresh_and_shared():
-    s, history = Adaptive(FAST), run(Adaptive(FAST), separable, 20, 0)
+    s, history = Adaptive(FAST, start=1), run(Adaptive(FAST, start=1), separable, 20, 0)
     proposals = s.propose(SPACE, history, 12, generator(5))
     assert len({key(p.filling) for p in proposals}) == 12 and not any(history.seen(p.filling) for p in proposals)
     assert len({p.note["arm"] for seed in range(4) for p in s.propose(SPACE, history, 12, generator(seed))}) > 1
