@@ -1,8 +1,8 @@
 """What a search does around its trials, each with a real worker and a tiny net: screens, supernets, stoppers with several workers, early ends."""
 
 import dataclasses
-import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,13 +99,25 @@ def test_what_no_supernet_can_hold_is_refused_before_it_runs(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_an_interrupt_before_the_baseline_is_measured_ends_as_an_interrupt(tmp_path):
-    def listen(event):
-        if event["kind"] == "phase" and event["name"] == "baseline":
-            os.kill(os.getpid(), signal.SIGTERM)
+INTERRUPTED = """
+import os, signal, sys
+import featherweight as fw
 
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, on_event=listen)
+def listen(event):
+    if event["kind"] == "phase" and event["name"] == "baseline":
+        os.kill(os.getpid(), signal.SIGTERM)
+
+try:
+    fw.search(sys.argv[1], out=sys.argv[2], budget=fw.Budget(trials=1), strategy="random", on_event=listen)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_before_the_baseline_is_measured_ends_as_an_interrupt(tmp_path):
+    command = [sys.executable, "-c", INTERRUPTED, str(TASKS / "bare.py"), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0 and ended.stdout.split() == ["interrupted"], ended.stderr[-2000:]
 
 
 def test_two_workers_share_a_stopper(tmp_path):
