@@ -70,13 +70,14 @@ def test_enough_ends_the_search_and_a_larger_wish_goes_on(tmp_path):
     assert [r.state for r in more.state.rows] == ["complete"] * 2 and more.state.ended is None
 
 
+@pytest.mark.slow  # `enough` goes the same way; the rule itself is in test_terminate.py
 def test_stall_ends_the_search(tmp_path):
     recipe = fw.Recipe(fw.Build(net=fw.ConvNet(1, 4, 8, depths=(1,), widths=(8,))), fw.Train(epochs=1, lr=fw.Float(1e-3, 1e-1)))
     study = run(tmp_path, recipe, minimize=["params"], trials=5, stall=1)  # all have as many
     assert len(study.state.rows) == 2 and "last 1 trials brought nothing" in study.state.ended
 
 
-@pytest.mark.parametrize(("method", "strategy"), [("oneshot", "oneshot"), ("gumbel", "random")])
+@pytest.mark.parametrize(("method", "strategy"), [("oneshot", "oneshot"), pytest.param("gumbel", "random", marks=pytest.mark.slow)])
 def test_what_a_supernet_ranked_is_tried_first(tmp_path, method, strategy):
     study = run(tmp_path, CELLS, supernet=method, strategy=strategy)
     ranked = study.state.relaxed["ranked"]

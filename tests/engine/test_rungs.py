@@ -86,7 +86,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("moment", ["paused", "reported"])
+@pytest.mark.parametrize("moment", ["paused", pytest.param("reported", marks=pytest.mark.slow)])
 def test_a_study_that_dies_at_a_rung_goes_on_as_if_it_had_not(whole, tmp_path, moment):
     def die(event):
         heard.append(event)
