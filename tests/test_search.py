@@ -104,8 +104,11 @@ def test_settings_as_text():
     assert stopper_of("asha(eta=2, min_budget=1)", SPACE) == {"kind": "asha", "eta": 2, "min_budget": 1}
     assert stopper_of(None, SPACE) is None and proxy_of("synflow:0.25", True) == {"kind": "synflow", "keep": 0.25}
     assert proxy_of("synflow", True) == {"kind": "synflow", "keep": 0.5}
-    with pytest.raises(InputError, match="training to stop"):
-        stopper_of("asha", fw.Recipe(fw.Build(net=NET)))
+    for steps in ((), (fw.Maybe(fw.Qat()),), (fw.Train(epochs=0),)):
+        with pytest.raises(InputError, match="training that can pause"):
+            stopper_of("asha", fw.Recipe(fw.Build(net=NET), *steps))
+    for step in (fw.Maybe(fw.Distill(epochs=fw.Choice(1, 2))), fw.Choice(fw.Qat(), fw.Train())):
+        assert stopper_of("asha", fw.Recipe(fw.Build(net=NET), step)) == {"kind": "asha"}
     with pytest.raises(InputError, match="search of architectures"):
         proxy_of("synflow", False)
 
@@ -130,6 +133,31 @@ def test_a_sieve_lets_its_share_of_random_nets_pass():
     verdicts = [sieve.refuses(space.fill(space.sample(rng)), space) for _ in range(40)]
     assert 8 <= sum(v is None for v in verdicts) <= 32  # 8 nets in all, so a score comes often
     assert all("grad_norm" in v for v in verdicts if v is not None)
+
+
+def test_a_sieve_refuses_what_its_proxy_cannot_score_and_objects_when_that_is_all():
+    class Picky:
+        def __init__(self, most):
+            self.most = most
+
+        def score(self, module, inputs, targets, loss_fn):
+            if sum(p.numel() for p in module.parameters()) > self.most:
+                raise InputError("the sums overflow")
+            return 1.0
+
+    space = Statics((1, 8, 8), 300, []).space(Candidate(SPACE, "onnxruntime"))
+    fillings = [space.sample(generator(i)) for i in range(30)]
+    sizes = sorted({space.features(f)["params"] for f in fillings})
+    for most, verdicts in ((sizes[0], {True, False}), (0, None)):
+        sieve = Sieve(load_task(BARE), "grad_norm", keep=0.5, seed=0)
+        sieve._proxy = Picky(most)
+        if verdicts is None:
+            with pytest.raises(InputError, match="no net of this space"):
+                sieve.refuses(space.fill(fillings[0]), space)
+        else:
+            why = [sieve.refuses(space.fill(f), space) for f in fillings]
+            assert {w is None for w in why} == verdicts and all("sums overflow" in w for w in why if w)
+            assert sieve.score(space.fill(fillings[0]).recipe.steps[0].net) in (1.0, float("-inf"))
 
 
 def test_run_yaml_repeats_the_search(study):

@@ -191,5 +191,7 @@ def test_every_domain_survives():
     history = History(Trial(i, where.sample(rng), "complete", (1.0 + i, 2.0)) for i in range(8))
     for same in (True, False):
         made = warmed(Random(), where, [Guess({}, 4.0)], [Earlier("before", history, same)], generator(0), prior_weight=9.0)
-        for p in made.propose(where, History(), 12, generator(1)):
-            where.fill(p.filling)
+        proposals = made.propose(where, History(), 12, generator(1))
+        assert len(proposals) == 12
+        for p in proposals:
+            assert where.walk(lambda path, domain, given=p.filling: given[path]) == p.filling, "no filling of the space"

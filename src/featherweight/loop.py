@@ -6,9 +6,7 @@ that was finished and repeats nothing but what was running.
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
-import json
 import math
 import os
 import signal
@@ -34,16 +32,13 @@ from .space import Space
 from .state import Row, StudyState, artifact_id
 from .statics import Statics
 from .store.events import EventStore
-from .strategies._warm import Warm
 from .strategies.base import Strategy
 from .targets.base import Target
 from .terminate import reason
-from .warm import Earlier, Guess, warmed
+from .warming import known_before, told, told_ranking
 
 CERTIFY_AT_MOST = 5  # entries of the front whose certificate is asked for: each look at the test split costs credibility
 DROP = 0.01  # below the baseline's metric: what is certified of a search that has no floor
-TOLD = 5  # of a supernet's ranking, to a strategy that takes no ranking
-_COMPARABLE = ("fingerprint", "baseline", "minimize", "constraints", "recipe", "target")  # equal in studies whose values mean the same
 _SCREENED = ("latency", "size", "memory", "params", "macs")  # limits that an untrained candidate can break
 _SCREENS = 2  # candidates refused by a measurement of their untrained twin, a trial of the budget, that are not counted as trials
 _IN_VAIN = 20  # proposals in a row that the space refuses, each after 200 draws or more that it refuses, too: there is next to nothing it allows
@@ -52,8 +47,7 @@ _RESERVE_SHARE = 0.25  # of the minutes, at most, is kept for certification and 
 
 class Loop:
     """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by value; statics: what is known of a
-    candidate before it runs (None: nothing); strategy: None for the one that config names, with its default settings; sieve: what untrained
-    nets have to pass."""
+    candidate before it runs (None: nothing); sieve: what untrained nets have to pass (None: nothing)."""
 
     def __init__(
         self,
@@ -62,7 +56,6 @@ class Loop:
         out: Path,
         on_event: Callable[[Event], None],
         statics: Statics | None = None,
-        strategy: Strategy | None = None,
         sieve: Sieve | None = None,
     ) -> None:
         self.config, self.out, self._tell_user = config, out, on_event
@@ -72,10 +65,9 @@ class Loop:
         tree = Candidate(decode(config["recipe"]), decode(config["target"]["choice"]))
         self.statics, self.sieve = statics, sieve
         self.space = statics.space(tree) if statics is not None else Space(tree)
-        self.strategy: Strategy = strategy if strategy is not None else registry.find("strategies", config["strategy"])()
+        self.strategy: Strategy = registry.find("strategies", config["strategy"])()
         stopper = make_stopper(config["stopper"], self.space) if config.get("stopper") else None
         self.pauses = Pauses(stopper, self.state, out / "checkpoints") if stopper is not None else None
-        self.relax = self._supernet_settings()
         self.exhausted = False  # nothing new is proposed any more
         self.stopping = False
         self._started = time.monotonic()
@@ -86,16 +78,6 @@ class Loop:
         setup = {"task": task, "threads": config["train_threads"], **{k: config[k] for k in ("seed", "device", "store", "reuse", "fingerprint")}}
         setup["baseline"] = config.get("baseline")
         self.engine = LocalEngine(setup, config["workers"], int(memory * 1e9) if memory else _default_memory(config["workers"]), out / "logs")
-
-    def _supernet_settings(self) -> dict[str, Any] | None:
-        """The settings of `train.relax.run_relax`, None if no supernet is wanted; InputError if it would help nobody."""
-        wanted = self.config.get("relax") or ({"method": self.config["supernet"]} if self.config.get("supernet") else None)
-        if wanted is None:
-            return None
-        steps = self.space.tree.recipe.steps
-        if not steps or getattr(steps[0], "kind", "") != "build":
-            raise InputError("a supernet needs a recipe that begins with Build", got=str(self.space.tree.recipe), fix="fw.Recipe(fw.Build(net), ..)")
-        return {"device": self.config["device"], **wanted, "prefix": "build.net"}
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -235,45 +217,30 @@ class Loop:
 
     def supernet(self) -> None:
         """If the request wants one: train a net that holds all of the space (once a study), and tell the strategy its ranking."""
-        if self.relax is None or self.stopping:
+        if self.config.get("supernet") is None or self.stopping:
             return
         if self.state.relaxed is None:
             self.record("phase", {"name": "supernet"})
             net = self.config["recipe"]["recipe"][0]["build"]["net"]
-            job = {"job": "relax", "net": net, "settings": self.relax, "seed": derive(self.config["seed"], "relax")}
+            settings = {"method": self.config["supernet"], "device": self.config["device"], "prefix": "build.net"}
+            job = {"job": "relax", "net": net, "settings": settings, "seed": derive(self.config["seed"], "relax")}
             outcome = self.run_one(job, self.timeout())
             if outcome["kind"] != "finished":
                 if self.stopping or self.out_of_time():
                     return
                 raise FeatherweightError("the supernet cannot be trained", got=outcome["reason"])
             self.record("relaxed", {"relaxed": outcome["relaxed"]}, key="relaxed")
-        ranked = tuple(json.dumps(filling) for filling in (self.state.relaxed or {})["ranked"])
-        if any(f.name == "ranked" for f in dataclasses.fields(self.strategy)):  # type: ignore[arg-type]
-            self.strategy = dataclasses.replace(self.strategy, ranked=ranked)  # type: ignore[type-var]
-        else:  # any other tries the best of it first
-            guesses = [Guess(json.loads(filling), 0.0) for filling in ranked[:TOLD]]
-            self.strategy = warmed(self.strategy, self.space, guesses, (), generator(self.config["seed"], "ranked"))
+        if self.state.relaxed is not None:
+            self.strategy = told_ranking(self.strategy, self.space, self.state.relaxed["ranked"], self.config["seed"])
 
     def warm(self) -> None:
         """Tell the strategy what the user guesses and what earlier studies found; logged once, so that a resumed study knows the same."""
-        guesses = [Guess(values, weight) for values, weight in self.config.get("guesses") or ()]
-        if self.state.warm is None and (guesses or self.config.get("earlier")):
-            earlier = [self._earlier(Path(folder)) for folder in self.config["earlier"]]
-            made = warmed(self.strategy, self.space, guesses, earlier, generator(self.config["seed"], "warm"))
-            fields = {f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "inner"}  # type: ignore[arg-type]
-            self.record("warm", {"warm": json.loads(json.dumps(fields))}, key="warm")
+        if self.state.warm is None:
+            fields = known_before(self.config, self.strategy, self.space)
+            if fields is not None:
+                self.record("warm", {"warm": fields}, key="warm")
         if self.state.warm is not None:
-            fields = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v for k, v in self.state.warm.items()}
-            self.strategy = Warm(self.strategy, **fields)
-
-    def _earlier(self, folder: Path) -> Earlier:
-        store = EventStore(folder / "study.db")
-        try:
-            state = StudyState().fold(store.read())
-        finally:
-            store.close()
-        same = all(state.config.get(k) == json.loads(json.dumps(self.config.get(k))) for k in _COMPARABLE)
-        return Earlier(folder.name, state.history, same)
+            self.strategy = told(self.strategy, self.state.warm)
 
     def search(self) -> None:
         self.record("phase", {"name": "search"})

@@ -24,7 +24,7 @@ class Pauses:
     def rungs(self, row: Row, recipe: Recipe) -> dict[str, Any] | None:
         """For the trial's job: {"epochs": the rungs, "reported": those told before, "checkpoint": path}; None if it never has to tell.
 
-        The epochs are those of the first training step of the recipe."""
+        The epochs are those of the recipe's first training step that can pause."""
         epochs = self.stopper.rungs(row.number, first_epochs(recipe))
         return {"epochs": list(epochs), "reported": sorted(row.reports), "checkpoint": str(self._checkpoint(row.number))} if epochs else None
 
@@ -69,8 +69,8 @@ def make_stopper(config: dict[str, Any], space: Space) -> Stopper:
 
 
 def first_epochs(recipe: Recipe) -> int:
-    """Epochs of the first training step; 0 if there is none."""
-    return next((s.epochs for s in recipe.steps if isinstance(s, Trained)), 0)
+    """Epochs of the first training step that can pause; 0 if there is none."""
+    return next((s.epochs for s in recipe.steps if isinstance(s, Trained) and s.pauses), 0)
 
 
 def _longest(space: Space) -> Recipe:

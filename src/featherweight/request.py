@@ -15,11 +15,12 @@ from . import recipes, registry
 from .errors import InputError, RecipeError, StoreError, TaskError
 from .limits import OBJECTIVES, Budget, Constraint, max_drop
 from .recipe import Recipe, encode
-from .space import Choice, Domain, Space
+from .space import Choice, Domain, Maybe, Space
 from .state import StudyState
 from .store.artifacts import default_root
 from .store.events import EventStore
 from .targets.base import Target
+from .transforms.base import Trained
 from .warm import Guess
 
 if TYPE_CHECKING:
@@ -182,9 +183,22 @@ def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, 
     if set(fields) - set(known):
         raise InputError(f"{kind} has no such setting", got=", ".join(sorted(set(fields) - set(known))), allowed=", ".join(known))
     cls(**fields)
-    if not any(h.path.endswith(".epochs") for h in Space(recipe)) and not any(getattr(s, "epochs", 0) for s in recipe.steps):
-        raise InputError("a stopper needs training to stop", got=str(recipe), fix="leave it out, or add a step that trains")
+    if not any(map(_can_pause, recipe.steps)):
+        raise InputError(
+            "a stopper needs training that can pause", got=str(recipe), allowed="steps such as train and distill", fix="leave it out, or add such a step"
+        )
     return {"kind": kind, **fields}
+
+
+def _can_pause(part: Any) -> bool:
+    """Is the step, or one of those that a hole offers, training that a stopper can make wait?"""
+    if isinstance(part, Maybe):
+        return _can_pause(part.item)
+    if isinstance(part, Choice):
+        return any(map(_can_pause, part.items))
+    if isinstance(part, Recipe):
+        return any(map(_can_pause, part.steps))
+    return isinstance(part, Trained) and part.pauses and part.epochs != 0
 
 
 def _number(text: str) -> Any:

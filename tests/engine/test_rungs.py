@@ -121,10 +121,19 @@ def test_without_a_stopper_nobody_is_asked(tmp_path):
     assert all(t["state"] == "complete" and t["reports"] == {} for t in study.trials())
 
 
-def test_a_runner_pauses_the_first_training_of_the_recipe_and_no_other(tmp_path):
+@pytest.mark.parametrize(
+    "first",
+    [
+        (fw.Train(epochs=3, lr=1e-3, batch_size=16),),
+        (fw.Distill(epochs=3, lr=1e-3, batch_size=16, features=1.0),),  # projections are trained along
+        (fw.DistillBlocks(epochs=2, lr=1e-3, batch_size=16), fw.Train(epochs=3, lr=1e-3, batch_size=16)),  # blocks do not pause
+    ],
+    ids=["train", "hints", "blocks"],
+)
+def test_a_runner_pauses_the_first_training_that_can_and_no_other(tmp_path, first):
     """Neither the baseline's training nor a second one; and what comes out is what an unasked runner makes."""
-    recipe = fw.Recipe(fw.Train(epochs=3, lr=1e-3, batch_size=16), fw.Train(epochs=4, lr=1e-3, batch_size=16, momentum=0.8))
-    told, t = [], toy.task(toy.plain, epochs=5)
+    recipe = fw.Recipe(*first, fw.Train(epochs=4, lr=1e-3, batch_size=16, momentum=0.8))
+    told, t = [], toy.task(toy.residual, epochs=5)
     go = iter([False, True])
 
     def ask(epoch, of, score):

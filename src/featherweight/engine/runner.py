@@ -85,7 +85,7 @@ class Runner:
     def model(self, recipe: Recipe, rungs: Rungs | None = None) -> tuple[Package, str]:
         """What the full recipe makes, and its key. The longest stored beginning is loaded; what follows is computed and stored.
 
-        rungs: where the first training step of `recipe` itself may have to pause; it raises `Paused` then."""
+        rungs: where the first training step of `recipe` itself that can pause may have to; it raises `Paused` then."""
         from ..models.package import Package
         from ..transforms.base import Context, Trained
 
@@ -100,7 +100,7 @@ class Runner:
         self.reused += start
         if package is None and not (steps and steps[0].starts):
             package = Package(self.task.build())
-        paused = next((i for i, s in enumerate(steps) if isinstance(s, Trained) and i >= len(steps) - len(recipe.steps)), None)
+        paused = next((i for i, s in enumerate(steps) if isinstance(s, Trained) and s.pauses and i >= len(steps) - len(recipe.steps)), None)
         for i, (step, key) in enumerate(zip(steps[start:], keys[start + 1 :], strict=True), start):
             self.report({"step": step.kind})
             context = Context(

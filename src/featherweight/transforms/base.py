@@ -31,6 +31,11 @@ class Trained(Transform):
     def refuses(self) -> dict[str, str]:
         return {"integer weights": "weights are already bound to an integer grid, and training would move them off it"}
 
+    @property
+    def pauses(self) -> bool:
+        """Can a stopper make it wait at a rung, and does it go on from there? True of what hands the context's rungs to the training loop."""
+        return True
+
     epochs: int = param(5, search=Int(1, 12, log=True), legal=Int(0, 100_000), doc="passes over the training split")
     lr: float = param(1e-3, search=Float(1e-4, 1e-1, log=True), legal=Float(0.0, 100.0), doc="peak learning rate")
     batch_size: int = param(64, search=Choice(32, 64, 128, 256), legal=Int(1, 2**20), doc="samples a step")

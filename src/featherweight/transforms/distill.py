@@ -143,7 +143,7 @@ class Distill(Trained):
 
             loss = fit(
                 student.module, split, objective, settings(self), seed=context.seed, device=context.device, report=context.report,
-                sparse=model.sparse, extra=extra,
+                sparse=model.sparse, extra=extra, rungs=context.rungs,
             )  # fmt: skip
         return student.noted(step=self.kind, epochs=self.epochs, final_loss=loss, layers=[list(p) for p in hints[0].pairs])
 

@@ -51,6 +51,10 @@ class DistillBlocks(Trained):
         if self.teacher is not None and not isinstance(self.teacher, (Recipe, Domain)):
             raise InputError("this is no teacher for blocks", got=repr(self.teacher)[:200], allowed="none or a recipe")
 
+    @property
+    def pauses(self) -> bool:
+        return False
+
     def apply(self, model: Package, context: Context) -> Package:
         import numpy as np
 

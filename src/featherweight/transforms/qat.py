@@ -57,6 +57,10 @@ class Qat(Trained):
         return frozenset({"integer weights"})
 
     @property
+    def pauses(self) -> bool:
+        return False
+
+    @property
     def depends(self) -> str:
         from ..targets._cpu import saturates
 
