@@ -20,7 +20,7 @@ from typing import Any
 from . import registry
 from .baselines import baseline_candidates
 from .engine.local import LocalEngine
-from .errors import FeatherweightError, InputError, RecipeError, StoreError, TargetError
+from .errors import FeatherweightError, RecipeError, StoreError, TargetError
 from .limits import Budget
 from .pausing import Pauses, make_stopper
 from .recipe import Candidate, Recipe, decode

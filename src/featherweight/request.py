@@ -65,50 +65,20 @@ def configure(
     """
     registry.find("strategies", strategy)
     searching = mode == "search"
-    if minimize is None:
-        minimize = (("error",) if constraints else ("error", "latency")) if searching else ("latency", "size")
-    for name in minimize:
-        if name not in OBJECTIVES:
-            raise InputError("no such objective", got=name, allowed=", ".join(OBJECTIVES))
-    if not minimize:
-        raise InputError("nothing to minimize", allowed=", ".join(OBJECTIVES))
-    if searching or any(c.quantity in ("drop", "metric") for c in constraints):
-        limits = list(constraints)
-    else:
-        limits = [max_drop(0.01), *constraints]
-    if searching:
-        recipe = recipe or (task.recipe if task.recipe is not None and recipes.builds(task.recipe) else recipes.search(task, compress=compress))
-        if not recipes.builds(recipe):
-            raise RecipeError(
-                "a search of architectures needs a recipe that begins with Build",
-                got=str(recipe),
-                fix="fw.Recipe(fw.Build(fw.ConvNet.space(..)), fw.Train(..)), or `optimize` for a model that you have",
-            )
-    elif task.model is None:
-        raise TaskError(f"task {task.name!r} has no model to optimize", fix="search for one: fw.search(task, ..) or `featherweight search`")
-    recipe = recipe or task.recipe or recipes.default(task)
+    minimize = objectives_of(minimize, searching, bool(constraints))
+    limits = list(constraints)
+    if not searching and not any(c.quantity in ("drop", "metric") for c in constraints):
+        limits = [max_drop(0.01), *limits]
+    recipe = recipe_of(task, recipe, searching, compress)
     if any(c.quantity == "metric" for c in limits):
         check_floor(task)
-    if recipe.is_filled:
-        recipe.check()
-    for guess in guesses:
-        guess.checked(Space(recipe))
-    missing = [str(p) for p in earlier if not (Path(p) / "study.db").is_file()]
-    if missing:
-        raise StoreError("there is no study in this folder to learn from", got=", ".join(missing), fix="name folders that were given as --out")
-    if budget.least_gain is not None and strategy not in EXPECT:
-        raise InputError(
-            "the search cannot end by what its strategy expects: it expects nothing",
-            got=f"{strategy}, least_gain={budget.least_gain}",
-            allowed=", ".join(EXPECT),
-            fix="leave least_gain out, or use stall",
-        )
+    check_known(guesses, earlier, recipe)
+    check_end(budget, strategy)
     if searching and strategy == "oneshot" and supernet is None:
         supernet = "oneshot"
     check_supernet(supernet, recipe)
     n = workers or max(1, (os.cpu_count() or 1) // 2)
     fixed = recipes.fixed(task, recipe) if searching else None
-
     return {
         "mode": mode,
         "baseline": fixed.to_json() if fixed is not None and task.model is None else None,
@@ -135,6 +105,55 @@ def configure(
         "measure_seconds": measure_seconds,
         "store": str(default_root()),
     }
+
+
+def objectives_of(given: Sequence[str] | None, searching: bool, limited: bool) -> tuple[str, ...]:
+    """What is to be minimized; InputError for what cannot be. limited: are there constraints?"""
+    if given is None:
+        return (("error",) if limited else ("error", "latency")) if searching else ("latency", "size")
+    for name in given:
+        if name not in OBJECTIVES:
+            raise InputError("no such objective", got=name, allowed=", ".join(OBJECTIVES))
+    if not given:
+        raise InputError("nothing to minimize", allowed=", ".join(OBJECTIVES))
+    return tuple(given)
+
+
+def recipe_of(task: Task, given: Recipe | None, searching: bool, compress: bool) -> Recipe:
+    """The recipe to search: the one given, the task's own, or one that suits the task. RecipeError, TaskError if it is not for this mode."""
+    if not searching and task.model is None:
+        raise TaskError(f"task {task.name!r} has no model to optimize", fix="search for one: fw.search(task, ..) or `featherweight search`")
+    own = task.recipe if task.recipe is not None and (not searching or recipes.builds(task.recipe)) else None
+    recipe = given or own or (recipes.search(task, compress=compress) if searching else recipes.default(task))
+    if searching and not recipes.builds(recipe):
+        raise RecipeError(
+            "a search of architectures needs a recipe that begins with Build",
+            got=str(recipe),
+            fix="fw.Recipe(fw.Build(fw.ConvNet.space(..)), fw.Train(..)), or `optimize` for a model that you have",
+        )
+    if recipe.is_filled:
+        recipe.check()
+    return recipe
+
+
+def check_known(guesses: Sequence[Guess], earlier: Sequence[str | Path], recipe: Recipe) -> None:
+    """InputError, StoreError for guesses that do not fit the recipe's space, and earlier studies that are not there."""
+    for guess in guesses:
+        guess.checked(Space(recipe))
+    missing = [str(p) for p in earlier if not (Path(p) / "study.db").is_file()]
+    if missing:
+        raise StoreError("there is no study in this folder to learn from", got=", ".join(missing), fix="name folders that were given as --out")
+
+
+def check_end(budget: Budget, strategy: str) -> None:
+    """InputError if the search is to end by what its strategy expects, and it expects nothing."""
+    if budget.least_gain is not None and strategy not in EXPECT:
+        raise InputError(
+            "the search cannot end by what its strategy expects: it expects nothing",
+            got=f"{strategy}, least_gain={budget.least_gain}",
+            allowed=", ".join(EXPECT),
+            fix="leave least_gain out, or use stall",
+        )
 
 
 def check_floor(task: Task) -> None:
@@ -185,7 +204,10 @@ def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, 
     cls(**fields)
     if not any(map(_can_pause, recipe.steps)):
         raise InputError(
-            "a stopper needs training that can pause", got=str(recipe), allowed="steps such as train and distill", fix="leave it out, or add such a step"
+            "a stopper needs training that can pause",
+            got=str(recipe),
+            allowed="steps such as train and distill",
+            fix="leave it out, or add such a step",
         )
     return {"kind": kind, **fields}
 

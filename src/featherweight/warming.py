@@ -35,7 +35,7 @@ def known_before(config: dict[str, Any], strategy: Strategy, space: Space) -> di
 
 def told(strategy: Strategy, fields: dict[str, Any]) -> Strategy:
     """The strategy with what `known_before` gave, so that a study that is resumed knows the same."""
-    tuples = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v for k, v in fields.items()}
+    tuples: dict[str, Any] = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v for k, v in fields.items()}
     return Warm(strategy, **tuples)
 
 

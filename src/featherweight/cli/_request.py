@@ -18,32 +18,49 @@ if TYPE_CHECKING:
 
 TRIALS = 40  # if neither trials nor minutes are given
 
+# Options by what they are for.
+TASK = ("model", "data", "text_column", "label_column", "max_length")
+LIMITS = ("max_drop", "min_metric", "max_latency", "max_size", "max_memory", "max_params", "max_macs")
+BUDGET = ("trials", "minutes", "trial_minutes", "trial_memory_gb", "enough", "stall", "least_gain")
+SETTINGS = ("strategy", "stopper", "proxy", "supernet", "target", "threads", "batch", "seed", "workers", "reuse")
 
-def settings(
-    task: str | None, *, recipe: Path | None, limits: Mapping[str, Any], minimize: str | None, budget: Mapping[str, Any], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The keyword arguments of `optimize`. With a run.yaml its settings hold, and what was given on the command line goes before them."""
+
+def settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of `optimize`. With a run.yaml its settings hold, and what was given on the command line goes before them.
+
+    options: all those of the command, by parameter name; None where one was not given."""
     from ..request import settings as of_config
 
+    task, minimize, recipe = options["task"], options["minimize"], options["recipe"]
     out: dict[str, Any] = of_config(_config(Path(str(task)))) if _is_run_file(task) else {"constraints": []}
-    out["constraints"] = _constraints(out["constraints"], limits)
-    out["budget"] = _budget(out.get("budget"), budget)
+    out["constraints"] = _constraints(out["constraints"], _among(options, LIMITS))
+    out["budget"] = _budget(out.get("budget"), _among(options, BUDGET))
     if minimize is not None:
         out["minimize"] = tuple(part.strip() for part in minimize.split(",") if part.strip())
     if recipe is not None:
         out["recipe"] = _recipe(recipe)
-    if _is_run_file(task) and given.get("target") is not None:  # the file's threads and batch belong to the file's target
+    if _is_run_file(task) and options["target"] is not None:  # the file's threads and batch belong to the file's target
         out |= {"threads": 1, "batch": 1}
-    out |= {k: v for k, v in given.items() if v is not None}
+    out |= _among(options, SETTINGS)
+    if options["guess"]:
+        out["guesses"] = guesses(options["guess"])
+    if options["earlier"]:
+        out["earlier"] = options["earlier"]
     _check(out)
     return out
 
 
-def task(text: str | None, kind: str | None, options: Mapping[str, Any], more: Sequence[str]) -> Task:
+def _among(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Those of the options that were given."""
+    return {name: options[name] for name in names if options.get(name) is not None}
+
+
+def task(options: Mapping[str, Any]) -> Task:
     """The task that TASK or --task names, loaded. InputError if both or neither are given."""
     from ..task import load_task
 
-    known = {k: v for k, v in options.items() if v is not None} | dict(_option(text) for text in more)
+    text, kind = options["task"], options["kind"]
+    known = _among(options, TASK) | dict(_option(text) for text in options["task_option"] or [])
     if (text is None) == (kind is None):
         raise InputError(
             "one task is needed",
@@ -80,12 +97,12 @@ def folder(out: Path | None, task: Task, suffix: str = "") -> Path:
     return out or Path("runs") / ((re.sub(r"[^A-Za-z0-9_.-]+", "-", task.name).strip("-.") or "task") + suffix)
 
 
-def guesses(texts: Sequence[str] | None) -> list[Guess] | None:
-    """`{"build.net.stem": 32}@2` as a guess of weight 2; None if there are none."""
+def guesses(texts: Sequence[str]) -> list[Guess]:
+    """`{"build.net.stem": 32}@2` as a guess of weight 2."""
     from ..warm import Guess
 
     out = []
-    for text in texts or ():
+    for text in texts:
         values, at, weight = text.rpartition("@")
         if not at or values.count("{") != values.count("}"):
             values, weight = text, "1"
@@ -96,7 +113,7 @@ def guesses(texts: Sequence[str] | None) -> list[Guess] | None:
         except ValueError as e:
             raise InputError("a --guess is JSON[@WEIGHT]", got=text, allowed="'{\"train.lr\": 0.01}@2'") from e
         out.append(Guess(read, heavy))
-    return out or None
+    return out
 
 
 def _is_run_file(text: str | None) -> bool:
@@ -120,7 +137,7 @@ def _constraints(before: Sequence[Constraint], limits: Mapping[str, Any]) -> lis
     """Limits by option name, in place of those of the same quantity in `before`."""
     from .. import limits as make
 
-    new = [getattr(make, name)(value) for name, value in limits.items() if value is not None]
+    new = [getattr(make, name)(value) for name, value in limits.items()]
     return [c for c in before if c.quantity not in {n.quantity for n in new}] + new
 
 
@@ -129,7 +146,7 @@ def _budget(before: Budget | None, given: Mapping[str, Any]) -> Budget:
 
     from ..limits import Budget
 
-    values = {**(asdict(before) if before else {}), **{k: v for k, v in given.items() if v is not None}}
+    values = {**(asdict(before) if before else {}), **given}
     if values.get("trials") is None and values.get("minutes") is None:
         values["trials"] = TRIALS
     return Budget(**values)
@@ -175,9 +192,10 @@ def _check(values: Mapping[str, Any]) -> None:
             raise InputError(f"--{name} has to be at least 1", got=values[name])
 
 
-def larger(out: Path, given: Mapping[str, Any]) -> Budget | None:
-    """The study's budget with what was given in its place; None if nothing was."""
-    if all(v is None for v in given.values()):
+def larger(out: Path, options: Mapping[str, Any]) -> Budget | None:
+    """The study's budget with what the options say in its place; None if they say nothing."""
+    given = _among(options, BUDGET)
+    if not given:
         return None
     from ..limits import Budget
     from ..request import read_config

@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from ..task import Task
 
 
+def command(mode: str, options: Mapping[str, Any]) -> int:
+    """What `featherweight optimize` and `search` (the modes) do with their options, by parameter name; returns the exit code."""
+    from . import _request
+
+    settings = _request.settings(options)
+    out, dry, as_json = options["out"], options["dry_run"], options["as_json"]
+    if out is None and not dry:
+        _request.refuse_without_out(options["task"])
+    task = _request.task(options)
+    if mode == "search":
+        settings |= {"mode": mode, "compress": options["compress"]}
+    if dry:
+        dry_run(task, settings, as_json)
+        return 0
+    return start(task, settings, _request.folder(out, task, "-search" if mode == "search" else ""), as_json)
+
+
 def start(task: Task, settings: Mapping[str, Any], out: Path, as_json: bool) -> int:
     """Run the study, a search if `mode` says so, and print it; returns the exit code."""
     from .. import study

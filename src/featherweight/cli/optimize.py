@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 from . import _options as o
@@ -59,42 +57,6 @@ def optimize(
     debug: DebugOption = False,
 ) -> None:
     """Make a model smaller and faster within your limits, and certify what comes out."""
-    from . import _request, _run
+    from . import _run
 
-    limits = {
-        "max_drop": max_drop,
-        "min_metric": min_metric,
-        "max_latency": max_latency,
-        "max_size": max_size,
-        "max_memory": max_memory,
-        "max_params": max_params,
-        "max_macs": max_macs,
-    }
-    budget = {
-        "trials": trials,
-        "minutes": minutes,
-        "trial_minutes": trial_minutes,
-        "trial_memory_gb": trial_memory_gb,
-        "enough": enough,
-        "stall": stall,
-        "least_gain": least_gain,
-    }
-    given: dict[str, Any] = {
-        "strategy": strategy,
-        "target": target,
-        "threads": threads,
-        "batch": batch,
-        "seed": seed,
-        "workers": workers,
-        "reuse": reuse,
-    }
-    given |= {"stopper": stopper, "guesses": _request.guesses(guess), "earlier": earlier or None}
-    options = {"model": model, "data": data, "text_column": text_column, "label_column": label_column, "max_length": max_length}
-    settings = _request.settings(task, recipe=recipe, limits=limits, minimize=minimize, budget=budget, given=given)
-    if out is None and not dry_run:
-        _request.refuse_without_out(task)
-    chosen = _request.task(task, kind, options, task_option or [])
-    if dry_run:
-        _run.dry_run(chosen, settings, as_json)
-        return
-    raise typer.Exit(_run.start(chosen, settings, _request.folder(out, chosen), as_json))
+    raise typer.Exit(_run.command("optimize", locals()))

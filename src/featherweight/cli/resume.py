@@ -18,13 +18,16 @@ def resume(
     minutes: o.Minutes = None,
     trial_minutes: o.TrialMinutes = None,
     trial_memory_gb: o.TrialMemory = None,
+    enough: o.Enough = None,
+    stall: o.Stall = None,
+    least_gain: o.LeastGain = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Go on with a study where it stopped. Trials and minutes count from the study's beginning; a limit that is not given stays."""
+    options = locals()
     from .. import study
     from . import _request, _run
 
-    given = {"trials": trials, "minutes": minutes, "trial_minutes": trial_minutes, "trial_memory_gb": trial_memory_gb}
-    budget = _request.larger(out, given)
+    budget = _request.larger(out, options)
     raise typer.Exit(_run.watched(lambda listen: study.Study.resume(out, budget=budget, on_event=listen), out, as_json))
