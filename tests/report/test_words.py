@@ -62,6 +62,8 @@ def test_nothing_feasible_names_the_nearest_and_what_it_breaks():
     assert "where at most 2.00 KB is allowed" in said and "over the limit" in said
     assert not words.feasible(front)
     assert words.next_command(front, "runs/my digits").startswith("featherweight resume 'runs/my digits' --trials 40")
+    front["ended"] = "no candidate that may run was found among the last 20 proposals; the last one: params <= 10"
+    assert words.next_command(front, "runs/x").startswith("loosen the limits")  # more of the same finds nothing
 
 
 def test_a_search_that_does_not_beat_the_baselines_says_so(front):

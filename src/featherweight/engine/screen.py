@@ -20,19 +20,21 @@ if TYPE_CHECKING:
     from .runner import Runner
 
 MARGIN = 1.1  # a limit has to be broken by more than a tenth: what is measured briefly is not measured well
+_UNITS = {"latency": " ms", "size": " bytes", "memory": " bytes"}  # of absolute limits
 _SECONDS = 0.5  # of timing, at most
 _FIXED = ("build", "quantize")  # kinds whose result has the same structure whatever the weights are; trainings have, too
 _RETRAINED = ("epochs", "lr", "batch_size", "optimizer", "schedule", "weight_decay", "momentum", "warmup")
 
 
 class OverLimits(FeatherweightError):
-    """A candidate breaks limits before it is trained. over: by quantity, what was measured and what is allowed; violation: the summed
+    """A candidate breaks limits before it is trained. over: by quantity, {"value": measured, "bound": allowed, "unit"}; violation: the summed
     excess, each relative to its bound."""
 
-    def __init__(self, over: dict[str, dict[str, float]]) -> None:
+    def __init__(self, over: dict[str, dict[str, Any]]) -> None:
         self.over = over
         self.violation = sum(o["value"] / o["bound"] - 1.0 for o in over.values())
-        super().__init__("over the limits before training: " + ", ".join(f"{q} {o['value']:.4g} (allowed {o['bound']:.4g})" for q, o in over.items()))
+        said = [f"{q} {o['value']:.4g}{o['unit']} (allowed {o['bound']:.4g}{o['unit']})" for q, o in over.items()]
+        super().__init__("over the limits before training: " + ", ".join(said))
 
 
 def twin(recipe: Recipe) -> Recipe | None:
@@ -96,6 +98,7 @@ def screen(runner: Runner, job: dict[str, Any], recipe: Recipe, target: Target) 
     for c in job["screen"]:
         value = low.get("latency ratio" if c["quantity"] == "latency" and c["relative"] else c["quantity"])
         if value is not None and value > MARGIN * c["bound"]:
-            over[c["quantity"]] = {"value": float(value), "bound": float(c["bound"])}
+            unit = "x of the baseline" if c["relative"] else _UNITS.get(c["quantity"], "")
+            over[c["quantity"]] = {"value": float(value), "bound": float(c["bound"]), "unit": unit}
     if over:
         raise OverLimits(over)

@@ -102,10 +102,12 @@ def feasible(front: Json) -> bool:
 
 
 def next_command(front: Json, out: str | Path) -> str:
-    """The command that a user would most likely want now."""
+    """The command that a user would most likely want now; where none helps, what to do."""
     folder = shlex.quote(str(out))
     best = front.get("best")
     verdict = ((best or {}).get("certificate") or {}).get("verdict")
+    if best is None and str(front.get("ended") or "").startswith("no candidate that may run"):
+        return "loosen the limits, and search again into another --out"
     if best is None or verdict == "refuted":
         trials = sum(int((front.get("trials") or {}).get(k, 0)) for k in ("complete", "failed", "stopped"))
         minutes = (front.get("budget") or {}).get("minutes")
