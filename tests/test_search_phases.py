@@ -131,6 +131,16 @@ def test_two_workers_share_a_stopper(tmp_path):
     assert 2 in best.reports  # the better half goes on, continued and not anew
 
 
+def test_a_stopper_may_look_after_a_fraction_of_the_data(tmp_path):
+    recipe = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=1, lr=fw.Float(1e-4, 1e-1, log=True), batch_size=16))
+    study = run(tmp_path, recipe, trials=4, stopper="asha(eta=2, min_budget=0.25)")
+    rows = study.state.rows
+    assert all(0.25 in r.reports and set(r.reports) <= {0.25, 0.5} for r in rows) and len({r.reports[0.25] for r in rows}) > 1
+    assert any(r.state == "complete" and 0.5 in r.reports for r in rows)
+    stopped = [r for r in rows if r.state == "stopped"]
+    assert stopped and all(r.paused and "asha stopped it after 0." in r.reason for r in stopped)
+
+
 def test_a_floor_needs_a_metric_where_more_is_better():
     task = load_task(str(TASKS / "bare.py"))
     configure(task, SPACE, budget=fw.Budget(trials=1), mode="search", constraints=[fw.min_metric(0.5)])

@@ -387,7 +387,7 @@ class Loop:
         if on:
             self.record("reported", body, trial=number)
         else:
-            why = f"{self.config['stopper']['kind']} stopped it after {epoch} of {message['of']} epochs"
+            why = f"{self.config['stopper']['kind']} stopped it after {epoch:g} of {message['of']} epochs"
             self.record("paused", {**body, "reason": why, "seconds": message["seconds"]}, trial=number)
             if self.pauses is not None and self.pauses.stopper.final:
                 self.forget(number)

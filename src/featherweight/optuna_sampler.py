@@ -199,7 +199,7 @@ class _View:
             values = tuple(_positive(sign * v, *scale) for v, sign, scale in zip(t.values, self.signs, self.scale, strict=True))
         cost = t.duration.total_seconds() if self.timed and t.duration is not None else 0.0
         broken = sum(max(float(c), 0.0) for c in t.constraints.values())
-        reports = {int(step): self.signs[0] * v for step, v in t.intermediate_values.items()}
+        reports: dict[float, float] = {int(step): self.signs[0] * v for step, v in t.intermediate_values.items()}
         return Trial(t.number, filling, state, values, broken, cost, note=note, reports=reports)
 
 
@@ -222,7 +222,8 @@ def to_optuna(space: Space, history: History, storage: str | None = None, name: 
     """A history as an Optuna study, for its plots and for optuna-dashboard: in memory, or in a storage URL under `name`.
 
     A Choice or Maybe is a category of JSON texts, an Order a number an item. Objectives are ours: minimised, 1.0 = as the baseline.
-    A trial that was stopped is a pruned one; one without finite values a failed one; notes, features and costs are user attributes.
+    A trial that was stopped is a pruned one; one without finite values a failed one; notes, features and costs are user attributes. Reports
+    are intermediate values by epoch, or by thousandth of an epoch where a trial told within one (Optuna's steps are whole numbers).
     InputError if a trial has another number of objectives than the first.
     """
     import optuna
@@ -231,6 +232,7 @@ def to_optuna(space: Space, history: History, storage: str | None = None, name: 
     objectives = next((len(t.values) for t in history if t.state == "complete" and t.values), 1)
     made = optuna.create_study(directions=["minimize"] * objectives, storage=storage, study_name=name)
     states = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL, "running": TrialState.RUNNING}
+    scale = 1 if all(float(epoch).is_integer() for t in history for epoch in t.reports) else 1000
     for t in history:
         state, values = states[t.state], t.values
         if state == TrialState.COMPLETE and values and len(values) != objectives:
@@ -249,7 +251,7 @@ def to_optuna(space: Space, history: History, storage: str | None = None, name: 
                 params=told,
                 distributions=known,
                 constraints={"violation": t.violation} if math.isfinite(t.violation) and t.values else None,
-                intermediate_values=t.reports or None,
+                intermediate_values={round(scale * epoch): score for epoch, score in t.reports.items()} or None,
                 user_attrs={"note": t.note, "cost_s": t.cost_s, "features": t.features},
             )
         )

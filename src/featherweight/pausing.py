@@ -28,7 +28,7 @@ class Pauses:
         epochs = self.stopper.rungs(row.number, first_epochs(recipe))
         return {"epochs": list(epochs), "reported": sorted(row.reports), "checkpoint": str(self._checkpoint(row.number))} if epochs else None
 
-    def goes_on(self, number: int, epoch: int, score: float, closed: bool) -> bool:
+    def goes_on(self, number: int, epoch: float, score: float, closed: bool) -> bool:
         """Does a running trial that has just told its score go on without a wait?"""
         reports = self._reports()
         reports[number] = {**reports.get(number, {}), epoch: score}
@@ -51,7 +51,7 @@ class Pauses:
     def _checkpoint(self, number: int) -> Path:
         return self.folder / f"{number}.pt"
 
-    def _reports(self) -> dict[int, dict[int, float]]:
+    def _reports(self) -> dict[int, dict[float, float]]:
         return {r.number: r.reports for r in self.state.rows if r.reports}
 
     def _states(self) -> dict[int, str]:

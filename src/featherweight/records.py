@@ -91,7 +91,7 @@ class Trial:
     note: dict[str, Any] = field(default_factory=dict)
     features: dict[str, float] = field(default_factory=dict)
     propose_s: float = 0.0
-    reports: dict[int, float] = field(default_factory=dict)
+    reports: dict[float, float] = field(default_factory=dict)
 
     @property
     def open(self) -> bool:

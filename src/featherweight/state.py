@@ -29,7 +29,7 @@ class Row:
     recipe: Any = None
     target: str | None = None
     features: dict[str, float] = field(default_factory=dict)  # what was known before it ran, and what it scored untrained
-    reports: dict[int, float] = field(default_factory=dict)  # epochs trained -> score at that rung, less is better
+    reports: dict[float, float] = field(default_factory=dict)  # epochs trained -> score at that rung, less is better
     paused: bool = False  # it waits at a rung, its state is "stopped"
     before_s: float = 0.0  # seconds that it took until its last pause
 

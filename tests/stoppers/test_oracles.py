@@ -133,6 +133,13 @@ def test_successive_halving_does_not_wait_for_what_failed_or_never_comes():
     assert stopper.promote({3: {1: 0.1}}, {0: "ended", 1: "ended", 2: "ended", 3: "paused"}) is None
 
 
+def test_rungs_within_an_epoch_are_written_without_rounding_errors():
+    assert Asha(min_budget=0.1).rungs(0, 9) == (0.1, 0.3, 0.9, 2.7, 8.1)
+    assert Median(min_budget=0.1, every=0.1).rungs(0, 1)[:4] == (0.1, 0.2, 0.3, 0.4)
+    assert Asha(min_budget=0.5, eta=2).rungs(0, 5) == (0.5, 1, 2, 4)
+    assert [r for _, _, r in Hyperband(min_budget=0.5, max_budget=5).brackets] == [(0.555556, 1.666667), (1.666667,), ()]
+
+
 def test_hyperbands_brackets_are_those_of_the_paper():
     """R = 81, eta = 3: n and r of arXiv:1603.06560, Algorithm 1, lines 1 to 5."""
     brackets = Hyperband(max_budget=81).brackets

@@ -60,6 +60,25 @@ def test_paused_at_every_rung_and_resumed_in_a_new_module(tmp_path, optimizer):
     assert [(e, of) for e, of, _ in boss.told] == [(1, 5), (3, 5)]
 
 
+@pytest.mark.parametrize("size", [16, 9, 1])  # 64 samples: 4 batches; 7, because a last one of one sample is left out; 64
+def test_paused_within_epochs_and_resumed(tmp_path, size):
+    """At a fraction of the data, and where two rungs fall on one batch, or on the end of an epoch."""
+    whole, rungs = net().eval() if size == 1 else net(), (0.001, 0.25, 0.999, 1.3, 1.301)
+    loss = train(whole, batch_size=size, epochs=2)
+    boss, reported, places = Boss(tmp_path / "c.pt", rungs, go=False), [], []
+    for rung in rungs:
+        with pytest.raises(Paused) as paused:
+            train(net(), boss.rungs(reported), batch_size=size, epochs=2)
+        assert paused.value.epoch == rung
+        reported.append(rung)
+        saved = torch.load(boss.path, weights_only=True)
+        places.append((saved["epoch"], saved["batch"]))
+    last = net()
+    assert train(last, boss.rungs(reported), batch_size=size, epochs=2) == loss and same(last, whole)
+    per = {16: 4, 9: 7, 1: 64}[size]
+    assert places == [(0, 1), (0, round(per / 4)), (1, 0), *[(1, round(0.3 * per))] * 2]
+
+
 def test_being_asked_does_not_change_the_training(tmp_path):
     whole, asked = net(), net()
     state = torch.random.get_rng_state()

@@ -61,7 +61,12 @@ SearchMinimize = Annotated[
     _search("--minimize", help=f"Separated by commas: {', '.join(OBJECTIVES)} \\[default: error, and without limits error,latency]."),
 ]
 Stopper = Annotated[
-    str | None, _search("--stopper", help=f"Ends weak trials while they train: {', '.join(names('stoppers'))}; with settings: 'asha(eta=2)'.")
+    str | None,
+    _search(
+        "--stopper",
+        help=f"Ends weak trials while they train: {', '.join(names('stoppers'))}; with settings: 'asha(eta=2)', or 'asha(min_budget=0.25)' to "
+        "look after a quarter of the data.",
+    ),
 ]
 Proxy = Annotated[
     str | None,

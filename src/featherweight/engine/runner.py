@@ -65,7 +65,7 @@ class Runner:
     device: str = "cpu"
     report: Callable[[dict[str, Any]], None] = lambda _: None
     baseline: Recipe | None = None
-    ask: Callable[[int, int, float], bool] | None = None
+    ask: Callable[[float, int, float], bool] | None = None
     steps: int = field(default=0, init=False)  # of the current trial: looked up or computed, and of them found in the store
     reused: int = field(default=0, init=False)
 

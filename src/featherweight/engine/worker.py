@@ -72,7 +72,7 @@ def serve(connection: Connection) -> None:
     def report(progress: dict[str, Any]) -> None:
         send({"kind": "progress", **progress})
 
-    def ask(epoch: int, of: int, score: float) -> bool:
+    def ask(epoch: float, of: int, score: float) -> bool:
         """Tell a score; wait for "go" (True) or "pause"."""
         send({"kind": "report", "step": "train", "epoch": epoch, "of": of, "score": score})
         return bool(json.loads(connection.recv_bytes())["answer"] == "go")

@@ -102,10 +102,10 @@ def learning_curves(trials: Sequence[Json]) -> Json | None:
         for t in told:
             if {"failed": "failed", "complete": "complete"}.get(t["state"], "stopped early") != group:
                 continue
-            points = sorted((int(k), float(v)) for k, v in t["reports"].items() if v is not None)
+            points = sorted((float(k), float(v)) for k, v in t["reports"].items() if v is not None)
             x += [*(float(e) for e, _ in points), None]
             y += [*(s for _, s in points), None]
-            text += [*(f"trial {t['number']}, {e} epochs: {s:.4g}" for e, s in points), ""]
+            text += [*(f"trial {t['number']}, {e:g} epochs: {s:.4g}" for e, s in points), ""]
         if x:
             marker = {"color": colour, "size": 5}
             data.append(

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import count, takewhile
 
-from .base import Reports, States
+from .base import Reports, States, rung
 
 
-def ladder(r: int, below: int, eta: int) -> tuple[int, ...]:
+def ladder(r: float, below: float, eta: int) -> tuple[float, ...]:
     """The budgets r eta^k that are below `below`."""
-    out = []
-    while r < below:
-        out.append(r)
-        r *= eta
-    return tuple(out)
+    return tuple(takewhile(lambda budget: budget < below, (rung(r * eta**k) for k in count())))
 
 
 def place(score: float, trial: int) -> tuple[float, int]:
@@ -26,33 +23,33 @@ def place(score: float, trial: int) -> tuple[float, int]:
     return (score if score == score else math.inf, trial)
 
 
-def ranked(reports: Reports, rung: int) -> list[int]:
+def ranked(reports: Reports, at: float) -> list[int]:
     """The trials of a rung, best first."""
-    return [t for _, t in sorted(place(told[rung], t) for t, told in reports.items() if rung in told)]
+    return [t for _, t in sorted(place(told[at], t) for t, told in reports.items() if at in told)]
 
 
-def in_top(reports: Reports, rung: int, trial: int, least: int, eta: int) -> bool:
+def in_top(reports: Reports, at: float, trial: int, least: int, eta: int) -> bool:
     """Is the trial among the best 1/eta of its rung, or its best `least`? One pass, no sorting."""
-    own = place(reports[trial][rung], trial)
-    places = [place(told[rung], t) for t, told in reports.items() if rung in told]
+    own = place(reports[trial][at], trial)
+    places = [place(told[at], t) for t, told in reports.items() if at in told]
     return sum(p < own for p in places) < max(least, len(places) // eta)
 
 
-def promotable(reports: Reports, states: States, rungs: Sequence[int], eta: int, closed: bool) -> int | None:
+def promotable(reports: Reports, states: States, rungs: Sequence[float], eta: int, closed: bool) -> int | None:
     """`get_job` of ASHA (Li et al. 2020, arXiv:1810.05934, Algorithm 2, lines 12-19): from the highest rung down, the best trial that
     is among the top 1/eta of its rung and was not promoted yet.
 
     When no trial runs and none will start, a rung that is too small for that (under eta trials) promotes its best one: the
     paper's stream of trials has no end, a study has, and one trial in it should be trained in full.
     """
-    best: dict[int, tuple[float, int]] = {}  # rung -> the best that waits there; if it is not among the top, none that waits is
+    best: dict[float, tuple[float, int]] = {}  # rung -> the best that waits there; if it is not among the top, none that waits is
     for t, told in reports.items():
         if told and states.get(t) == "paused":
-            rung = max(told)
-            best[rung] = min(best.get(rung, (math.inf, t + 1)), place(told[rung], t))
+            at = max(told)
+            best[at] = min(best.get(at, (math.inf, t + 1)), place(told[at], t))
     idle = closed and "running" not in states.values()
     for least in (0, 1) if idle else (0,):
-        for rung in reversed(rungs):
-            if rung in best and in_top(reports, rung, best[rung][1], least, eta):
-                return best[rung][1]
+        for at in reversed(rungs):
+            if at in best and in_top(reports, at, best[at][1], least, eta):
+                return best[at][1]
     return None

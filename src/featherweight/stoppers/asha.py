@@ -21,8 +21,8 @@ class Asha(Stopper):
     rung always go on then, because no share can be told of so few.
     """
 
-    min_budget: int = 1
-    max_budget: int | None = None
+    min_budget: float = 1
+    max_budget: float | None = None
     eta: int = 3
     type: str = "promotion"
 
@@ -31,10 +31,10 @@ class Asha(Stopper):
         if self.type not in TYPES:
             raise InputError("asha has no such type", got=self.type, allowed=", ".join(TYPES))
 
-    def rungs(self, trial: int, of: int) -> tuple[int, ...]:
+    def rungs(self, trial: int, of: float) -> tuple[float, ...]:
         return ladder(self.min_budget, of if self.max_budget is None else min(of, self.max_budget), self.eta)
 
-    def decide(self, reports: Reports, trial: int, step: int) -> bool:
+    def decide(self, reports: Reports, trial: int, step: float) -> bool:
         if self.type == "promotion":
             return True  # line 3: a job ends at its rung; `promote` may send the trial on at once
         there = sum(step in told for told in reports.values())

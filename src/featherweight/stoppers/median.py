@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import count, takewhile
 from statistics import median
 
 from ..errors import InputError
-from .base import Reports, Stopper, check_budgets
+from .base import LEAST, Reports, Stopper, check_budgets, rung
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,25 @@ class Median(Stopper):
     s, or the first trials of a parallel study would all be spared.)
     """
 
-    min_budget: int = 1
-    max_budget: int | None = None
-    every: int = 1
+    min_budget: float = 1
+    max_budget: float | None = None
+    every: float = 1
     trials: int = 4
 
     def __post_init__(self) -> None:
         check_budgets("median", self.min_budget, self.max_budget, 2)
-        if self.every < 1 or self.trials < 1:
+        if not LEAST <= self.every < math.inf or self.trials < 1:
             raise InputError(
-                "median needs steps and trials to compare", got=f"every={self.every}, trials={self.trials}", allowed="at least 1 of each"
+                "median needs steps and trials to compare",
+                got=f"every={self.every}, trials={self.trials}",
+                allowed=f"every >= {LEAST} (epochs), trials >= 1",
             )
 
-    def rungs(self, trial: int, of: int) -> tuple[int, ...]:
-        return tuple(range(self.min_budget, of if self.max_budget is None else min(of, self.max_budget), self.every))
+    def rungs(self, trial: int, of: float) -> tuple[float, ...]:
+        below = of if self.max_budget is None else min(of, self.max_budget)
+        return tuple(takewhile(lambda budget: budget < below, (rung(self.min_budget + k * self.every) for k in count())))
 
-    def decide(self, reports: Reports, trial: int, step: int) -> bool:
+    def decide(self, reports: Reports, trial: int, step: float) -> bool:
         others = [told for t, told in reports.items() if t != trial and step in told]
         if len(others) < self.trials:
             return False

@@ -19,8 +19,8 @@ class SuccessiveHalving(Stopper):
     Every rung waits for its slowest trial; `asha` does not.
     """
 
-    min_budget: int = 1
-    max_budget: int | None = None
+    min_budget: float = 1
+    max_budget: float | None = None
     eta: int = 3
     trials: int = 9
 
@@ -29,10 +29,10 @@ class SuccessiveHalving(Stopper):
         if self.trials < 1:
             raise InputError("successive halving needs trials to choose from", got=f"trials={self.trials}", allowed="trials >= 1")
 
-    def rungs(self, trial: int, of: int) -> tuple[int, ...]:
+    def rungs(self, trial: int, of: float) -> tuple[float, ...]:
         return ladder(self.min_budget, of if self.max_budget is None else min(of, self.max_budget), self.eta)
 
-    def decide(self, reports: Reports, trial: int, step: int) -> bool:
+    def decide(self, reports: Reports, trial: int, step: float) -> bool:
         return True
 
     def promote(self, reports: Reports, states: States, closed: bool = False) -> int | None:
@@ -47,13 +47,13 @@ class SuccessiveHalving(Stopper):
     def _chosen(self, reports: Reports, states: States, members: Collection[int]) -> int | None:
         """The first trial of a whole group, in order of rung and score, that is to go on and does not yet."""
         alive = set(members)  # S_k
-        for rung in self.rungs(0, max((max(told) for told in reports.values() if told), default=0) + 1):
-            there = [t for t in ranked(reports, rung) if t in alive]
+        for at in self.rungs(0, max((max(told) for told in reports.values() if told), default=0) + 1):
+            there = [t for t in ranked(reports, at) if t in alive]
             if any(t not in there and states[t] != "ended" for t in alive):
                 return None  # the rung waits for them
             best = there[: max(1, len(there) // self.eta)]  # S_(k+1): the floor(|S_k| / eta) best
             for t in best:
-                if states[t] == "paused" and max(reports[t]) == rung:
+                if states[t] == "paused" and max(reports[t]) == at:
                     return t
             alive = set(best)
         return None

@@ -1,15 +1,17 @@
 """Training that pauses at rungs and goes on: what is saved, and who is asked.
 
-A *rung* is a number of epochs after which the training saves itself, tells its score and asks whether it goes on.
+A *rung* is a number of epochs after which the training saves itself, tells its score and asks whether it goes on; 0.25 is a quarter of the
+samples, seen once.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +25,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training is: whole epochs, and optimizer steps."""
+    """How far a training is: whole epochs, batches of the one after them, and optimizer steps; seen: samples of that epoch, total: the sum of
+    their losses."""
 
     epoch: int = 0
+    batch: int = 0
     step: int = 0
+    total: float = 0.0
+    seen: int = 0
 
 
 class Paused(Exception):
     """The training waits at `epoch`, its checkpoint saved. No error: who runs it says what becomes of it."""
 
-    def __init__(self, epoch: int) -> None:
-        super().__init__(f"paused after {epoch} epochs")
+    def __init__(self, epoch: float) -> None:
+        super().__init__(f"paused after {epoch:g} epochs")
         self.epoch = epoch
 
 
@@ -43,10 +49,10 @@ class Rungs:
     score: of a module, less is better; ask: (epoch, of how many, score) -> does it go on?"""
 
     path: Path
-    epochs: Collection[int]
-    reported: Collection[int]
+    epochs: Collection[float]
+    reported: Collection[float]
     score: Callable[[nn.Module], float]
-    ask: Callable[[int, int, float], bool]
+    ask: Callable[[float, int, float], bool]
 
     def restore(self, learned: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, seed: int, device: str) -> Position:
         """Set everything to what the checkpoint holds, if there is one. StoreError if it cannot be read or is another training's."""
@@ -61,11 +67,11 @@ class Rungs:
                 raise StoreError("this checkpoint belongs to another training", got=str(self.path), fix=lost)
             learned.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
-            rng.bit_generator.state = json.loads(saved["order"])
+            rng.bit_generator.state = json.loads(saved["order"])  # before the samples of the epoch were shuffled
             torch.random.set_rng_state(saved["torch"].cpu())
             if device.startswith("cuda"):
                 torch.cuda.set_rng_state(saved["cuda"].cpu(), device)
-            return Position(saved["epoch"], saved["step"])
+            return Position(**{f.name: saved[f.name] for f in fields(Position)})
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as e:
             raise StoreError("this checkpoint cannot be read", got=f"{self.path}: {e}", fix=lost) from e
 
@@ -74,31 +80,34 @@ class Rungs:
         module: nn.Module,
         learned: nn.Module,
         optimizer: torch.optim.Optimizer,
-        rng: np.random.Generator,
+        order: dict[str, Any],
         at: Position,
+        per_epoch: int,
         of: int,
         seed: int,
         device: str,
     ) -> None:
-        """At a rung whose score nobody knows yet: save, tell the score, and go on or raise Paused. The training itself is not touched."""
-        if at.epoch not in self.epochs or at.epoch in self.reported:
-            return
-        self._save(learned, optimizer, rng, at, seed, device)  # before the score is told: who was told may count on it
-        score = self.score(module)
-        module.to(device).train()
-        if not self.ask(at.epoch, of, score):
-            raise Paused(at.epoch)
+        """At a rung whose score nobody knows yet: save, tell the score, and go on or raise Paused. The training itself is not touched.
 
-    def _save(self, learned: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, at: Position, seed: int, device: str) -> None:
+        order: state of the generator before it shuffled the epoch's samples; per_epoch: batches; of: epochs in all."""
+        for epoch in sorted(set(self.epochs) - set(self.reported)):
+            if _place(epoch, per_epoch) != (at.epoch, at.batch):
+                continue
+            self._save(learned, optimizer, order, at, seed, device)  # before the score is told: who was told may count on it
+            score = self.score(module)
+            module.to(device).train()
+            if not self.ask(epoch, of, score):
+                raise Paused(epoch)
+
+    def _save(self, learned: nn.Module, optimizer: torch.optim.Optimizer, order: dict[str, Any], at: Position, seed: int, device: str) -> None:
         import torch
 
         state: dict[str, Any] = {
             "seed": seed,
-            "epoch": at.epoch,
-            "step": at.step,
+            **asdict(at),
             "model": learned.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "order": json.dumps(rng.bit_generator.state),
+            "order": json.dumps(order),
             "torch": torch.random.get_rng_state(),
         }
         if device.startswith("cuda"):
@@ -107,3 +116,12 @@ class Rungs:
         part = self.path.with_suffix(".part")
         torch.save(state, part)
         os.replace(part, self.path)
+
+
+def _place(epoch: float, per_epoch: int) -> tuple[int, int]:
+    """Whole epochs, and batches of the next, that a rung is reached after; at least one batch."""
+    whole = math.floor(epoch)
+    batch = round((epoch - whole) * per_epoch)
+    if (whole, batch) == (0, 0):
+        batch = 1
+    return (whole, batch) if batch < per_epoch else (whole + 1, 0)

@@ -64,13 +64,17 @@ def make_optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimiz
     return torch.optim.Adam(groups, lr=settings.lr) if settings.optimizer == "adam" else torch.optim.AdamW(groups, lr=settings.lr)
 
 
-def batches(split: Split, size: int, rng: np.random.Generator, device: str) -> Iterator[tuple[list[Tensor], Tensor, np.ndarray]]:
-    """One shuffled pass: (inputs in order, targets, index). A last batch of one sample is left out: batch norm cannot use it."""
+def batches(split: Split, size: int, rng: np.random.Generator, device: str, skip: int = 0) -> Iterator[tuple[list[Tensor], Tensor, np.ndarray]]:
+    """One shuffled pass: (inputs in order, targets, index). skip: so many batches are left out at its beginning."""
     order = rng.permutation(len(split))
-    for start in range(0, len(order), size):
+    for start in _starts(len(order), size)[skip:]:
         index = order[start : start + size]
-        if len(index) > 1 or len(order) == 1:
-            yield *tensors(split, index, device), index
+        yield *tensors(split, index, device), index
+
+
+def _starts(n: int, size: int) -> range:
+    """Where the batches of a pass begin. A last batch of one sample is left out, because batch norm cannot use it, unless each has one."""
+    return range(0, n if size == 1 or n == 1 else n - 1, size)
 
 
 def tensors(split: Split, index: np.ndarray, device: str) -> tuple[list[Tensor], Tensor]:
@@ -113,17 +117,20 @@ def fit(
     learned = module if extra is None else torch.nn.ModuleList([module, extra.to(device)])
     optimizer = make_optimizer(learned, settings)
     masks = [(p, p.detach() != 0) for p in (module.get_parameter(name) for name in sparse)]
-    steps = settings.epochs * sum(1 for _ in range(0, len(split), settings.batch_size))
+    per_epoch = len(_starts(len(split), settings.batch_size))
+    steps = settings.epochs * per_epoch
     at, mean = Position(), math.nan
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(derive(seed, "torch") % 2**63)
         if rungs is not None:
             at = rungs.restore(learned, optimizer, rng, seed, device)
         for epoch in range(at.epoch, settings.epochs):
-            if rungs is not None:
-                rungs.visit(module, learned, optimizer, rng, Position(epoch, at.step), settings.epochs, seed, device)
-            total, seen, step = 0.0, 0, at.step
-            for inputs, targets, index in batches(split, settings.batch_size, rng, device):
+            order = dict(rng.bit_generator.state)
+            total, seen, step = at.total, at.seen, at.step
+            for batch, (inputs, targets, index) in enumerate(batches(split, settings.batch_size, rng, device, at.batch), at.batch):
+                if rungs is not None:
+                    here = Position(epoch, batch, step, total, seen)
+                    rungs.visit(module, learned, optimizer, order, here, per_epoch, settings.epochs, seed, device)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, steps, settings)
                 loss = objective(module(*inputs), targets, index)
@@ -134,7 +141,7 @@ def fit(
                 for parameter, mask in masks:
                     parameter.data.mul_(mask)
                 total, seen, step = total + float(loss.detach()) * len(index), seen + len(index), step + 1
-            at, mean = Position(epoch + 1, step), total / max(seen, 1)
+            at, mean = Position(epoch + 1, 0, step), total / max(seen, 1)
             if not math.isfinite(mean):
                 raise InputError("training diverged", got=f"loss {mean} in epoch {epoch + 1}", fix=f"lower the learning rate (now {settings.lr})")
             report({"step": "train", "epoch": epoch + 1, "of": settings.epochs, "loss": mean})
