@@ -1,6 +1,6 @@
 """A real search on Fashion-MNIST: architecture and training together, against the fixed sensible net with the same budget.
 
-    python benchmarks/search/fashion.py [--minutes 30] [--strategy adaptive] [--stopper asha] [--out runs/search/fashion]
+    python benchmarks/search/fashion.py [--minutes 30] [--strategy adaptive] [--stopper "asha(min_budget=0.1)"] [--out runs/search/fashion]
     python benchmarks/search/fashion.py --minutes 3 --train 3000          (a look)
 
 Two studies, one after the other, each with all of the minutes: `search` (fw.search's own recipe: net and training have holes) and `fixed` (the
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0, help="of each of the two studies")
     parser.add_argument("--strategy", default="adaptive")
-    parser.add_argument("--stopper", default="asha", help="`none` for none")
+    parser.add_argument("--stopper", default="asha(min_budget=0.1)", help="`none` for none")
+    parser.add_argument("--max-macs", default="1x", help="limit of both: as many multiply-accumulates as the sensible net has")
     parser.add_argument("--train", type=int, help="only so many training samples")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -125,11 +127,13 @@ def main() -> None:
     trials: list[dict[str, Any]] = []
     baselines: list[dict[str, Any]] = []
     for name, recipe in recipes(task).items():
+        os.environ["FEATHERWEIGHT_CACHE"] = str((args.out / name / "store").resolve())  # each trains its own baseline: equal budgets
         study = fw.search(
             task,
             recipe,
             strategy=args.strategy,
             stopper=None if args.stopper == "none" else args.stopper,
+            constraints=[fw.max_macs(args.max_macs)],
             minimize=["error", "latency"],
             budget=fw.Budget(minutes=args.minutes),
             seed=args.seed,

@@ -267,9 +267,9 @@ class Loop:
         if self.ends_early():
             return None
         if waiting:
-            return waiting.pop(0) if self.may_start(True) else None
-        if self.pauses is not None and self.may_start(True):
-            row = self.pauses.next(self.closed())
+            return waiting.pop(0) if self.left() > 1.0 else None
+        if self.pauses is not None and self.left() > 1.0:
+            row = self.pauses.next(self.closed(), self.left())
             if row is not None:  # its worker may not have put it down yet
                 return row if row.number not in self.engine.running else None
         if self.closed():
@@ -280,7 +280,7 @@ class Loop:
 
     def closed(self) -> bool:
         """Will no further trial be proposed?"""
-        return self.exhausted or not self.may_start(False)
+        return self.exhausted or not self.may_start()
 
     def ends_early(self) -> bool:
         """Has the search found what it was to find, or is there nothing more to hope for? The reason is logged."""
@@ -300,18 +300,22 @@ class Loop:
             return None
         return f"no candidate that may run was found among the last {_IN_VAIN} proposals; the last one: {why}"
 
-    def may_start(self, known: bool) -> bool:
-        """Is there budget for one more trial? One that is only resumed is not counted again; one that was refused before it ran is not
-        counted, up to 19 a trial that cost nothing and `_SCREENS` a trial whose untrained twin had to be measured."""
-        if not known and self.budget.trials is not None:
+    def left(self) -> float:
+        """Seconds for trials."""
+        return self.remaining() - self.reserve()
+
+    def may_start(self) -> bool:
+        """Is there budget for one more trial? One that was refused before it ran is not counted, up to 19 a trial that cost nothing and
+        `_SCREENS` a trial whose untrained twin had to be measured."""
+        if self.budget.trials is not None:
             proposed, trials = len(self.state.rows), self.budget.trials
             if proposed - self.state.refused >= trials or proposed >= 20 * trials or self._screens >= _SCREENS * trials:
                 return False
         ended = [r.seconds for r in self.state.rows[-20:] if r.state == "complete"]
-        usual = sorted(ended)[len(ended) // 2] if ended else 0.0
-        if not ended and self.pauses is not None and "baseline" in self.state.baselines:
-            usual = 2.0 * self.state.baseline.seconds  # time for one of those that wait to train to its end: else there is nothing to show
-        return self.remaining() - self.reserve() > 0.7 * usual + 1.0
+        needed = 0.7 * sorted(ended)[len(ended) // 2] if ended else 0.0
+        if not ended and self.pauses is not None and math.isfinite(self.left()):
+            needed = self.pauses.to_end(self.left())  # one of those that wait has to train to its end: else there is nothing to show
+        return self.left() > needed + 1.0
 
     def propose(self) -> Row | None:
         """Ask the strategy and log its answer; None if the space is exhausted. Same seed and history, same answer."""
@@ -382,7 +386,7 @@ class Loop:
     def judge(self, message: dict[str, Any]) -> None:
         """Log the score that a trial tells at a rung together with what becomes of it, and tell its worker."""
         number, epoch, score = message["id"], message["epoch"], message["score"]
-        on = self.pauses is None or self.pauses.goes_on(number, epoch, score, self.closed())
+        on = self.pauses is None or self.pauses.goes_on(number, epoch, score, self.closed(), self.left())
         body = {"epoch": epoch, "of": message["of"], "score": score}
         if on:
             self.record("reported", body, trial=number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,33 @@ class Pauses:
         epochs = self.stopper.rungs(row.number, first_epochs(recipe))
         return {"epochs": list(epochs), "reported": sorted(row.reports), "checkpoint": str(self._checkpoint(row.number))} if epochs else None
 
-    def goes_on(self, number: int, epoch: float, score: float, closed: bool) -> bool:
-        """Does a running trial that has just told its score go on without a wait?"""
-        reports = self._reports()
+    def goes_on(self, number: int, epoch: float, score: float, closed: bool, left_s: float = math.inf) -> bool:
+        """Does a running trial that has just told its score go on without a wait? closed, left_s: as of `next`."""
+        reports, states = self._told(left_s if closed else None)
         reports[number] = {**reports.get(number, {}), epoch: score}
         if not self.stopper.decide(reports, number, epoch):
             return True
-        return self.stopper.promote(reports, {**self._states(), number: "paused"}, closed) == number
+        return self.stopper.promote(reports, {**states, number: "paused"}, closed) == number
 
-    def next(self, closed: bool) -> Row | None:
-        """The paused trial that goes on now. closed: no new trial will be started."""
-        states = self._states()
+    def next(self, closed: bool, left_s: float = math.inf) -> Row | None:
+        """The paused trial that goes on now. closed: no new trial will be started; then only those count that can train to their end in the
+        `left_s` seconds that are left for trials."""
+        reports, states = self._told(left_s if closed else None)
         if self.stopper.final or "paused" not in states.values():
             return None
-        number = self.stopper.promote(self._reports(), states, closed)
+        number = self.stopper.promote(reports, states, closed)
         return None if number is None else self.state.rows[number]
+
+    def to_end(self, left_s: float) -> float:
+        """Seconds that the trial needs which would go on if nothing else ran or came, of those that can train to their end in `left_s`; 0 if
+        there is none."""
+        if self.stopper.final:
+            return 0.0
+        reports, states = self._told(left_s)
+        alone = {number: state for number, state in states.items() if state != "running"}
+        reports = {number: told for number, told in reports.items() if number in alone}
+        number = self.stopper.promote(reports, alone, True) if "paused" in alone.values() else None
+        return 0.0 if number is None else _rest(self.state.rows[number])
 
     def forget(self, number: int) -> None:
         """Remove the checkpoint of a trial that has ended."""
@@ -51,12 +64,24 @@ class Pauses:
     def _checkpoint(self, number: int) -> Path:
         return self.folder / f"{number}.pt"
 
-    def _reports(self) -> dict[int, dict[float, float]]:
-        return {r.number: r.reports for r in self.state.rows if r.reports}
+    def _told(self, left_s: float | None) -> tuple[dict[int, dict[float, float]], dict[int, str]]:
+        """Reports and states, for the stopper. What is not finished and not paused runs, or will again: it was cut off by the budget or a kill.
 
-    def _states(self) -> dict[int, str]:
-        """What is not finished and not paused runs, or will again: it was cut off by the budget or a kill."""
-        return {r.number: "ended" if r.state in ("complete", "failed") else "paused" if r.paused else "running" for r in self.state.rows}
+        left_s: None, or, if nothing new will start, how long trials may still take: then one that has failed, or needs longer, stands
+        in nobody's way."""
+        reports, states = {}, {}
+        for r in self.state.rows:
+            lost = left_s is not None and (r.state == "failed" or (r.paused and _rest(r) > left_s))
+            states[r.number] = "ended" if lost or r.state in ("complete", "failed") else "paused" if r.paused else "running"
+            if r.reports and not lost:
+                reports[r.number] = r.reports
+        return reports, states
+
+
+def _rest(row: Row) -> float:
+    """Seconds, with a fifth for the rest of the recipe, that a paused trial needs for the epochs that it has not trained yet, at its own pace."""
+    of, done = first_epochs(Recipe.from_json(row.recipe)), max(row.reports, default=0)
+    return 1.2 * row.before_s * max(0.0, of / done - 1.0) if done else math.inf
 
 
 def make_stopper(config: dict[str, Any], space: Space) -> Stopper:
