@@ -44,6 +44,13 @@ def test_so_much_time_is_kept_that_the_best_can_end(tmp_path):
     assert pauses(tmp_path, stopper=Median()).to_end(1000.0) == 0.0  # what it stops never goes on
 
 
+def test_a_free_worker_does_not_wait_for_another_when_time_is_short(tmp_path):
+    running = row(3, 2, 1, 5.0, 0.5, state="running", paused=False, reports={})
+    p = pauses(tmp_path, [*ROWS[:3], running], Asha(eta=4))
+    assert p.next(True, 1000.0).number == 1
+    assert p.next(True) is None  # without a limit it may be a better one
+
+
 def test_a_running_trial_gives_way_to_one_that_can_end(tmp_path):
     slow = row(4, 100, 1, 100.0, 0.0, state="running", paused=False, reports={})
     p = pauses(tmp_path, [ROWS[2], slow], Asha(eta=3))

@@ -47,14 +47,13 @@ class Pauses:
         return None if number is None else self.state.rows[number]
 
     def to_end(self, left_s: float) -> float:
-        """Seconds that the trial needs which would go on if nothing else ran or came, of those that can train to their end in `left_s`; 0 if
-        there is none."""
+        """Seconds that the trial needs which would go on if nothing else ran or came, of those that can train to their end in `left_s` (finite);
+        0 if there is none."""
         if self.stopper.final:
             return 0.0
         reports, states = self._told(left_s)
-        alone = {number: state for number, state in states.items() if state != "running"}
-        reports = {number: told for number, told in reports.items() if number in alone}
-        number = self.stopper.promote(reports, alone, True) if "paused" in alone.values() else None
+        reports = {number: told for number, told in reports.items() if number in states}  # what runs may yet fail
+        number = self.stopper.promote(reports, states, True) if "paused" in states.values() else None
         return 0.0 if number is None else _rest(self.state.rows[number])
 
     def forget(self, number: int) -> None:
@@ -68,11 +67,13 @@ class Pauses:
         """Reports and states, for the stopper. What is not finished and not paused runs, or will again: it was cut off by the budget or a kill.
 
         left_s: None, or, if nothing new will start, how long trials may still take: then one that has failed, or needs longer, stands
-        in nobody's way."""
+        in nobody's way; and if time is limited, a free worker does not wait for what runs, which is left out."""
         reports, states = {}, {}
         for r in self.state.rows:
             lost = left_s is not None and (r.state == "failed" or (r.paused and _rest(r) > left_s))
-            states[r.number] = "ended" if lost or r.state in ("complete", "failed") else "paused" if r.paused else "running"
+            ended = lost or r.state in ("complete", "failed")
+            if ended or r.paused or left_s is None or left_s == math.inf:
+                states[r.number] = "ended" if ended else "paused" if r.paused else "running"
             if r.reports and not lost:
                 reports[r.number] = r.reports
         return reports, states
