@@ -117,6 +117,8 @@ def main() -> None:
     parser.add_argument("--stopper", default="asha(min_budget=0.1)", help="`none` for none")
     parser.add_argument("--max-macs", default="1x", help="limit of both: as many multiply-accumulates as the sensible net has")
     parser.add_argument("--train", type=int, help="only so many training samples")
+    parser.add_argument("--studies", default="search,fixed", help="which of them; studies that are there are only read once their time is up")
+    parser.add_argument("--store", type=Path, help="a store for both, so that the baseline is trained once, before them [default: one each]")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/search/fashion"))
@@ -127,7 +129,12 @@ def main() -> None:
     trials: list[dict[str, Any]] = []
     baselines: list[dict[str, Any]] = []
     for name, recipe in recipes(task).items():
-        os.environ["FEATHERWEIGHT_CACHE"] = str((args.out / name / "store").resolve())  # each trains its own baseline: equal budgets
+        if name not in args.studies.split(","):
+            continue
+        if args.store is None:
+            os.environ["FEATHERWEIGHT_CACHE"] = str((args.out / name / "store").resolve())  # each trains its own baseline: equal budgets
+        else:
+            os.environ["FEATHERWEIGHT_CACHE"] = str(args.store.resolve())
         study = fw.search(
             task,
             recipe,

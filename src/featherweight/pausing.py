@@ -47,14 +47,15 @@ class Pauses:
         return None if number is None else self.state.rows[number]
 
     def to_end(self, left_s: float) -> float:
-        """Seconds that the trial needs which would go on if nothing else ran or came, of those that can train to their end in `left_s` (finite);
-        0 if there is none."""
+        """Seconds to keep free so that one trial can end: what the one needs that would go on if nothing else ran or came, of those that can
+        train to their end in `left_s` (finite), and the longest stretch between two looks so far, in which no worker may come free.
+        0 if no trial can end."""
         if self.stopper.final:
             return 0.0
         reports, states = self._told(left_s)
         reports = {number: told for number, told in reports.items() if number in states}  # what runs may yet fail
         number = self.stopper.promote(reports, states, True) if "paused" in states.values() else None
-        return 0.0 if number is None else _rest(self.state.rows[number])
+        return 0.0 if number is None else _rest(self.state.rows[number]) + max(map(_stretch, self.state.rows))
 
     def forget(self, number: int) -> None:
         """Remove the checkpoint of a trial that has ended."""
@@ -110,3 +111,9 @@ def _longest(space: Space) -> Recipe:
 
     recipe: Recipe = resolve(space.tree, choose).recipe
     return recipe
+
+
+def _stretch(row: Row) -> float:
+    """Seconds of its longest training between two rungs, at its mean pace; 0 of one that has not waited yet."""
+    rungs = sorted(row.reports)
+    return row.before_s * max(b - a for a, b in zip([0.0, *rungs], rungs, strict=False)) / rungs[-1] if rungs else 0.0
