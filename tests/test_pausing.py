@@ -47,7 +47,7 @@ def test_so_much_time_is_kept_that_the_best_can_end(tmp_path):
 
 def test_the_longest_stretch_is_between_two_looks(tmp_path):
     far = row(0, 10, 9, 90.0, 0.1, reports={1: 0.3, 3: 0.2, 9: 0.1})  # 12 s from its end; 60 s from 3 to 9 epochs
-    assert pauses(tmp_path, [far]).to_end(100.0) == pytest.approx(12.0 + 60.0)
+    assert pauses(tmp_path, [far], Asha(eta=3)).to_end(100.0) == pytest.approx(12.0 + 60.0)
 
 
 def test_a_free_worker_does_not_wait_for_another_when_time_is_short(tmp_path):
