@@ -85,7 +85,9 @@ def plot(trials: list[dict[str, Any]], baselines: list[dict[str, Any]], path: Pa
             best = sorted(points[i] for i in front(points))
             axes.step([x for x, _ in best], [-y for _, y in best], where="post", color=colour, linewidth=1)
         axes.plot([b[quantity] for b in baselines], [b["valid"] for b in baselines], "k*", markersize=10, label="sensible net, fixed training")
-        axes.set_xscale("log")
+        values = [row[quantity] for row in (*trials, *baselines)]
+        if max(values) > 5 * min(values):
+            axes.set_xscale("log")
         axes.set_xlabel(name)
         axes.set_ylabel("accuracy on validation")
         axes.legend(fontsize=8)
