@@ -107,6 +107,9 @@ def test_settings_as_text():
     for steps in ((), (fw.Maybe(fw.Qat()),), (fw.Train(epochs=0),)):
         with pytest.raises(InputError, match="training that can pause"):
             stopper_of("asha", fw.Recipe(fw.Build(net=NET), *steps))
+    for text in ("asha(eta=x)", "median(every=x)", "asha(type=3)", "asha(eta=[2])"):
+        with pytest.raises(InputError, match="cannot be set like this"):
+            stopper_of(text, SPACE)
     for step in (fw.Maybe(fw.Distill(epochs=fw.Choice(1, 2))), fw.Choice(fw.Qat(), fw.Train())):
         assert stopper_of("asha", fw.Recipe(fw.Build(net=NET), step)) == {"kind": "asha"}
     with pytest.raises(InputError, match="search of architectures"):
@@ -119,6 +122,9 @@ def test_the_default_space_suits_the_data_and_knows_its_size():
     paths = {h.path for h in fw.Recipe.from_json(config["recipe"]).space()}
     assert {"build.net.kernel", "train.lr", "train.optimizer", "quantize.scheme"} <= paths
     assert fw.Recipe.from_json(config["baseline"]).is_filled
+    stopped = configure(task, budget=fw.Budget(trials=1), mode="search", stopper="asha")  # trainings of one length, so that looks compare them
+    assert "train.epochs" in paths and "train.epochs" not in {h.path for h in fw.Recipe.from_json(stopped["recipe"]).space()}
+    assert stopped["baseline"] == config["baseline"]
     assert forecast(task, config)["trial_s"] > 0
     space = Statics(sample_shape(task.example()), 300, []).space(Candidate(fw.Recipe.from_json(config["recipe"]), "onnxruntime"))
     filling = space.sample(generator(0))

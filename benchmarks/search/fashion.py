@@ -45,11 +45,11 @@ def fashion_task(train: int | None = None) -> fw.Task:
     return fw.Task(name="fashion-search", model=None, data=data, sources=(str(EXAMPLE), __file__))
 
 
-def recipes(task: fw.Task) -> dict[str, Recipe]:
+def recipes(task: fw.Task, stopped: bool = False) -> dict[str, Recipe]:
     """The searched recipe, and the same with the sensible net in the place of the searched one."""
     from featherweight.recipes import fixed, search
 
-    searched = search(task)
+    searched = search(task, stopped=stopped)
     build = fixed(task, searched).steps[0]
     return {"search": searched, "fixed": Recipe(build, *searched.steps[1:])}
 
@@ -130,7 +130,7 @@ def main() -> None:
     winners: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
     baselines: list[dict[str, Any]] = []
-    for name, recipe in recipes(task).items():
+    for name, recipe in recipes(task, args.stopper != "none").items():
         if name not in args.studies.split(","):
             continue
         if args.store is None:

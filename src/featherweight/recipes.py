@@ -101,14 +101,16 @@ def one_line(recipe: Recipe, filling: Filling) -> str:
     return re.sub(r"\d+\.\d{6,}(e-?\d+)?", lambda number: f"{float(number[0]):.4g}", text)
 
 
-def search(task: Task, compress: bool = False) -> Recipe:
+def search(task: Task, compress: bool = False, stopped: bool = False) -> Recipe:
     """Architecture and training for a task's data: a net with holes that suits their shape, and how it is trained; with `compress` also
-    pruning with recovery, and quantization, each of which may be left out."""
+    pruning with recovery, and quantization, each of which may be left out.
+
+    stopped: a stopper ends weak trainings, so all are of one length: among several it would keep the short ones, whose schedule ends sooner."""
     from .nets._suggest import searchable
 
     epochs = _longest(task)
     training = Train(
-        epochs=Choice(*sorted({max(1, epochs // 3), epochs})),
+        epochs=epochs if stopped else Choice(*sorted({max(1, epochs // 3), epochs})),
         lr=Float(3e-4, 3e-2, log=True),
         batch_size=Choice(32, 64, 128),
         optimizer=Choice("sgd", "adamw"),

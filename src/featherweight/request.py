@@ -69,7 +69,7 @@ def configure(
     limits = list(constraints)
     if not searching and not any(c.quantity in ("drop", "metric") for c in constraints):
         limits = [max_drop(0.01), *limits]
-    recipe = recipe_of(task, recipe, searching, compress)
+    recipe = recipe_of(task, recipe, searching, compress, stopper is not None)
     if any(c.quantity == "metric" for c in limits):
         check_floor(task)
     check_known(guesses, earlier, recipe)
@@ -119,12 +119,12 @@ def objectives_of(given: Sequence[str] | None, searching: bool, limited: bool) -
     return tuple(given)
 
 
-def recipe_of(task: Task, given: Recipe | None, searching: bool, compress: bool) -> Recipe:
+def recipe_of(task: Task, given: Recipe | None, searching: bool, compress: bool, stopped: bool) -> Recipe:
     """The recipe to search: the one given, the task's own, or one that suits the task. RecipeError, TaskError if it is not for this mode."""
     if not searching and task.model is None:
         raise TaskError(f"task {task.name!r} has no model to optimize", fix="search for one: fw.search(task, ..) or `featherweight search`")
     own = task.recipe if task.recipe is not None and (not searching or recipes.builds(task.recipe)) else None
-    recipe = given or own or (recipes.search(task, compress=compress) if searching else recipes.default(task))
+    recipe = given or own or (recipes.search(task, compress=compress, stopped=stopped) if searching else recipes.default(task))
     if searching and not recipes.builds(recipe):
         raise RecipeError(
             "a search of architectures needs a recipe that begins with Build",
@@ -198,9 +198,14 @@ def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, 
         }
     kind, fields = str(given.get("kind")), {k: v for k, v in given.items() if k != "kind"}
     cls = registry.find("stoppers", kind)
-    known = [f.name for f in dataclasses.fields(cls)]
+    known = {f.name: f.default for f in dataclasses.fields(cls)}
     if set(fields) - set(known):
         raise InputError(f"{kind} has no such setting", got=", ".join(sorted(set(fields) - set(known))), allowed=", ".join(known))
+    for name, value in fields.items():
+        if isinstance(value, str) != isinstance(known[name], str) or not isinstance(value, (str, int, float, type(None))):
+            raise InputError(
+                f"{kind} cannot be set like this", got=f"{name}={value}", allowed="a word" if isinstance(known[name], str) else "a number"
+            )
     cls(**fields)
     if not any(map(_can_pause, recipe.steps)):
         raise InputError(
