@@ -88,7 +88,7 @@ def test_outputs_that_the_loss_cannot_take_are_refused(tmp_path, loss, classes, 
 
 
 def test_a_supernet_job_ranks_fillings_of_the_space(tmp_path):
-    from featherweight.engine.runner import JOBS
+    from featherweight.engine.jobs import JOBS
 
     net = ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Choice(4, 8),))
     recipe = Recipe(Build(net), Train(epochs=1))

@@ -21,7 +21,8 @@ from featherweight.strategies.gradient import Gradient
 from featherweight.strategies.oneshot import Oneshot
 from featherweight.train._oneshot import draw_pool
 from featherweight.train._shared import SharedNet, batch_statistics, corner
-from featherweight.train.relax import Relax, ranked_texts, run_relax
+from featherweight.train.relax import ranked_texts, run_relax
+from featherweight.train.relax_settings import Relax
 from tests import toy
 
 FIXED = {"in_channels": 1, "classes": 4, "width": 4, "cells": 1}

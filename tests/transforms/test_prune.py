@@ -6,7 +6,8 @@ from torch import nn
 
 from featherweight.errors import InputError, RecipeError
 from featherweight.measure.ops import macs
-from featherweight.models.coupling import Group, couple
+from featherweight.models.coupling import couple
+from featherweight.models.groups import Group
 from featherweight.models.package import Package
 from featherweight.recipe import Recipe
 from featherweight.space import Choice

@@ -21,7 +21,8 @@ from typing import Any
 from ..errors import FeatherweightError, TaskError
 from ..recipe import Recipe
 from ..train.checkpoint import Paused
-from .runner import JOBS, Runner
+from .jobs import JOBS
+from .runner import Runner
 from .screen import OverLimits
 
 

@@ -8,57 +8,15 @@ member says which rows or columns of which layer belong to which channel. `cutti
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .groups import HEADS, Coupling, Group, Member, owners
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-HEADS = "attention heads are not cut channel by channel"
-
-
-@dataclass(frozen=True)
-class Member:
-    """One layer of a group. axis 0: its outputs are cut, axis 1: its inputs; channel [K]: the group's channel of position[K]."""
-
-    path: str
-    axis: int
-    position: tuple[int, ...]
-    channel: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Channels that are coupled through the model. `name`: path of the layer that makes them, or of the attention whose heads they are.
-
-    kind: "channel", "mlp" (the inner width of a feed-forward block) or "head"; units: channels that can only go together (one channel;
-    one of each convolution group; one key-value head with its query heads), all of one size; counts: {attribute of the module `name`: its
-    value for all units}, whole numbers that shrink with the number of units.
-    """
-
-    name: str
-    kind: str
-    channels: int
-    units: tuple[tuple[int, ...], ...]
-    members: tuple[Member, ...]
-    counts: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Channels a unit."""
-        return len(self.units[0])
-
-
-@dataclass(frozen=True)
-class Coupling:
-    """The groups that can be cut, in forward order, and {layer path: reason} for what is left whole."""
-
-    groups: tuple[Group, ...]
-    whole: dict[str, str]
-
 
 def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[nn.Module], dict[nn.Module, int]]:
     """(the leaf layers whose output is, or is a view of, the model's output; every leaf layer's place in the forward order)."""
@@ -154,15 +112,6 @@ def _member(item: Any, paths: dict[nn.Module, str]) -> Member | None:
         return None  # an operation (add, reshape) has no weights
     axis = 1 if "in_channels" in item.dep.handler.__name__ and getattr(layer, "weight", None) is not None and layer.weight.ndim > 1 else 0
     return Member(paths[layer], axis, tuple(item.idxs), tuple(item.root_idxs))
-
-
-def owners(module: nn.Module) -> dict[int, set[str]]:
-    """{id of a parameter: the paths of the modules that hold it}; more than one: it is shared."""
-    held: dict[int, set[str]] = {}
-    for name, m in module.named_modules():
-        for p in m.parameters(recurse=False):
-            held.setdefault(id(p), set()).add(name)
-    return held
 
 
 def _untouchable(module: nn.Module, item: Any, paths: dict[nn.Module, str], outputs: list[nn.Module], held: dict[int, set[str]]) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .coupling import Group
+    from .groups import Group
 
 
 def can_narrow(layer: nn.Module) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .coupling import Group
+    from .groups import Group
 
 ROLES = (
     ("query", "key", "value"),
@@ -97,7 +97,7 @@ def _number(m: nn.Module, names: tuple[str, ...]) -> int | None:
 
 def _projections(path: str, m: nn.Module, roles: tuple[str, str, str]) -> Group | str:
     """The group of an attention module's heads, still without its output projection; or why there is none."""
-    from .coupling import Group, Member
+    from .groups import Group, Member
 
     makers = tuple(_maker(m, name) for name in roles)
     q, k, v = (cast("nn.Linear", m.get_submodule(name)) for name in makers)
@@ -192,7 +192,7 @@ def _readers(module: nn.Module, inputs: tuple[Tensor, ...], found: dict[str, Gro
 def _with_reader(group: Group, reader: str) -> Group:
     from dataclasses import replace
 
-    from .coupling import Member
+    from .groups import Member
 
     every = tuple(range(group.channels))
     return replace(group, members=(*group.members, Member(reader, 1, every, every)))
@@ -200,8 +200,8 @@ def _with_reader(group: Group, reader: str) -> Group:
 
 def _shared(module: nn.Module, paths: list[str]) -> str | None:
     """Why these layers cannot be cut: their weights belong to others too, or are not plain parameters."""
-    from .coupling import owners
     from .cutting import can_narrow
+    from .groups import owners
 
     held = owners(module)
     for path in paths:

@@ -17,8 +17,8 @@ from ..errors import InputError
 from ..space import Filling
 from ..space.space import Space
 from ..train._shared import batch_statistics
+from ._edges import EDGES
 from ._modules import CellBlock, Reduction, conv_norm
-from .cell import EDGES, Cell
 
 Mix = Mapping[str, Tensor]  # hole -> weights of its options
 
@@ -34,7 +34,7 @@ class SuperNet(nn.Module):
 
     def __init__(self, net: Any) -> None:
         super().__init__()
-        if not isinstance(net, Cell):
+        if getattr(net, "kind", None) != "cell":
             raise InputError("only a Cell can be relaxed into mixtures", got=getattr(net, "kind", net), allowed="Cell(..)", fix='method="oneshot"')
         self.net, self.space = net, Space(net)
         self.options: dict[str, tuple[str, ...]] = {h.path: tuple(h.domain.options(None) or ()) for h in self.space}
@@ -118,7 +118,7 @@ class SuperNet(nn.Module):
 
         def cost(path: str, option: str) -> float:
             chosen: dict[str, Any] = {f"op_{t}_{s}": "skip_connect" for t, s in EDGES} | {path: option}
-            return float(getattr(Cell(**macro, **chosen).cost(shape), what))
+            return float(getattr(type(fields)(**macro, **chosen).cost(shape), what))
 
         least = {p: cost(p, "skip_connect") for p in self.options}
         return {p: torch.tensor([0.0 if o == "none" else cost(p, o) - least[p] for o in opts]) for p, opts in self.options.items()}

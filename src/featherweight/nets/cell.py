@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..space import Choice, Int, param
 from ..space.node import require_filled
+from ._edges import EDGES, OPS, Edge
 from ._tally import Tally
 from .base import Cost, Net
 
 if TYPE_CHECKING:
     from torch import nn
 
-OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # section 2.1; the order of the published tables
-EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (target, source), in the order of the paper's text form
 _KERNEL = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
-Edge = tuple[int, int]
 
 
 def _edge(default: str, target: int, source: int) -> str:

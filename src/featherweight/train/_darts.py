@@ -19,7 +19,7 @@ from ._guards import hessian_verdict, skip_verdict
 from .loop import batches
 
 if TYPE_CHECKING:
-    from .relax import Relax, Report
+    from .relax_settings import Relax, Report
 
 Batch = tuple[list[Tensor], Tensor]
 

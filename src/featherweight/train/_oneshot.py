@@ -21,7 +21,7 @@ from .loop import batches, tensors
 
 if TYPE_CHECKING:
     from ..task import Task
-    from .relax import Relax, Report
+    from .relax_settings import Relax, Report
 
 _JUDGED, _CHUNK = 1024, 256  # held-out samples that rank the paths, and how many at a time (batch statistics need many)
 

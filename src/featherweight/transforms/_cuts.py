@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..models.coupling import Group
+    from ..models.groups import Group
 
 Items = list[tuple[int, int]]  # (group, unit)
 Undo = Callable[[], None]

@@ -11,7 +11,7 @@ from ._prune_widths import least
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..models.coupling import Group
+    from ..models.groups import Group
     from ..models.package import Package
 
 _ROUNDS = 20  # of asking for more where groups together save less than each alone

@@ -17,7 +17,7 @@ from ._prune_widths import least, rounded
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..models.coupling import Group
+    from ..models.groups import Group
     from ..models.package import Package
 
 Batches = Callable[[], Iterable[tuple[list["Tensor"], "Tensor"]]]  # called anew for each pass; gives (inputs in order, targets)

@@ -16,8 +16,8 @@ from ._prune_cost import Macs
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..models.coupling import Group
     from ..models.criteria.base import Criterion
+    from ..models.groups import Group
     from ..models.package import Package
     from .base import Context
 

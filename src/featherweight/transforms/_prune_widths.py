@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models.coupling import Group
+    from ..models.groups import Group
 
 
 def rounded(keep: float, group: Group, round_to: int) -> int:

@@ -1,0 +1,73 @@
+"""An artifact's files and its manifest, as they are written."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..recipe import Recipe
+from ..seeding import derive
+from ..store.artifacts import sha256_file
+from ..targets import _cpu
+from ..targets.base import Target
+
+if TYPE_CHECKING:
+    from ..models.package import Package
+    from ..task import Task
+
+MANIFEST = "manifest.json"
+
+
+def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe, folder: Path) -> None:
+    """Export a model into an existing empty folder, with its manifest. recipe: all that made it, for the manifest."""
+    import numpy as np
+    import torch
+
+    from ..measure.ops import macs, params
+
+    splits = task.splits()
+    example = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in task.example().items()}
+    calibration = None
+    if package.plan is not None:
+        rng = np.random.default_rng(derive(package.plan["seed"], "calibration"))
+        pick = np.sort(rng.permutation(len(splits.train))[: package.plan["samples"]])
+        calibration = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in splits.train.batch(pick)[0].items()}
+    report = target.load_runtime().export(package, example, calibration, target, folder)
+    files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    manifest = {
+        "format": 1,
+        "task": task.name,
+        "target": str(target),
+        "recipe": recipe.to_json(),
+        "files": files,
+        "sha256": combined_sha256(files),
+        "size_bytes": sum((folder / name).stat().st_size for name in files),
+        "inputs": {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.numpy().dtype)} for k, v in example.items()},
+        "params": params(package.module),
+        "macs": macs(package.module, example),
+        "notes": package.notes,
+        "export": report,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def combined_sha256(files: dict[str, str]) -> str:
+    """The file's own sha256 if there is one file, else that of the `sha256sum` listing of all, in order of name."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())).encode()).hexdigest()
+
+
+def versions(runtime: str) -> str:
+    """What else decides the file's bytes: versions, and whether this processor's 8-bit products saturate (then weights get 7 bits)."""
+    names = {"onnxruntime": ("torch", "onnxruntime"), "openvino": ("torch", "openvino", "nncf")}.get(runtime, ("torch", runtime))
+    found = [f"saturates={_cpu.saturates()}"]
+    for name in names:
+        try:
+            found.append(f"{name}={importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{name}=none")
+    return ",".join(found)

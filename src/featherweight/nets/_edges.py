@@ -1,0 +1,7 @@
+"""The operations and edges of a NAS-Bench-201 cell (Dong & Yang 2020, arXiv:2001.00326)."""
+
+from __future__ import annotations
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")  # section 2.1; the order of the published tables
+EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (target, source), in the order of the paper's text form
+Edge = tuple[int, int]
