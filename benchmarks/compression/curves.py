@@ -131,8 +131,8 @@ def quantization(bench: Bench) -> Iterator[dict[str, Any]]:
     import torch
     from peers import Case, ort_static
 
+    from featherweight.graphs.parity import run_rows
     from featherweight.recipe import Recipe
-    from featherweight.targets._parity import run_rows
     from featherweight.targets.base import Target
     from featherweight.train.loop import Settings
     from featherweight.transforms.quantize import Quantize

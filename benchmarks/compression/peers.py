@@ -76,7 +76,7 @@ class _Reader:
 
 
 def _saturates() -> bool:
-    from featherweight.targets._cpu import saturates
+    from featherweight.machine import saturates
 
     return saturates()
 
@@ -121,7 +121,7 @@ def ort_dynamic(case: Case, folder: Path) -> str:
 
 def nncf_ptq(case: Case, folder: Path) -> str:
     """nncf.quantize on an OpenVINO model, model_type TRANSFORMER for encoders."""
-    from featherweight.targets.openvino import _nncf, _openvino
+    from featherweight.targets.openvino.session import _nncf, _openvino
 
     ov, nncf = _openvino(), _nncf()
     plain = onnx_file(case.module, case, folder / "float.onnx")

@@ -26,10 +26,7 @@ from fashion import fashion_task  # noqa: E402
 from featherweight.data import Subset  # noqa: E402
 from featherweight.errors import InputError  # noqa: E402
 from featherweight.nets.base import Net  # noqa: E402
-from featherweight.nets.cell import (
-    EDGES,
-    Cell,  # noqa: E402
-)
+from featherweight.nets.cell import EDGES, Cell
 from featherweight.seeding import derive, generator  # noqa: E402
 from featherweight.space import Filling, Space  # noqa: E402
 from featherweight.train.loop import Settings, fit, predict  # noqa: E402

@@ -340,7 +340,7 @@ def _portable(task: Task) -> Any:
 
 
 def _info(task: Task) -> dict[str, Any]:
-    from .measure.machine import machine
+    from .machine import machine
 
     inputs = {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.dtype)} for k, v in task.example().items()}
     return {"splits": task.splits().report, "machine": machine(), "inputs": inputs}

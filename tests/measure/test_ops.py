@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from featherweight.errors import TargetError
-from featherweight.measure.machine import machine
+from featherweight.machine import machine
 from featherweight.measure.ops import macs, params
 
 

@@ -223,7 +223,7 @@ def test_heads_have_to_divide_the_width():
 
 
 def test_every_net_exports(tmp_path):
-    from featherweight.targets._onnx import export_onnx
+    from featherweight.graphs.export import export_onnx
 
     for kind in registry.names("nets"):
         names = ["input_ids", "attention_mask"] if kind == "encoder" else ["image"]

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from featherweight.errors import TargetError
-from featherweight.targets import _onnx, _parity
+from featherweight.graphs import export as _onnx
+from featherweight.graphs import parity
 from tests.targets.nets import NETS, cnn
 
 
@@ -113,7 +114,7 @@ def test_an_unusable_example_is_refused(example, tmp_path):
 
 
 def test_variations_keep_kind_and_values():
-    rows = _parity.varied({"ids": torch.tensor([[7, 8, 9]]), "x": torch.randn(1, 4), "flag": torch.tensor([True])}, 5)
+    rows = parity.varied({"ids": torch.tensor([[7, 8, 9]]), "x": torch.randn(1, 4), "flag": torch.tensor([True])}, 5)
     assert {k: tuple(v.shape) for k, v in rows.items()} == {"ids": (5, 3), "x": (5, 4), "flag": (5,)}
     assert set(rows["ids"].flatten().tolist()) == {7, 8, 9} and rows["ids"].dtype == torch.int64 and rows["flag"].dtype == torch.bool
     assert not torch.equal(rows["x"][0], rows["x"][1])
@@ -121,13 +122,13 @@ def test_variations_keep_kind_and_values():
 
 def test_comparison_by_hand():
     y, z = np.array([[3.0, 0.0], [0.0, 4.0]]), np.array([[3.0, 0.5], [5.0, 4.0]])
-    result = _parity.compare(y, z)
+    result = parity.compare(y, z)
     assert result["max_abs_error"] == 5.0 and result["agreement"] == 0.5 and result["sqnr_db"] == pytest.approx(10 * np.log10(25 / 25.25))
-    same = _parity.compare(y, y)
-    assert same["sqnr_db"] is None and same["agreement"] == 1.0 and _parity.compare(y[0], z[0])["agreement"] is None
+    same = parity.compare(y, y)
+    assert same["sqnr_db"] is None and same["agreement"] == 1.0 and parity.compare(y[0], z[0])["agreement"] is None
     for bad in (z[:1], np.full_like(z, np.nan)):
         with pytest.raises(TargetError):
-            _parity.compare(y, bad)
+            parity.compare(y, bad)
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 9])
@@ -138,6 +139,6 @@ def test_batches_cover_every_row_once(n):
             return inputs["x"] * 2
 
     x = np.arange(n * 2.0).reshape(n, 2)
-    np.testing.assert_array_equal(_parity.run_rows(Double(), {"x": x}, 4), 2 * x)
+    np.testing.assert_array_equal(parity.run_rows(Double(), {"x": x}, 4), 2 * x)
     with pytest.raises(TargetError, match="no samples"):
-        _parity.run_rows(Double(), {"x": x[:0]}, 4)
+        parity.run_rows(Double(), {"x": x[:0]}, 4)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from featherweight import machine
 from featherweight.errors import TargetError
+from featherweight.graphs import export as _onnx
 from featherweight.models.package import Package
 from featherweight.models.quant.grid import Grid, codes, fit, nearest
-from featherweight.targets import _cpu, _onnx
 from featherweight.targets.base import Target
 from tests.targets.nets import attention, cnn, plan
 
@@ -310,7 +311,7 @@ def test_saturating_machines_get_unsigned_codes(tmp_path, monkeypatch):
     net = normed()
     module, scales = on_grid(net[0], grid)
     for saturates, kind in ((True, np.uint8), (False, np.int8)):
-        monkeypatch.setattr(_cpu, "saturates", lambda s=saturates: s)
+        monkeypatch.setattr(machine, "saturates", lambda s=saturates: s)
         export("onnxruntime", (module, *net[1:]), tmp_path / str(saturates), plan(layers=layers_of(module, grid)), scales)
         graph = onnx.load(tmp_path / str(saturates) / "model.onnx").graph
         tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
@@ -318,7 +319,7 @@ def test_saturating_machines_get_unsigned_codes(tmp_path, monkeypatch):
         assert {tensors[maker[n.input[1]].input[0]].dtype.type for n in graph.node if n.op_type in ("Conv", "Gemm", "MatMul")} == {kind}
 
 
-@pytest.mark.skipif(not _cpu.saturates() or not HAS_OPENVINO, reason="needs openvino and a processor whose signed products overflow")
+@pytest.mark.skipif(not machine.saturates() or not HAS_OPENVINO, reason="needs openvino and a processor whose signed products overflow")
 def test_openvino_takes_unsigned_codes_where_signed_ones_overflow(tmp_path):
     """All products at the top of the range: two of them do not fit into 16 bits."""
     torch.manual_seed(0)

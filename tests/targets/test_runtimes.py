@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from featherweight import machine
 from featherweight.errors import InputError, TargetError
 from featherweight.models.package import Package
-from featherweight.targets import _cpu
 from featherweight.targets.base import Target
 from tests.targets.nets import NETS, attention, cnn, plan
 
@@ -103,7 +103,7 @@ def test_weights_in_the_file_are_the_modules_rounded_to_the_grid(granularity, tm
     restored = restored if restored.shape == w.shape else restored.T
     assert scale.size == (6 if granularity == "channel" else 1)
     assert np.abs(restored - w).max() <= scale.max() / 2 * 1.001
-    assert np.abs(q).max() <= (64 if _cpu.saturates() else 127) and len(np.unique(q)) > 20
+    assert np.abs(q).max() <= (64 if machine.saturates() else 127) and len(np.unique(q)) > 20
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ assert "torch" not in sys.modules, "torch was imported"
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux")
 def test_saturation_follows_the_flags(monkeypatch):
-    assert "fpu" in _cpu.flags() or "asimd" in _cpu.flags()
+    assert "fpu" in machine.flags() or "asimd" in machine.flags()
     for flags, expected in (({"avx", "avx2"}, True), ({"avx", "avx512_vnni"}, False), ({"avx2", "avx", "avx_vnni"}, False), ({"asimd"}, False)):
-        monkeypatch.setattr(_cpu, "flags", lambda flags=flags: frozenset(flags))
-        assert _cpu.saturates() is expected
+        monkeypatch.setattr(machine, "flags", lambda flags=flags: frozenset(flags))
+        assert machine.saturates() is expected

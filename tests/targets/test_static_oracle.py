@@ -7,10 +7,10 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from featherweight import machine
+from featherweight.graphs.export import export_onnx, onnxruntime
+from featherweight.graphs.ranges import least_error_range
 from featherweight.models.package import Package
-from featherweight.targets import _cpu
-from featherweight.targets._onnx import export_onnx, onnxruntime
-from featherweight.targets._ort_ranges import least_error_range
 from featherweight.targets.base import Target
 from tests import toy
 from tests.targets.nets import cnn, plan
@@ -53,7 +53,7 @@ def test_static_agrees_with_the_tool_called_directly(tmp_path):
         Rows(rows["image"][:64].numpy()),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        reduce_range=_cpu.saturates(),
+        reduce_range=machine.saturates(),
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         extra_options={"ActivationSymmetric": False},

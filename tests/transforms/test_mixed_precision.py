@@ -10,8 +10,8 @@ from torch import nn
 from featherweight.errors import InputError, RecipeError
 from featherweight.models.package import Package
 from featherweight.models.quant.fake import quantizable, simulate
+from featherweight.plan import check_plan
 from featherweight.recipe import Recipe
-from featherweight.targets._plan import check_plan
 from featherweight.testing import check_transform
 from featherweight.transforms._widths import macs
 from featherweight.transforms.mixed_precision import MixedPrecision

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from featherweight import machine
 from featherweight.errors import InputError, RecipeError
 from featherweight.models.package import Package
 from featherweight.models.quant.fake import quantizable, simulate
 from featherweight.models.quant.grid import Grid, nearest
+from featherweight.plan import check_plan
 from featherweight.recipe import Recipe
-from featherweight.targets import _cpu
-from featherweight.targets._plan import check_plan
 from featherweight.testing import check_transform
 from featherweight.transforms.qat import Qat
 from featherweight.transforms.train import Train
@@ -36,7 +36,7 @@ def test_conformance_of_other_settings(settings):
 @pytest.mark.parametrize("saturates", [True, False])
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_weights_are_on_the_grids_that_the_plan_names(saturates, granularity, monkeypatch):
-    monkeypatch.setattr(_cpu, "saturates", lambda: saturates)
+    monkeypatch.setattr(machine, "saturates", lambda: saturates)
     task = toy.task()
     before = task.build()
     made = Qat(epochs=1, batch_size=32, granularity=granularity).apply(Package(before), toy.context(task))
@@ -153,7 +153,7 @@ def test_the_exported_file_computes_what_was_trained(granularity, tmp_path):
     made = Qat(epochs=2, lr=1e-3, batch_size=16, granularity=granularity).apply(start, toy.context(task))
     x = torch.from_numpy(splits.train.batch(np.arange(len(splits.train)))[0]["image"])
     calibration = {"image": x[: made.plan["samples"]]}
-    ours = simulate(made, calibration, _cpu.saturates())
+    ours = simulate(made, calibration, machine.saturates())
     assert accuracy(start.module, splits.valid) >= 0.9 and accuracy(ours, splits.valid) >= accuracy(start.module, splits.valid) - 0.03
     target = Target("onnxruntime")
     Onnxruntime().export(made, {"image": x[:1]}, calibration, target, tmp_path)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from featherweight import machine
 from featherweight.errors import InputError, RecipeError
 from featherweight.models.package import Package
 from featherweight.models.quant.grid import Grid, nearest
 from featherweight.models.quant.layers import decide, grid_of
+from featherweight.plan import check_plan
 from featherweight.recipe import Recipe
-from featherweight.targets import _cpu
-from featherweight.targets._plan import check_plan
 from featherweight.testing import check_transform
 from featherweight.train.loop import predict
 from featherweight.transforms.prune import Prune
@@ -71,7 +71,7 @@ def test_plain_rounding_is_left_to_the_target():
 def test_rounded_weights_lie_on_the_grids_that_the_plan_describes(fields):
     step = Quantize(samples=32, **fields)
     package = apply(step)
-    grids = {p: grid_of(v, step.scheme != "weight-only" and _cpu.saturates()) for p, v in package.plan["layers"].items()}
+    grids = {p: grid_of(v, step.scheme != "weight-only" and machine.saturates()) for p, v in package.plan["layers"].items()}
     assert check_plan(package.plan) is None and bool(package.scales) == step.rounds and step.stored
     for path, grid in grids.items():
         if step.rounds:
@@ -83,7 +83,7 @@ def test_rounded_weights_lie_on_the_grids_that_the_plan_describes(fields):
 
 def test_saturating_processors_get_seven_bit_codes(monkeypatch):
     for saturates, most in ((True, 63), (False, 127)):
-        monkeypatch.setattr(_cpu, "saturates", lambda value=saturates: value)
+        monkeypatch.setattr(machine, "saturates", lambda value=saturates: value)
         step = Quantize(range="mse", samples=8)
         package = apply(step)
         codes = package.module[8].weight.detach() / package.scales["8.weight.scale"].unsqueeze(1)

@@ -63,7 +63,7 @@ def _print(checks: list[Check], broken: int) -> None:
 
 def software() -> list[Check]:
     """Python and the packages whose versions matter."""
-    from ..measure.machine import machine
+    from ..machine import machine
 
     found = sys.version_info[:3]
     out = [
@@ -81,7 +81,7 @@ def hardware() -> list[Check]:
 
     import psutil
 
-    from ..measure.machine import machine
+    from ..machine import machine
     from ..report import units
 
     m = machine()

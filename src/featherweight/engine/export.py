@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import machine
 from ..recipe import Recipe
 from ..seeding import derive
 from ..store.artifacts import sha256_file
-from ..targets import _cpu
 from ..targets.base import Target
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def combined_sha256(files: dict[str, str]) -> str:
 def versions(runtime: str) -> str:
     """What else decides the file's bytes: versions, and whether this processor's 8-bit products saturate (then weights get 7 bits)."""
     names = {"onnxruntime": ("torch", "onnxruntime"), "openvino": ("torch", "openvino", "nncf")}.get(runtime, ("torch", runtime))
-    found = [f"saturates={_cpu.saturates()}"]
+    found = [f"saturates={machine.saturates()}"]
     for name in names:
         try:
             found.append(f"{name}={importlib.metadata.version(name)}")

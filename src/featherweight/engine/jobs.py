@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import FeatherweightError
 from ..recipe import Recipe
@@ -20,9 +20,6 @@ from .export import MANIFEST
 from .runner import Runner, chain
 from .screen import screen
 
-if TYPE_CHECKING:
-
-    pass
 
 def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
     """Make, export and measure one candidate on the validation split. Returns what became of it: {"entry", "steps", "reused", "notes"}.

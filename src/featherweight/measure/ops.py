@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import TargetError
-from ..targets._parity import evaluating
+from ..graphs.parity import evaluating
 
 if TYPE_CHECKING:
     import torch

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import FeatherweightError, TargetError
-from ..targets._parity import run_rows
-from ..targets.base import Inputs, Session, Target
+from ..graphs.parity import run_rows
+from ..graphs.session import Inputs, Session
+from ..targets.base import Target
 from . import latency
 
 BLOCK_S = 0.002  # processor time of one block: long against the clock's step and the switch between models

@@ -16,7 +16,8 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError, TargetError
-from ..targets.base import Inputs, Target
+from ..graphs.session import Inputs
+from ..targets.base import Target
 
 POLL_S = 0.05
 LARGE_BATCH = 64  # of the pass that computes all outputs

@@ -23,7 +23,7 @@ SPEC, WEIGHTS, SCALES = "spec.json", "model.safetensors", "scales.safetensors"
 class Package:
     """module: in eval mode, on the CPU; net: the architecture description that it was built from, as JSON, or None: the task's own
     builder; edits: what was done to its structure since, in order (`surgery.EDITS`); sparse: parameters whose zeros stay zero when
-    trained; plan: how the target must quantize (`targets._plan`), or None; scales: the plan's tensors, by name; notes: what each
+    trained; plan: how the target must quantize (`plan`), or None; scales: the plan's tensors, by name; notes: what each
     step reports."""
 
     module: nn.Module

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import registry
 from ..errors import InputError, TargetError
+from ..graphs.session import Session
 from ..space import Choice, Int, Node, param
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from ..models.package import Package
-
-Inputs = dict[str, "np.ndarray"]  # by input name, the first axis is the batch
-
 
 @dataclass(frozen=True)
 class Target(Node):
@@ -63,14 +60,6 @@ class Target(Node):
         if problem is not None:
             raise TargetError(f"the target {self} cannot be used here", got=problem)
         return runtime
-
-
-class Session(ABC):
-    """A loaded artifact."""
-
-    @abstractmethod
-    def run(self, inputs: Inputs) -> np.ndarray:
-        """The model's output for one batch."""
 
 
 class Runtime(ABC):

@@ -1,4 +1,4 @@
-"""ONNX Runtime: one file, model.onnx. Plans: `_ort_static`, `_ort_dynamic`, and `_ort_weights` for weights that are only stored small."""
+"""ONNX Runtime: one file, model.onnx. Plans: `graphs.static`, `graphs.dynamic`, and `graphs.small` for weights that are only stored small."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from . import _onnx
-from ._onnx import OUTPUT, export_onnx
-from ._ort_coverage import coverage
-from ._ort_dynamic import quantize_dynamic
-from ._ort_graph import Site
-from ._ort_static import quantize_static
-from ._ort_weights import shrink, shrink_graph
-from ._parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
-from ._plan import check_plan, integer_problem, needs_calibration
-from .base import Inputs, Runtime, Session, Target
+from ..graphs.coverage import coverage
+from ..graphs.dynamic import quantize_dynamic
+from ..graphs.export import OUTPUT, export_onnx, onnxruntime
+from ..graphs.parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
+from ..graphs.session import Inputs, Session
+from ..graphs.sites import Site
+from ..graphs.small import shrink, shrink_graph
+from ..graphs.static import quantize_static
+from ..plan import check_plan, integer_problem, needs_calibration
+from .base import Runtime, Target
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ class Onnxruntime(Runtime):
             return f"{target.dtype} is not supported on the CPU by ONNX Runtime: use fp32 or an int8 plan, or the openvino target"
         if target.device not in ("cpu", "cuda"):
             return f"onnxruntime runs on cpu or cuda, not on {target.device!r}"
-        if target.device == "cuda" and "CUDAExecutionProvider" not in _onnx.onnxruntime().get_available_providers():
+        if target.device == "cuda" and "CUDAExecutionProvider" not in onnxruntime().get_available_providers():
             return "this onnxruntime has no CUDAExecutionProvider: pip install onnxruntime-gpu on a machine with CUDA"
         if target.device == "cuda" and plan is not None:
             return "int8 plans run on the cpu with onnxruntime, not on cuda"
@@ -84,7 +84,7 @@ class _OrtSession(Session):
 
 
 def _session(file: Path, target: Target, optimized: Path | None = None) -> Any:
-    ort = _onnx.onnxruntime()
+    ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.intra_op_num_threads, options.inter_op_num_threads = target.threads, 1

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from ._parity import as_numpy, check_float, check_rows, compare, evaluating, reference, run_rows, varied
-from .base import Inputs, Runtime, Session, Target
+from ..graphs.parity import as_numpy, check_float, check_rows, compare, evaluating, reference, run_rows, varied
+from ..graphs.session import Inputs, Session
+from .base import Runtime, Target
 
 if TYPE_CHECKING:
     import torch
@@ -157,9 +158,9 @@ def _dtype(target: Target) -> torch.dtype:
 
 
 def _has_half(dtype: str) -> bool:
-    from . import _cpu
+    from .. import machine
 
-    return bool(_cpu.flags() & ({"amx_bf16", "avx512_bf16", "avx_ne_convert"} if dtype == "bf16" else {"amx_fp16", "avx512_fp16"}))
+    return bool(machine.flags() & ({"amx_bf16", "avx512_bf16", "avx_ne_convert"} if dtype == "bf16" else {"amx_fp16", "avx512_fp16"}))
 
 
 def _cast(inner: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -23,9 +23,9 @@ class Trial:
     """One application of the step: the simulated model, what each layer may become, what that saves, and the search back."""
 
     def __init__(self, step: MixedPrecision, module: nn.Module, context: Context) -> None:
+        from ..machine import saturates
         from ..models.quant.activations import InputGrid, chunks, input_grids
         from ..models.quant.fake import Simulated, computes, quantizable
-        from ..targets._cpu import saturates
 
         self.step, self.context = step, context
         found = quantizable(module)

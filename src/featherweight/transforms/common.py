@@ -22,8 +22,8 @@ def runnable(package: Package, context: Context) -> nn.Module:
     """The module to judge: the package's own, or, if it has a plan, one that computes as its plan will (on the samples that calibrate it)."""
     if package.plan is None:
         return package.module
+    from ..machine import saturates
     from ..models.quant.fake import simulate
-    from ..targets._cpu import saturates
 
     plan, samples = package.plan, {}
     if plan["scheme"] == "int8-static":  # the very samples that the exported file is calibrated with

@@ -55,7 +55,7 @@ class Factorize(Transform):
         """Measured ranks belong to a processor and to a runtime's version."""
         if self.rank_by != "latency":
             return ""
-        from ..measure.machine import machine
+        from ..machine import machine
 
         here = machine()
         return f"{here['cpu']} {here['versions'].get(self.on.partition(':')[0])}"

@@ -40,7 +40,7 @@ class MixedPrecision(Transform):
 
     @property
     def depends(self) -> str:
-        from ..targets._cpu import saturates
+        from ..machine import saturates
 
         return f"saturates={saturates()}"
 

@@ -87,7 +87,7 @@ class Prune(Transform):
     def depends(self) -> str:
         if self.allocation != "latency" or not self.structural:
             return ""
-        from ..measure.machine import machine
+        from ..machine import machine
 
         facts = machine()
         return f"latency on {facts['cpu']}, {sorted(facts['versions'].items())}"

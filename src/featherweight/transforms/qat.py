@@ -62,7 +62,7 @@ class Qat(Trained):
 
     @property
     def depends(self) -> str:
-        from ..targets._cpu import saturates
+        from ..machine import saturates
 
         return f"saturates={saturates()}"
 
@@ -82,10 +82,10 @@ class Qat(Trained):
         }
 
     def apply(self, model: Package, context: Context) -> Package:
+        from ..machine import saturates
         from ..models.quant.activations import chunks, input_grids, same_inputs
         from ..models.quant.grid import Grid
         from ..models.quant.lsq import absorb_norms, attach, detach, trained_name
-        from ..targets._cpu import saturates
         from ..train.loop import Settings, fit
 
         module = copy.deepcopy(model.module).eval().to(context.device)

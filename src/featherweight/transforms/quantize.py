@@ -191,6 +191,6 @@ class Quantize(Transform):
 
     def _narrow(self) -> bool:
         """Do 8-bit weights get 7-bit codes on this processor?"""
-        from ..targets._cpu import saturates
+        from ..machine import saturates
 
         return self.scheme != "weight-only" and saturates()

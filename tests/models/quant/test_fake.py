@@ -201,7 +201,7 @@ def test_no_plan_is_an_exact_copy_and_a_plan_without_layers_is_refused():
 
 @pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
 def test_the_simulation_agrees_with_onnx_runtime(scheme, tmp_path):
-    from featherweight.targets._cpu import saturates
+    from featherweight.machine import saturates
     from featherweight.targets.base import Target
     from featherweight.targets.onnxruntime import Onnxruntime
     from featherweight.train.loop import Settings, fit, predict

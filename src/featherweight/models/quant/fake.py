@@ -4,7 +4,7 @@ Simulated are the rounding of weights (all schemes) and of the inputs of Linear 
 calibration or learned; `int8-dynamic`: one grid a sample, Linear layers only, which is what ONNX Runtime computes at batch 1 and a little coarser
 than runtimes with a grid for each row). Not simulated: the rounding of sums, biases and attention products, which differs between runtimes.
 
-Notation: w weight [O, ...]; x input [B, ...]; s scale, z zero point. A plan and its layers are as `targets._plan` describes them.
+Notation: w weight [O, ...]; x input [B, ...]; s scale, z zero point. A plan and its layers are as `plan` describes them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def computes(layer: nn.Module) -> bool:
 
 
 def weight_grid(entry: dict[str, Any], scheme: str, saturates: bool) -> grids.Grid:
-    """The grid of a plan's layer of 4 or 8 bits. Where 8-bit products saturate, int8 arithmetic has 7-bit codes (`targets._cpu`)."""
+    """The grid of a plan's layer of 4 or 8 bits. Where 8-bit products saturate, int8 arithmetic has 7-bit codes (`machine.saturates`)."""
     bits = 7 if saturates and scheme != "weight-only" and entry["bits"] == 8 else int(entry["bits"])
     return grids.Grid(bits, entry.get("granularity", "channel"), int(entry.get("group", 0)), bool(entry.get("symmetric", True)))
 

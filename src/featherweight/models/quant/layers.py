@@ -25,7 +25,7 @@ def is_layer(m: nn.Module) -> bool:
 
 
 def decide(module: nn.Module, plan: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The plan's `layers` (`targets._plan`): {path: {"bits", "granularity", "group", "symmetric"}} of every Linear, convolution and Embedding.
+    """The plan's `layers` (`plan`): {path: {"bits", "granularity", "group", "symmetric"}} of every Linear, convolution and Embedding.
 
     Layers at or inside a path of the plan's `skip` stay in floating point (32 bits), and so do convolutions under `int8-dynamic`, which
     no runtime computes faster that way. Embeddings have one scale a row. InputError if a path to skip matches no layer.

@@ -150,7 +150,7 @@ def trained_name(path: str) -> str:
 
 
 def detach(module: nn.Module, paths: Iterable[str]) -> dict[str, Tensor]:
-    """End what `attach` began: ordinary layers, their weights on the grid. In place. Returns the scales of a plan (`targets._plan`):
+    """End what `attach` began: ordinary layers, their weights on the grid. In place. Returns the scales of a plan (`plan`):
     PATH.weight.scale [O] or [1], PATH.input.scale [1] and PATH.input.zero [1] (float32)."""
     scales: dict[str, Tensor] = {}
     for path in paths:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from ._onnx import layers as module_paths
-from ._onnx import path_of
-from ._plan import floating
+from ..plan import floating
+from .export import layers as module_paths
+from .export import path_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._ort_graph import Site
+from .sites import Site
 
 if TYPE_CHECKING:
     from ..models.package import Package
@@ -54,7 +54,7 @@ def coverage(file: Path, package: Package, sites: list[Site], held: dict[str, st
 
 def layer_report(package: Package, sites: list[Site], how: Callable[[Site], str]) -> dict[str, str]:
     """{path: how it is held and run} for every layer of the plan, or of the module if the plan lists none."""
-    from ._ort_graph import wanted
+    from .sites import wanted
 
     found: dict[str, list[Site]] = {}
     for site in sites:

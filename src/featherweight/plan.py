@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import TargetError
+from .errors import TargetError
 
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "scheme": ("int8-static", "int8-dynamic", "weight-only"),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from ._parity import as_numpy, check_float, check_rows, evaluating, reference, varied
+from .parity import as_numpy, check_float, check_rows, evaluating, reference, varied
 
 if TYPE_CHECKING:
     import torch

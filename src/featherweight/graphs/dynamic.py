@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import machine
 from ..errors import TargetError
-from . import _cpu
-from ._onnx import skipped
-from ._ort_graph import Site, drop_unused, sites, unshare
-from ._ort_grid import Coded, coded
-from ._ort_static import SEVEN, prepare, quiet
-from ._ort_weights import shrink
-from ._plan import nothing_quantized
+from ..plan import nothing_quantized
+from .codes import Coded, coded
+from .export import skipped
+from .sites import Site, drop_unused, sites, unshare
+from .small import shrink
+from .static import SEVEN, prepare, quiet
 
 if TYPE_CHECKING:
     from ..models.package import Package
@@ -34,7 +34,7 @@ def quantize_dynamic(plain: Path, final: Path, package: Package, tmp: Path) -> t
     from onnxruntime.quantization import quantize_dynamic as run
 
     plan: dict[str, Any] = package.plan or {}
-    reduce, prepared = _cpu.saturates(), tmp / "prepared.onnx"
+    reduce, prepared = machine.saturates(), tmp / "prepared.onnx"
     note = prepare(plain, prepared)
     model = onnx.load(prepared)
     exclude = skipped(model.graph, list(plan.get("skip", ())))

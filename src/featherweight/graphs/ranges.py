@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import _onnx
-from .base import Inputs
+from .export import onnxruntime
+from .session import Inputs
 
 BINS, CHUNK = 2048, 8
 COARSE = np.linspace(0.04, 1.0, 25)  # shares of the observed end that are tried first; then finer around the best
@@ -88,7 +88,7 @@ def mse_ranges(prepared: Path, rows: Inputs, ops: list[str] | None, symmetric: b
 
 def _watched(file: Path, names: list[str], rows: Inputs) -> Iterator[tuple[str, np.ndarray]]:
     """(name, values) of every watched tensor, chunk after chunk of the rows."""
-    ort = _onnx.onnxruntime()
+    ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

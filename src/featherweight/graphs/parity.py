@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..models.package import Package
-    from .base import Inputs, Session
+    from .session import Inputs, Session
 
 FLOAT_TOLERANCE = 1e-3  # largest error allowed to a float artifact, relative to the output's largest magnitude
 ROWS = 64  # rows that a parity check looks at
@@ -99,8 +99,8 @@ def meant(package: Package, calibration: dict[str, torch.Tensor] | None) -> nn.M
     floating-point outputs mean little, one that computes with these grids."""
     if not any(name.endswith(".input.scale") for name in package.scales):
         return package.module
+    from ..machine import saturates
     from ..models.quant.fake import simulate
-    from ._cpu import saturates
 
     return simulate(package, calibration or {}, saturates())
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import machine
 from ..errors import TargetError
-from . import _cpu
-from ._onnx import skipped
-from ._ort_graph import Site, sites, unshare
-from ._ort_grid import Coded, coded
-from ._ort_ranges import mse_ranges
-from ._plan import nothing_quantized
-from .base import Inputs
+from ..plan import nothing_quantized
+from .codes import Coded, coded
+from .export import skipped
+from .ranges import mse_ranges
+from .session import Inputs
+from .sites import Site, sites, unshare
 
 if TYPE_CHECKING:
     from ..models.package import Package
@@ -38,7 +38,7 @@ _ALIKE = {
     "Resize",
 }  # ONNX Runtime gives their output the grid of their input
 _NO_KERNEL = {"ConvTranspose"}  # quantized by the tool, run in floating point by the runtime
-SEVEN = 63  # largest code whose products cannot overflow where `_cpu.saturates`
+SEVEN = 63  # largest code whose products cannot overflow where `machine.saturates`
 
 
 def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tmp: Path, signed: bool = False) -> tuple[dict[str, Any], list[Site]]:
@@ -50,7 +50,7 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
     from onnxruntime.quantization import quantize_static as run
 
     plan: dict[str, Any] = package.plan or {}
-    prepared, unsigned, reduce = tmp / "prepared.onnx", plan["activations"] == "u8", _cpu.saturates()
+    prepared, unsigned, reduce = tmp / "prepared.onnx", plan["activations"] == "u8", machine.saturates()
     note = prepare(plain, prepared)
     model = onnx.load(prepared)
     exclude = skipped(model.graph, list(plan.get("skip", ())))

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from ._onnx import skipped
-from ._ort_graph import WEIGHT_INPUT, Setting, Site, drop_unused, resolve_identities, sites, unshare
-from ._ort_grid import Coded, coded, pack4
-from ._plan import nothing_quantized
+from ..plan import nothing_quantized
+from .codes import Coded, coded, pack4
+from .export import skipped
+from .sites import WEIGHT_INPUT, Setting, Site, drop_unused, resolve_identities, sites, unshare
 
 if TYPE_CHECKING:
     from torch import Tensor

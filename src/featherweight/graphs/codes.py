@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from ._ort_graph import Setting, Site
+from .sites import Setting, Site
 
 if TYPE_CHECKING:
     from torch import Tensor

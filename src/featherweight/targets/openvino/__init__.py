@@ -1,0 +1,78 @@
+"""OpenVINO: model.xml + model.bin, converted from the ONNX file.
+
+Plans: int8-static is NNCF's post-training quantization (u8: asymmetric activations, preset MIXED; s8: symmetric, preset PERFORMANCE), or, where the
+plan brings grids of its own, the QDQ graph that is made for ONNX Runtime. weight-only puts the codes into the ONNX graph (`graphs.small`), which
+OpenVINO keeps compressed; int8-dynamic does so with 8 bits per channel and lets the runtime quantize activations in groups where the processor can.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import TargetError
+from ...graphs.coverage import layer_report
+from ...graphs.export import export_onnx
+from ...graphs.parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
+from ...graphs.session import Session
+from ...plan import check_plan, integer_problem
+from ..base import Runtime, Target
+from .realise import fix_shapes, realise
+from .session import FILE, WEIGHTS, capabilities, load, openvino_module
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...models.package import Package
+
+
+class Openvino(Runtime):
+    """The `openvino` target on the CPU: fp32, bf16 and fp16 where the processor has them, int8 plans."""
+
+    def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
+        if importlib.util.find_spec("openvino") is None:
+            return "openvino is not installed: pip install 'featherweight[openvino]'"
+        if target.device != "cpu":
+            return f"the openvino target runs on cpu, not on {target.device!r}"
+        needed = {"fp32": None, "bf16": "BF16", "fp16": "FP16"}[target.dtype]
+        if needed is not None and needed not in (can := capabilities()):
+            return f"this processor has no {target.dtype} arithmetic for OpenVINO (it lists {', '.join(can)}): use fp32 or an int8 plan"
+        if plan is None:
+            return None
+        if importlib.util.find_spec("nncf") is None:
+            return "nncf, which int8 plans need, is not installed: pip install 'featherweight[openvino]'"
+        if plan.get("scheme") == "int8-dynamic" and plan.get("granularity") != "channel":
+            return "int8-dynamic on openvino scales weights per channel: use granularity 'channel'"
+        return check_plan(plan) or integer_problem(plan, "openvino")
+
+    def export(
+        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+    ) -> dict[str, Any]:
+        plan = package.plan
+        if (problem := self.problem(target, plan)) is not None:
+            raise TargetError(f"the target {target} cannot be used here", got=problem)
+        ov = openvino_module()
+        with tempfile.TemporaryDirectory(prefix="featherweight-") as tmp:
+            plain = Path(tmp) / "float.onnx"
+            notes: dict[str, Any] = {"files": [FILE, WEIGHTS], **export_onnx(package.module, example, calibration, plain)}
+            if plan is None:
+                model = ov.convert_model(str(plain))
+                fix_shapes(model, example)
+            else:
+                model, notes["quantization"], found, held = realise(plain, package, example, calibration, Path(tmp))
+            # 16-bit arithmetic gains nothing from 32-bit files; fp32 must keep every bit.
+            ov.save_model(model, str(folder / FILE), compress_to_fp16=target.dtype != "fp32")
+        session = load(folder, target, target.batch)
+        if plan is not None:
+            notes["coverage"] = session.coverage() | {"layers": layer_report(package, found, lambda s: held.get(s.node) or session.computed(s.node))}
+        rows = check_rows(example, calibration)
+        expected = reference(meant(package, calibration), rows)
+        got = run_rows(session, as_numpy(rows), target.batch)
+        strict = plan is None and target.dtype == "fp32"
+        notes["parity"] = check_float(expected, got, "the OpenVINO artifact") if strict else compare(expected, got)
+        return notes | {"bytes": sum((folder / f).stat().st_size for f in (FILE, WEIGHTS))}
+
+    def load(self, folder: Path, target: Target, batch: int) -> Session:
+        return load(folder, target, batch)
