@@ -121,9 +121,9 @@ def ort_dynamic(case: Case, folder: Path) -> str:
 
 def nncf_ptq(case: Case, folder: Path) -> str:
     """nncf.quantize on an OpenVINO model, model_type TRANSFORMER for encoders."""
-    from featherweight.targets.openvino.session import _nncf, _openvino
+    from featherweight.targets.openvino.session import nncf_module, openvino_module
 
-    ov, nncf = _openvino(), _nncf()
+    ov, nncf = openvino_module(), nncf_module()
     plain = onnx_file(case.module, case, folder / "float.onnx")
     model = ov.convert_model(str(plain))
     plain.unlink()

@@ -167,9 +167,9 @@ def test_openvino_has_16_bit_only_where_the_processor_has_it(tmp_path, monkeypat
     from featherweight.targets import openvino
 
     runtime = openvino.Openvino()
-    monkeypatch.setattr(openvino, "_capabilities", lambda: ["FP32", "INT8"])
+    monkeypatch.setattr(openvino, "capabilities", lambda: ["FP32", "INT8"])
     assert "bf16" in runtime.problem(Target("openvino", dtype="bf16"), None) and "fp16" in runtime.problem(Target("openvino", dtype="fp16"), None)
-    monkeypatch.setattr(openvino, "_capabilities", lambda: ["FP32", "BF16"])
+    monkeypatch.setattr(openvino, "capabilities", lambda: ["FP32", "BF16"])
     assert runtime.problem(Target("openvino", dtype="bf16"), None) is None
     assert "cuda" in runtime.problem(Target("openvino", device="cuda"), None)
     assert "channel" in runtime.problem(Target("openvino"), plan("int8-dynamic", granularity="tensor"))
