@@ -18,10 +18,10 @@ from typing import Any
 
 from featherweight import registry
 from featherweight.limits import Budget, max_drop
-from featherweight.loop import Loop
 from featherweight.recipe import Recipe, encode
 from featherweight.records import Entry
 from featherweight.space import Choice, Float, Int, Maybe
+from featherweight.study.search import Loop
 from featherweight.transforms.distill import Distill
 from featherweight.transforms.prune import Prune
 from featherweight.transforms.quantize import Quantize

@@ -16,7 +16,7 @@ from torch import nn
 
 import featherweight as fw
 from featherweight.errors import TaskError
-from featherweight.kinds.text_classification import classifier, model_files, tokenized
+from featherweight.task.kinds.text_classification import classifier, model_files, tokenized
 
 MAX_LENGTH = 128  # tokens
 

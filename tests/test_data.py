@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherweight.data import ArraySplit, LazySplit, Split, Splits, Subset, _apportion, presplit, split
 from featherweight.errors import TaskError
+from featherweight.task.data import ArraySplit, LazySplit, Split, Splits, Subset
+from featherweight.task.splitting import _apportion, presplit, split
 
 
 def toy(n: int = 300, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

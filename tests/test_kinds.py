@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from featherweight.errors import MissingExtra, TaskError
-from featherweight.kinds import kinds, make_task
-from featherweight.kinds.image_classification import image_classification
-from featherweight.kinds.text_classification import sorted_labels, text_classification
 from featherweight.recipe import Recipe
-from featherweight.task import load_task
+from featherweight.task.kinds import kinds, make_task
+from featherweight.task.kinds.image_classification import image_classification
+from featherweight.task.kinds.text_classification import sorted_labels, text_classification
+from featherweight.task.load import load_task
 
 WORDS = ["good", "bad", "film", "a", "very", "the"]
 NET = """

@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import pytest
 
 import featherweight as fw
-from featherweight.pausing import Pauses
-from featherweight.state import Row
+from featherweight.records import Trial
 from featherweight.stoppers.asha import Asha
 from featherweight.stoppers.median import Median
+from featherweight.study.pauses import Pauses
 
 
 def row(number, epochs, done, seconds, score, **more):
     recipe = fw.Recipe(fw.Train(epochs=epochs)).to_json()
-    return Row(number, {}, **{"state": "stopped", "paused": True, "recipe": recipe, "reports": {done: score}, "before_s": seconds, **more})
+    return Trial(number, {}, **{"state": "stopped", "paused": True, "recipe": recipe, "reports": {done: score}, "before_s": seconds, **more})
 
 
 ROWS = [
@@ -25,7 +25,7 @@ ROWS = [
 
 
 def pauses(tmp_path, rows=ROWS, stopper=None):
-    return Pauses(stopper or Asha(eta=2), SimpleNamespace(rows=rows), tmp_path)
+    return Pauses(stopper or Asha(eta=2), SimpleNamespace(trials=rows), tmp_path)
 
 
 def test_the_best_that_can_still_end_goes_on_when_nothing_new_will_start(tmp_path):

@@ -7,14 +7,15 @@ import pytest
 
 import featherweight as fw
 from featherweight.errors import InputError, RecipeError, StoreError, TaskError
-from featherweight.forecast import forecast
 from featherweight.limits import Constraint
 from featherweight.recipe import Candidate
-from featherweight.request import configure, proxy_of, stopper_of
 from featherweight.seeding import generator
-from featherweight.sieve import Sieve
-from featherweight.statics import Statics, sample_shape
-from featherweight.task import load_task
+from featherweight.study.forecast import forecast
+from featherweight.study.proxy import ProxyFilter
+from featherweight.study.request import configure
+from featherweight.study.statics import Statics, sample_shape
+from featherweight.study.words import proxy_of, stopper_of
+from featherweight.task.load import load_task
 
 BARE = str(Path(__file__).parent / "tasks" / "bare.py")
 NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 32, step=8),), block=fw.Choice("plain", "residual"))
@@ -47,7 +48,7 @@ def test_a_task_without_a_model_gets_a_net_that_is_compared_with_a_fixed_one(stu
 
 def test_limits_hold_before_anything_is_trained(study):
     space = Statics((1, 8, 8), 300, [Constraint("params", 4000)]).space(Candidate(SPACE, "onnxruntime"))
-    for row in study.state.rows:
+    for row in study.state.trials:
         over = space.refused(row.filling)
         if over is not None:
             assert row.state == "failed" and row.seconds == 0 and "params <= 4000" in row.reason
@@ -56,23 +57,23 @@ def test_limits_hold_before_anything_is_trained(study):
 
 
 def test_the_guess_comes_first(study):
-    first = study.state.rows[0].filling
+    first = study.state.trials[0].filling
     assert first["build.net.widths[0]"] == 16 and first["train.lr"] == 0.01
 
 
 def test_stopped_trials_tell_their_scores_and_the_proxy_is_known(study):
-    assert any(row.reports for row in study.state.rows)
-    assert all("naswot" in row.features for row in study.state.rows if row.entry is not None)
-    assert sum(row.state == "complete" for row in study.state.rows) >= 1
+    assert any(row.reports for row in study.state.trials)
+    assert all("naswot" in row.features for row in study.state.trials if row.entry is not None)
+    assert sum(row.state == "complete" for row in study.state.trials) >= 1
 
 
 def test_going_on_repeats_nothing_and_learns_from_an_earlier_study(study, tmp_path):
     again = fw.Study.resume(study.out)
-    assert [r.filling for r in again.state.rows] == [r.filling for r in study.state.rows]
+    assert [r.filling for r in again.state.trials] == [r.filling for r in study.state.trials]
     warm = run(tmp_path / "warm", constraints=[fw.max_params(4000)], earlier=[study.out], budget=fw.Budget(trials=1, enough=2.0))
     assert warm.state.warm is not None and warm.state.warm["earlier"]
-    best = min((r for r in study.state.rows if r.entry is not None), key=lambda r: r.entry.quantities["error"])
-    assert warm.state.rows[0].filling == best.filling  # the best of before is this study's, too, at the price of a look into the store
+    best = min((r for r in study.state.trials if r.entry is not None), key=lambda r: r.entry.quantities["error"])
+    assert warm.state.trials[0].filling == best.filling  # the best of before is this study's, too, at the price of a look into the store
     with pytest.raises(StoreError, match="other settings"):
         run(tmp_path / "warm")
 
@@ -134,7 +135,7 @@ def test_the_default_space_suits_the_data_and_knows_its_size():
 def test_a_sieve_lets_its_share_of_random_nets_pass():
     task = load_task(BARE)
     space = Statics((1, 8, 8), 300, []).space(Candidate(SPACE, "onnxruntime"))
-    sieve = Sieve(task, "grad_norm", keep=0.5, seed=0)
+    sieve = ProxyFilter(task, "grad_norm", keep=0.5, seed=0)
     rng = generator(1)
     verdicts = [sieve.refuses(space.fill(space.sample(rng)), space) for _ in range(40)]
     assert 8 <= sum(v is None for v in verdicts) <= 32  # 8 nets in all, so a score comes often
@@ -155,7 +156,7 @@ def test_a_sieve_refuses_what_its_proxy_cannot_score_and_objects_when_that_is_al
     fillings = [space.sample(generator(i)) for i in range(30)]
     sizes = sorted({space.features(f)["params"] for f in fillings})
     for most, verdicts in ((sizes[0], {True, False}), (0, None)):
-        sieve = Sieve(load_task(BARE), "grad_norm", keep=0.5, seed=0)
+        sieve = ProxyFilter(load_task(BARE), "grad_norm", keep=0.5, seed=0)
         sieve._proxy = Picky(most)
         if verdicts is None:
             with pytest.raises(InputError, match="no net of this space"):
@@ -169,7 +170,7 @@ def test_a_sieve_refuses_what_its_proxy_cannot_score_and_objects_when_that_is_al
 def test_run_yaml_repeats_the_search(study):
     import yaml
 
-    from featherweight.request import settings
+    from featherweight.study.settings import settings
 
     config = yaml.safe_load((study.out / "run.yaml").read_text())
     asked = settings(config)

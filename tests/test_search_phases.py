@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import featherweight as fw
-from featherweight.baselines import baseline_candidates
 from featherweight.errors import InputError
-from featherweight.request import check_supernet, configure
-from featherweight.task import load_task
+from featherweight.study.baselines import baseline_candidates
+from featherweight.study.request import check_supernet, configure
+from featherweight.task.load import load_task
 
 TASKS = Path(__file__).parent / "tasks"
 NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 16, step=8),))
@@ -30,7 +30,8 @@ def shared(tmp_path_factory):
 def quick(shared, own_store, monkeypatch):
     """The studies of this file train their baseline once, and measure it on one runtime."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", shared)
-    monkeypatch.setattr("featherweight.loop.baseline_candidates", lambda c, space: baseline_candidates(c, space)[: 1 + len(c["extra_baselines"])])
+    few = lambda c, space: baseline_candidates(c, space)[: 1 + len(c["extra_baselines"])]  # noqa: E731
+    monkeypatch.setattr("featherweight.study.baselines.baseline_candidates", few)
 
 
 def run(out, recipe=SPACE, task="bare.py", trials=2, **more):
@@ -40,7 +41,7 @@ def run(out, recipe=SPACE, task="bare.py", trials=2, **more):
 
 def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_search(tmp_path):
     study = run(tmp_path, constraints=[fw.max_latency("1us")], trials=1)
-    rows, history = study.state.rows, study.state.history
+    rows, history = study.state.trials, study.state.trials
     assert len(rows) == 2  # a screen that refuses is no trial, twice a trial of the budget
     for row in rows:
         assert row.state == "failed" and row.reason.startswith("over the limits before training: latency") and row.seconds > 0
@@ -52,7 +53,7 @@ def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_se
 
 def test_a_limit_that_no_description_holds_ends_the_search_with_the_reason(tmp_path):
     study = run(tmp_path, fw.Recipe(fw.Build(net=NET), fw.Train(lr=fw.Float(1e-3, 1e-1))), constraints=[fw.max_params(10)], trials=30)
-    assert len(study.state.rows) == 20 and all(r.seconds == 0 for r in study.state.rows)
+    assert len(study.state.trials) == 20 and all(r.seconds == 0 for r in study.state.trials)
     assert "params <= 10" in study.front_json()["ended"]
 
 
@@ -65,16 +66,16 @@ def test_a_model_of_the_task_is_the_baseline_and_the_fixed_net_stands_beside_it(
 
 def test_enough_ends_the_search_and_a_larger_wish_goes_on(tmp_path):
     study = run(tmp_path, trials=3, enough=0.0)
-    assert [r.state for r in study.state.rows] == ["complete"] and "reached 0" in study.state.ended
+    assert [r.state for r in study.state.trials] == ["complete"] and "reached 0" in study.state.ended
     more = fw.Study.resume(tmp_path, budget=fw.Budget(trials=2))
-    assert [r.state for r in more.state.rows] == ["complete"] * 2 and more.state.ended is None
+    assert [r.state for r in more.state.trials] == ["complete"] * 2 and more.state.ended is None
 
 
 @pytest.mark.slow  # `enough` goes the same way; the rule itself is in test_terminate.py
 def test_stall_ends_the_search(tmp_path):
     recipe = fw.Recipe(fw.Build(net=fw.ConvNet(1, 4, 8, depths=(1,), widths=(8,))), fw.Train(epochs=1, lr=fw.Float(1e-3, 1e-1)))
     study = run(tmp_path, recipe, minimize=["params"], trials=5, stall=1)  # all have as many
-    assert len(study.state.rows) == 2 and "last 1 trials brought nothing" in study.state.ended
+    assert len(study.state.trials) == 2 and "last 1 trials brought nothing" in study.state.ended
 
 
 @pytest.mark.parametrize(("method", "strategy"), [("oneshot", "oneshot"), pytest.param("gumbel", "random", marks=pytest.mark.slow)])
@@ -82,9 +83,9 @@ def test_what_a_supernet_ranked_is_tried_first(tmp_path, method, strategy):
     study = run(tmp_path, CELLS, supernet=method, strategy=strategy)
     ranked = study.state.relaxed["ranked"]
     assert 1 <= len(ranked) <= 4 and all(set(f) == {"build.net.op_2_0", "build.net.op_3_2"} for f in ranked)
-    assert [r.filling for r in study.state.rows] == ranked[:2]
+    assert [r.filling for r in study.state.trials] == ranked[:2]
     again = fw.Study.resume(tmp_path, budget=fw.Budget(trials=3))
-    assert again.state.relaxed == study.state.relaxed and again.state.rows[2].filling not in ranked[:2]  # trained once, and still known
+    assert again.state.relaxed == study.state.relaxed and again.state.trials[2].filling not in ranked[:2]  # trained once, and still known
 
 
 def test_what_no_supernet_can_hold_is_refused_before_it_runs(tmp_path):
@@ -124,7 +125,7 @@ def test_an_interrupt_before_the_baseline_is_measured_ends_as_an_interrupt(tmp_p
 def test_two_workers_share_a_stopper(tmp_path):
     recipe = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=4, lr=fw.Float(1e-4, 1e-1, log=True)))
     study = run(tmp_path, recipe, trials=4, workers=2, stopper="asha(eta=2)")
-    rows = study.state.rows
+    rows = study.state.trials
     assert len(rows) == 4 and all(1 in r.reports for r in rows) and {r.state for r in rows} <= {"complete", "stopped"}
     assert any(r.state == "complete" for r in rows) and all(r.paused for r in rows if r.state == "stopped")
     best = min(rows, key=lambda r: r.reports[1])
@@ -134,7 +135,7 @@ def test_two_workers_share_a_stopper(tmp_path):
 def test_a_stopper_may_look_after_a_fraction_of_the_data(tmp_path):
     recipe = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=1, lr=fw.Float(1e-4, 1e-1, log=True), batch_size=16))
     study = run(tmp_path, recipe, trials=4, stopper="asha(eta=2, min_budget=0.25)")
-    rows = study.state.rows
+    rows = study.state.trials
     assert all(0.25 in r.reports and set(r.reports) <= {0.25, 0.5} for r in rows) and len({r.reports[0.25] for r in rows}) > 1
     assert any(r.state == "complete" and 0.5 in r.reports for r in rows)
     stopped = [r for r in rows if r.state == "stopped"]

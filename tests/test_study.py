@@ -15,9 +15,9 @@ import pytest
 
 import featherweight as fw
 from featherweight.errors import InputError, RecipeError, StoreError
-from featherweight.state import StudyState
 from featherweight.store.artifacts import sha256_file
 from featherweight.store.events import EventStore
+from featherweight.study.state import StudyState
 
 TINY = str(Path(__file__).parent / "tasks" / "tiny.py")
 FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "seed": 1, "constraints": [fw.max_drop(0.05)]}
@@ -305,7 +305,7 @@ def test_the_minutes_hold(tmp_path):
 
 
 def test_looks_at_the_test_split_go_where_a_certificate_is_likely():
-    from featherweight.loop import next_to_certify
+    from featherweight.study.search import next_to_certify
 
     drops = [0.009, 0.007, 0.002, 0.0]  # best score first
     assert next_to_certify(drops, [], 0.01) == 0  # the first look goes to the best

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 import featherweight.errors
-from featherweight.data import ArraySplit, Splits, Subset
 from featherweight.errors import TaskError
 from featherweight.recipe import Recipe
-from featherweight.task import Task, load_task
+from featherweight.task.data import ArraySplit, Splits, Subset
+from featherweight.task.load import load_task
+from featherweight.task.task import Task
 
 SOURCE = """
 import numpy as np
@@ -199,7 +200,7 @@ def test_load_from_a_file(file: Path) -> None:
 def test_a_ref_loads_the_same_task_in_another_process(file: Path) -> None:
     task = load_task(str(file))
     code = (
-        "import json, sys; from featherweight.task import load_task; t = load_task(json.loads(sys.argv[1]));"
+        "import json, sys; from featherweight.task.task import load_task; t = load_task(json.loads(sys.argv[1]));"
         "print(t.fingerprint, t.build()[0].weight.detach().sum().item())"
     )
     out = subprocess.run(
@@ -254,7 +255,7 @@ def test_references_that_name_nothing(file: Path, ref: Any, says: str) -> None:
         ("import numpy\nnumpy.zeros(-1)\n", r"toy.py:2: numpy.zeros\(-1\): ValueError"),
         ("import not_there_at_all\n", r"toy.py:1: import not_there_at_all: ModuleNotFoundError"),
         ("raise SystemExit('stop')\n", r"toy.py:1[\s\S]*stop"),
-        ("from featherweight.task import Task\ntask = Task('t', 3, 4)\n", r"toy.py:2: task = Task\('t', 3, 4\)"),
+        ("from featherweight.task.task import Task\ntask = Task('t', 3, 4)\n", r"toy.py:2: task = Task\('t', 3, 4\)"),
     ],
 )
 def test_errors_in_the_file_show_its_line(file: Path, source: str, says: str) -> None:
@@ -266,7 +267,7 @@ def test_errors_in_the_file_show_its_line(file: Path, source: str, says: str) ->
 
 def test_the_file_is_not_run_with_our_future_imports(file: Path) -> None:
     file.write_text(
-        "from featherweight.task import Task\ndef f(x: int): ...\nassert f.__annotations__['x'] is int\n"
+        "from featherweight.task.task import Task\ndef f(x: int): ...\nassert f.__annotations__['x'] is int\n"
         "task = Task('t', lambda: None, lambda: None)\n"
     )
     assert load_task(str(file)).name == "t"

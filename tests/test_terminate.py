@@ -5,7 +5,7 @@ import pytest
 from featherweight.errors import InputError
 from featherweight.limits import Budget
 from featherweight.records import Entry, History, Trial
-from featherweight.terminate import expectation, reason
+from featherweight.study.ends import expectation, reason
 
 
 def entry(value, higher=True):

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from featherweight.data import ArraySplit, split
 from featherweight.recipe import Recipe
-from featherweight.task import Task
+from featherweight.task.data import ArraySplit
+from featherweight.task.splitting import split
+from featherweight.task.task import Task
 from featherweight.transforms.base import Context
 from featherweight.transforms.train import Train
 

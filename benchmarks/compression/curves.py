@@ -51,7 +51,7 @@ class Bench:
         from featherweight.recipe import Recipe
         from featherweight.seeding import derive
         from featherweight.store.artifacts import ArtifactStore, default_root
-        from featherweight.task import load_task
+        from featherweight.task.load import load_task
         from featherweight.transforms.base import Context
         from featherweight.transforms.distill import Distill
 

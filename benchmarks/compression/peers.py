@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from featherweight.data import Splits
-from featherweight.task import Task
+from featherweight.task.data import Splits
+from featherweight.task.task import Task
 from featherweight.train.loop import Settings, fit
 
 CALIBRATION = 256  # samples, for every peer and for ours

@@ -37,7 +37,7 @@ def baseline(name: str, out: Path) -> tuple[Any, Any, Path]:
     from featherweight.recipe import Recipe
     from featherweight.store.artifacts import ArtifactStore, default_root
     from featherweight.targets.base import Target
-    from featherweight.task import load_task
+    from featherweight.task.load import load_task
 
     runner = Runner(load_task(TASKS[name]), ArtifactStore(default_root()), seed=0)
     package, _ = runner.model(Recipe())

@@ -23,12 +23,12 @@ import stats  # noqa: E402 (siblings lie beside this file)
 import tables  # noqa: E402
 from fashion import fashion_task  # noqa: E402
 
-from featherweight.data import Subset  # noqa: E402
 from featherweight.errors import InputError  # noqa: E402
 from featherweight.nets.base import Net  # noqa: E402
 from featherweight.nets.cell import EDGES, Cell
 from featherweight.seeding import derive, generator  # noqa: E402
 from featherweight.space import Filling, Space  # noqa: E402
+from featherweight.task.data import Subset  # noqa: E402
 from featherweight.train.loop import Settings, fit, predict  # noqa: E402
 from featherweight.train.relax import run_relax  # noqa: E402
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import featherweight as fw
-from featherweight.data import Subset, given
 from featherweight.recipe import Recipe
 from featherweight.seeding import generator
+from featherweight.task.data import Subset
+from featherweight.task.splitting import given
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parents[1] / "examples" / "fashion_cnn.py"

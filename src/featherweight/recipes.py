@@ -17,7 +17,7 @@ from .transforms.quantize import Quantize
 from .transforms.train import Train
 
 if TYPE_CHECKING:
-    from .task import Task
+    from .task.task import Task
 
 _SAMPLES = 150_000  # samples that the longest training of a search sees, in all of its epochs
 _STEPS = 1000  # of recovery training, when no baseline's training says what the data need

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -73,13 +74,16 @@ class Entry:
 
 @dataclass
 class Trial:
-    """A filled recipe and what became of it, as a strategy sees it.
+    """A filled recipe and what became of it: what a strategy is shown, and what reports tell.
 
     values: the objectives, all to be minimised, each divided by the baseline's (1.0 = as the baseline).
     violation: sum of how far each constraint is broken (0 = feasible), each relative to its bound.
-    note: what the proposing strategy wants to find again (JSON); cost_s: seconds that the trial took; propose_s: that it took to propose it;
-    features: what was known of the filling before it ran; reports: of a trial that tells while it trains, by budget spent (epochs), its
-    loss-like score then (less is better).
+    note: what the proposing strategy wants to find again (JSON); cost_s: seconds that the trial took; propose_s: that it took to
+    propose it; features: what was known of the filling before it ran; reports: of a trial that tells while it trains, by budget
+    spent (epochs), its loss-like score then (less is better).
+    For reports: proxy: what it scored untrained; recipe (JSON), target: as they ran; entry: its measurement; reason: why it
+    failed or was stopped; steps, reused: how many it had, and how many of them were found in the store; paused: it waits at a
+    rung, its state is "stopped"; before_s: seconds that it took until its last pause.
     """
 
     number: int
@@ -92,6 +96,15 @@ class Trial:
     features: dict[str, float] = field(default_factory=dict)
     propose_s: float = 0.0
     reports: dict[float, float] = field(default_factory=dict)
+    proxy: dict[str, float] = field(default_factory=dict)
+    recipe: Any = None
+    target: str | None = None
+    entry: Entry | None = None
+    reason: str | None = None
+    steps: int = 0
+    reused: int = 0
+    paused: bool = False
+    before_s: float = 0.0
 
     @property
     def open(self) -> bool:
@@ -99,13 +112,40 @@ class Trial:
         return self.state in ("running", "stopped")
 
     @property
+    def usable(self) -> bool:
+        """Did it finish with objectives that are numbers?"""
+        return self.state == "complete" and self.finite
+
+    @property
+    def finite(self) -> bool:
+        """Has it objectives, in whatever state it is, and are they numbers?"""
+        return bool(self.values) and all(map(math.isfinite, (*(self.values or ()), self.violation)))
+
+    @property
     def score_key(self) -> tuple[float, float]:
         """Feasible before infeasible, then the geometric mean of the objectives. For a single ranking of trials."""
-        import math
-
         if self.values is None:
             return (math.inf, math.inf)
         return (self.violation, sum(math.log(max(v, 1e-12)) for v in self.values) / max(len(self.values), 1))
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of the table of trials in reports."""
+        return {
+            "number": self.number,
+            "state": self.state,
+            "filling": self.filling,
+            "recipe": self.recipe,
+            "target": self.target,
+            "entry": self.entry.to_json() if self.entry else None,
+            "reason": self.reason,
+            "seconds": self.cost_s,
+            "steps": self.steps,
+            "reused": self.reused,
+            "strategy_note": self.note,
+            "features": {**self.features, **self.proxy},
+            "reports": self.reports,
+            "paused": self.paused,
+        }
 
 
 class History:
@@ -144,6 +184,10 @@ class History:
 
     def __iter__(self) -> Iterator[Trial]:
         return iter(self._trials)
+
+    def last(self, n: int) -> list[Trial]:
+        """The `n` newest trials, oldest first; fewer if there are not so many."""
+        return self._trials[-n:]
 
     def complete(self) -> list[Trial]:
         return [t for t in self._trials if t.state == "complete"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import featherweight.study
+import featherweight.study.calls
+import featherweight.study.study
 from featherweight import cli
 from featherweight.errors import InputError, StoreError, TargetError
 from featherweight.limits import Budget, Constraint
@@ -43,7 +44,7 @@ def asked(monkeypatch):
             on_event(event)
         return study(12)
 
-    monkeypatch.setattr(featherweight.study, "optimize", optimize)
+    monkeypatch.setattr(featherweight.study.calls, "optimize", optimize)
     return calls
 
 
@@ -54,7 +55,7 @@ def test_search_asks_for_a_search(task, monkeypatch):
         calls.append(kwargs)
         return study(12)
 
-    monkeypatch.setattr(featherweight.study, "search", search)
+    monkeypatch.setattr(featherweight.study.calls, "search", search)
     options = ["--max-params", "100k", "--max-latency", "2ms", "--stopper", "asha(eta=2)", "--proxy", "naswot:0.25", "--stall", "5", "--compress"]
     result = run("search", task, *options, "--guess", '{"train.lr": 0.01}@2', "--guess", '{"train.epochs": 3}')
     assert result.exit_code == 0, result.output
@@ -209,8 +210,8 @@ def test_run_yaml_is_run_again_and_options_go_before_it(task, asked):
 
 
 def test_built_in_kind(task, asked, monkeypatch):
-    import featherweight.kinds
-    from featherweight.task import load_task
+    import featherweight.task.kinds
+    from featherweight.task.load import load_task
 
     seen = {}
 
@@ -218,7 +219,7 @@ def test_built_in_kind(task, asked, monkeypatch):
         seen.update({"name": name, **options})
         return load_task(task)
 
-    monkeypatch.setattr(featherweight.kinds, "make_task", make_task)
+    monkeypatch.setattr(featherweight.task.kinds, "make_task", make_task)
     assert (
         run(
             "optimize", "--task", "text-classification", "--model", "m", "--data", "d.csv", "--text-column", "t", "--task-option", "epochs=3"
@@ -238,7 +239,7 @@ def test_dry_run(task, monkeypatch):
         "memory_bytes": 430_000_000,
         "how": "3 steps were timed",
     }
-    monkeypatch.setattr(featherweight.study, "dry_run", lambda task, **kwargs: plan)
+    monkeypatch.setattr(featherweight.study.calls, "dry_run", lambda task, **kwargs: plan)
     result = run("optimize", task, "--dry-run")
     assert result.exit_code == 0
     for text in ("prune.ratio", "a [number]", "quantize = True", "without end", "12 s a trial, 2 min 51 s in all, 430 MB"):
@@ -258,7 +259,7 @@ def raising(error):
     ("error", "code"), [(TargetError("it broke", got="this", allowed="that", fix="do so"), 1), (InputError("bad", fix="do so"), 2)]
 )
 def test_errors_are_told_with_their_fix(task, monkeypatch, error, code):
-    monkeypatch.setattr(featherweight.study, "optimize", raising(error))
+    monkeypatch.setattr(featherweight.study.calls, "optimize", raising(error))
     result = run("optimize", task)
     assert result.exit_code == code and "fix: do so" in result.stderr and "Traceback" not in result.stderr
     result = run("optimize", task, "--json")
@@ -267,7 +268,7 @@ def test_errors_are_told_with_their_fix(task, monkeypatch, error, code):
 
 
 def test_a_bug_is_one_line_with_the_place_of_the_traceback(task, monkeypatch, tmp_path):
-    monkeypatch.setattr(featherweight.study, "optimize", raising(ZeroDivisionError("oh [no]")))
+    monkeypatch.setattr(featherweight.study.calls, "optimize", raising(ZeroDivisionError("oh [no]")))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     result = run("optimize", task)
     assert result.exit_code == 1 and "This is a bug in Featherweight; run again with --debug" in result.stderr
@@ -279,41 +280,35 @@ def test_a_bug_is_one_line_with_the_place_of_the_traceback(task, monkeypatch, tm
 
 
 def test_interrupted(task, monkeypatch):
-    monkeypatch.setattr(featherweight.study, "optimize", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(featherweight.study.calls, "optimize", raising(KeyboardInterrupt()))
     assert run("optimize", task).exit_code == 130
 
     def cleanly(*args, on_event, **kwargs):
         on_event({"kind": "warning", "trial": None, "text": "interrupted: finishing with what there is"})
         return study(12)
 
-    monkeypatch.setattr(featherweight.study, "optimize", cleanly)
+    monkeypatch.setattr(featherweight.study.calls, "optimize", cleanly)
     result = run("optimize", task)
     assert result.exit_code == 130 and "Found:" in result.stdout
 
 
 def test_nothing_feasible_is_exit_code_3(task, monkeypatch):
-    monkeypatch.setattr(featherweight.study, "optimize", lambda *a, **k: infeasible())
+    monkeypatch.setattr(featherweight.study.calls, "optimize", lambda *a, **k: infeasible())
     result = run("optimize", task)
     assert result.exit_code == 3 and "The nearest is" in result.stdout and "Next: featherweight resume" in result.stdout
 
 
 class Opened:
-    """`Study.open` and `Study.resume` of a study that is there."""
-
-    calls: list = []
+    """`Study.open` of a study that is there."""
 
     @classmethod
     def open(cls, out):
         if not Path(out).is_dir():
             raise StoreError("there is no study in this folder", got=str(out), fix="name another")
         found = study(12)
+        found.out = Path(out)
         found.export = lambda to, trial=None: _exported(Path(to), trial)
         return found
-
-    @classmethod
-    def resume(cls, out, *, budget=None, on_event=None):
-        cls.calls.append((out, budget))
-        return study(12)
 
 
 def _exported(to, trial):
@@ -324,8 +319,7 @@ def _exported(to, trial):
 
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
-    monkeypatch.setattr(featherweight.study, "Study", Opened)
-    Opened.calls = []
+    monkeypatch.setattr(featherweight.study.study, "Study", Opened)
     return tmp_path
 
 
@@ -352,10 +346,17 @@ def test_export(opened):
 
 
 def test_resume(opened, monkeypatch):
-    monkeypatch.setattr("featherweight.request.read_config", lambda out: config())
+    calls = []
+
+    def resume(out, *, budget=None, on_event=None):
+        calls.append((out, budget))
+        return study(12)
+
+    monkeypatch.setattr(featherweight.study.calls, "resume", resume)
+    monkeypatch.setattr("featherweight.study.settings.read_config", lambda out: config())
     assert run("resume", opened).exit_code == 0
     assert run("resume", opened, "--trials", "80").exit_code == 0
-    assert Opened.calls == [(opened, None), (opened, Budget(trials=80, minutes=3.0))]
+    assert calls == [(opened, None), (opened, Budget(trials=80, minutes=3.0))]
 
 
 def test_cache(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def test_status_counts_what_the_study_counts(tmp_path):
     log = events(30)
     for e in log:
         v(e)
-    states = [r.state for r in v.state.rows]
+    states = [r.state for r in v.state.trials]
     text = v.status()
     assert f"trial 30 of 40, {states.count('complete')} measured, {states.count('failed')} failed" in text
     assert f"{v.state.reused} of {v.state.steps} steps reused" in text
@@ -78,7 +78,7 @@ def test_a_study_that_goes_on_shows_what_was_there(tmp_path):
         store.append(e["kind"], {k: x for k, x in e.items() if k not in ("kind", "trial", "time")}, trial=e["trial"])
     store.close()
     with view(tmp_path) as v:
-        assert len(v.state.rows) == 10
+        assert len(v.state.trials) == 10
         assert "The front so far" in drawn(v)
 
 

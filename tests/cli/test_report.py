@@ -8,7 +8,7 @@ from tests.report.fake_study import searched, study
 
 
 def run(found, monkeypatch, *words):
-    monkeypatch.setattr("featherweight.study.Study.open", lambda out: found)
+    monkeypatch.setattr("featherweight.study.study.Study.open", lambda out: found)
     return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["report", *map(str, words)])
 
 
@@ -36,7 +36,7 @@ def test_few_trials(tmp_path, monkeypatch, made, said):
 
 def test_an_objective_that_is_not_explained_says_so(tmp_path, monkeypatch):
     found = searched(60)
-    for row in found.state.rows:
+    for row in found.state.trials:
         if row.entry is not None:
             row.entry.metric["value"] = 0.9
     assert "it did not vary" in run(found, monkeypatch, tmp_path).stdout

@@ -7,9 +7,9 @@ import pytest
 
 import featherweight as fw
 from featherweight.engine.runner import Runner
-from featherweight.state import StudyState
 from featherweight.store.artifacts import ArtifactStore
 from featherweight.store.events import EventStore
+from featherweight.study.state import StudyState
 from featherweight.train.checkpoint import Paused
 from tests import toy
 
@@ -69,10 +69,10 @@ def test_the_log_holds_every_score_and_the_history_knows_them(whole):
     study, _ = whole
     state = StudyState().fold(log(study.out))
     told = [e for e in log(study.out) if e["kind"] in ("reported", "paused")]
-    assert {(e["trial"], e["epoch"]) for e in told} == {(t.number, epoch) for t in state.history for epoch in t.reports}
-    assert all(set(t.reports) <= {1, 2, 4} and 1 in t.reports for t in state.history if not state.rows[t.number].reused == state.rows[t.number].steps)
-    assert all(-1 <= score <= 0 for t in state.history for score in t.reports.values())  # minus the accuracy
-    assert all(t.propose_s > 0 for t in state.history)
+    assert {(e["trial"], e["epoch"]) for e in told} == {(t.number, epoch) for t in state.trials for epoch in t.reports}
+    assert all(set(t.reports) <= {1, 2, 4} and 1 in t.reports for t in state.trials if not t.reused == t.steps)
+    assert all(-1 <= score <= 0 for t in state.trials for score in t.reports.values())  # minus the accuracy
+    assert all(t.propose_s > 0 for t in state.trials)
     assert not state.unfinished()
 
 

@@ -11,7 +11,7 @@ from featherweight.nets.conv_net import ConvNet
 from featherweight.recipe import Recipe
 from featherweight.store.artifacts import ArtifactStore
 from featherweight.targets.base import Target
-from featherweight.task import Task
+from featherweight.task.task import Task
 from featherweight.transforms.build import Build
 from featherweight.transforms.train import Train
 from tests import toy

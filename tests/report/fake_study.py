@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featherweight.limits import Constraint, max_drop, max_latency, max_size
 from featherweight.records import Entry
-from featherweight.state import StudyState, artifact_id
+from featherweight.study.state import StudyState, artifact_id
+from featherweight.study.study import Study
 
 RECIPE = {
     "recipe": [
@@ -135,35 +137,21 @@ def _timed(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"trial": None, **e, "time": 1000.0 + 2.0 * i} for i, e in enumerate(log)]
 
 
-class FakeStudy:
-    """What reports and the command line use of a Study."""
-
-    def __init__(self, log: list[dict[str, Any]]) -> None:
-        self.state = StudyState().fold(log)
-        self.config = self.state.config
-        self.features: list[dict[str, float]] = []  # of each trial, if it has some
-
-    def front_json(self) -> dict[str, Any]:
-        return self.state.front_json()
-
-    def trials(self) -> list[dict[str, Any]]:
-        rows = [r.to_json() for r in self.state.rows]
-        return [{**row, "features": f} for row, f in zip(rows, self.features, strict=True)] if self.features else rows
-
-    def info(self) -> dict[str, Any]:
-        return {**self.state.info, "phases_s": self.state.phases}
+def made(log: list[dict[str, Any]]) -> Study:
+    """The study that this log tells of; there is nothing in its folder."""
+    return Study(Path("runs/digits"), StudyState().fold(log))
 
 
-def study(trials: int = 40, **options: Any) -> FakeStudy:
-    return FakeStudy(events(trials, **options))
+def study(trials: int = 40, **options: Any) -> Study:
+    return made(events(trials, **options))
 
 
-def infeasible(trials: int = 20) -> FakeStudy:
+def infeasible(trials: int = 20) -> Study:
     """A study whose limits nothing meets."""
     return study(trials, settings=config(limits=[max_drop(0.01), max_size("2KB")]))
 
 
-def page(found: FakeStudy, out: str = "runs/digits") -> tuple[Any, ...]:
+def page(found: Study, out: str = "runs/digits") -> tuple[Any, ...]:
     """The arguments of `report.html.render`."""
     return found.front_json(), found.trials(), found.info(), {**found.config, "out": out}
 
@@ -181,7 +169,7 @@ def search_config(**settings: Any) -> dict[str, Any]:
     return config() | more | {"guesses": [[{"train.lr": 0.01}, 2.0]], "earlier": [], "supernet": None} | settings
 
 
-def searched(trials: int = 40, seed: int = 3, **settings: Any) -> FakeStudy:
+def searched(trials: int = 40, seed: int = 3, **settings: Any) -> Study:
     """A search whose error depends on lr and ratio, latency on ratio and quantize; some trials fail, some stop early. Each trial tells its
     features (`naswot` goes with the metric, `noise` with nothing) and reports."""
     from featherweight.recipe import Candidate, decode
@@ -194,7 +182,6 @@ def searched(trials: int = 40, seed: int = 3, **settings: Any) -> FakeStudy:
     log += [{"kind": "baseline", "entry": e.to_json(), "steps": 2, "reused": 0} for e in baselines(rng)]
     names = ["bayesian", "genetic", "greedy", "random", "tpe"]
     credits = np.ones(len(names))
-    features = []
     for number in range(trials):
         filling = space.sample(rng)
         at = int(rng.choice(len(names), p=credits / credits.sum()))
@@ -202,11 +189,13 @@ def searched(trials: int = 40, seed: int = 3, **settings: Any) -> FakeStudy:
         shown = {n: float(c) for n, c in zip(names, credits, strict=True)}
         why = {"credit": shown, "p": {n: c / credits.sum() for n, c in shown.items()}}
         note = {"arm": names[at], "why": why, "note": {}}
-        log.append({"kind": "proposed", "trial": number, "filling": filling, "note": note, "recipe": {"recipe": []}, "target": "onnxruntime"})
+        proposed = {"kind": "proposed", "trial": number, "filling": filling, "note": note, "recipe": {"recipe": []}, "target": "onnxruntime"}
+        log.append(proposed)
         off = abs(np.log10(filling["train.lr"]) + 2.5)
         accuracy = 0.98 - 0.05 * off**2 - 0.05 * filling["prune.ratio"] ** 2 + float(rng.normal(0, 0.003))
         speed = (1 + filling["prune.ratio"]) * (2.0 if filling["quantize"] else 1.0) * float(rng.uniform(0.95, 1.05))
-        features.append({"naswot": accuracy + float(rng.normal(0, 0.03)), "noise": float(rng.normal()), "params": 1e5 * (1 - filling["prune.ratio"])})
+        scored = accuracy + float(rng.normal(0, 0.03))
+        proposed["features"] = {"naswot": scored, "noise": float(rng.normal()), "params": 1e5 * (1 - filling["prune.ratio"])}
         epochs = [1, 2, 4, 8][: int(rng.integers(1, 5))]
         log += [{"kind": "reported", "trial": number, "epoch": e, "of": 8, "score": 1 - accuracy + 0.5 / e} for e in epochs]
         if rng.random() < 0.08:
@@ -216,6 +205,4 @@ def searched(trials: int = 40, seed: int = 3, **settings: Any) -> FakeStudy:
         else:
             found = entry(rng, number, f"net {number}", accuracy, speed, int(4e5 * (1 - filling["prune.ratio"])))
             log.append({"kind": "finished", "trial": number, "entry": found.to_json(), "steps": 3, "reused": 1, "seconds": float(rng.uniform(1, 9))})
-    out = FakeStudy(_timed(log))
-    out.features = features
-    return out
+    return made(_timed(log))

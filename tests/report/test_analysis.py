@@ -81,7 +81,7 @@ def test_a_study_of_another_version_still_renders():
 
 def test_a_constant_objective_is_not_explained():
     found = searched(30)
-    for row in found.state.rows:
+    for row in found.state.trials:
         if row.entry is not None:
             row.entry.metric["value"] = 0.9
     by_name = {i.objective: i for i in analysed(found).importances}
@@ -91,7 +91,7 @@ def test_a_constant_objective_is_not_explained():
 
 def test_metrics_that_are_no_numbers_are_left_out():
     found = searched(60)
-    lost = [row for row in found.state.rows if row.entry is not None][:5]
+    lost = [row for row in found.state.trials if row.entry is not None][:5]
     for row in lost:
         row.entry.metric["value"] = math.nan
     seen = analysed(found)
@@ -103,7 +103,7 @@ def test_metrics_that_are_no_numbers_are_left_out():
 def test_a_trial_of_another_space_is_left_out():
     found = searched(30)
     before = len(analysed(found).finished)
-    row = next(r for r in found.state.rows if r.entry is not None)
+    row = next(r for r in found.state.trials if r.entry is not None)
     row.filling = {**row.filling, "gone": 1}
     assert len(analysed(found).finished) == before - 1
 
@@ -175,7 +175,7 @@ def test_learning_curves_take_json_keys():
 def test_user_text_in_figures_is_escaped():
     evil = "<img src=x onerror=alert(1)>"
     found = searched(40)
-    for row in found.state.rows:
+    for row in found.state.trials:
         row.note = {"arm": evil, "why": {"p": {evil: 1.0}, "credit": {evil: 1.0}}, "note": {}}
     figures = [*drawn(found).values(), *(f for f in json.loads(html.script_json(list(drawn(found).values()))))]
     for figure in figures:

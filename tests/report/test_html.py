@@ -8,7 +8,7 @@ from featherweight.limits import max_drop, max_latency, min_metric
 from featherweight.report import html
 from featherweight.report.figures import MAX_POINTS, figures
 from featherweight.report.grids import MAX_ROWS, trial_grid
-from tests.report.fake_study import FakeStudy, config, events, infeasible, page, searched, study
+from tests.report.fake_study import config, events, infeasible, made, page, searched, study
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\""
 
@@ -115,7 +115,7 @@ def test_user_text_cannot_leave_its_place():
             e["info"] = {**e["info"], "splits": {EVIL: EVIL}, "machine": {EVIL: [EVIL]}}
     log += [{"kind": "proposed", "trial": 6, "filling": {EVIL: 1}, "note": {}, "recipe": EVIL, "target": EVIL, "time": 9e3}]
     log += [{"kind": "failed", "trial": 6, "reason": EVIL, "time": 9e3}]
-    text = html.render(*page(FakeStudy(log), EVIL))
+    text = html.render(*page(made(log), EVIL))
     outline = Outline(text)
     plain = Outline(html.render(*page(study(6))))
     assert outline.tags.count("script") == plain.tags.count("script")

@@ -21,7 +21,7 @@ from featherweight.strategies.adaptive import DROP, ENOUGH, RETRY, Adaptive
 from featherweight.strategies.base import Fresh, Strategy
 from featherweight.strategies.genetic import Genetic
 from featherweight.strategies.random import Random
-from featherweight.terminate import expectation
+from featherweight.study.ends import expectation
 from featherweight.testing import check_strategy
 from featherweight.testing.strategies import mishaps, restarted
 from tests.strategies.problems import SPACE, Cut, Tune, compression, quality, run, separable

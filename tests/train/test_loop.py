@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from featherweight.data import ArraySplit
 from featherweight.errors import InputError
+from featherweight.task.data import ArraySplit
 from featherweight.train.loop import Settings, fit, learning_rate, make_optimizer, predict
 from tests import toy
 

@@ -12,14 +12,15 @@ import torch
 from torch import nn
 
 from featherweight import registry
-from featherweight.data import ArraySplit, split
 from featherweight.errors import InputError, RecipeError
 from featherweight.models.package import Package
 from featherweight.nets.encoder import Encoder
 from featherweight.recipe import Recipe
 from featherweight.targets.base import Target
 from featherweight.targets.onnxruntime import Onnxruntime
-from featherweight.task import Task
+from featherweight.task.data import ArraySplit
+from featherweight.task.splitting import split
+from featherweight.task.task import Task
 from featherweight.train.loop import predict
 from featherweight.transforms.cut_randomly import CutRandomly
 from featherweight.transforms.distill import Distill

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from featherweight.data import ArraySplit, given
 from featherweight.errors import RecipeError
 from featherweight.models.blocks import droppable
 from featherweight.models.package import Package
 from featherweight.recipe import Recipe
-from featherweight.task import Task
+from featherweight.task.data import ArraySplit
+from featherweight.task.splitting import given
+from featherweight.task.task import Task
 from featherweight.train.loop import predict
 from featherweight.transforms._cuts import BlockCuts, ChannelCuts
 from featherweight.transforms.cut_randomly import CutRandomly, cut_while_harmless

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from featherweight.data import ArraySplit, given
 from featherweight.errors import InputError, RecipeError
 from featherweight.measure.accuracy import Metric
 from featherweight.models.package import Package
 from featherweight.recipe import Recipe, Transform
 from featherweight.space import Choice, Float, Int, Maybe, param
+from featherweight.task.data import ArraySplit
+from featherweight.task.splitting import given
 from featherweight.train.loop import predict
 from featherweight.transforms._knob import bisect, rungs
 from featherweight.transforms.common import baseline_scores, evaluate_drop
@@ -47,7 +48,7 @@ def samples(n=N):
 
 
 def task(**more):
-    from featherweight.task import Task
+    from featherweight.task.task import Task
 
     return Task(name="threshold", model=Threshold, data=lambda: given(samples(), samples(), samples()), **more)
 
@@ -332,7 +333,7 @@ class Plan(Transform):
 
 def test_a_plan_is_judged_as_it_computes():
     """The class hangs on weights of +-0.3 beside ones of 10: 8 bits tell them apart (steps of 10/127), 4 bits round them to 0 (10/7)."""
-    from featherweight.task import Task
+    from featherweight.task.task import Task
 
     def build():
         net = nn.Sequential(nn.Linear(2, 2, bias=False))

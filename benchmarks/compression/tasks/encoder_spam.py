@@ -18,7 +18,7 @@ from torch import nn
 
 import featherweight as fw
 from featherweight.errors import TaskError
-from featherweight.kinds.text_classification import classifier, model_files, tokenized
+from featherweight.task.kinds.text_classification import classifier, model_files, tokenized
 
 FOLDER = Path(os.environ.get("SPAM_ASSASSIN", "package/data"))
 CLASSES = ("ham", "spam")

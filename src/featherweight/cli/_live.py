@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..report import units
 from ..report.rows import drop, verdict_text
 from ..report.table import front_table
-from ..state import StudyState
+from ..study.state import StudyState
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -98,7 +98,7 @@ class LiveView:
         if kind == "baseline_failed":
             return f"{at} baseline {event['label']!r} could not be made: {event['reason']}"
         if kind == "finished":
-            row = self.state.rows[trial]  # type: ignore[index]
+            row = self.state.trials[trial]  # type: ignore[index]
             numbers = self._numbers(row.entry.to_json()) if row.entry else ""
             return f"{at} trial {trial}: {numbers} ({event['reused']} of {event['steps']} steps reused, {units.seconds(event['seconds'])})"
         if kind in ("failed", "stopped", "paused"):
@@ -119,7 +119,7 @@ class LiveView:
 
     def status(self) -> str:
         """Trials done, failed and running, steps reused, and what is left of the budget."""
-        states = [r.state for r in self.state.rows]
+        states = [r.state for r in self.state.trials]
         budget = self.state.config.get("budget", {})
         wanted = f" of {budget['trials']}" if budget.get("trials") else ""
         parts = [
@@ -145,7 +145,7 @@ class LiveView:
     def share(self) -> float:
         """How much of the budget is gone, 0 to 1: of the trials or of the minutes, whichever ends first."""
         budget = self.state.config.get("budget", {})
-        ended = sum(r.state != "running" for r in self.state.rows)
+        ended = sum(r.state != "running" for r in self.state.trials)
         shares = [ended / budget["trials"]] if budget.get("trials") else []
         shares += [self.spent() / (60 * budget["minutes"])] if budget.get("minutes") else []
         return min(1.0, max(shares, default=0.0))

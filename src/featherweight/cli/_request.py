@@ -1,4 +1,4 @@
-"""From command-line options to the arguments of `featherweight.study.optimize`. Everything cheap is checked before the task is loaded."""
+"""From command-line options to the arguments of `featherweight.study.calls.optimize`. Everything cheap is checked before the task is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..limits import Budget, Constraint
     from ..recipe import Recipe
-    from ..task import Task
+    from ..task.task import Task
     from ..warm import Guess
 
 TRIALS = 40  # if neither trials nor minutes are given
@@ -29,7 +29,7 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `optimize`. With a run.yaml its settings hold, and what was given on the command line goes before them.
 
     options: all those of the command, by parameter name; None where one was not given."""
-    from ..request import settings as of_config
+    from ..study.settings import settings as of_config
 
     task, minimize, recipe = options["task"], options["minimize"], options["recipe"]
     out: dict[str, Any] = of_config(_config(Path(str(task)))) if _is_run_file(task) else {"constraints": []}
@@ -57,7 +57,7 @@ def _among(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 def task(options: Mapping[str, Any]) -> Task:
     """The task that TASK or --task names, loaded. InputError if both or neither are given."""
-    from ..task import load_task
+    from ..task.load import load_task
 
     text, kind = options["task"], options["kind"]
     known = _among(options, TASK) | dict(_option(text) for text in options["task_option"] or [])
@@ -69,7 +69,7 @@ def task(options: Mapping[str, Any]) -> Task:
             fix="featherweight optimize examples/digits.py",
         )
     if kind is not None:
-        from ..kinds import make_task
+        from ..task.kinds import make_task
 
         return make_task(kind, **known)
     if known:
@@ -123,7 +123,7 @@ def _is_run_file(text: str | None) -> bool:
 def _config(path: Path) -> dict[str, Any]:
     import yaml
 
-    from ..request import read_config
+    from ..study.settings import read_config
 
     if not path.is_file():
         raise InputError("there is no such file", got=str(path), allowed="the run.yaml that an earlier run wrote")
@@ -198,6 +198,6 @@ def larger(out: Path, options: Mapping[str, Any]) -> Budget | None:
     if not given:
         return None
     from ..limits import Budget
-    from ..request import read_config
+    from ..study.settings import read_config
 
     return _budget(Budget(**read_config(out)["budget"]), given)

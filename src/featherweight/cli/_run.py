@@ -10,8 +10,8 @@ from ._live import LiveView
 from ._shared import INTERRUPTED, err_console, out_console, print_json, print_study
 
 if TYPE_CHECKING:
-    from ..study import Study
-    from ..task import Task
+    from ..study.study import Study
+    from ..task.task import Task
 
 
 def command(mode: str, options: Mapping[str, Any]) -> int:
@@ -33,9 +33,9 @@ def command(mode: str, options: Mapping[str, Any]) -> int:
 
 def start(task: Task, settings: Mapping[str, Any], out: Path, as_json: bool) -> int:
     """Run the study, a search if `mode` says so, and print it; returns the exit code."""
-    from .. import study
+    from ..study import calls
 
-    run = study.search if settings.get("mode") == "search" else study.optimize
+    run = calls.search if settings.get("mode") == "search" else calls.optimize
     given = {k: v for k, v in settings.items() if k != "mode"}
     return watched(lambda listen: run(task, out=out, on_event=listen, **given), out, as_json)
 
@@ -54,10 +54,10 @@ def dry_run(task: Task, settings: Mapping[str, Any], as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .. import study
     from ..report import units
+    from ..study import calls
 
-    plan = study.dry_run(task, **settings)
+    plan = calls.dry_run(task, **settings)
     if as_json:
         print_json(plan)
         return

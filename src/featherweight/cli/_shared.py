@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..study import Study
+    from ..study.study import Study
 
 OK, FAILED, USAGE, INFEASIBLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = "Exit codes: 0 fine, 1 failed, 2 wrong usage or input, 3 no candidate meets the limits, 130 interrupted (what was finished is kept)."

@@ -24,9 +24,9 @@ def export(
     debug: DebugOption = False,
 ) -> None:
     """Copy the best model of a study (or a trial's artifact) to a folder."""
-    from .. import study
+    from ..study.study import Study
 
-    path = study.Study.open(out).export(to, trial)
+    path = Study.open(out).export(to, trial)
     files = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
     if as_json:
         print_json({"folder": str(path), "files": files})

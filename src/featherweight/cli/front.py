@@ -13,6 +13,6 @@ def register(app: typer.Typer) -> None:
 
 def front(out: OutArgument, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Show the front of a study and its baselines; also while it runs."""
-    from .. import study
+    from ..study.study import Study
 
-    raise typer.Exit(print_study(study.Study.open(out), out, as_json))
+    raise typer.Exit(print_study(Study.open(out), out, as_json))

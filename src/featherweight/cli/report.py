@@ -28,13 +28,12 @@ def report(
     debug: DebugOption = False,
 ) -> None:
     """Write a study's report: one HTML file that needs no network. Prints which settings mattered and what each strategy found."""
-    from .. import study
-    from ..report import write_report
     from ..report.analysis import analyse, why_not
+    from ..study.study import Study
 
-    found = study.Study.open(out)
+    found = Study.open(out)
     analysis = analyse(found.front_json(), found.trials(), found.config)
-    path = write_report(found, to or out / "report.html", out, analysis)
+    path = found.report(to or out / "report.html", analysis)
     if as_json:
         print_json({"report": str(path), "analysis": analysis.to_json()})
         return

@@ -26,8 +26,8 @@ def resume(
 ) -> None:
     """Go on with a study where it stopped. Trials and minutes count from the study's beginning; a limit that is not given stays."""
     options = locals()
-    from .. import study
+    from ..study import calls
     from . import _request, _run
 
     budget = _request.larger(out, options)
-    raise typer.Exit(_run.watched(lambda listen: study.Study.resume(out, budget=budget, on_event=listen), out, as_json))
+    raise typer.Exit(_run.watched(lambda listen: calls.resume(out, budget=budget, on_event=listen), out, as_json))

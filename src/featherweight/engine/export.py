@@ -16,7 +16,7 @@ from ..targets.base import Target
 
 if TYPE_CHECKING:
     from ..models.package import Package
-    from ..task import Task
+    from ..task.task import Task
 
 MANIFEST = "manifest.json"
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from ..data import Split
     from ..models.package import Package
-    from ..task import Task
+    from ..task.data import Split
+    from ..task.task import Task
     from ..train.checkpoint import Rungs
 
 OUTPUTS = "outputs.npy"
@@ -112,8 +112,8 @@ class Runner:
         """The task's metric of a module on the same at most `SCORED` validation samples for every trial, turned so that less is better."""
         import numpy as np
 
-        from ..data import Subset
         from ..measure.accuracy import metric
+        from ..task.data import Subset
         from ..train.loop import predict
 
         m, valid = metric(self.task.metric), self.task.splits().valid

@@ -40,7 +40,8 @@ def die_with_parent(parent: int) -> None:
 def make_runner(setup: dict[str, Any], store_root: Path, report: Any, ask: Any = None) -> Runner:
     """setup: as `LocalEngine` takes it. TaskError if the task is not the one that the study began with."""
     from ..store.artifacts import ArtifactStore
-    from ..task import Task, load_task
+    from ..task.load import load_task
+    from ..task.task import Task
 
     task = setup["task"]
     if isinstance(task, str):  # a task that no file names travels by value, from our own parent only

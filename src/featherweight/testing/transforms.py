@@ -19,7 +19,7 @@ from ..space import Space
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..task import Task
+    from ..task.task import Task
 
 
 def check_transform(transform: Transform, task: Task, seed: int = 0) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..data import Split
 from ..errors import InputError
 from ..seeding import derive, generator
 from ..space import Filling
+from ..task.data import Split
 from ._bilevel import Loss, largest_eigenvalue, unrolled_gradient
 from ._guards import hessian_verdict, skip_verdict
 from .loop import batches

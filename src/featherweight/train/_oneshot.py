@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..data import Split
 from ..errors import InputError
 from ..seeding import generator
 from ..space import Filling
 from ..space.space import Space, key
+from ..task.data import Split
 from ._shared import SharedNet
 from .loop import batches, tensors
 
 if TYPE_CHECKING:
-    from ..task import Task
+    from ..task.task import Task
     from .relax_settings import Relax, Report
 
 _JUDGED, _CHUNK = 1024, 256  # held-out samples that rank the paths, and how many at a time (batch statistics need many)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ..data import Split
+    from ..task.data import Split
 
 Objective = Callable[["Tensor", "Tensor", "np.ndarray"], "Tensor"]  # (outputs, targets, index) -> scalar loss
 

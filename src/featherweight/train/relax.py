@@ -19,8 +19,8 @@ from ..space import Filling
 from .relax_settings import Relax, Report
 
 if TYPE_CHECKING:
-    from ..data import Split
-    from ..task import Task
+    from ..task.data import Split
+    from ..task.task import Task
 
 def run_relax(
     task: Task,
@@ -95,7 +95,7 @@ def _supernet(net: Any) -> Any:
 
 def _cut(train: Split, share: float, seed: int) -> tuple[Split, Split]:
     """Two disjoint parts of the training split, the second with this share: the search sees no other data (DARTS, section 3.1)."""
-    from ..data import Subset
+    from ..task.data import Subset
 
     order = generator(seed, "relax", "halves").permutation(len(train))
     held = min(max(2, round(share * len(train))), len(train) - 2)

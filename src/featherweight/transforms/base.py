@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from ..data import Splits
     from ..models.package import Package
     from ..recipe import Recipe
-    from ..task import Task
+    from ..task.data import Splits
+    from ..task.task import Task
     from ..train.checkpoint import Rungs
     from ..train.loop import Objective
 

@@ -23,9 +23,9 @@ from .base import Context, Trained
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..data import Split
     from ..models.package import Package
-    from ..task import Task
+    from ..task.data import Split
+    from ..task.task import Task
 
 _WEIGHT = Float(0.0, 1e6)
 
@@ -168,8 +168,8 @@ class Distill(Trained):
         """Inputs made from the (first) teacher; of the task's own samples only the name, type and shape of the input are used."""
         import numpy as np
 
-        from ..data import ArraySplit
         from ..models.synthesize import synthesize
+        from ..task.data import ArraySplit
 
         example = context.splits.train.batch(np.arange(1))[0]
         name, like = next(iter(example.items()))
@@ -191,7 +191,7 @@ class Distill(Trained):
 
 def _task(ref: str) -> Task:
     """The task that `data` names. Its file is executed once for every change of it."""
-    from ..task import parse_ref
+    from ..task.files import parse_ref
 
     path, _ = parse_ref(ref, "task")
     return _loaded(ref, path.stat().st_mtime_ns if path.is_file() else 0)
@@ -199,6 +199,6 @@ def _task(ref: str) -> Task:
 
 @lru_cache(maxsize=4)
 def _loaded(ref: str, _stamp: int) -> Task:
-    from ..task import load_task
+    from ..task.load import load_task
 
     return load_task(ref)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtra, TaskError
+from ...errors import MissingExtra, TaskError
 
 TEXT_COLUMNS = ("text", "sentence", "content", "body")
 LABEL_COLUMNS = ("label", "class", "target", "category")

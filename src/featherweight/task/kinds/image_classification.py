@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import MissingExtra, TaskError
+from ...recipe import Recipe
 from ..data import Batch, LazySplit
-from ..errors import MissingExtra, TaskError
-from ..recipe import Recipe
-from ..task import Task, load_file, local_sources, parse_ref
+from ..files import load_file, local_sources, parse_ref
+from ..task import Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -5,13 +5,8 @@ A task file is the user's own code and is executed. torch is imported only when 
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import sys
-import traceback
-import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data import Inputs, Split, Splits, given, split
-from .errors import FeatherweightError, TaskError
-from .recipe import Recipe
-from .seeding import derive
+from ..errors import TaskError
+from ..recipe import Recipe
+from ..seeding import derive
+from .data import Inputs, Split, Splits
+from .files import code_text, name_of, source_digest, user_code, where
+from .splitting import given, split
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +75,7 @@ class Task:
     def splits(self) -> Splits:
         """train, valid and test. Made at the first call, then kept."""
         if self._splits is None:
-            with _user_code(f"the data of task {self.name!r} cannot be made", self._file):
+            with user_code(f"the data of task {self.name!r} cannot be made", self._file):
                 made = self.data()
             if not isinstance(made, Split | Splits):
                 raise TaskError(
@@ -108,7 +105,7 @@ class Task:
             raise TaskError(
                 f"task {self.name!r} has no model", fix="search for one: fw.search(task, ..) or `featherweight search`; or give Task(model=..)"
             )
-        with torch.random.fork_rng(devices=[]), _user_code(f"the model of task {self.name!r} cannot be built", self._file):
+        with torch.random.fork_rng(devices=[]), user_code(f"the model of task {self.name!r} cannot be built", self._file):
             torch.default_generator.manual_seed(derive(0, "build", self.name))
             module = self.model()
         if not isinstance(module, nn.Module):
@@ -132,7 +129,7 @@ class Task:
         except Exception as e:  # whatever the user's forward raises
             raise TaskError(
                 f"the model of task {self.name!r} does not run on a training batch",
-                got=f"inputs {got}; {_where(e, self._file)}",
+                got=f"inputs {got}; {where(e, self._file)}",
                 allowed="forward takes the inputs by position, in the order of their names in the data",
                 fix="give images and features as float32 and token ids as int64",
             ) from e
@@ -154,11 +151,11 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of name, sources (names and what they say, see `_digest`), data, loss and metric. Without sources: of the built model and the
+        """sha256 of name, sources (names and what they say, see `source_digest`), data, loss and metric. Without sources: of the built model and the
         bytecode of loss and metric instead."""
         h = hashlib.sha256()
-        sources = sorted({(Path(s).name, _digest(Path(s))) for s in self.sources})
-        parts = [self.name, self.splits().fingerprint, _name(self.loss), _name(self.metric), *[f"{n}={d}" for n, d in sources]]
+        sources = sorted({(Path(s).name, source_digest(Path(s))) for s in self.sources})
+        parts = [self.name, self.splits().fingerprint, name_of(self.loss), name_of(self.metric), *[f"{n}={d}" for n, d in sources]]
         if not sources:
             if self.model is not None:
                 import torch
@@ -169,7 +166,7 @@ class Task:
                     data = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
                     h.update(f"{key}:{value.dtype}{list(value.shape)}".encode() + data)
             for function in (self.loss, self.metric):
-                h.update(_code(getattr(function, "__code__", None)).encode())
+                h.update(code_text(getattr(function, "__code__", None)).encode())
         h.update("\x1f".join(parts).encode())
         return h.hexdigest()
 
@@ -221,166 +218,3 @@ def _mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if outputs.numel() != targets.numel():
         raise TaskError("outputs and targets differ in size", got=f"{list(outputs.shape)}, {list(targets.shape)}", allowed="as many of each")
     return functional.mse_loss(outputs, targets.to(outputs.dtype).reshape(outputs.shape))
-
-
-def load_task(ref: str | Path | dict[str, Any] | Task) -> Task:
-    """The task that `ref` names: `FILE.py` (its variable `task`), `FILE.py:NAME` (a Task, or a function without arguments
-    that returns one), or the dictionary `Task.ref` of a task loaded before. A Task is given back as it is.
-    """
-    if isinstance(ref, Task):
-        return ref
-    if isinstance(ref, dict):
-        if "kind" in ref:
-            from .kinds import make_task
-
-            return make_task(str(ref["kind"]), **ref.get("options", {}))
-        if "file" not in ref:
-            raise TaskError("this reference names no task", got=ref, allowed='{"file": .., "name": ..} or {"kind": .., "options": {..}}')
-        return _from_file(Path(ref["file"]), str(ref.get("name", "task")))
-    return _from_file(*parse_ref(str(ref), "task"))
-
-
-def parse_ref(text: str, default: str) -> tuple[Path, str]:
-    """`FILE.py` or `FILE.py:NAME` as (path, name)."""
-    head, colon, tail = text.rpartition(":")
-    path, name = (head, tail) if colon and head.endswith(".py") else (text, default)
-    if not path.endswith(".py") or not name.isidentifier():
-        raise TaskError("this names no Python file", got=text, allowed=f"FILE.py or FILE.py:NAME (NAME is {default!r} if left out)")
-    return Path(path), name
-
-
-def load_file(path: Path) -> types.ModuleType:
-    """Execute a user's file under a private module name, with its folder on sys.path meanwhile."""
-    path = path.resolve()
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.py"))[:20] if path.parent.is_dir() else []
-        raise TaskError("there is no such file", got=str(path), allowed=f"in this folder: {', '.join(near)}" if near else None)
-    module = types.ModuleType("_featherweight_file_" + hashlib.sha256(str(path).encode()).hexdigest()[:12])
-    module.__file__ = str(path)
-    before = sys.modules.get(module.__name__)
-    sys.modules[module.__name__] = module  # dataclasses look their module up while it is executed
-    try:
-        with _user_code(f"{path.name} cannot be loaded", path, mine=True):
-            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
-    except TaskError:
-        if before is None:
-            del sys.modules[module.__name__]
-        else:
-            sys.modules[module.__name__] = before
-        raise
-    return module
-
-
-def local_sources(path: Path) -> tuple[Path, ...]:
-    """The file and the modules of its own folder that it imports, directly or through each other."""
-    import ast
-
-    found: dict[Path, None] = {}
-    queue, folder = [path.resolve()], path.resolve().parent
-    while queue:
-        file = queue.pop()
-        if file in found:
-            continue
-        found[file] = None
-        try:
-            tree = ast.parse(file.read_bytes())
-        except SyntaxError:
-            continue  # then nobody imported it either: the task file was loaded before this is called
-        for node in ast.walk(tree):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for top in {n.partition(".")[0] for n in names} - {"", "featherweight"}:
-                module, package = folder / f"{top}.py", folder / top
-                queue += [module] if module.is_file() else sorted(package.rglob("*.py")) if (package / "__init__.py").is_file() else []
-    return tuple(sorted(found))
-
-
-def _from_file(path: Path, name: str) -> Task:
-    module = load_file(path)
-    path = path.resolve()
-    tasks = sorted(k for k, v in vars(module).items() if isinstance(v, Task))
-    task = getattr(module, name, None)
-    if task is None:
-        raise TaskError(
-            f"{path.name} has no {name!r}",
-            got=f"{path}:{name}",
-            allowed=f"its tasks: {', '.join(tasks) or 'none'}",
-            fix=f"{path.name}:{tasks[0]}" if tasks else f"{name} = featherweight.Task(...) in the file",
-        )
-    if callable(task) and not isinstance(task, Task):
-        with _user_code(f"{name}() of {path.name} failed", path, mine=True):
-            task = task()
-    if not isinstance(task, Task):
-        raise TaskError(
-            f"{name!r} in {path.name} is no task",
-            got=type(task).__name__,
-            allowed=f"a Task or a function that returns one; its tasks: {', '.join(tasks) or 'none'}",
-        )
-    if task.ref is None:
-        task.ref = {"file": str(path), "name": name}
-    own = tuple(path.parent / s for s in task.sources)  # an absolute path stays as it is
-    task.sources = tuple(dict.fromkeys((*local_sources(path), *own)))
-    return task
-
-
-@contextmanager
-def _user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None]:
-    """Errors inside become a TaskError that shows the user's line; the file's folder is on sys.path. `mine`: ours too."""
-    if file is not None:
-        sys.path.insert(0, str(file.parent))
-    try:
-        yield
-    except FeatherweightError as e:
-        if not mine:
-            raise
-        raise TaskError(
-            f"{what}: {e.what}", got=f"{_where(e, file)} (got {e.got})" if e.got is not None else _where(e, file), allowed=e.allowed, fix=e.fix
-        ) from e
-    except (Exception, SystemExit) as e:
-        raise TaskError(what, got=_where(e, file)) from e
-    finally:
-        if file is not None and str(file.parent) in sys.path:
-            sys.path.remove(str(file.parent))
-
-
-def _where(error: BaseException, file: Path | None) -> str:
-    """`digits.py:12: net = Net(1 / 0): ZeroDivisionError: division by zero`, with the user's own line."""
-    said = type(error).__name__ if isinstance(error, FeatherweightError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}: {(error.text or '').strip()}: {said}"
-    package = str(Path(__file__).parent)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if (f.filename == str(file) if file else "-packages" not in f.filename and not f.filename.startswith(package))]
-    return f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}: {said}" if own else said
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "def " + str(getattr(value, "__qualname__", None) or getattr(value, "name", None) or type(value).__qualname__)
-
-
-def _code(code: Any) -> str:
-    """What a function does, as text: two lambdas of a notebook have the same name."""
-    if not isinstance(code, types.CodeType):
-        return repr(code) if isinstance(code, str | int | float | bool | bytes | tuple | None) else type(code).__qualname__
-    return f"{code.co_code.hex()} {code.co_names} [{', '.join(map(_code, code.co_consts))}]"
-
-
-def _digest(path: Path) -> str:
-    """sha256 of what a source file says. Of Python code: of its syntax tree without comments, layout, and the recipes of its tasks, whose
-    steps have hashes of their own, so that reformatting a file or opening a hole in its recipe trains nothing anew."""
-    try:
-        with path.open("rb") as f:
-            if path.suffix != ".py":
-                return hashlib.file_digest(f, "sha256").hexdigest()
-            text = f.read()
-    except OSError as e:
-        raise TaskError("a source file of the task cannot be read", got=f"{path}: {e}") from e
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError) as e:
-        raise TaskError("a source file of the task is not Python", got=f"{path}: {e}") from e
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Task":
-            node.keywords = [k for k in node.keywords if k.arg not in ("baseline", "recipe")]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

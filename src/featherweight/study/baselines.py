@@ -4,16 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import RecipeError
-from .recipe import Recipe
-from .space import Domain, Space, resolve
-from .space.domains import Choice, Maybe
-from .targets.base import Target
+from ..errors import FeatherweightError, RecipeError
+from ..recipe import Recipe
+from ..space import Domain, Space, resolve
+from ..space.domains import Choice, Maybe
+from ..targets.base import Target
+from .jobs import Jobs
+
+
+def measure_baselines(jobs: Jobs, space: Space) -> None:
+    """The original on every runtime, plain int8, and random cutting: measured like any candidate. What there was no time for is not
+    there, and is measured when the study is resumed with more."""
+    log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
+    log.record("phase", {"name": "baseline"})
+    for label, recipe, target in baseline_candidates(jobs.config, space):
+        first = label == "baseline"
+        if label in state.baselines or label in state.failed_baselines or (stop.asked and not first):
+            continue
+        if not first and clock.out_of_time():
+            log.warn(f"no time for the baseline '{label}'")
+            continue
+        outcome = jobs.run_one(jobs.trial_job(recipe, target, label), clock.timeout())
+        if outcome["kind"] == "finished":
+            log.record("baseline", {k: outcome[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}")
+        elif first and stop.asked:  # there is nothing to finish with
+            raise KeyboardInterrupt
+        elif first:
+            late = "give the search more time: raise the budget's minutes" if clock.out_of_time() else None
+            raise FeatherweightError("the baseline cannot be made, so there is nothing to compare with", got=outcome["reason"], fix=late)
+        elif not stop.asked and not clock.out_of_time():
+            log.record("baseline_failed", {"label": label, "reason": outcome["reason"]}, key=f"baseline {label}")
 
 
 def baseline_candidates(config: dict[str, Any], space: Space) -> list[tuple[str, Recipe, str]]:
     """(label, recipe, target) of the baselines, the reference first."""
-    from .transforms.quantize import Quantize
+    from ..transforms.quantize import Quantize
 
     reference = config["target"]["reference"]
     choices = config["target"]["runtimes"]

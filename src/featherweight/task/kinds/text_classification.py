@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import MissingExtra, TaskError
+from ...recipe import Recipe
 from ..data import Batch, LazySplit
-from ..errors import MissingExtra, TaskError
-from ..recipe import Recipe
 from ..task import Task
 from ._table import labelled_texts
 

@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from . import registry
-from .recipe import Recipe
-from .space import Domain, Space, resolve
-from .space.domains import Maybe
-from .state import Row, StudyState
-from .stoppers.base import Stopper
-from .transforms.base import Trained
+from .. import registry
+from ..recipe import Recipe
+from ..records import Trial
+from ..space import Domain, Space, resolve
+from ..space.domains import Maybe
+from ..stoppers.base import Stopper
+from ..transforms.base import Trained
+from .state import StudyState
 
 
 class Pauses:
@@ -22,12 +23,12 @@ class Pauses:
     def __init__(self, stopper: Stopper, state: StudyState, folder: Path) -> None:
         self.stopper, self.state, self.folder = stopper, state, folder
 
-    def rungs(self, row: Row, recipe: Recipe) -> dict[str, Any] | None:
+    def rungs(self, trial: Trial, recipe: Recipe) -> dict[str, Any] | None:
         """For the trial's job: {"epochs": the rungs, "reported": those told before, "checkpoint": path}; None if it never has to tell.
 
         The epochs are those of the recipe's first training step that can pause."""
-        epochs = self.stopper.rungs(row.number, first_epochs(recipe))
-        return {"epochs": list(epochs), "reported": sorted(row.reports), "checkpoint": str(self._checkpoint(row.number))} if epochs else None
+        epochs = self.stopper.rungs(trial.number, first_epochs(recipe))
+        return {"epochs": list(epochs), "reported": sorted(trial.reports), "checkpoint": str(self._checkpoint(trial.number))} if epochs else None
 
     def goes_on(self, number: int, epoch: float, score: float, closed: bool, left_s: float = math.inf) -> bool:
         """Does a running trial that has just told its score go on without a wait? closed, left_s: as of `next`."""
@@ -37,14 +38,14 @@ class Pauses:
             return True
         return self.stopper.promote(reports, {**states, number: "paused"}, closed) == number
 
-    def next(self, closed: bool, left_s: float = math.inf) -> Row | None:
+    def next(self, closed: bool, left_s: float = math.inf) -> Trial | None:
         """The paused trial that goes on now. closed: no new trial will be started; then only those count that can train to their end in the
         `left_s` seconds that are left for trials."""
         reports, states = self._told(left_s if closed else None)
         if self.stopper.final or "paused" not in states.values():
             return None
         number = self.stopper.promote(reports, states, closed)
-        return None if number is None else self.state.rows[number]
+        return None if number is None else self.state.trials[number]
 
     def to_end(self, left_s: float) -> float:
         """Seconds to keep free so that one trial can end: what the one needs that would go on if nothing else ran or came, of those that can
@@ -55,7 +56,7 @@ class Pauses:
         reports, states = self._told(left_s)
         reports = {number: told for number, told in reports.items() if number in states}  # what runs may yet fail
         number = self.stopper.promote(reports, states, True) if "paused" in states.values() else None
-        return 0.0 if number is None else _rest(self.state.rows[number]) + max(map(_stretch, self.state.rows))
+        return 0.0 if number is None else _rest(self.state.trials[number]) + max(map(_stretch, self.state.trials))
 
     def forget(self, number: int) -> None:
         """Remove the checkpoint of a trial that has ended."""
@@ -70,7 +71,7 @@ class Pauses:
         left_s: None, or, if nothing new will start, how long trials may still take: then one that has failed, or needs longer, stands
         in nobody's way; and if time is limited, a free worker does not wait for what runs, which is left out."""
         reports, states = {}, {}
-        for r in self.state.rows:
+        for r in self.state.trials:
             lost = left_s is not None and (r.state == "failed" or (r.paused and _rest(r) > left_s))
             ended = lost or r.state in ("complete", "failed")
             if ended or r.paused or left_s is None or left_s == math.inf:
@@ -80,10 +81,10 @@ class Pauses:
         return reports, states
 
 
-def _rest(row: Row) -> float:
+def _rest(trial: Trial) -> float:
     """Seconds, with a fifth for the rest of the recipe, that a paused trial needs for the epochs that it has not trained yet, at its own pace."""
-    of, done = first_epochs(Recipe.from_json(row.recipe)), max(row.reports, default=0)
-    return 1.2 * row.before_s * max(0.0, of / done - 1.0) if done else math.inf
+    of, done = first_epochs(Recipe.from_json(trial.recipe)), max(trial.reports, default=0)
+    return 1.2 * trial.before_s * max(0.0, of / done - 1.0) if done else math.inf
 
 
 def make_stopper(config: dict[str, Any], space: Space) -> Stopper:
@@ -113,7 +114,7 @@ def _longest(space: Space) -> Recipe:
     return recipe
 
 
-def _stretch(row: Row) -> float:
+def _stretch(trial: Trial) -> float:
     """Seconds of its longest training between two rungs, at its mean pace; 0 of one that has not waited yet."""
-    rungs = sorted(row.reports)
-    return row.before_s * max(b - a for a, b in zip([0.0, *rungs], rungs, strict=False)) / rungs[-1] if rungs else 0.0
+    rungs = sorted(trial.reports)
+    return trial.before_s * max(b - a for a, b in zip([0.0, *rungs], rungs, strict=False)) / rungs[-1] if rungs else 0.0

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from . import registry
-from .errors import InputError
-from .seeding import derive, generator
-from .space import Space
+from .. import registry
+from ..errors import InputError
+from ..seeding import derive, generator
+from ..space import Space
 
 if TYPE_CHECKING:
-    from .nets.base import Net
-    from .task import Task
+    from ..nets.base import Net
+    from ..task.task import Task
 
 SAMPLE = 32  # random nets whose scores set the bar
 BATCH = 32  # training samples that a net is scored on
 
 
-class Sieve:
+class ProxyFilter:
     """kind: of the proxy; keep: the share of random nets that would pass; seed: the study's. Scores are kept, so a net is scored once."""
 
     def __init__(self, task: Task, kind: str, keep: float, seed: int) -> None:
@@ -37,7 +37,7 @@ class Sieve:
         if net not in self._scores:
             import numpy as np
 
-            from .train.loop import tensors
+            from ..train.loop import tensors
 
             split = self.task.splits().train
             index = np.sort(generator(self.seed, "sieve").permutation(len(split))[:BATCH])
@@ -52,7 +52,7 @@ class Sieve:
     def bar(self, space: Space) -> float:
         """The score that `keep` of `SAMPLE` random fillings of the space reach. The same for the same seed. InputError if none can be scored."""
         if self._bar is None:
-            from .models.proxies._rank import threshold
+            from ..models.proxies._rank import threshold
 
             rng, scores, why = generator(self.seed, "bar"), list[float](), ""
             for _ in range(20 * SAMPLE):

@@ -6,16 +6,30 @@ import math
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from .limits import Budget
-from .pareto import dominates
-from .records import Entry, History, Trial
+from ..limits import Budget
+from ..pareto import dominates
+from ..records import Entry, History, Trial
+from ..space import Space
 
 _DOUBTS = 3  # proposals in a row of which too little is expected
+_IN_VAIN = 20  # proposals in a row that the space refuses, each after 200 draws or more that it refuses, too: there is next to nothing it allows
 
 
 def reason(budget: Budget, history: History, best: Entry | None) -> str | None:
     """Why the search is over, in a sentence; None if it goes on. `best`: the best feasible entry."""
     return _reached(budget, best) or _stalled(budget, history) or _hopeless(budget, history)
+
+
+def in_vain(trials: History, space: Space) -> str | None:
+    """Why it is useless to propose more: the last `_IN_VAIN` proposals were refused by the space. None if it is not."""
+    if len(trials) < _IN_VAIN:
+        return None
+    why = None
+    for trial in reversed(trials.last(_IN_VAIN)):
+        why = space.refused(trial.filling)
+        if why is None:
+            return None
+    return f"no candidate that may run was found among the last {_IN_VAIN} proposals; the last one: {why}"
 
 
 def _reached(budget: Budget, best: Entry | None) -> str | None:

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import TaskError
+from ...errors import TaskError
 from ..task import Task
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
-from .limits import Constraint
-from .nets.base import Net
-from .recipe import Candidate, Recipe
-from .recipes import builds
-from .records import Entry
-from .space import Space
+from ..errors import InputError
+from ..limits import Constraint
+from ..nets.base import Net
+from ..recipe import Candidate, Recipe
+from ..recipes import builds
+from ..records import Entry
+from ..space import Space
 
 if TYPE_CHECKING:
-    from .nets.base import Cost
+    from ..nets.base import Cost
 
 _COUNTED = ("params", "macs")  # limits that a description settles, without building anything
 _KEEPS = ("build", "train", "distill", "distill_blocks", "quantize", "qat", "mixed_precision")  # steps that leave both counts as they are

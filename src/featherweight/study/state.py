@@ -6,50 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import pareto
-from .limits import Constraint, judge, objectives
-from .records import Entry, Event, History, Trial
+from .. import pareto
+from ..limits import Constraint, judge, objectives
+from ..records import Entry, Event, History, State, Trial
 
 ENDED = ("complete", "failed", "stopped")
-
-
-@dataclass
-class Row:
-    """A trial as reports show it."""
-
-    number: int
-    filling: dict[str, Any]
-    state: str = "running"
-    entry: Entry | None = None
-    reason: str | None = None
-    seconds: float = 0.0
-    steps: int = 0
-    reused: int = 0
-    note: dict[str, Any] = field(default_factory=dict)
-    recipe: Any = None
-    target: str | None = None
-    features: dict[str, float] = field(default_factory=dict)  # what was known before it ran, and what it scored untrained
-    reports: dict[float, float] = field(default_factory=dict)  # epochs trained -> score at that rung, less is better
-    paused: bool = False  # it waits at a rung, its state is "stopped"
-    before_s: float = 0.0  # seconds that it took until its last pause
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "state": self.state,
-            "filling": self.filling,
-            "recipe": self.recipe,
-            "target": self.target,
-            "entry": self.entry.to_json() if self.entry else None,
-            "reason": self.reason,
-            "seconds": self.seconds,
-            "steps": self.steps,
-            "reused": self.reused,
-            "strategy_note": self.note,
-            "features": self.features,
-            "reports": self.reports,
-            "paused": self.paused,
-        }
 
 
 @dataclass
@@ -62,8 +23,7 @@ class StudyState:
     info: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, Entry] = field(default_factory=dict)
     failed_baselines: dict[str, str] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    history: History = field(default_factory=History)
+    trials: History = field(default_factory=History)
     certificates: dict[str, dict[str, Any]] = field(default_factory=dict)  # by artifact sha256 and target
     refused: int = 0  # trials that failed before they ran: their steps cannot follow each other, or not on their target, or a limit is broken
     relaxed: dict[str, Any] | None = None  # what a supernet said before the search: {"ranked": [filling, best first], ...}
@@ -128,40 +88,44 @@ class StudyState:
         self.failed_baselines[event["label"]] = event["reason"]
 
     def _on_proposed(self, event: Event) -> None:
-        row = Row(event["trial"], event["filling"], note=event["note"], recipe=event["recipe"], target=event["target"])
-        row.features = {**event.get("features", {}), **event.get("proxy", {})}
-        self.rows.append(row)
-        more = {"features": event.get("features", {}), "propose_s": event.get("propose_s", 0.0)}
-        self.history.add(Trial(row.number, row.filling, note=row.note, reports=row.reports, **more))
+        self.trials.add(
+            Trial(
+                event["trial"],
+                event["filling"],
+                note=event["note"],
+                recipe=event["recipe"],
+                target=event["target"],
+                features=event.get("features", {}),
+                proxy=event.get("proxy", {}),
+                propose_s=event.get("propose_s", 0.0),
+            )
+        )
 
     def _on_started(self, event: Event) -> None:
         self._set(event, "running")
 
     def _on_reported(self, event: Event) -> None:
         """A score at a rung, after which the trial went on."""
-        self.rows[event["trial"]].reports[event["epoch"]] = event["score"]
+        self.trials[event["trial"]].reports[event["epoch"]] = event["score"]
 
     def _on_paused(self, event: Event) -> None:
         """A score at a rung, where the trial waits since."""
         self._on_reported(event)
-        row = self._set(event, "stopped")
-        row.paused, row.before_s = True, row.seconds
+        trial = self._set(event, "stopped")
+        trial.paused, trial.before_s = True, trial.cost_s
 
     def _on_finished(self, event: Event) -> None:
-        row = self._set(event, "complete")
-        row.entry = Entry.from_json(event["entry"])
-        row.reason = None
+        trial = self._set(event, "complete")
+        trial.entry, trial.reason = Entry.from_json(event["entry"]), None
         self._count(event)
-        row.steps, row.reused = event["steps"], event["reused"]
-        self._certify(row.entry)
-        trial = self.history[row.number]
-        trial.violation = judge(row.entry, self.baseline, self.constraints)
-        trial.values = objectives(row.entry, self.baseline, self.minimize)
+        trial.steps, trial.reused = event["steps"], event["reused"]
+        self._certify(trial.entry)
+        trial.violation = judge(trial.entry, self.baseline, self.constraints)
+        trial.values = objectives(trial.entry, self.baseline, self.minimize)
 
     def _on_failed(self, event: Event) -> None:
         self.refused += bool(event.get("refused"))
-        row = self._set(event, "failed")
-        self.history[row.number].violation = event.get("violation", 0.0)
+        self._set(event, "failed").violation = event.get("violation", 0.0)
 
     def _on_stopped(self, event: Event) -> None:
         self._set(event, "stopped")
@@ -177,29 +141,28 @@ class StudyState:
 
     def _on_certified(self, event: Event) -> None:
         self.certificates[event["artifact"]] = event["certificate"]
-        for entry in [*self.baselines.values(), *(r.entry for r in self.rows if r.entry is not None)]:
+        for entry in [*self.baselines.values(), *(r.entry for r in self.trials if r.entry is not None)]:
             self._certify(entry)
 
     def _certify(self, entry: Entry) -> None:
         entry.certificate = self.certificates.get(artifact_id(entry))
 
-    def _set(self, event: Event, state: str) -> Row:
-        row = self.rows[event["trial"]]
-        row.state, row.reason, row.seconds, row.paused = state, event.get("reason"), row.before_s + event.get("seconds", 0.0), False
-        trial = self.history[row.number]
-        trial.state, trial.cost_s = state, row.seconds  # type: ignore[assignment]
-        return row
+    def _set(self, event: Event, state: State) -> Trial:
+        trial = self.trials[event["trial"]]
+        trial.state, trial.reason, trial.paused = state, event.get("reason"), False
+        trial.cost_s = trial.before_s + event.get("seconds", 0.0)
+        return trial
 
     def _count(self, event: Event) -> None:
         self.steps += event["steps"]
         self.reused += event["reused"]
 
-    def unfinished(self) -> list[Row]:
+    def unfinished(self) -> list[Trial]:
         """Trials that were proposed, have no outcome and do not wait at a rung: running when the run was killed, or stopped with it."""
-        return [r for r in self.rows if r.state in ("running", "stopped") and not r.paused]
+        return [r for r in self.trials if r.state in ("running", "stopped") and not r.paused]
 
     def complete(self) -> list[Entry]:
-        return [r.entry for r in self.rows if r.state == "complete" and r.entry is not None]
+        return [r.entry for r in self.trials if r.state == "complete" and r.entry is not None]
 
     def front(self) -> list[Entry]:
         """The non-dominated feasible entries, baselines included, by (error, objectives)."""
@@ -241,7 +204,7 @@ class StudyState:
 
     def front_json(self) -> dict[str, Any]:
         """front.json of the study (format 1)."""
-        counts = {s: sum(r.state == s for r in self.rows) for s in ENDED}
+        counts = {s: sum(r.state == s for r in self.trials) for s in ENDED}
         best, nearest = self.best(), self.nearest()
         return {
             "format": 1,

@@ -8,11 +8,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from .recipe import Candidate, Recipe, decode
-from .space import Domain, Space, resolve
+from ..recipe import Candidate, Recipe, decode
+from ..space import Domain, Space, resolve
 
 if TYPE_CHECKING:
-    from .task import Task
+    from ..task.task import Task
 
 _STEPS = 3  # training steps that are timed, after one to warm up
 _FIXED_S = 4.0  # export, starting the measuring process and loading the runtime: the middle of what trials took here (1 to 10)
@@ -66,7 +66,7 @@ def _time_steps(task: Task, net: Any, threads: int) -> tuple[float, float]:
     import numpy as np
     import torch
 
-    from .train.loop import tensors
+    from ..train.loop import tensors
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

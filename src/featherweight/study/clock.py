@@ -1,0 +1,57 @@
+"""How much of a study's time is gone, and how much has to be kept for its end. Seconds throughout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..limits import Budget
+from .state import StudyState
+
+CERTIFY_AT_MOST = 5  # entries of the front whose certificate is asked for: each look at the test split costs credibility
+_RESERVE_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
+_LONGEST = 7 * 86400.0  # of one job
+
+
+class Clock:
+    """state: the study's, which knows what earlier runs took; now: a monotonic clock (a test's own moves as it likes)."""
+
+    def __init__(self, state: StudyState, budget: Budget, now: Callable[[], float] = time.monotonic) -> None:
+        self.state, self.budget, self._now = state, budget, now
+        self._started = now()
+        self._spent_before = state.spent_s
+
+    def spent(self) -> float:
+        """Time that the study has taken, earlier runs of it included."""
+        return self._spent_before + self._now() - self._started
+
+    def remaining(self) -> float:
+        """Time until the budget's minutes are up; without minutes there is no end."""
+        return float("inf") if self.budget.minutes is None else self.budget.minutes * 60 - self.spent()
+
+    def reserve(self) -> float:
+        """Time to keep for certification: predicted from what the baseline's measurement took, which ran the same way."""
+        if self.budget.minutes is None:
+            return 0.0
+        predicted = 3.0 + 2.0 * (CERTIFY_AT_MOST + 1)
+        if "baseline" in self.state.baselines:
+            base = self.state.baseline
+            per_sample = base.latency_ms["median"] / 1e3
+            samples = self.state.info["splits"].get("sizes", {}).get("test", 0)
+            predicted = 4.0 + (CERTIFY_AT_MOST + 1) * (1.0 + per_sample * samples)
+        return float(min(predicted, _RESERVE_SHARE * self.budget.minutes * 60))
+
+    def left(self) -> float:
+        """Time for trials."""
+        return self.remaining() - self.reserve()
+
+    def out_of_time(self) -> bool:
+        """Is there no time for anything but the end?"""
+        return self.left() < 1.0
+
+    def timeout(self) -> float:
+        """Time that the next job may take."""
+        own = self.budget.trial_minutes * 60 if self.budget.trial_minutes else float("inf")
+        if "baseline" in self.state.baselines and own == float("inf"):
+            own = 900 + 20 * self.state.baseline.seconds
+        return max(1.0, min(own, self.left(), _LONGEST))

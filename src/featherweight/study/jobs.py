@@ -1,0 +1,102 @@
+"""Jobs of a run: what they are made of, how one is run to its end, and what a target must be able to do."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ..engine.local import LocalEngine
+from ..errors import TargetError
+from ..recipe import Recipe
+from ..targets.base import Target
+from .clock import Clock
+from .log import Log
+from .process import Stop
+
+_SCREENED = ("latency", "size", "memory", "params", "macs")  # limits that an untrained candidate can break
+
+
+class Jobs:
+    """config: the study's; task: as a worker loads it; folder: the study's, where artifacts are kept."""
+
+    def __init__(self, config: dict[str, Any], task: Any, folder: Path, log: Log, clock: Clock, stop: Stop) -> None:
+        self.config, self.folder, self.log, self.clock, self.stop = config, folder, log, clock, stop
+        memory = clock.budget.trial_memory_gb
+        setup = {"task": task, "threads": config["train_threads"], "baseline": config.get("baseline")}
+        setup |= {k: config[k] for k in ("seed", "device", "store", "reuse", "fingerprint")}
+        limit = int(memory * 1e9) if memory else _default_memory(config["workers"])
+        self.engine = LocalEngine(setup, config["workers"], limit, folder / "logs")
+        self._shown = 0.0
+
+    def run_one(self, job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Run one job to its end and return its outcome; used before and after the search, when nothing else runs."""
+        self.engine.submit({**job, "id": job["job"]}, timeout_s)
+        while True:
+            for message in self.engine.wait(0.5):
+                if message["kind"] != "progress":
+                    return message
+                self.log.progress(message)
+            self.heartbeat()
+            if self.stop.asked:
+                self.engine.cancel()
+                return {"kind": "failed", "reason": "interrupted", "seconds": 0.0}
+
+    def trial_job(
+        self,
+        recipe: Recipe,
+        target: str,
+        label: str,
+        *,
+        trial: int | None = None,
+        filling: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """The job that makes and measures a candidate (see `engine.jobs.run_trial`)."""
+        base = self.log.state.baselines.get("baseline")
+        return {
+            "job": "trial",
+            "id": trial,
+            "recipe": recipe.to_json(),
+            "target": target,
+            "label": label,
+            "trial": trial,
+            "filling": filling or {},
+            "reference": {"artifact": base.artifact, "target": base.target} if base else None,
+            "seconds": self.config["measure_seconds"],
+            "timeout_s": self.clock.timeout(),
+            "keep": str(self.folder / "artifacts"),
+            **more,
+        }
+
+    def screened(self) -> list[dict[str, Any]]:
+        """The limits that a candidate can break before it is trained, as JSON, absolute (a relative latency is measured as one)."""
+        base, out = self.log.state.baseline.quantities, []
+        for c in self.log.state.constraints:
+            if c.quantity in _SCREENED:
+                absolute = c.relative and c.quantity != "latency"
+                out.append({**c.to_json(), **({"bound": c.bound * base[c.quantity], "relative": False} if absolute else {})})
+        return out
+
+    def heartbeat(self) -> None:
+        """Once a second: how much of the budget is gone."""
+        if time.monotonic() - self._shown > 1.0:
+            self._shown = time.monotonic()
+            minutes = self.clock.budget.minutes
+            self.log.spent(self.clock.spent(), minutes * 60 if minutes else None)
+
+
+def _default_memory(workers: int) -> int:
+    """Bytes one worker may use: its share of nine tenths of what is free now."""
+    import psutil
+
+    return int(0.9 * psutil.virtual_memory().available / workers)
+
+
+def check_target(recipe: Recipe, target: Target) -> None:
+    """TargetError if the target cannot run here, or cannot realise the recipe's quantization plan."""
+    runtime = target.load_runtime()
+    for step in recipe.steps:
+        problem = runtime.problem(target, step.plan()) if hasattr(step, "plan") else None
+        if problem is not None:
+            raise TargetError(f"{target} cannot run this candidate", got=problem)

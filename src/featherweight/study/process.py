@@ -1,0 +1,55 @@
+"""The process that a study runs in: alone in its folder, and interrupted in good order."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+
+
+@dataclass
+class Stop:
+    """asked: was the run asked to finish with what there is?"""
+
+    asked: bool = False
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, or say who does: two searches in one folder would overwrite each other."""
+    with (folder / ".lock").open("w") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise StoreError(
+                "another search is running in this folder", got=str(folder), fix="wait for it, or use another --out"
+            ) from e
+        yield
+
+
+@contextmanager
+def interruptible(stop: Stop, warn: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C finishes cleanly with what there is; the second stops at once (what is finished stays in the log)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def heard(signum: int, frame: Any) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        warn("interrupted: finishing with what there is (once more to stop at once)")
+
+    before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

@@ -1,0 +1,66 @@
+"""What a study leaves in its folder: front.json, run.yaml, report.html, best/ and the artifacts of the front."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..records import Entry
+from ..report import html
+from ..report.card import model_card
+from ..store.artifacts import sha256_file, write_atomic
+from .jobs import Jobs
+from .state import StudyState
+
+
+def package_best(jobs: Jobs) -> None:
+    """Write the best (or nearest) candidate's architecture spec and weights where `write_results` takes them from."""
+    entry = jobs.log.state.best() or jobs.log.state.nearest()
+    if entry is None:
+        return
+    to = str(jobs.folder / "best.new" / "model")
+    outcome = jobs.run_one({"job": "package", "recipe": entry.recipe, "to": to}, 600.0)
+    if outcome["kind"] != "finished":
+        jobs.log.warn(f"the best model's weights could not be written: {outcome['reason']}", entry.trial)
+
+
+def write_results(out: Path, state: StudyState) -> None:
+    """Write front.json, run.yaml, best/ and report.html; drop artifacts that are not on the front."""
+    front, info = state.front_json(), {**state.info, "phases_s": state.phases}
+    write_atomic(out / "front.json", json.dumps(front, indent=1))
+    write_atomic(out / "run.yaml", yaml.safe_dump(state.config, sort_keys=False))
+    entry = state.best() or state.nearest()
+    if entry is not None:
+        _write_best(out, entry, front, info, state.config)
+    html.write(out / "report.html", front, [t.to_json() for t in state.trials], info, state.config)
+    kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
+    names = {Path(e.artifact).name for e in kept}
+    for folder in (out / "artifacts").glob("*"):
+        if folder.name not in names:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_best(out: Path, entry: Entry, front: dict[str, Any], info: dict[str, Any], config: dict[str, Any]) -> None:
+    """best/: the artifact's files, model/ (spec and safetensors), recipe.json, MODEL_CARD.md, manifest.json over all of them."""
+    final, new, old = out / "best", out / "best.new", out / "best.old"
+    new.mkdir(exist_ok=True)
+    for p in Path(entry.artifact).iterdir():
+        if p.name != "manifest.json":
+            shutil.copy2(p, new / p.name)
+    (new / "recipe.json").write_text(json.dumps(entry.recipe, indent=1))
+    (new / "MODEL_CARD.md").write_text(model_card(front, entry.to_json(), info, config))
+    manifest = json.loads((Path(entry.artifact) / "manifest.json").read_text())
+    manifest["artifact_files"] = manifest.pop("files")
+    files = sorted(p for p in new.rglob("*") if p.is_file() and p.name != "manifest.json")
+    manifest["files"] = {str(p.relative_to(new)): sha256_file(p) for p in files}
+    (new / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.rename(final, old)
+    os.rename(new, final)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,73 @@
+"""One run of a study: its phases, in order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from ..limits import Budget
+from ..recipe import Candidate, decode
+from ..space import Space
+from ..store.events import EventStore
+from .baselines import measure_baselines
+from .certify import certify
+from .clock import Clock
+from .jobs import Jobs
+from .knowledge import train_supernet, with_earlier
+from .log import Listener, Log
+from .pauses import Pauses, make_stopper
+from .process import Stop, interruptible
+from .proxy import ProxyFilter
+from .results import package_best
+from .search import Search
+from .state import StudyState
+from .statics import Statics
+
+
+class Run:
+    """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by value; statics: what is known of a
+    candidate before it runs; proxy: what untrained nets have to pass (None: nothing)."""
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        task: Any,
+        out: Path,
+        listener: Listener,
+        statics: Statics,
+        proxy: ProxyFilter | None = None,
+    ) -> None:
+        self.config, self.statics, self.proxy = config, statics, proxy
+        self.log = Log(EventStore(out / "study.db"), listener)
+        self.clock = Clock(self.state, Budget(**config["budget"]))
+        self.jobs = Jobs(config, task, out, self.log, self.clock, Stop())
+        tree = Candidate(decode(config["recipe"]), decode(config["target"]["choice"]))
+        self.space: Space = statics.space(tree)
+        stopper = make_stopper(config["stopper"], self.space) if config.get("stopper") else None
+        self.pauses = Pauses(stopper, self.state, out / "checkpoints") if stopper is not None else None
+
+    @property
+    def state(self) -> StudyState:
+        return self.log.state
+
+    def phases(self) -> None:
+        """All of them. Whatever happens, the event log holds all that was finished."""
+        with interruptible(self.jobs.stop, self.log.warn):
+            try:
+                self.log.record("open", {"pid": os.getpid()})
+                measure_baselines(self.jobs, self.space)
+                self.statics.baseline = self.state.baseline
+                strategy = registry.find("strategies", self.config["strategy"])()
+                strategy = train_supernet(self.jobs, self.space, strategy)
+                strategy = with_earlier(self.log, self.config, self.space, strategy)
+                Search(self.jobs, self.space, strategy, self.pauses, self.proxy).run()
+                certify(self.jobs)
+                self.log.record("phase", {"name": "report"})
+                package_best(self.jobs)
+            finally:
+                self.jobs.engine.close()
+
+    def close(self) -> None:
+        self.log.close()

@@ -1,0 +1,148 @@
+"""What a study found, for its user: the front, the best candidate, their files and report."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, StoreError
+from ..limits import Budget
+from ..records import Entry
+from ..report import html
+from ..store.events import EventStore
+from .log import Listener
+from .state import StudyState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..report.analysis import Analysis
+
+
+class Study:
+    """All of one search: its trials, its front, its best candidate. Read-only; `optimize` makes it, `Study.open` reads it."""
+
+    def __init__(self, out: Path, state: StudyState) -> None:
+        self.out, self.state = Path(out), state
+
+    @classmethod
+    def open(cls, out: str | Path) -> Study:
+        """The study in a folder. StoreError if there is none."""
+        path = Path(out) / "study.db"
+        if not path.exists():
+            raise StoreError("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
+        store = EventStore(path)
+        try:
+            state = StudyState().fold(store.read())
+        finally:
+            store.close()
+        if "baseline" not in state.baselines:
+            raise StoreError("this study has not measured its baseline yet", got=str(out), fix=f"featherweight resume {out}")
+        return cls(Path(out), state)
+
+    @classmethod
+    def resume(cls, out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None) -> Study:
+        """Go on with the study in a folder, as far as its budget (or a new one) allows. The same as `calls.resume`."""
+        again: Study = importlib.import_module(f"{__package__}.calls").resume(out, budget=budget, on_event=on_event)
+        return again
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.state.config
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The Pareto front as a table, baselines included; one row an entry."""
+        import pandas as pd
+
+        rows = []
+        for e in self.state.front():
+            cert = e.certificate or {}
+            rows.append(
+                {
+                    "label": e.label,
+                    "trial": e.trial,
+                    "target": e.target,
+                    e.metric["name"]: e.metric["value"],
+                    "speedup": e.speedup["ratio"],
+                    "latency_ms": e.latency_ms["median"],
+                    "size_bytes": e.size_bytes,
+                    "peak_memory_bytes": e.peak_memory_bytes,
+                    "params": e.params,
+                    "macs": e.macs,
+                    "certificate": cert.get("verdict"),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @property
+    def best(self) -> Found | None:
+        """The winner, or None if nothing met the constraints (then see `nearest`)."""
+        entry = self.state.best()
+        return Found(self, entry) if entry else None
+
+    @property
+    def nearest(self) -> Found | None:
+        """If nothing met the constraints: what came nearest."""
+        entry = self.state.nearest()
+        return Found(self, entry) if entry else None
+
+    def front_json(self) -> dict[str, Any]:
+        return self.state.front_json()
+
+    def trials(self) -> list[dict[str, Any]]:
+        return [t.to_json() for t in self.state.trials]
+
+    def info(self) -> dict[str, Any]:
+        """{"splits", "machine", "inputs", "phases_s"}: what the numbers were measured on."""
+        return {**self.state.info, "phases_s": self.state.phases}
+
+    def export(self, to: str | Path, trial: int | None = None) -> Path:
+        """Copy the best candidate (or a trial's artifact) to a folder. InputError if the trial has none."""
+        if trial is None:
+            source = self.out / "best"
+            if not source.is_dir():
+                raise InputError("this study has no best candidate to export", fix="name a trial: --trial N")
+        else:
+            trials = self.state.trials
+            entry = trials[trial].entry if 0 <= trial < len(trials) else None
+            if entry is None:
+                raise InputError(
+                    "this trial has no artifact", got=trial, allowed=", ".join(str(t.number) for t in trials if t.entry)[:500] or "none is complete"
+                )
+            source = Path(entry.artifact)
+            if not source.is_dir():
+                raise InputError(
+                    "this trial's artifact was not kept: it is not on the front",
+                    got=trial,
+                    fix="raise the budget and resume to make it anew, or export the best",
+                )
+        to = Path(to)
+        if to.exists() and any(to.iterdir()):
+            raise InputError("the folder to export to is not empty", got=str(to), fix="name a new folder")
+        shutil.copytree(source, to, dirs_exist_ok=True)
+        return to
+
+    def report(self, path: str | Path, found: Analysis | None = None) -> Path:
+        """Write the study's report, one HTML file, to `path`, which is returned. found: what `report.analysis.analyse` made of the
+        study, if it was asked before."""
+        config = {**self.config, "out": str(self.out)}
+        return html.write(Path(path), self.front_json(), self.trials(), self.info(), config, found)
+
+
+class Found:
+    """One entry of a study, with what can be done with it."""
+
+    def __init__(self, study: Study, entry: Entry) -> None:
+        self.study, self.entry = study, entry
+
+    def export(self, to: str | Path) -> Path:
+        """Copy the artifact, and for the best one its weights and card, to a new folder."""
+        best = self.study.state.best() or self.study.state.nearest()
+        return self.study.export(to, None if best is not None and best.trial == self.entry.trial else self.entry.trial)
+
+    def __repr__(self) -> str:
+        e = self.entry
+        return f"Found({e.label}: {e.metric['name']} {e.metric['value']:.4f}, {e.speedup['ratio']:.2f}x, {e.size_bytes} bytes, {e.target})"
