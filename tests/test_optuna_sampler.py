@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 
 from featherweight.errors import InputError
 from featherweight.optuna_sampler import OptunaSampler, _positive, _scale, to_optuna
+from featherweight.optuna_sampler.parameters import Parameters, conditions, domain, inside, outside
 from featherweight.records import History, Trial
 from featherweight.seeding import generator
-from featherweight.strategies._suggested import Parameters, conditions, domain, inside, outside
 from featherweight.testing.strategies import mishaps, mixed_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

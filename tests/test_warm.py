@@ -12,7 +12,9 @@ from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Maybe, Space
 from featherweight.strategies.random import Random
 from featherweight.testing.strategies import Other, Step, mixed_space
-from featherweight.warm import Earlier, Guess, credits, imported, portfolio, prior, starting, warmed
+from featherweight.warm.earlier import Earlier, imported
+from featherweight.warm.guess import Guess
+from featherweight.warm.portfolio import credits, portfolio, prior, starting, warmed
 
 
 def space():

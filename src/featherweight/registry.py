@@ -1,4 +1,4 @@
-"""Finds methods by file name: `transforms/prune.py` holds the transform of kind `prune`. There is no other list.
+"""Finds methods by file name: `transforms/prune/__init__.py` holds the transform of kind `prune`. There is no other list.
 
 A plug-in package adds its own with an entry point of group `featherweight.transforms`, `featherweight.strategies`,
 `featherweight.targets`, `featherweight.nets` or `featherweight.stoppers`, whose value is `module:Class`.
@@ -15,7 +15,7 @@ from typing import Any
 from .errors import InputError
 
 GROUPS = ("transforms", "strategies", "stoppers", "targets", "nets")
-_SHARED = {"base", "common"}  # files that hold what the siblings share, no method
+_SHARED = {"base", "shared"}  # what holds what the siblings share, no method
 
 
 def class_name(kind: str) -> str:

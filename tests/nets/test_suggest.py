@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from featherweight.errors import InputError
-from featherweight.nets._suggest import searchable, sensible
 from featherweight.nets.conv_net import ConvNet
 from featherweight.nets.encoder import Encoder
 from featherweight.nets.mlp import Mlp
+from featherweight.recipes.nets import searchable, sensible
 from featherweight.seeding import generator
 from featherweight.space import Space
 from featherweight.space.node import is_filled

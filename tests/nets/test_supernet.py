@@ -10,7 +10,7 @@ from featherweight.nets._supernet import SuperNet
 from featherweight.nets.cell import EDGES, OPS, Cell
 from featherweight.seeding import generator
 from featherweight.space import Choice, Space
-from featherweight.train._shared import batch_statistics
+from featherweight.train.shared_net import batch_statistics
 
 FIXED = {"in_channels": 1, "classes": 3, "width": 4, "cells": 2}
 X = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ import pytest
 
 from featherweight.report.importance import MIN_TRIALS, Bags, floor, groups, importance, main_effect
 from featherweight.space import Choice, Float, Int, Maybe, Order, Space
-from featherweight.strategies._encode import Encoding
+from featherweight.space.encode import Encoding
 
 
 def drawn(space, n, seed=0):

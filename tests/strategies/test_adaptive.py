@@ -15,9 +15,9 @@ from featherweight.records import History, Trial
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Space
 from featherweight.space.space import key
-from featherweight.strategies._arms import DISCOUNT, PRIOR, Account, Ledger, as_good, ledger
-from featherweight.strategies._screen import screen
 from featherweight.strategies.adaptive import DROP, ENOUGH, RETRY, Adaptive
+from featherweight.strategies.adaptive.arms import DISCOUNT, PRIOR, Account, Ledger, as_good, ledger
+from featherweight.strategies.adaptive.chooser import screen
 from featherweight.strategies.base import Fresh, Strategy
 from featherweight.strategies.genetic import Genetic
 from featherweight.strategies.random import Random

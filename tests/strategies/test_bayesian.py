@@ -9,11 +9,11 @@ from featherweight.records import History, Trial
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Space
 from featherweight.space.space import key
-from featherweight.strategies._observed import BROKEN, STOPPED, VALUED, Observed, observed
-from featherweight.strategies._pool import moved, near, varied
-from featherweight.strategies._surrogate import WINDOW, Surrogate, ranking
 from featherweight.strategies.bayesian import Bayesian, _horizon
 from featherweight.strategies.random import Random
+from featherweight.surrogate.model import WINDOW, Surrogate, ranking
+from featherweight.surrogate.observed import BROKEN, STOPPED, VALUED, Observed, observed
+from featherweight.surrogate.pool import moved, near, varied
 from featherweight.testing.strategies import Other, Step, mixed_space
 from tests.strategies.problems import SPACE, compression, quality, run, separable
 

@@ -12,8 +12,8 @@ from featherweight.recipe import Recipe
 from featherweight.records import History, Trial
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Order, Space
+from featherweight.space.cube import Cube
 from featherweight.space.space import key
-from featherweight.strategies._cube import Cube
 from featherweight.strategies.cmaes import Cmaes
 from featherweight.strategies.gp import Gp
 from featherweight.strategies.quasirandom import MOST_DIMS, Quasirandom

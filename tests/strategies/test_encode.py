@@ -6,7 +6,7 @@ import pytest
 from featherweight.recipe import Recipe
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Maybe, Order, Space
-from featherweight.strategies._encode import DEAD, Description, Encoding
+from featherweight.space.encode import DEAD, Description, Encoding
 from featherweight.testing.strategies import Other, Step, finite_space, mixed_space
 
 

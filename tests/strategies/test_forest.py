@@ -6,8 +6,8 @@ from scipy.stats import norm
 from featherweight.errors import InputError
 from featherweight.pareto import hypervolume
 from featherweight.seeding import generator
-from featherweight.strategies._acquire import directions, hypervolume_gain, log_below, log_ei, log_h, normal_scores
-from featherweight.strategies._forest import Forest, same_leaf
+from featherweight.surrogate.acquire import directions, hypervolume_gain, log_below, log_ei, log_h, normal_scores
+from featherweight.surrogate.forest import Forest, same_leaf
 
 
 def data(n=60, d=4, seed=0):

@@ -8,7 +8,7 @@ from featherweight.recipe import Recipe
 from featherweight.records import History, Trial
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Space
-from featherweight.strategies._vary import centre
+from featherweight.space.vary import centre
 from featherweight.strategies.genetic import LEAST, Genetic
 from featherweight.strategies.random import Random
 from featherweight.testing import check_strategy

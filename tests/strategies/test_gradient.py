@@ -12,11 +12,11 @@ from featherweight.records import History, Trial
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Order, Space
 from featherweight.space.space import key
-from featherweight.strategies._guided import guides, outcomes
-from featherweight.strategies._policy import NARROWEST, WIDEST, Policy
 from featherweight.strategies.gradient import Gradient, quantile
+from featherweight.strategies.gradient.policy import NARROWEST, WIDEST, Policy
 from featherweight.strategies.oneshot import Oneshot
 from featherweight.strategies.random import Random
+from featherweight.strategies.shared.ranked import guides, outcomes
 from featherweight.testing import check_strategy
 from featherweight.testing.strategies import Other, Step, check_replay, mixed_space
 from tests.strategies.problems import quality, run, separable

@@ -11,7 +11,7 @@ from featherweight.recipe import Recipe
 from featherweight.records import History, Trial
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Maybe, Order, Space
-from featherweight.strategies._optuna import Window, distributions, mirror, names, params, quiet, value_of
+from featherweight.strategies.shared.optuna import Window, distributions, mirror, names, params, quiet, value_of
 from featherweight.strategies.tpe import Tpe
 from featherweight.testing.strategies import Other, Step, finite_space, mixed_space
 from tests.strategies.problems import SPACE, compression, run

@@ -7,7 +7,7 @@ from featherweight.recipe import Recipe
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Maybe, Order, Space
 from featherweight.space.space import key
-from featherweight.strategies._vary import crossover, mutated, stepped
+from featherweight.space.vary import crossover, mutated, stepped
 from featherweight.testing.strategies import Other, Step, finite_space, mixed_space
 
 DOMAINS = [

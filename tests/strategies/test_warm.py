@@ -12,7 +12,6 @@ from featherweight.records import History, Trial
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Space
 from featherweight.space.space import key
-from featherweight.strategies._warm import Warm
 from featherweight.strategies.base import Proposal, Strategy
 from featherweight.strategies.greedy import Greedy
 from featherweight.strategies.random import Random
@@ -26,6 +25,7 @@ from featherweight.testing.strategies import (
     finite_space,
     mixed_space,
 )
+from featherweight.warm.strategy import Warm
 
 
 def told(space, inner, objectives=2, earlier=6):

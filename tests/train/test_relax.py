@@ -20,9 +20,9 @@ from featherweight.space import Choice, Int, Node, Space
 from featherweight.strategies.gradient import Gradient
 from featherweight.strategies.oneshot import Oneshot
 from featherweight.train._oneshot import draw_pool
-from featherweight.train._shared import SharedNet, batch_statistics, corner
 from featherweight.train.relax import ranked_texts, run_relax
 from featherweight.train.relax_settings import Relax
+from featherweight.train.shared_net import SharedNet, batch_statistics, corner
 from tests import toy
 
 FIXED = {"in_channels": 1, "classes": 4, "width": 4, "cells": 1}

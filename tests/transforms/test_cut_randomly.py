@@ -15,8 +15,8 @@ from featherweight.task.data import ArraySplit
 from featherweight.task.splitting import given
 from featherweight.task.task import Task
 from featherweight.train.loop import predict
-from featherweight.transforms._cuts import BlockCuts, ChannelCuts
 from featherweight.transforms.cut_randomly import CutRandomly, cut_while_harmless
+from featherweight.transforms.cut_randomly.cuts import BlockCuts, ChannelCuts
 from featherweight.transforms.quantize import Quantize
 from tests import toy
 

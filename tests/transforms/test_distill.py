@@ -13,8 +13,8 @@ from featherweight.models.package import Package
 from featherweight.models.surgery import edit
 from featherweight.recipe import Recipe
 from featherweight.train.loop import predict
-from featherweight.transforms._hints import Hints, Weights, pooled, projection
 from featherweight.transforms.distill import Distill
+from featherweight.transforms.distill.hints import Hints, Weights, pooled, projection
 from featherweight.transforms.distill_blocks import DistillBlocks, Span, spans
 from featherweight.transforms.train import Train
 from tests import toy

@@ -10,9 +10,9 @@ from featherweight.models.package import Package
 from featherweight.models.surgery import edit, factorized
 from featherweight.recipe import Recipe
 from featherweight.testing import check_transform
-from featherweight.transforms import _factorize
 from featherweight.transforms.drop_blocks import DropBlocks
 from featherweight.transforms.factorize import Factorize
+from featherweight.transforms.factorize import ranks as _factorize
 from featherweight.transforms.prune import Prune
 from featherweight.transforms.quantize import Quantize
 from tests import toy

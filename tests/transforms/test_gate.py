@@ -18,12 +18,12 @@ from featherweight.space import Choice, Float, Int, Maybe, param
 from featherweight.task.data import ArraySplit
 from featherweight.task.splitting import given
 from featherweight.train.loop import predict
-from featherweight.transforms._knob import bisect, rungs
-from featherweight.transforms.common import baseline_scores, evaluate_drop
 from featherweight.transforms.distill import Distill
 from featherweight.transforms.drop_blocks import DropBlocks
 from featherweight.transforms.gate import Gate
+from featherweight.transforms.gate.knob import bisect, rungs
 from featherweight.transforms.quantize import Quantize
+from featherweight.transforms.shared.drop import baseline_scores, evaluate_drop
 from featherweight.transforms.train import Train
 from tests import toy
 

@@ -13,8 +13,8 @@ from featherweight.models.quant.fake import quantizable, simulate
 from featherweight.plan import check_plan
 from featherweight.recipe import Recipe
 from featherweight.testing import check_transform
-from featherweight.transforms._widths import macs
 from featherweight.transforms.mixed_precision import MixedPrecision
+from featherweight.transforms.mixed_precision.layers import Layers, macs
 from featherweight.transforms.quantize import Quantize
 from featherweight.transforms.train import Train
 from tests import toy
@@ -76,17 +76,16 @@ def test_the_chosen_widths_lose_least():
     import itertools
 
     from featherweight.models.quant.sensitivity import measured
-    from featherweight.transforms._widths import Trial
 
     task, package = trained()
     step = MixedPrecision(scheme="weight-only", save=0.8, samples=32, max_drop=1.0)
     context = toy.context(task)
-    trial = Trial(step, package.module, context)
-    loss = measured(trial.simulated, trial.options, trial._inputs, True)
+    layers = Layers(package.module, context, step.plan(), step.choices())
+    loss = measured(layers.simulated, layers.options, layers.inputs, True)
     best = min(
-        (sum(loss[p][i] for p, i in zip(trial.options, c, strict=True)), c)
+        (sum(loss[p][i] for p, i in zip(layers.options, c, strict=True)), c)
         for c in itertools.product(range(3), repeat=4)
-        if sum(trial.saving(p, trial.options[p][i]) for p, i in zip(trial.options, c, strict=True)) >= 0.8
+        if sum(layers.saving(p, layers.options[p][i]) for p, i in zip(layers.options, c, strict=True)) >= 0.8
     )
     made = step.apply(package, context)
     chosen = sum(loss[p][[4, 8, 32].index(made.plan["layers"][p]["bits"])] for p in loss)

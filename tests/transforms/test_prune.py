@@ -11,11 +11,11 @@ from featherweight.models.groups import Group
 from featherweight.models.package import Package
 from featherweight.recipe import Recipe
 from featherweight.space import Choice
-from featherweight.transforms._prune_allocate import by_macs
-from featherweight.transforms._prune_cost import Macs
-from featherweight.transforms._prune_widths import least, ranked, rounded
 from featherweight.transforms.distill import Distill
 from featherweight.transforms.prune import Prune
+from featherweight.transforms.prune.allocate import by_macs
+from featherweight.transforms.prune.cost import Macs
+from featherweight.transforms.prune.widths import least, ranked, rounded
 from featherweight.transforms.quantize import Quantize
 from featherweight.transforms.train import Train
 from tests import toy

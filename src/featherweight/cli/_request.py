@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..limits import Budget, Constraint
     from ..recipe import Recipe
     from ..task.task import Task
-    from ..warm import Guess
+    from ..warm.guess import Guess
 
 TRIALS = 40  # if neither trials nor minutes are given
 
@@ -99,7 +99,7 @@ def folder(out: Path | None, task: Task, suffix: str = "") -> Path:
 
 def guesses(texts: Sequence[str]) -> list[Guess]:
     """`{"build.net.stem": 32}@2` as a guess of weight 2."""
-    from ..warm import Guess
+    from ..warm.guess import Guess
 
     out = []
     for text in texts:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..space import Filling
 from ..space.space import Space
-from ..train._shared import batch_statistics
+from ..train.shared_net import batch_statistics
 from ._edges import EDGES
 from ._modules import CellBlock, Reduction, conv_norm
 

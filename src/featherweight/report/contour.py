@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..seeding import derive, generator
 from ..space import Domain, Filling, Float, Int, Space
-from ..strategies._encode import Encoding
-from ..strategies._forest import Forest
+from ..space.encode import Encoding
+from ..surrogate.forest import Forest
 from .analysis import Analysis, Finished, target_of
 from .importance import MIN_TRIALS, thinned
 from .labels import objective_title, short

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..seeding import derive, generator
 from ..space import Domain, Filling, Order, Space
-from ..strategies._encode import DEAD, Encoding
-from ..strategies._forest import Forest
+from ..space.encode import DEAD, Encoding
+from ..surrogate.forest import Forest
 
 if TYPE_CHECKING:
     import numpy as np

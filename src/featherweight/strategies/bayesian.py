@@ -11,11 +11,11 @@ from ..records import History
 from ..seeding import derive
 from ..space import Filling, Space
 from ..space.space import key
-from ._forest import same_leaf
-from ._observed import VALUED, Observed, observed
-from ._pool import Pool, draw
-from ._surrogate import Surrogate
-from ._vary import centre
+from ..space.vary import centre
+from ..surrogate.forest import same_leaf
+from ..surrogate.model import Surrogate
+from ..surrogate.observed import VALUED, Observed, observed
+from ..surrogate.pool import Pool, draw
 from .base import Fresh, Proposal, Strategy
 
 if TYPE_CHECKING:

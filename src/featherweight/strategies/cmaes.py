@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from ..errors import InputError
 from ..records import History
 from ..space import Space
-from ._cube import Cube
+from ..space.cube import Cube
 from .base import Fresh, Proposal, Strategy
 
 if TYPE_CHECKING:

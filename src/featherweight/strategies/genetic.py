@@ -12,7 +12,7 @@ from ..pareto import crowding, ranks
 from ..records import History, Trial
 from ..space import Filling
 from ..space.space import Space
-from ._vary import centre, crossover, mutated
+from ..space.vary import centre, crossover, mutated
 from .base import Fresh, Proposal, Strategy
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..records import History
 from ..space import Space
-from . import _optuna
 from .base import Proposal, Strategy
+from .shared import optuna as _optuna
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,7 @@ from ..records import History, Trial
 from ..space import Filling, Space
 from ..space.domains import Choice, Float
 from ..space.space import key
-from ._vary import centre, middle, mutated
+from ..space.vary import centre, middle, mutated
 from .base import Fresh, Proposal, Strategy
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..records import History
 from ..space import Filling, Space
-from ._guided import check_ranked, guides, outcomes
-from ._vary import mutated
+from ..space.vary import mutated
 from .base import Fresh, Proposal, Strategy
+from .shared.ranked import check_ranked, guides, outcomes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,7 +25,7 @@ from .study import Study
 
 if TYPE_CHECKING:
     from ..task.task import Task
-    from ..warm import Guess
+    from ..warm.guess import Guess
 
 
 def optimize(

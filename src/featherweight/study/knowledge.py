@@ -12,9 +12,11 @@ from ..errors import FeatherweightError
 from ..seeding import derive, generator
 from ..space import Filling, Space
 from ..store.events import EventStore
-from ..strategies._warm import Warm
 from ..strategies.base import Strategy
-from ..warm import Earlier, Guess, warmed
+from ..warm.earlier import Earlier
+from ..warm.guess import Guess
+from ..warm.portfolio import warmed
+from ..warm.strategy import Warm
 from .jobs import Jobs
 from .log import Log
 from .state import StudyState

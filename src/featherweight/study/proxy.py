@@ -52,7 +52,7 @@ class ProxyFilter:
     def bar(self, space: Space) -> float:
         """The score that `keep` of `SAMPLE` random fillings of the space reach. The same for the same seed. InputError if none can be scored."""
         if self._bar is None:
-            from ..models.proxies._rank import threshold
+            from ..models.proxy_ranks import threshold
 
             rng, scores, why = generator(self.seed, "bar"), list[float](), ""
             for _ in range(20 * SAMPLE):

@@ -14,7 +14,7 @@ from ..limits import OBJECTIVES, Budget, Constraint, max_drop
 from ..recipe import Recipe
 from ..space import Domain, Space
 from ..store.artifacts import default_root
-from ..warm import Guess
+from ..warm.guess import Guess
 from .words import proxy_of, stopper_of, targets_of
 
 if TYPE_CHECKING:

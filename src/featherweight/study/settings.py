@@ -11,7 +11,7 @@ from ..limits import Budget, Constraint
 from ..recipe import Recipe
 from ..store.events import EventStore
 from ..targets.base import Target
-from ..warm import Guess
+from ..warm.guess import Guess
 from .state import StudyState
 
 _SAME = (  # what makes it the same study

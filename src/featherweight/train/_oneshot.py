@@ -16,8 +16,8 @@ from ..seeding import generator
 from ..space import Filling
 from ..space.space import Space, key
 from ..task.data import Split
-from ._shared import SharedNet
 from .loop import batches, tensors
+from .shared_net import SharedNet
 
 if TYPE_CHECKING:
     from ..task.task import Task

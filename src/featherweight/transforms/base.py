@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..task.data import Splits
     from ..task.task import Task
     from ..train.checkpoint import Rungs
-    from ..train.loop import Objective
+    from ..train.loop import Objective, Settings
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,32 @@ class Trained(Transform):
     momentum: float = param(0.9, search=Float(0.8, 0.99), legal=Float(0.0, 0.9999), doc="of SGD")
     warmup: float = param(0.0, search=Float(0.0, 0.2), legal=Float(0.0, 1.0), doc="fraction of the steps with a rising learning rate")
 
+    def training(self) -> Settings:
+        """The fields that the training loop takes."""
+        from ..train.loop import Settings
+
+        return Settings(
+            self.epochs, self.lr, self.batch_size, self.optimizer, self.schedule, self.weight_decay, self.momentum, self.warmup
+        )
+
     def fit(self, model: Package, context: Context, objective: Objective) -> Package:
         """A copy of the model, trained on the training split to lower `objective`. The zeros of its sparse parameters stay zero.
 
         It tells its score at the context's rungs, if it has some, and raises `train.checkpoint.Paused` where it is told to wait."""
-        from ..train.loop import Settings, fit
+        from ..train.loop import fit
 
         module = copy.deepcopy(model.module)
-        settings = Settings(self.epochs, self.lr, self.batch_size, self.optimizer, self.schedule, self.weight_decay, self.momentum, self.warmup)
         loss = fit(
-            module, context.splits.train, objective, settings, seed=context.seed, device=context.device, report=context.report, sparse=model.sparse,
+            module,
+            context.splits.train,
+            objective,
+            self.training(),
+            seed=context.seed,
+            device=context.device,
+            report=context.report,
+            sparse=model.sparse,
             rungs=context.rungs,
-        )  # fmt: skip
+        )
         return model.edited(module=module).noted(step=self.kind, epochs=self.epochs, final_loss=loss)
 
 

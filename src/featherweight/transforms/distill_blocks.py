@@ -17,7 +17,6 @@ from ..errors import InputError
 from ..recipe import Recipe
 from ..seeding import derive
 from ..space import Domain, param
-from ._hints import settings
 from .base import Context, Trained
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class DistillBlocks(Trained):
 
         seed = derive(context.seed, span.student)
         return fit(
-            learner, context.splits.train, objective, settings(self), seed=seed, device=context.device, report=context.report, sparse=mine
+            learner, context.splits.train, objective, self.training(), seed=seed, device=context.device, report=context.report, sparse=mine
         )  # fmt: skip
 
 

@@ -1,0 +1,144 @@
+"""Gradient search: a distribution over fillings climbs the natural gradient of what trials told. From a supernet's ranking, if there is one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from ...errors import InputError
+from ...records import History, Trial
+from ...seeding import generator
+from ...space import Space
+from ..base import Fresh, Proposal, Strategy
+from ..shared.ranked import check_ranked, guides, outcomes, usable
+from .policy import Beliefs, Policy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_TRIES, _MEMORY, _TAIL = 40, 30, 50  # draws a proposal; trials that utilities compare with; generations behind a running trial that are read
+_STRIDE, _BEST = 250, 10  # generations: one to two strides are read, and of what is before the best trials
+
+
+@dataclass(frozen=True)
+class Gradient(Strategy):
+    """Stochastic natural gradient over all holes (ASNG, Akimoto et al. 2019, arXiv:1905.08537; NES for numbers, with Adam).
+
+    Maximises the expected utility E[u] of a trial under independent distributions of the holes: u is its rank among the latest trials, feasible
+    before infeasible, then by the weighted mean of log(objective): only ranks count, not scales. Several objectives: each generation draws its
+    weights from the unit simplex, so that the front is climbed at many places. Failed and stopped trials rank last.
+
+    ranked: JSON texts of fillings, best first, as `featherweight.train.relax.run_relax` gives them back from a supernet (DARTS or its Gumbel
+    variant; who drives the strategy runs that before the search). They are proposed first, to be trained for real; the distribution starts
+    with half of its mass on them. Holes that they do not fill take their middles.
+    generation: trials of one step; lr: of Adam, in units of a number's range; delta: the step length of ASNG in the Fisher norm, at first.
+    """
+
+    ranked: tuple[str, ...] = ()
+    generation: int = 2
+    lr: float = 0.05
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranked(self.ranked)
+        if self.generation < 1 or not 0 < self.lr <= 1 or not 0 < self.delta < math.inf:
+            raise InputError(
+                "gradient needs a generation of at least 1, 0 < lr <= 1 and delta > 0", got=f"{self.generation}, lr={self.lr}, delta={self.delta}"
+            )
+
+    def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
+        """Notes: {"rank"} of those that a supernet ranked."""
+        fresh, out = Fresh(space, history), list[Proposal]()
+        fold = _fold(self, space, history)
+        for rank, filling in enumerate(fold.guides):
+            if len(out) < n and filling in fresh:
+                out.append(fresh.take(filling, {"rank": rank}))
+        beliefs = fold.now(history) if len(out) < n else None
+        while beliefs is not None and len(out) < n:
+            draws = (fold.policy.draw(beliefs, rng, loose=i / _TRIES) for i in range(_TRIES))  # a narrow distribution repeats itself
+            filling_or_none = next((f for f in draws if f in fresh), None) or fresh.sample(rng)
+            if filling_or_none is None:
+                break
+            out.append(fresh.take(filling_or_none))
+        return out
+
+
+class _Fold:
+    """The beliefs after a history, generation by generation in order of number, from generation `base` on. What can change no more is kept:
+    the generations before the first that has a running trial. Of what lies before `base` the best trials are known, as guides."""
+
+    def __init__(self, strategy: Gradient, space: Space, history: History, base: int) -> None:
+        self.space, self.size, self.base = space, strategy.generation, base
+        self.policy = Policy(space, strategy.lr, strategy.delta)
+        self.guides = guides(space, strategy.ranked)
+        best = outcomes(history).best(_BEST, generator(base, "gradient base"), base * self.size) if base else []
+        self.beliefs, self.done = self.policy.start([history[i].filling for i in best] or self.guides), base  # after `done` generations
+        self.stopped: list[int] = []  # of the generations that are kept
+        self.rows: dict[int, tuple[float, ...]] = {}  # of finished trials: violation, log of each objective; one infinity if not usable
+
+    def stale(self, history: History) -> bool:
+        """Has a trial that was taken for stopped gone on?"""
+        return any(history[i].state != "stopped" for i in self.stopped)
+
+    def now(self, history: History) -> Beliefs:
+        generations = len(history) // self.size
+        while self.done < generations and self._finished(history, self.done):
+            self.beliefs = self._after(self.beliefs, history, self.done)
+            self.stopped += [i for i in range(self.done * self.size, (self.done + 1) * self.size) if history[i].open]
+            self.done += 1
+        beliefs = self.beliefs
+        for g in range(max(self.done, generations - _TAIL), generations):
+            if self._finished(history, g):
+                beliefs = self._after(beliefs, history, g)
+        return beliefs
+
+    def _finished(self, history: History, generation: int) -> bool:
+        return all(history[i].state != "running" for i in range(generation * self.size, (generation + 1) * self.size))
+
+    def _after(self, beliefs: Beliefs, history: History, generation: int) -> Beliefs:
+        import numpy as np
+
+        first = generation * self.size
+        numbers = [i for i in range(max(0, first - _MEMORY), first + self.size) if history[i].state != "running"]
+        rows = [self._row(history[i]) for i in numbers]
+        m = max(map(len, rows)) - 1
+        weights = generator(generation, "gradient weights").dirichlet([1.0] * m) if m > 1 else np.ones(m)
+        table = np.array([r if len(r) > 1 else (math.inf, *[0.0] * m) for r in rows])  # [memory + generation, 1 + m]
+        scores = np.stack([table[:, 0], (table[:, 1:] * weights).sum(1)], axis=1)
+        u = np.array([1 - 2 * quantile(scores, len(scores) - self.size + i) for i in range(self.size)])
+        return self.policy.update(beliefs, [history[first + i].filling for i in range(self.size)], u)
+
+    def _row(self, trial: Trial) -> tuple[float, ...]:
+        if trial.open:
+            return (math.inf,)
+        if trial.number not in self.rows:
+            logs = [math.log(max(v, 1e-12)) for v in trial.values or ()]
+            self.rows[trial.number] = (trial.violation, *logs) if usable(trial) else (math.inf,)
+        return self.rows[trial.number]
+
+
+def quantile(scores: np.ndarray, i: int) -> float:
+    """The place of row `i` among the rows of `scores` [n, 2], by the first column, then the second: 0 the best, 1 the last, 0.5 if there is no
+    other; ties share their places."""
+    v, mean = scores[:, 0], scores[:, 1]
+    less = (v < v[i]) | ((v == v[i]) & (mean < mean[i]))
+    equal = (v == v[i]) & (mean == mean[i])
+    return (float(less.sum()) + (float(equal.sum()) - 1) / 2) / (len(v) - 1) if len(v) > 1 else 0.5
+
+
+_FOLDS: WeakKeyDictionary[History, dict[Gradient, _Fold]] = WeakKeyDictionary()
+
+
+def _fold(strategy: Gradient, space: Space, history: History) -> _Fold:
+    """Long histories are read from one of their last generations on, which moves in strides."""
+    base = max(0, (len(history) // strategy.generation // _STRIDE - 1) * _STRIDE)
+    folds = _FOLDS.setdefault(history, {})
+    fold = folds.get(strategy)
+    if fold is None or fold.space is not space or fold.base != base or fold.stale(history):
+        fold = _Fold(strategy, space, history, base)
+        early = outcomes(history).running
+        if not base or not early or early[0] >= base * strategy.generation:
+            folds[strategy] = fold  # else a trial before `base` may still become one of the best
+    return fold

@@ -1,0 +1,136 @@
+"""Cuts that can be tried and taken back: coupled channels of a module, or whole blocks. Both work in place on a module that they own.
+
+Notation: I inputs of one convolution group, G its groups; a unit is what can only go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ...models.groups import Group
+
+Items = list[tuple[int, int]]  # (group, unit)
+Undo = Callable[[], None]
+
+
+class ChannelCuts:
+    """sizes: [G] units in each group of coupled channels. A unit that is cut is silent (its readers' columns are zero) until `finish`."""
+
+    def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        from torch import nn
+
+        from ...models.coupling import couple
+
+        coupling = couple(module, inputs)
+        self.module, self.whole = module, dict(coupling.whole)
+        self.groups: list[Group] = []
+        for group in coupling.groups:
+            if any(isinstance(module.get_submodule(m.path), nn.LayerNorm) for m in group.members):
+                self.whole[group.name] = "it is normalised across channels, where a silent channel is not a missing one"
+            else:
+                self.groups.append(group)
+        self.sizes = [len(g.units) for g in self.groups]
+        self.removed: Items = []
+
+    def make(self, items: Items) -> Undo:
+        """Silence the units; the function that is given back makes them heard again."""
+        undo: list[Undo] = []
+        for g, group in enumerate(self.groups):
+            units = [u for h, u in items if h == g]
+            if units:
+                undo += _silence(self.module, group, units)
+        self.removed += items
+
+        def back() -> None:
+            for u in reversed(undo):
+                u()
+            del self.removed[-len(items) :]
+
+        return back
+
+    def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Cut what is silent out of the module. (edits for the package, what to say in the note)."""
+        from ...models.cutting import cut
+
+        drops = [sorted(u for h, u in self.removed if h == g) for g in range(len(self.groups))]
+        cut(self.module, self.groups, drops)
+        widths = {g.name: [g.channels, g.channels - g.size * len(d)] for g, d in zip(self.groups, drops, strict=True)}
+        return [], {"widths": widths, "whole": self.whole}
+
+
+def _silence(module: nn.Module, group: Group, units: list[int]) -> list[Undo]:
+    """Zero the weights that read these units; only the slices that change are kept aside."""
+    import torch
+
+    channels = {c for u in units for c in group.units[u]}
+    undo: list[Undo] = []
+    for m in group.members:
+        gone = torch.tensor([p for p, c in zip(m.position, m.channel, strict=True) if c in channels], dtype=torch.long)
+        if m.axis == 0 or len(gone) == 0:
+            continue
+        layer: Any = module.get_submodule(m.path)
+        where: tuple[Any, ...] = (gone,)
+        if not getattr(layer, "transposed", False):
+            inner = layer.weight.shape[1]
+            where = (gone // inner, slice(None), gone % inner)
+        undo.append(_restore(layer, where, _reading(layer)[where].clone()))
+        _reading(layer)[where] = 0
+    return undo
+
+
+def _reading(layer: Any) -> Tensor:
+    """A view of the weight, by what it reads: [G, O / G, I, *k]; of a transposed convolution [I, O, *k]."""
+    w: Tensor = layer.weight.data
+    return w if getattr(layer, "transposed", False) else w.view(getattr(layer, "groups", 1), -1, *w.shape[1:])
+
+
+def _restore(layer: Any, where: tuple[Any, ...], old: Tensor) -> Undo:
+    def back() -> None:  # the weight is looked up again: a visit to another device has moved it
+        _reading(layer)[where] = old
+
+    return back
+
+
+class BlockCuts:
+    """sizes: [G] blocks that can be dropped from each ModuleList or Sequential that has some."""
+
+    def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.module = module
+        from ...models.blocks import droppable
+
+        found = droppable(module, inputs)
+        self.paths, self.blocks = list(found), list(found.values())
+        self.children = [list(module.get_submodule(p).children()) for p in self.paths]
+        self.sizes = [len(b) for b in self.blocks]
+        self.removed: Items = []
+
+    def make(self, items: Items) -> Undo:
+        """Take the blocks out; the function that is given back puts them in again."""
+        self.removed += items
+        self._arrange()
+
+        def back() -> None:
+            del self.removed[-len(items) :]
+            self._arrange()
+
+        return back
+
+    def _kept(self, g: int) -> list[int]:
+        gone = {self.blocks[h][u] for h, u in self.removed if h == g}
+        return [i for i in range(len(self.children[g])) if i not in gone]
+
+    def _arrange(self) -> None:
+        for g, path in enumerate(self.paths):
+            kept = [self.children[g][i] for i in self._kept(g)]
+            self.module.get_submodule(path)._modules = {str(i): child for i, child in enumerate(kept)}
+
+    def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """(the edits that make the module what it is now, what to say in the note)."""
+        edits = [
+            {"edit": "keep_blocks", "path": path, "index": self._kept(g)} for g, path in enumerate(self.paths) if any(h == g for h, _ in self.removed)
+        ]
+        return edits, {"dropped": sorted([self.paths[g], self.blocks[g][u]] for g, u in self.removed)}

@@ -1,0 +1,132 @@
+"""The layers of one model: which widths each may have, what they save, and what they cost in accuracy.
+
+Notation: saving is a share of the whole model's bytes or time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ...machine import saturates
+from ..base import Context
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+Options = dict[str, list[dict[str, Any]]]  # by layer, what a plan may say of it
+
+
+class Layers:
+    """The simulated model, what each of its layers may become, and what that saves.
+
+    plan: as `plan` describes it, without layers; choices: the widths to choose from, rising; skip: module paths that stay in floating
+    point; by_time: savings are of predicted time, else of bytes."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        context: Context,
+        plan: dict[str, Any],
+        choices: tuple[int, ...],
+        skip: tuple[str, ...] = (),
+        by_time: bool = False,
+    ) -> None:
+        from ...models.quant.activations import InputGrid, chunks, input_grids
+        from ...models.quant.fake import Simulated, computes, quantizable
+
+        self.plan, self.context, self.by_time = plan, context, by_time
+        found = quantizable(module)
+        self.tables = [path for path, m in found.items() if not computes(m)]
+        self.inputs = chunks({k: v.cpu() for k, v in context.calibration(plan["samples"]).items()})
+        grids: dict[str, InputGrid] = {}
+        if plan["scheme"] == "int8-static":
+            grids = input_grids(module, [p for p in found if p not in self.tables], self.inputs, plan["activations"], plan["calibrate"])
+        self.simulated = Simulated(module, plan["scheme"], grids, saturates())
+        self.left = self._left(found, grids, skip)
+        self.options = {path: self._entries(path, choices) for path in found}
+        self._weights: dict[str, Any] = {path: m.weight for path, m in found.items()}
+        self.logits = context.task.loss == "cross_entropy"
+        self._macs = macs(module, list(found), self.inputs[0]) if by_time else {}
+
+    def _left(self, found: dict[str, nn.Module], grids: dict[str, Any], skip: tuple[str, ...]) -> dict[str, str]:
+        """{path: why} of the layers that stay in floating point whatever is saved."""
+        from torch import nn
+
+        scheme = self.plan["scheme"]
+        if unknown := [s for s in skip if not any(p == s or p.startswith(s + ".") for p in found)]:
+            raise InputError("there are no such layers to skip", got=unknown, allowed=list(found)[:40])
+        left = {}
+        for path, m in found.items():
+            if any(path == s or path.startswith(s + ".") for s in skip):
+                left[path] = "skipped"
+            elif scheme == "int8-dynamic" and not isinstance(m, (nn.Linear, nn.Embedding)):
+                left[path] = "convolutions have no dynamic int8"
+            elif scheme == "int8-static" and path not in self.tables and path not in grids:
+                left[path] = "no calibration sample reaches it"
+        return left
+
+    def _entries(self, path: str, choices: tuple[int, ...]) -> list[dict[str, Any]]:
+        """What a plan may say of this layer, narrowest first, floating point last."""
+        by = "channel" if path in self.tables else self.plan["granularity"]
+        group, symmetric = (self.plan["group"] if by == "group" else 0), self.plan["symmetric"]
+        widths = (32,) if path in self.left else choices
+        return [{"bits": b, "granularity": by, "group": group, "symmetric": symmetric} for b in widths]
+
+    def losses(self, how: str, options: Options) -> dict[str, list[float]]:
+        from ...models.quant.sensitivity import by_formula, measured
+
+        if how == "measured":
+            return measured(self.simulated, options, self.inputs, self.logits)
+        return by_formula(self.simulated, options, self._labelled(), self.context.task.loss_fn, how)
+
+    def _labelled(self) -> list[tuple[list[Tensor], Tensor]]:
+        """The calibration samples, which `Context.calibration` gives without targets, one a batch with theirs."""
+        import numpy as np
+
+        from ...seeding import derive
+        from ...train.loop import tensors
+
+        train = self.context.splits.train
+        pick = np.sort(np.random.default_rng(derive(self.context.seed, "calibration")).permutation(len(train))[: self.plan["samples"]])
+        return [tensors(train, pick[i : i + 1], "cpu") for i in range(len(pick))]
+
+    def saving(self, path: str, entry: dict[str, Any]) -> float:
+        """The share of all weights' bytes, or of the predicted time, that this layer saves at this width.
+
+        Bytes: n b / 8 and 4 for each scale. Time: multiply-accumulates times b / 32, as a vector register holds 32 / b times the values.
+        """
+        if self.by_time:
+            return float(self._macs[path] * (1 - entry["bits"] / 32) / max(sum(self._macs.values()), 1))
+        w = self._weights[path]
+        rows = {"tensor": 1, "channel": w.shape[0], "group": w.shape[0] * -(-w[0].numel() // max(entry["group"], 1))}
+        scales = rows[entry["granularity"]] if entry["bits"] < 16 else 0
+        return float((4 * w.numel() - w.numel() * entry["bits"] / 8 - 4 * scales) / (4 * sum(v.numel() for v in self._weights.values())))
+
+
+def macs(module: nn.Module, paths: list[str], batch: tuple[Tensor, ...]) -> dict[str, int]:
+    """Multiply-accumulates of one sample in each named layer; 0 for an Embedding, and for a layer that does not run.
+
+    A Linear or convolution has, for each of its outputs, as many as one row of its weight. batch: inputs [B, ...], of which the first is used.
+    """
+    import torch
+
+    from ...models.quant.fake import computes
+
+    counts = dict.fromkeys(paths, 0)
+
+    def count(path: str) -> Any:
+        def hook(layer: Any, _: Any, out: Tensor) -> None:
+            counts[path] += out.numel() * layer.weight[0].numel() if computes(layer) else 0
+
+        return hook
+
+    handles = [module.get_submodule(path).register_forward_hook(count(path)) for path in paths]
+    try:
+        with torch.no_grad():
+            module(*[v[:1] for v in batch])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts

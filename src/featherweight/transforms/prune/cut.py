@@ -1,0 +1,159 @@
+"""One structural cut: couple, score, allot, remove, and check that the model still gives what it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ...registry import find
+from ...seeding import derive
+from . import widths
+from .allocate import by_latency, by_macs
+from .cost import Macs
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ...models.criteria.base import Criterion
+    from ...models.groups import Group
+    from ...models.package import Package
+    from ..base import Context
+
+
+class Cutter:
+    """Cuts a package's module in `prune.steps` steps towards the widths that `prune` asks for, which are shares of the first one's.
+
+    prune: the Prune transform; batches: gives the training batches; note: what was done, for the package's notes.
+    """
+
+    def __init__(self, prune: Any, context: Context, batches: Any) -> None:
+        self.prune, self.context, self.batches = prune, context, batches
+        self.inputs = tuple(v.cpu() for v in context.calibration(2).values())
+        self.full: dict[str, int] = {}  # units of each group before the first cut
+        self.macs: dict[int, float] = {}  # of each part of the depth before the first cut
+        self.note: dict[str, Any] = {"widths": {}, "whole": {}}
+
+    def cut(self, package: Package, step: int) -> None:
+        """Step `step` (from 1), in place on the package's module."""
+        import torch
+
+        from ...models.coupling import couple
+        from ...models.cutting import cut
+
+        module = package.module
+        coupling = couple(module, self.inputs, self.prune.granularity)
+        groups = list(coupling.groups)
+        self.note["whole"] = coupling.whole
+        if not groups and max((self.prune.ratio, *self.prune.ratios)) > 0:
+            raise InputError(
+                f"the model has nothing that can be cut at granularity {self.prune.granularity!r}",
+                got=coupling.whole or "no such layers",
+                allowed="channel, head, mlp, all: one that the model has",
+            )
+        for g in groups:
+            self.full.setdefault(g.name, len(g.units))
+        importance = self._importance(module, groups, step)
+        keeps = self._keeps(package, groups, importance, step)
+        drops = [widths.least(s, k) for s, k in zip(importance, keeps, strict=True)]
+        with torch.no_grad():
+            before = module(*self.inputs).shape
+            cut(module, groups, drops)
+            self._check(module, before)
+        for g, keep in zip(groups, keeps, strict=True):
+            self.note["widths"][g.name] = [self.full[g.name] * g.size, keep * g.size]
+
+    def _check(self, module: nn.Module, before: Any) -> None:
+        """InputError if the cut model does not run or gives another shape."""
+        try:
+            after = module(*self.inputs).shape
+        except Exception as e:  # whatever the model's own code raises
+            raise InputError(
+                "the model does not run with fewer channels or heads",
+                got=f"{type(e).__name__}: {e}",
+                fix="its code fixes a width or a number of heads; choose another granularity",
+            ) from e
+        if after != before:
+            raise InputError(
+                "pruning would change the shape of the model's output",
+                got=f"{tuple(before)} became {tuple(after)}",
+                fix="the last layer's output must be the model's output, with no arithmetic in between",
+            )
+
+    def _importance(self, module: nn.Module, groups: Sequence[Group], step: int) -> list[Tensor]:
+        """What each group's units matter: [U] each. Layer by layer, so that no more than one layer's scores are held."""
+        import torch
+        from torch import nn
+
+        from ...models.cutting import add_scores
+        from ...models.observe import observe
+
+        judge: Criterion = find("models.criteria", self.prune.criterion)()
+        rng = torch.Generator().manual_seed(derive(self.context.seed, "criterion", step))
+        members = [(m, g) for g in groups for m in g.members if m.axis == 0 or judge.per_weight]
+        of: dict[str, list[Group]] = {}
+        for m, g in members:
+            if isinstance(module.get_submodule(m.path), (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and g not in of.setdefault(m.path, []):
+                of[m.path].append(g)
+        total = {g.name: torch.zeros(len(g.units)) for g in groups}
+        for path, seen in observe(module, list(of), judge.needs, self.batches, self.context.task.loss_fn):
+            score = judge.score(seen, rng)
+            for g in of[path]:
+                add_scores(total[g.name], g, path, getattr(module.get_submodule(path), "groups", 1), score)
+        return [total[g.name] for g in groups]
+
+    def _keeps(self, package: Package, groups: Sequence[Group], importance: Sequence[Tensor], step: int) -> list[int]:
+        """Units that stay in each group: the ratio of each part of the depth, by the allocation."""
+        ratios = self.prune.ratios or (self.prune.ratio,)
+        n = len(ratios)
+        part = [i * n // len(groups) for i in range(len(groups))]
+        keeps = [len(g.units) for g in groups]
+        for p, ratio in enumerate(ratios):
+            mine = [i for i, at in enumerate(part) if at == p]
+            if ratio == 0 or not mine:
+                continue
+            left = (1 - ratio) ** (step / self.prune.steps)  # of the first model's
+            found = self._allot(package, p, [groups[i] for i in mine], [importance[i] for i in mine], left, ratio)
+            for i, keep in zip(mine, found, strict=True):
+                keeps[i] = min(keep, keeps[i])
+        return keeps
+
+    def _allot(self, package: Package, part: int, groups: list[Group], importance: list[Tensor], left: float, ratio: float) -> list[int]:
+        prune, full = self.prune, [self.full[g.name] for g in groups]
+        if prune.allocation == "uniform":
+            return [widths.rounded(n * left, g, prune.round_to) for n, g in zip(full, groups, strict=True)]
+        if prune.allocation == "global":
+            share = widths.ranked(importance, [g.size for g in groups], full, left)
+            return [widths.rounded(k, g, prune.round_to) for k, g in zip(share, groups, strict=True)]
+        module, loss_fn = package.module, self.context.task.loss_fn
+        if prune.allocation == "sensitivity":
+            macs = Macs(module, self.inputs)
+            now = macs.of(groups) if prune.ratios else macs.left([], [])  # of the part, or of the whole model
+            goal = now - self.macs.setdefault(part, now) * left
+            keeps, report = by_macs(module, groups, importance, goal, prune.round_to, self.batches, loss_fn, macs)
+        else:
+            saving = 1 - (1 - ratio) ** (1 / prune.steps)  # of the time that the model takes now
+            example = {k: v.cpu() for k, v in self.context.calibration(1).items()}
+            keeps, report = by_latency(package, module, groups, importance, saving, prune.round_to, self.batches, loss_fn, prune.on, example)
+        self.note.setdefault("allocation", []).append(report)
+        return keeps
+
+
+@dataclass(frozen=True)
+class TrainBatches:
+    """`n` batches of 64 random training samples, the same each time it is called: (inputs in order, targets)."""
+
+    context: Context
+    n: int
+
+    def __call__(self) -> Iterator[tuple[list[Tensor], Tensor]]:
+        import torch
+
+        from ...train.loop import tensors
+
+        train = self.context.splits.train
+        generator = torch.Generator().manual_seed(derive(self.context.seed, "batches"))
+        order = torch.randperm(len(train), generator=generator)[: 64 * self.n].numpy()
+        for start in range(0, len(order), 64):
+            yield tensors(train, order[start : start + 64], "cpu")

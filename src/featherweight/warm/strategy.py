@@ -1,0 +1,192 @@
+"""A warm start for any strategy: what is known beforehand is tried first, then pulls less and less.
+
+Notation: t trials so far, W the summed weights of all guesses and of the prior.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from ..errors import InputError
+from ..records import History, Trial
+from ..space import Domain, Filling, Space
+from ..space.space import key
+from ..space.vary import mutated
+from ..strategies.base import Fresh, Proposal, Strategy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_TRIES, _ANEW = 20, 0.1  # mutations until a pull is given up; share of holes that a draw from the prior draws uniformly
+
+
+@dataclass(frozen=True)
+class Warm(Strategy):
+    """Proposes `starts` in turn, then what `inner` proposes, but with probability W / (W + t) a proposal that a guess or the prior pulls.
+
+    So a belief decays with the evidence, as beta / t does in Hvarfner et al. 2022 (piBO, arXiv:2204.11051, eq. 6), and a wrong one costs about
+    W ln(1 + T / W) of T trials. A guess (drawn by weight) pulls by its values laid over the best filling so far, mutated; the prior by values
+    drawn hole by hole.
+
+    `inner` sees the trials of this study after those of earlier ones, and the notes of its own proposals alone. Of what earlier studies
+    tried it proposes nothing again; that comes when `inner` has nothing left.
+
+    starts: fillings; guesses: (values of some holes, weight); prior: {path: [[value, weight], ...]}, drawn from with weight `prior_weight`;
+    earlier: trials of the same task, {"filling", "values", "violation", "note"}. All as JSON, so that a warm strategy can be compared, hashed
+    and stored. `warm.py` makes them. InputError for text that is something else, weights that are no weights, and, when it proposes, a
+    start that is no filling of the space.
+    """
+
+    inner: Strategy
+    starts: tuple[str, ...] = ()
+    guesses: tuple[tuple[str, float], ...] = ()
+    prior: str = "{}"
+    prior_weight: float = 0.0
+    earlier: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for text in (*self.starts, *(g for g, _ in self.guesses), self.prior, *self.earlier):
+            _read(text)
+        weights = [*(w for _, w in self.guesses), self.prior_weight]
+        if not all(0 <= w < math.inf for w in weights):
+            raise InputError("a guess or a prior has a weight that is none", got=weights, allowed="0 or more, in trials")
+
+    def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
+        """Notes: {"warm": "start" | "guess" | "prior" | "earlier"}, or what `inner` noted."""
+        fresh, view = Fresh(space, history), _view(self.earlier, history)
+        out = [fresh.take(f, {"warm": "start"}) for f in self._next_starts(space, fresh, n)]
+        for slot in range(len(out), n):
+            pulled = self._pulled(space, view, fresh, len(history) + slot, rng)
+            if pulled is not None:
+                out.append(pulled)
+        left = n - len(out)
+        if left > 0:  # `inner` does not know what this call proposes: it may repeat as many
+            own = [p for p in self.inner.propose(space, view.history, n, rng) if key(p.filling) not in fresh.taken]
+            out += [fresh.take(p.filling, p.note) for p in own[:left]]
+        for text in self.earlier if len(out) < n else ():
+            filling = _read(text)["filling"]
+            if len(out) < n and fresh.unseen(filling):
+                out.append(fresh.take(filling, {"warm": "earlier"}))
+        return out
+
+    def _next_starts(self, space: Space, fresh: Fresh, n: int) -> list[Filling]:
+        found: dict[str, Filling] = {}
+        for start in map(_read, self.starts):
+            if len(found) >= n:
+                break
+            if fresh.unseen(start):
+                _require(space, start)
+                if start in fresh:
+                    found.setdefault(key(start), start)
+        return list(found.values())
+
+    def _pulled(self, space: Space, view: _View, fresh: Fresh, t: int, rng: np.random.Generator) -> Proposal | None:
+        """A proposal that a guess or the prior makes at trial t; None if none of them does."""
+        weights = [*(w for _, w in self.guesses), self.prior_weight]
+        total = sum(weights)
+        if total <= 0 or rng.random() >= total / (total + t):
+            return None
+        which = int(rng.choice(len(weights), p=[w / total for w in weights]))
+        if which == len(self.guesses):
+            prior = _read(self.prior)
+            for _ in range(_TRIES):
+                filling = space.walk(lambda path, domain: _drawn(prior.get(path), domain, rng))
+                if filling in fresh:
+                    return fresh.take(filling, {"warm": "prior"})
+            return None
+        laid = space.complete({**view.best_filling, **_read(self.guesses[which][0])}, rng)
+        for _ in range(_TRIES):
+            if laid in fresh:
+                return fresh.take(laid, {"warm": "guess"})
+            laid = mutated(space, laid, rng)
+        return None
+
+
+class _View:
+    """The trials of earlier studies and then those of this one, as the inner strategy sees them. Each is read when it appears and until it has
+    ended."""
+
+    def __init__(self, earlier: Sequence[str]) -> None:
+        self.history = History()
+        self.open: list[int] = []  # numbers in the study's own history
+        self.read, self.shift = 0, len(earlier)
+        self.best: tuple[tuple[float, float], int] | None = None
+        for number, text in enumerate(earlier):
+            data = _read(text)
+            self.history.add(Trial(number, data["filling"], "complete", tuple(data["values"]), data.get("violation", 0.0), note=data.get("note", {})))
+            self._weigh(self.history[number])
+
+    @property
+    def best_filling(self) -> Filling:
+        return {} if self.best is None else self.history[self.best[1]].filling
+
+    def update(self, history: History) -> None:
+        for number in range(self.read, len(history)):
+            theirs = history[number]
+            note = {} if "warm" in theirs.note else theirs.note
+            self.history.add(dataclasses.replace(theirs, number=number + self.shift, note=note, state="running"))
+            self.open.append(number)
+        self.read = len(history)
+        for number in self.open:
+            theirs, ours = history[number], self.history[number + self.shift]
+            if theirs.state == ours.state == "stopped":
+                continue
+            for f in dataclasses.fields(Trial):
+                if f.name not in ("number", "filling", "note"):
+                    setattr(ours, f.name, getattr(theirs, f.name))
+            self._weigh(ours)
+        self.open = [i for i in self.open if history[i].state in ("running", "stopped")]  # one that a stopper paused may go on
+
+    def _weigh(self, trial: Trial) -> None:
+        if trial.state == "complete" and trial.values and all(map(math.isfinite, (*trial.values, trial.violation))):
+            standing = (trial.score_key, trial.number)
+            self.best = standing if self.best is None else min(self.best, standing)
+
+
+_VIEWS: WeakKeyDictionary[History, dict[tuple[str, ...], _View]] = WeakKeyDictionary()
+
+
+def _view(earlier: tuple[str, ...], history: History) -> _View:
+    views = _VIEWS.setdefault(history, {})
+    if earlier not in views:
+        views[earlier] = _View(earlier)
+    views[earlier].update(history)
+    return views[earlier]
+
+
+def _drawn(weighed: list[list[Any]] | None, domain: Domain, rng: np.random.Generator) -> Any:
+    """A value of the prior, one of its neighbours (so that numbers between those tried can come), or any value."""
+    if not weighed or rng.random() < _ANEW:
+        return domain.sample(rng)
+    total = sum(w for _, w in weighed)
+    value = domain.check(weighed[int(rng.choice(len(weighed), p=[w / total for _, w in weighed]))][0], "")
+    if domain.tag not in ("float", "int"):
+        return value
+    around = [value, *domain.near(value)]
+    return around[int(rng.integers(len(around)))]
+
+
+def _require(space: Space, filling: Filling) -> None:
+    """InputError unless the space has this filling, written like this."""
+    holes = space.walk(lambda path, domain: filling[path] if path in filling else domain.check(None, path))
+    if key(holes) != key(filling):
+        raise InputError("a start is no filling of the space as it writes it", got=filling, allowed=holes)
+
+
+@lru_cache(maxsize=200_000)
+def _read(text: str) -> dict[str, Any]:
+    """The object that a JSON text is. Not to be changed: it is shared."""
+    try:
+        data = json.loads(text)
+    except ValueError as e:
+        raise InputError("a warm start is told in JSON", got=text[:80], fix=str(e)) from e
+    if not isinstance(data, dict):
+        raise InputError("a warm start is told as JSON objects", got=text[:80], allowed='{"path": value, ...}')
+    return data
