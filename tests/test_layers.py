@@ -1,93 +1,63 @@
-"""Imports point down the house only."""
+"""The house: no circle between files, rooms import down only, and what hides behind an underscore is taken by its own folder only."""
 
-import ast
 from pathlib import Path
 
-SRC = Path(__file__).parent.parent / "src" / "featherweight"
-LAYERS = [  # top to bottom; what stands on one line may not import each other, except within one package
-    {"__init__"},
-    {"cli"},
-    {"service"},
-    {"study"},
-    {"report"},
-    {"loop", "forecast"},
-    {"baselines", "pausing", "warming"},
-    {"request"},
-    {"state"},
-    {"optuna_sampler", "sieve", "statics", "terminate", "warm"},
-    {"testing"},
-    {"engine"},
-    {"recipes"},
-    {"strategies", "stoppers"},
-    {"transforms"},
-    {"nets"},
-    {"store"},
-    {"measure"},
-    {"targets"},
-    {"models"},
-    {"train"},
-    {"task"},
-    {"data"},
-    {"recipe"},
-    {"pareto"},
-    {"limits"},
-    {"records"},
-    {"space"},
-    {"seeding", "registry"},
-    {"errors"},
-]
-RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-SIBLINGS = {"strategies", "stoppers", "transforms", "targets"}  # one method one file: methods share only base files
+import pytest
+
+from scripts.house import FLOORS, House
+
+ROOT = Path(__file__).parent.parent
+HOUSE = House(ROOT)
+METHODS = ("strategies", "stoppers", "targets", "transforms", "models/criteria", "models/proxies")
 
 
-SAME = {"kinds": "task"}  # built-in task kinds are part of the task
+def test_no_files_import_each_other():
+    assert not HOUSE.circles()
 
 
-def part(path):
-    relative = path.relative_to(SRC)
-    name = relative.parts[0] if len(relative.parts) > 1 else relative.stem
-    return SAME.get(name, name)
+def test_rooms_import_down_only_and_each_has_its_floor():
+    assert not HOUSE.upward()
+    rooms = {HOUSE.room(file) for file in HOUSE.files}
+    assert rooms == {room for floor in FLOORS for room in floor}
 
 
-def imports(path):
-    """(package-relative module path) of every import of our own in a file, lazy ones included, type-only ones not."""
-    tree = ast.parse(path.read_text())
-    typing_only = {id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" for n in ast.walk(node)}
-    here = list(path.relative_to(SRC).parts[:-1])
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = here[: len(here) - node.level + 1]
-            names = (node.module or "").split(".") if node.module else []
-            yield from ([*base, *names] if names else [*base, a.name] for a in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "featherweight":
-            yield node.module.split(".")[1:] or [node.names[0].name]
-        elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1:] for a in node.names if a.name.split(".")[0] == "featherweight" and "." in a.name)
+def test_what_has_an_underscore_is_taken_by_its_own_folder_only():
+    assert not HOUSE.trespassing()
 
 
-def test_every_part_has_a_place():
-    assert {part(p) for p in SRC.rglob("*.py")} <= set(RANK)
-
-
-def test_imports_point_down():
+@pytest.mark.parametrize("group", METHODS)
+def test_methods_do_not_import_each_other(group):
+    """One method, one file or folder: siblings meet in `base`, `shared` and what is hidden in their folder."""
     wrong = []
-    for path in SRC.rglob("*.py"):
-        for target in imports(path):
-            to = SAME.get(target[0], target[0]) if target else ""
-            if to in RANK and part(path) != "__init__" and to != part(path) and RANK[to] <= RANK[part(path)]:
-                wrong.append(f"{path.relative_to(SRC)} imports {'.'.join(target)}")
-    assert not wrong, "\n".join(sorted(set(wrong)))
-
-
-def test_methods_do_not_import_each_other():
-    shared = {"base", "common", "__init__"}
-    wrong = []
-    for path in SRC.rglob("*.py"):
-        if part(path) not in SIBLINGS or path.stem in shared:
+    for file in HOUSE.files:
+        if not file.startswith(f"{group}/"):
             continue
-        for target in imports(path):
-            if len(target) > 1 and target[0] == part(path) and target[1] not in shared and not target[1].startswith("_"):
-                wrong.append(f"{path.relative_to(SRC)} imports {'.'.join(target)}")
-    assert not wrong, "\n".join(sorted(set(wrong)))
+        mine = _method(group, file)
+        for to, _ in HOUSE.imports(file):
+            if to.startswith(f"{group}/") and _method(group, to) not in (mine, "base", "shared", "__init__") and "/_" not in to:
+                wrong.append(f"{file} imports {to}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _method(group, file):
+    return Path(file).relative_to(group).parts[0].removesuffix(".py")
+
+
+def write(folder, **files):
+    src = folder / "src" / "featherweight"
+    for name, text in files.items():
+        path = src / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return House(folder)
+
+
+def test_the_ruler_itself(tmp_path):
+    """Imports inside functions count, those for type checkers alone do not."""
+    lazy = "def f():\n    from ..space import a\n"
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..models import b\n"
+    house = write(tmp_path, space__a="from ..models.b import x\n", models__b=lazy, space___c=typed, limits="from .space import _c\n")
+    assert house.circles() == [["models/b.py", "space/a.py"]]
+    assert house.upward() == ["space/a.py imports models/b.py"]
+    assert house.trespassing() == ["limits.py imports space/_c.py"]
+    assert house.figures()["imports inside functions"] == 1 and house.figures()["of our own modules"] == 1
