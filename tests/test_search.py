@@ -10,8 +10,10 @@ from featherweight.errors import InputError, RecipeError, StoreError, TaskError
 from featherweight.limits import Constraint
 from featherweight.recipe import Candidate
 from featherweight.seeding import generator
+from featherweight.study.config import Config, Settings
 from featherweight.study.forecast import forecast
 from featherweight.study.proxy import ProxyFilter
+from featherweight.study.reading import read_config
 from featherweight.study.request import configure
 from featherweight.study.statics import Statics, sample_shape
 from featherweight.study.words import proxy_of, stopper_of
@@ -81,9 +83,9 @@ def test_going_on_repeats_nothing_and_learns_from_an_earlier_study(study, tmp_pa
 def test_what_cannot_be_asked_for_is_refused_before_it_runs(tmp_path):
     task = load_task(BARE)
     with pytest.raises(TaskError, match="no model to optimize"):
-        configure(task, budget=fw.Budget(trials=1))
+        configure(task, Settings(budget=fw.Budget(trials=1)))
     with pytest.raises(RecipeError, match="begins with Build"):
-        configure(task, fw.Recipe(fw.Train()), budget=fw.Budget(trials=1), mode="search")
+        configure(task, Settings(mode="search", recipe=fw.Recipe(fw.Train()), budget=fw.Budget(trials=1)))
     with pytest.raises(InputError, match="asah"):
         run(tmp_path, stopper="asah")
     with pytest.raises(InputError, match="etta"):
@@ -119,15 +121,16 @@ def test_settings_as_text():
 
 def test_the_default_space_suits_the_data_and_knows_its_size():
     task = load_task(BARE)
-    config = configure(task, budget=fw.Budget(trials=1), mode="search", compress=True)
-    paths = {h.path for h in fw.Recipe.from_json(config["recipe"]).space()}
+    config = configure(task, Settings(mode="search", budget=fw.Budget(trials=1), compress=True))
+    paths = {h.path for h in fw.Recipe.from_json(config.recipe).space()}
     assert {"build.net.kernel", "train.lr", "train.optimizer", "quantize.scheme"} <= paths
-    assert fw.Recipe.from_json(config["baseline"]).is_filled
-    stopped = configure(task, budget=fw.Budget(trials=1), mode="search", stopper="asha")  # trainings of one length, so that looks compare them
-    assert "train.epochs" in paths and "train.epochs" not in {h.path for h in fw.Recipe.from_json(stopped["recipe"]).space()}
-    assert stopped["baseline"] == config["baseline"]
+    assert fw.Recipe.from_json(config.baseline).is_filled
+    # trainings of one length, so that looks compare them
+    stopped = configure(task, Settings(mode="search", budget=fw.Budget(trials=1), stopper="asha"))
+    assert "train.epochs" in paths and "train.epochs" not in {h.path for h in fw.Recipe.from_json(stopped.recipe).space()}
+    assert stopped.baseline == config.baseline
     assert forecast(task, config)["trial_s"] > 0
-    space = Statics(sample_shape(task.example()), 300, []).space(Candidate(fw.Recipe.from_json(config["recipe"]), "onnxruntime"))
+    space = Statics(sample_shape(task.example()), 300, []).space(Candidate(fw.Recipe.from_json(config.recipe), "onnxruntime"))
     filling = space.sample(generator(0))
     assert space.refused(filling) is None and space.features(filling)["work"] > 0
 
@@ -168,11 +171,8 @@ def test_a_sieve_refuses_what_its_proxy_cannot_score_and_objects_when_that_is_al
 
 
 def test_run_yaml_repeats_the_search(study):
-    import yaml
-
-    from featherweight.study.settings import settings
-
-    config = yaml.safe_load((study.out / "run.yaml").read_text())
-    asked = settings(config)
-    assert asked["mode"] == "search" and asked["stopper"] == {"kind": "asha", "eta": 2} and asked["proxy"] == "naswot:0.5"
-    assert json.loads(json.dumps(asked["guesses"][0].values)) == {"build.net.widths[0]": 16, "train.lr": 0.01}
+    config = read_config(study.out / "run.yaml")
+    assert config == study.state.config == Config.from_json(config.to_json())
+    asked = config.settings()
+    assert asked.mode == "search" and asked.stopper == {"kind": "asha", "eta": 2} and asked.proxy == "naswot:0.5"
+    assert json.loads(json.dumps(asked.guesses[0].values)) == {"build.net.widths[0]": 16, "train.lr": 0.01}

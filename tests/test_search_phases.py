@@ -10,6 +10,7 @@ import pytest
 import featherweight as fw
 from featherweight.errors import InputError
 from featherweight.study.baselines import baseline_candidates
+from featherweight.study.config import Settings
 from featherweight.study.request import check_supernet, configure
 from featherweight.task.load import load_task
 
@@ -30,7 +31,7 @@ def shared(tmp_path_factory):
 def quick(shared, own_store, monkeypatch):
     """The studies of this file train their baseline once, and measure it on one runtime."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", shared)
-    few = lambda c, space: baseline_candidates(c, space)[: 1 + len(c["extra_baselines"])]  # noqa: E731
+    few = lambda c, space: baseline_candidates(c, space)[: 1 + len(c.extra_baselines)]  # noqa: E731
     monkeypatch.setattr("featherweight.study.baselines.baseline_candidates", few)
 
 
@@ -144,6 +145,7 @@ def test_a_stopper_may_look_after_a_fraction_of_the_data(tmp_path):
 
 def test_a_floor_needs_a_metric_where_more_is_better():
     task = load_task(str(TASKS / "bare.py"))
-    configure(task, SPACE, budget=fw.Budget(trials=1), mode="search", constraints=[fw.min_metric(0.5)])
+    floor = Settings(mode="search", recipe=SPACE, budget=fw.Budget(trials=1), constraints=(fw.min_metric(0.5),))
+    configure(task, floor)
     with pytest.raises(InputError, match="less is better"):
-        configure(dataclasses.replace(task, metric="nll"), SPACE, budget=fw.Budget(trials=1), mode="search", constraints=[fw.min_metric(0.5)])
+        configure(dataclasses.replace(task, metric="nll"), floor)

@@ -305,7 +305,7 @@ def test_the_minutes_hold(tmp_path):
 
 
 def test_looks_at_the_test_split_go_where_a_certificate_is_likely():
-    from featherweight.study.search import next_to_certify
+    from featherweight.study.certify import next_to_certify
 
     drops = [0.009, 0.007, 0.002, 0.0]  # best score first
     assert next_to_certify(drops, [], 0.01) == 0  # the first look goes to the best

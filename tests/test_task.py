@@ -25,8 +25,7 @@ from featherweight.task.task import Task
 SOURCE = """
 import numpy as np
 from torch import nn
-from featherweight.data import ArraySplit
-from featherweight.task import Task
+from featherweight import ArraySplit, Task
 from toy_helper import WIDTH
 
 def data():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 from .errors import InputError
 from .records import Entry
@@ -122,6 +123,17 @@ def max_macs(bound: str | float) -> Constraint:
     return _parse("macs", bound)
 
 
+LIMITS: dict[str, tuple[Callable[..., Constraint], str]] = {  # by option of the command line: what makes it, and its help
+    "max_drop": (max_drop, "The metric may fall by this much; 0.01 is one point \\[default: 0.01 if no floor is given]."),
+    "min_metric": (min_metric, "The metric must reach this."),
+    "max_latency": (max_latency, "0.7x of the original's, or 2ms."),
+    "max_size": (max_size, "0.5x, or 300KB."),
+    "max_memory": (max_memory, "Peak memory of a process that runs it: 0.8x, or 200MB."),
+    "max_params": (max_params, "0.5x, or 100k."),
+    "max_macs": (max_macs, "Multiply-accumulates of one sample: 0.5x, or 10M."),
+}
+
+
 def judge(entry: Entry, baseline: Entry, constraints: list[Constraint]) -> float:
     """Set the entry's `feasible` and `violations`; return the summed excess (0 = feasible)."""
     broken = [v for c in constraints if (v := c.violation(entry, baseline)) is not None]
@@ -142,6 +154,11 @@ def objectives(entry: Entry, baseline: Entry, minimize: list[str]) -> tuple[floa
     return tuple(out)
 
 
+def _end(help: str) -> Any:
+    """A field of `Budget`; help: of its option on the command line, in Rich's markup."""
+    return field(default=None, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class Budget:
     """What the search may spend. `trials`: how many; `minutes`: wall time of the whole run, certification included.
@@ -153,17 +170,19 @@ class Budget:
     that expect something: bayesian, and adaptive through it).
     """
 
-    trials: int | None = None
-    minutes: float | None = None
-    trial_minutes: float | None = None
-    trial_memory_gb: float | None = None
-    enough: float | None = None
-    stall: int | None = None
-    least_gain: float | None = None
+    trials: int | None = _end("Candidates to try \\[default: 40 if --minutes is not given either].")
+    minutes: float | None = _end("Wall time of all of it, certificates included.")
+    trial_minutes: float | None = _end("Time limit of one trial.")
+    trial_memory_gb: float | None = _end("Memory limit of one trial.")
+    enough: float | None = _end("End when the metric of a candidate within the limits reaches this.")
+    stall: int | None = _end("End when so many trials in a row brought nothing.")
+    least_gain: float | None = _end("End when the strategy expects less than this, as a share.")
+
+    WHOLE: ClassVar[tuple[str, ...]] = ("trials", "stall")  # the others may have fractions
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            whole = name in ("trials", "stall")
+            whole = name in self.WHOLE
             number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
             low = -float("inf") if name == "enough" else 0  # a metric may be negative
             if value is not None and not (number and low < value < float("inf")):

@@ -13,6 +13,7 @@ from featherweight import cli
 from featherweight.errors import InputError, StoreError, TargetError
 from featherweight.limits import Budget, Constraint
 from featherweight.recipe import Recipe
+from featherweight.study.config import Config
 from tests.report.fake_study import config, events, infeasible, study
 
 TASK = """
@@ -353,7 +354,7 @@ def test_resume(opened, monkeypatch):
         return study(12)
 
     monkeypatch.setattr(featherweight.study.calls, "resume", resume)
-    monkeypatch.setattr("featherweight.study.settings.read_config", lambda out: config())
+    monkeypatch.setattr("featherweight.study.reading.read_config", lambda out: Config.from_json(config()))
     assert run("resume", opened).exit_code == 0
     assert run("resume", opened, "--trials", "80").exit_code == 0
     assert calls == [(opened, None), (opened, Budget(trials=80, minutes=3.0))]

@@ -9,6 +9,7 @@ import numpy as np
 
 from featherweight.limits import Constraint, max_drop, max_latency, max_size
 from featherweight.records import Entry
+from featherweight.study.command import command
 from featherweight.study.state import StudyState, artifact_id
 from featherweight.study.study import Study
 
@@ -153,7 +154,7 @@ def infeasible(trials: int = 20) -> Study:
 
 def page(found: Study, out: str = "runs/digits") -> tuple[Any, ...]:
     """The arguments of `report.html.render`."""
-    return found.front_json(), found.trials(), found.info(), {**found.config, "out": out}
+    return found.front_json(), found.trials(), found.info(), {**found.config, "out": out, "command": command(found.state.begun, out)}
 
 
 def search_config(**settings: Any) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -69,14 +70,13 @@ def test_few_trials_say_why_nothing_is_shown(n):
 def test_a_study_of_another_version_still_renders():
     for recipe in ({"recipe": [{"prune": {"no_such_field": 1}}]}, {"recipe": []}, None):
         found = study(20)
-        found.config = {**found.config, "recipe": recipe}
+        found.state.config = dataclasses.replace(found.state.begun, recipe=recipe)
         said = why_not(analysed(found))
         assert said.startswith("The holes were not analysed") and "\n" not in said
         assert "The holes were not analysed" in html.render(*page(found))
     old = {k: v for k, v in study(3).config.items() if k not in ("recipe", "target")}
-    found = study(3)
-    found.config = old
-    assert "<h1>digits</h1>" in html.render(*page(found))
+    front, trials, info, _ = page(study(3))
+    assert "<h1>digits</h1>" in html.render(front, trials, info, old)
 
 
 def test_a_constant_objective_is_not_explained():

@@ -5,7 +5,7 @@ import pytest
 
 from featherweight.report import words
 from featherweight.report.rows import constraint_text, listing, recipe_steps, verdict_text
-from tests.report.fake_study import config, infeasible, search_config, study
+from tests.report.fake_study import infeasible, study
 
 
 @pytest.fixture
@@ -87,32 +87,6 @@ def test_next_command_exports_the_best(front):
     assert words.next_command(front, "runs/x").startswith("featherweight resume runs/x --trials 80 --minutes 6")
 
 
-def test_command_is_what_the_study_was_asked():
-    settings = {**config(), "out": "runs/my digits", "reuse": False}
-    settings["target"] |= {"text": "auto", "reference": "onnxruntime:threads=2"}
-    said = shlex.split(words.command(settings))
-    for option, value in {
-        "--max-drop": "0.01",
-        "--max-latency": "0.7x",
-        "--max-size": "0.5x",
-        "--minimize": "latency,size",
-        "--target": "auto",
-        "--threads": "2",
-        "--trials": "40",
-        "--minutes": "3",
-        "--seed": "0",
-        "--out": "runs/my digits",
-    }.items():
-        assert said[said.index(option) + 1] == value
-    assert said[2] == "examples/digits.py" and "--no-reuse" in said
-
-
-def test_command_of_a_built_in_kind_and_of_a_program():
-    settings = config() | {"task": {"kind": "text-classification", "options": {"model": "m", "data": "d.csv", "text_column": None, "epochs": 2}}}
-    assert words.command(settings).startswith("featherweight optimize --task text-classification --model m --data d.csv --task-option epochs=2 ")
-    assert words.command({**config(), "task": None}).startswith("#")
-
-
 def test_constraints_in_words():
     assert constraint_text({"quantity": "drop", "bound": 0.01, "relative": False}, "accuracy") == "accuracy drop at most 1 point"
     assert constraint_text({"quantity": "latency", "bound": 0.7, "relative": True}) == "latency at most 0.70x the original's"
@@ -150,11 +124,3 @@ def test_verdict_names_what_is_broken():
         verdict_text({"feasible": False, "violations": [{"constraint": "size <= 0.5x", "value": 6.0, "bound": 5.0, "excess": 0.2}]})
         == "broken: size by 20 %"
     )
-
-
-def test_the_command_of_a_search():
-    said = shlex.split(words.command({**search_config(), "out": "runs/s"}))
-    assert said[:2] == ["featherweight", "search"]
-    after = dict(zip(said, said[1:], strict=False))
-    assert after["--proxy"] == "naswot:0.25" and after["--stopper"] == "asha(eta=2)" and after["--strategy"] == "adaptive"
-    assert after["--guess"] == '{"train.lr": 0.01}@2' and after["--minimize"] == "error,latency" and "--max-drop" not in said

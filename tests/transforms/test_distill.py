@@ -239,8 +239,7 @@ def test_synthetic_inputs_need_batch_norm_and_floats(trained):
 
 FOREIGN = """
 import numpy as np
-from featherweight.data import ArraySplit, split
-from featherweight.task import Task
+from featherweight import ArraySplit, Task, split
 from torch import nn
 
 def data():

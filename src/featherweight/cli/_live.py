@@ -120,8 +120,8 @@ class LiveView:
     def status(self) -> str:
         """Trials done, failed and running, steps reused, and what is left of the budget."""
         states = [r.state for r in self.state.trials]
-        budget = self.state.config.get("budget", {})
-        wanted = f" of {budget['trials']}" if budget.get("trials") else ""
+        trials, minutes = self._ends()
+        wanted = f" of {trials}" if trials else ""
         parts = [
             f"trial {len(states)}{wanted}",
             f"{states.count('complete')} measured",
@@ -131,12 +131,16 @@ class LiveView:
         if states.count("stopped"):
             parts.append(f"{states.count('stopped')} stopped")
         parts.append(f"{self.state.reused} of {self.state.steps} steps reused")
-        minutes = budget.get("minutes")
         spent = self.spent()
         parts.append(
             f"{units.seconds(max(0.0, 60 * minutes - spent))} left of {units.seconds(60 * minutes)}" if minutes else f"{units.seconds(spent)} so far"
         )
         return ", ".join(parts)
+
+    def _ends(self) -> tuple[int | None, float | None]:
+        """Trials and minutes of the budget; None where it has no such end, or is not known yet."""
+        config = self.state.config
+        return (config.budget.trials, config.budget.minutes) if config is not None else (None, None)
 
     def spent(self) -> float:
         """Seconds of the budget that are gone, between two reports of the study by this process's clock."""
@@ -144,10 +148,10 @@ class LiveView:
 
     def share(self) -> float:
         """How much of the budget is gone, 0 to 1: of the trials or of the minutes, whichever ends first."""
-        budget = self.state.config.get("budget", {})
+        trials, minutes = self._ends()
         ended = sum(r.state != "running" for r in self.state.trials)
-        shares = [ended / budget["trials"]] if budget.get("trials") else []
-        shares += [self.spent() / (60 * budget["minutes"])] if budget.get("minutes") else []
+        shares = [ended / trials] if trials else []
+        shares += [self.spent() / (60 * minutes)] if minutes else []
         return min(1.0, max(shares, default=0.0))
 
     def render(self) -> RenderableType:

@@ -1,96 +1,124 @@
-"""The options of `optimize`, with their help. None means that it was not given: defaults are decided in one place, by `_request`.
+"""The options of `optimize` and `search`, made from what a study can be told (`study.config.Settings`, `limits`).
 
-A bracket in a help text has a backslash before it: Rich would take `[default: 1]` for a style and leave it out."""
+None means that an option was not given: defaults are decided in one place, by `_request`. A bracket in a help text has a backslash
+before it: Rich would take `[default: 1]` for a style and leave it out.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
-from ..limits import OBJECTIVES
+from ..limits import LIMITS, OBJECTIVES, Budget
 from ..registry import names
+from ..study.config import Option, Settings
+from ..train.relax_settings import METHODS
+from ._shared import DebugOption, JsonOption
 
 _model = partial(typer.Option, rich_help_panel="Task")
 _limit = partial(typer.Option, rich_help_panel="Limits")
 _search = partial(typer.Option, rich_help_panel="Search")
 _output = partial(typer.Option, rich_help_panel="Output")
 
-TaskRef = Annotated[
-    str | None, typer.Argument(metavar="TASK", help="FILE.py, FILE.py:NAME, or the run.yaml of an earlier run (then --out is needed).")
-]
-Kind = Annotated[
-    str | None, _model("--task", metavar="KIND", help="A built-in kind instead of a file, such as text-classification or image-classification.")
-]
-Model = Annotated[str | None, _model("--model", help="With --task: a Hugging Face folder, or FILE.py:NET.")]
-Data = Annotated[str | None, _model("--data", help="With --task: a csv, jsonl or parquet file, or a folder with one folder a class.")]
-TextColumn = Annotated[str | None, _model("--text-column", help="The column of the text \\[default: guessed].")]
-LabelColumn = Annotated[str | None, _model("--label-column", help="The column of the label \\[default: guessed].")]
-MaxLength = Annotated[int | None, _model("--max-length", help="Longest text, in tokens.")]
-TaskOption = Annotated[
-    list[str] | None, _model("--task-option", metavar="NAME=VALUE", help="Another option of the kind, as epochs=3. May be repeated.")
-]
-RecipeFile = Annotated[Path | None, _model("--recipe", help="The space to search, JSON or YAML \\[default: the task's own].")]
-
-MaxDrop = Annotated[
-    float | None, _limit("--max-drop", help="The metric may fall by this much; 0.01 is one point \\[default: 0.01 if no floor is given].")
-]
-MinMetric = Annotated[float | None, _limit("--min-metric", help="The metric must reach this.")]
-MaxLatency = Annotated[str | None, _limit("--max-latency", help="0.7x of the original's, or 2ms.")]
-MaxSize = Annotated[str | None, _limit("--max-size", help="0.5x, or 300KB.")]
-MaxMemory = Annotated[str | None, _limit("--max-memory", help="Peak memory of a process that runs it: 0.8x, or 200MB.")]
-MaxParams = Annotated[str | None, _limit("--max-params", help="0.5x, or 100k.")]
-MaxMacs = Annotated[str | None, _limit("--max-macs", help="Multiply-accumulates of one sample: 0.5x, or 10M.")]
-
-Minimize = Annotated[
-    str | None, _search("--minimize", help=f"What to make small, separated by commas: {', '.join(OBJECTIVES)} \\[default: latency,size].")
-]
-Strategy = Annotated[str | None, _search("--strategy", help=f"{', '.join(names('strategies'))} \\[default: adaptive].")]
-TargetText = Annotated[
-    str | None, _search("--target", help="onnxruntime, openvino:bf16, several separated by commas, or auto \\[default: onnxruntime].")
-]
-SearchRecipe = Annotated[
-    Path | None, _model("--recipe", help="The space to search, JSON or YAML; it begins with build \\[default: one that suits the data].")
-]
-Compress = Annotated[bool, _search("--compress", help="The default space also prunes and quantizes.")]
-SearchDrop = Annotated[float | None, _limit("--max-drop", help="The metric may be this much below the baseline's.")]
-SearchMinimize = Annotated[
-    str | None,
-    _search("--minimize", help=f"Separated by commas: {', '.join(OBJECTIVES)} \\[default: error, and without limits error,latency]."),
-]
-Stopper = Annotated[
-    str | None,
-    _search(
-        "--stopper",
-        help=f"Ends weak trials while they train: {', '.join(names('stoppers'))}; with settings: 'asha(eta=2)', or 'asha(min_budget=0.25)' to "
-        "look after a quarter of the data.",
-    ),
-]
-Proxy = Annotated[
-    str | None,
-    _search("--proxy", help=f"Trains only nets that score well untrained: {', '.join(names('models.proxies'))}; 'naswot:0.25' keeps a quarter."),
-]
-Supernet = Annotated[str | None, _search("--supernet", help="darts, gumbel or oneshot: train one net that holds them all first.")]
-Guesses = Annotated[
-    list[str] | None, _search("--guess", metavar="JSON[@WEIGHT]", help="A filling to begin with, also of some holes only. May be repeated.")
-]
-Earlier = Annotated[list[Path] | None, _search("--earlier", help="The folder of a study of the same space to learn from. May be repeated.")]
-Enough = Annotated[float | None, _search("--enough", help="End when the metric of a candidate within the limits reaches this.")]
-Stall = Annotated[int | None, _search("--stall", help="End when so many trials in a row brought nothing.")]
-LeastGain = Annotated[float | None, _search("--least-gain", help="End when the strategy expects less than this, as a share.")]
-Threads = Annotated[int | None, _search("--threads", help="Threads of one inference \\[default: 1].")]
-Batch = Annotated[int | None, _search("--batch", help="Samples in one inference \\[default: 1].")]
-Trials = Annotated[int | None, _search("--trials", help="Candidates to try \\[default: 40 if --minutes is not given either].")]
-Minutes = Annotated[float | None, _search("--minutes", help="Wall time of all of it, certificates included.")]
-TrialMinutes = Annotated[float | None, _search("--trial-minutes", help="Time limit of one trial.")]
-TrialMemory = Annotated[float | None, _search("--trial-memory-gb", help="Memory limit of one trial.")]
-Seed = Annotated[int | None, _search("--seed", help="The same seed proposes the same candidates \\[default: 0].")]
-Workers = Annotated[int | None, _search("--workers", help="Trials at a time \\[default: one per two cores].")]
-Reuse = Annotated[bool | None, _search("--reuse/--no-reuse", help="Take steps that were computed before from the cache \\[default: reuse].")]
-
-OutFolder = Annotated[
+TASK: dict[str, Any] = {  # by parameter name
+    "task": Annotated[
+        str | None, typer.Argument(metavar="TASK", help="FILE.py, FILE.py:NAME, or the run.yaml of an earlier run (then --out is needed).")
+    ],
+    "kind": Annotated[
+        str | None, _model("--task", metavar="KIND", help="A built-in kind instead of a file, such as text-classification or image-classification.")
+    ],
+    "model": Annotated[str | None, _model("--model", help="With --task: a Hugging Face folder, or FILE.py:NET.")],
+    "data": Annotated[str | None, _model("--data", help="With --task: a csv, jsonl or parquet file, or a folder with one folder a class.")],
+    "text_column": Annotated[str | None, _model("--text-column", help="The column of the text \\[default: guessed].")],
+    "label_column": Annotated[str | None, _model("--label-column", help="The column of the label \\[default: guessed].")],
+    "max_length": Annotated[int | None, _model("--max-length", help="Longest text, in tokens.")],
+    "task_option": Annotated[
+        list[str] | None, _model("--task-option", metavar="NAME=VALUE", help="Another option of the kind, as epochs=3. May be repeated.")
+    ],
+}
+_RECIPE = {
+    "optimize": "The space to search, JSON or YAML \\[default: the task's own].",
+    "search": "The space to search, JSON or YAML; it begins with build \\[default: one that suits the data].",
+}
+_SEARCH_DROP = "The metric may be this much below the baseline's."
+OUT = Annotated[
     Path | None, _output("--out", help="The study's folder; the same command again goes on there \\[default: runs/TASK or runs/TASK-search].")
 ]
-DryRun = Annotated[bool, _output("--dry-run", help="Print the space, its size and the predicted time and memory; search nothing.")]
+DRY_RUN = Annotated[bool, _output("--dry-run", help="Print the space, its size and the predicted time and memory; search nothing.")]
+
+
+def takes_options(mode: str, verb: Callable[..., None]) -> Callable[..., None]:
+    """`verb`, which takes its options by name in one dictionary, as Typer reads it: with a parameter for each option of the mode."""
+    recipe = {"recipe": Annotated[Path | None, _model("--recipe", help=_RECIPE[mode])]}
+    return shown(verb, {**TASK, **recipe, **_settings(mode), "out": OUT, "dry_run": DRY_RUN, "as_json": JsonOption, "debug": DebugOption})
+
+
+def shown(verb: Callable[..., None], options: dict[str, Any]) -> Callable[..., None]:
+    """`verb` with these options, by parameter name, in its signature."""
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_default(option), annotation=option)
+        for name, option in options.items()
+    ]
+    verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    verb.__annotations__ = dict(options)
+    return verb
+
+
+def budget() -> dict[str, Any]:
+    """An option for each part of a budget."""
+    return {
+        f.name: Annotated[(int if f.name in Budget.WHOLE else float) | None, _search(_flag(f.name), help=f.metadata["help"])]
+        for f in dataclasses.fields(Budget)
+    }
+
+
+def _settings(mode: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for f in Settings.fields(mode):
+        if f.name == "constraints":
+            out |= {name: _limited(name, help, mode) for name, (_, help) in LIMITS.items()}
+        elif f.name == "budget":
+            out |= budget()
+        elif f.metadata["option"] is not None:
+            out[parameter(f)] = _option(f, mode)
+    return out
+
+
+def parameter(f: dataclasses.Field[Any]) -> str:
+    """The parameter of a setting's option: `guess` of `guesses`."""
+    return f.metadata["option"].flag.strip("-").partition("/")[0] or f.name
+
+
+def _option(f: dataclasses.Field[Any], mode: str) -> Any:
+    option: Option = f.metadata["option"]
+    lists = {
+        "objectives": OBJECTIVES,
+        "strategies": names("strategies"),
+        "stoppers": names("stoppers"),
+        "proxies": names("models.proxies"),
+        "supernets": METHODS,
+    }
+    text = (option.search if mode == "search" and option.search else option.help).format_map({k: ", ".join(v) for k, v in lists.items()})
+    kind: Any = list[option.kind] if option.several else option.kind  # type: ignore[name-defined]
+    return Annotated[bool if f.default is False else kind | None, _search(option.flag or _flag(f.name), help=text, metavar=option.metavar)]
+
+
+def _limited(name: str, help: str, mode: str) -> Any:
+    kind: Any = float if name in ("max_drop", "min_metric") else str
+    return Annotated[kind | None, _limit(_flag(name), help=_SEARCH_DROP if name == "max_drop" and mode == "search" else help)]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _default(option: Any) -> Any:
+    """None of what may be left out, False of a switch, nothing of what has to be given."""
+    base = get_args(option)[0]
+    return False if base is bool else None if type(None) in get_args(base) else inspect.Parameter.empty

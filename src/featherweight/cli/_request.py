@@ -1,53 +1,51 @@
-"""From command-line options to the arguments of `featherweight.study.calls.optimize`. Everything cheap is checked before the task is loaded."""
+"""From command-line options to the arguments of the calls in `study.calls`. Everything cheap is checked before the task is loaded."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..limits import LIMITS, Budget
+from ..study.config import Settings
+from ..warm.guess import Guess
+from ._options import parameter
 
 if TYPE_CHECKING:
-    from ..limits import Budget, Constraint
+    from ..limits import Constraint
     from ..recipe import Recipe
+    from ..study.config import Config
     from ..task.task import Task
-    from ..warm.guess import Guess
 
 TRIALS = 40  # if neither trials nor minutes are given
-
-# Options by what they are for.
 TASK = ("model", "data", "text_column", "label_column", "max_length")
-LIMITS = ("max_drop", "min_metric", "max_latency", "max_size", "max_memory", "max_params", "max_macs")
-BUDGET = ("trials", "minutes", "trial_minutes", "trial_memory_gb", "enough", "stall", "least_gain")
-SETTINGS = ("strategy", "stopper", "proxy", "supernet", "target", "threads", "batch", "seed", "workers", "reuse")
+_BUDGET = tuple(f.name for f in dataclasses.fields(Budget))
 
 
-def settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of `optimize`. With a run.yaml its settings hold, and what was given on the command line goes before them.
+def settings(mode: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(the call, its keyword arguments). With a run.yaml its settings hold, and what was given on the command line goes before them.
 
     options: all those of the command, by parameter name; None where one was not given."""
-    from ..study.settings import settings as of_config
-
-    task, minimize, recipe = options["task"], options["minimize"], options["recipe"]
-    out: dict[str, Any] = of_config(_config(Path(str(task)))) if _is_run_file(task) else {"constraints": []}
-    out["constraints"] = _constraints(out["constraints"], _among(options, LIMITS))
-    out["budget"] = _budget(out.get("budget"), _among(options, BUDGET))
-    if minimize is not None:
-        out["minimize"] = tuple(part.strip() for part in minimize.split(",") if part.strip())
-    if recipe is not None:
-        out["recipe"] = _recipe(recipe)
-    if _is_run_file(task) and options["target"] is not None:  # the file's threads and batch belong to the file's target
-        out |= {"threads": 1, "batch": 1}
-    out |= _among(options, SETTINGS)
-    if options["guess"]:
-        out["guesses"] = guesses(options["guess"])
-    if options["earlier"]:
-        out["earlier"] = options["earlier"]
+    task, out = options["task"], dict[str, Any]({"constraints": []})
+    if _is_run_file(task):
+        asked = _config(Path(str(task))).settings()
+        mode, out = asked.mode, asked.arguments()
+        if options["target"] is not None:  # the file's threads and batch belong to the file's target
+            out |= {"threads": 1, "batch": 1}
+    out["constraints"] = _constraints(out["constraints"], _among(options, list(LIMITS)))
+    out["budget"] = _budget(out.get("budget"), _among(options, _BUDGET))
+    if options["recipe"] is not None:
+        out["recipe"] = _recipe(options["recipe"])
+    for f in Settings.fields(mode):
+        value = options.get(parameter(f)) if f.metadata["option"] is not None else None
+        if value is not None and value != []:
+            out[f.name] = _READ[f.name](value) if f.name in _READ else value
     _check(out)
-    return out
+    return mode, out
 
 
 def _among(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -77,7 +75,7 @@ def task(options: Mapping[str, Any]) -> Task:
             "these options belong to --task, not to a task file", got=", ".join(f"--{k.replace('_', '-')}" for k in known), fix="leave them out"
         )
     if _is_run_file(text):
-        ref = _config(Path(str(text)))["task"]
+        ref = _config(Path(str(text))).task
         if ref is None:
             raise InputError(
                 "this run's task was made in a program, not in a file, and cannot be loaded again", got=text, fix="call optimize(...) there again"
@@ -99,8 +97,6 @@ def folder(out: Path | None, task: Task, suffix: str = "") -> Path:
 
 def guesses(texts: Sequence[str]) -> list[Guess]:
     """`{"build.net.stem": 32}@2` as a guess of weight 2."""
-    from ..warm.guess import Guess
-
     out = []
     for text in texts:
         values, at, weight = text.rpartition("@")
@@ -120,10 +116,10 @@ def _is_run_file(text: str | None) -> bool:
     return text is not None and text.endswith((".yaml", ".yml"))
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(path: Path) -> Config:
     import yaml
 
-    from ..study.settings import read_config
+    from ..study.reading import read_config
 
     if not path.is_file():
         raise InputError("there is no such file", got=str(path), allowed="the run.yaml that an earlier run wrote")
@@ -135,18 +131,12 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _constraints(before: Sequence[Constraint], limits: Mapping[str, Any]) -> list[Constraint]:
     """Limits by option name, in place of those of the same quantity in `before`."""
-    from .. import limits as make
-
-    new = [getattr(make, name)(value) for name, value in limits.items()]
+    new = [LIMITS[name][0](value) for name, value in limits.items()]
     return [c for c in before if c.quantity not in {n.quantity for n in new}] + new
 
 
 def _budget(before: Budget | None, given: Mapping[str, Any]) -> Budget:
-    from dataclasses import asdict
-
-    from ..limits import Budget
-
-    values = {**(asdict(before) if before else {}), **given}
+    values = {**(dataclasses.asdict(before) if before else {}), **given}
     if values.get("trials") is None and values.get("minutes") is None:
         values["trials"] = TRIALS
     return Budget(**values)
@@ -194,10 +184,13 @@ def _check(values: Mapping[str, Any]) -> None:
 
 def larger(out: Path, options: Mapping[str, Any]) -> Budget | None:
     """The study's budget with what the options say in its place; None if they say nothing."""
-    given = _among(options, BUDGET)
-    if not given:
-        return None
-    from ..limits import Budget
-    from ..study.settings import read_config
+    from ..study.reading import read_config
 
-    return _budget(Budget(**read_config(out)["budget"]), given)
+    given = _among(options, _BUDGET)
+    return _budget(read_config(out).budget, given) if given else None
+
+
+_READ: dict[str, Callable[[Any], Any]] = {  # settings whose option is another text than the setting's own
+    "minimize": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
+    "guesses": guesses,
+}

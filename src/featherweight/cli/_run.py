@@ -18,26 +18,23 @@ def command(mode: str, options: Mapping[str, Any]) -> int:
     """What `featherweight optimize` and `search` (the modes) do with their options, by parameter name; returns the exit code."""
     from . import _request
 
-    settings = _request.settings(options)
+    call, settings = _request.settings(mode, options)
     out, dry, as_json = options["out"], options["dry_run"], options["as_json"]
     if out is None and not dry:
         _request.refuse_without_out(options["task"])
     task = _request.task(options)
-    if mode == "search":
-        settings |= {"mode": mode, "compress": options["compress"]}
     if dry:
-        dry_run(task, settings, as_json)
+        dry_run(call, task, settings, as_json)
         return 0
-    return start(task, settings, _request.folder(out, task, "-search" if mode == "search" else ""), as_json)
+    return start(call, task, settings, _request.folder(out, task, "-search" if mode == "search" else ""), as_json)
 
 
-def start(task: Task, settings: Mapping[str, Any], out: Path, as_json: bool) -> int:
-    """Run the study, a search if `mode` says so, and print it; returns the exit code."""
+def start(call: str, task: Task, settings: Mapping[str, Any], out: Path, as_json: bool) -> int:
+    """Run the study by `optimize` or `search` (the call) and print it; returns the exit code."""
     from ..study import calls
 
-    run = calls.search if settings.get("mode") == "search" else calls.optimize
-    given = {k: v for k, v in settings.items() if k != "mode"}
-    return watched(lambda listen: run(task, out=out, on_event=listen, **given), out, as_json)
+    run = calls.search if call == "search" else calls.optimize
+    return watched(lambda listen: run(task, out=out, on_event=listen, **settings), out, as_json)
 
 
 def watched(run: Callable[[LiveView], Study], out: Path, as_json: bool) -> int:
@@ -48,7 +45,7 @@ def watched(run: Callable[[LiveView], Study], out: Path, as_json: bool) -> int:
     return INTERRUPTED if view.interrupted else code
 
 
-def dry_run(task: Task, settings: Mapping[str, Any], as_json: bool) -> None:
+def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -> None:
     """Print the space, its size, and the predicted time and memory."""
     from rich import box
     from rich.table import Table
@@ -57,7 +54,7 @@ def dry_run(task: Task, settings: Mapping[str, Any], as_json: bool) -> None:
     from ..report import units
     from ..study import calls
 
-    plan = calls.dry_run(task, **settings)
+    plan = calls.dry_run(task, mode=call, **settings)
     if as_json:
         print_json(plan)
         return

@@ -17,7 +17,7 @@ from .analysis_figures import analysis_figures
 from .figures import MAX_POINTS, figures
 from .history import volume_note
 from .rows import Json, constraint_text, listing, metric_name, named, pair, recipe_steps, reference, size_ratio, speed_claim, target_text
-from .words import command, next_command, summary, verb
+from .words import next_command, summary, verb
 
 
 def write(path: Path, front: Json, trials: Sequence[Json], info: Json, config: Json, found: Analysis | None = None) -> Path:
@@ -66,7 +66,7 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
         "measured": grids.measured_grid(front),
         "facts": _facts(front, trials, info, config),
         "clock": _clock(front),
-        "command": command(config),
+        "command": config.get("command", ""),
         "rerun": shlex.join(["featherweight", verb(config), f"{out}/run.yaml", "--out", f"{out}-again"]),
         "next": next_command(front, out),
         "plotly": Markup(get_plotlyjs().replace("</script", "<\\/script")),

@@ -6,11 +6,8 @@ and "certified" only if the certificate on the test split says so.
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from . import units
 from .rows import Json, constraint_text, drop, identity, pair, reference, size_ratio, speed_claim, target_text, violation_text
@@ -115,79 +112,9 @@ def next_command(front: Json, out: str | Path) -> str:
     return f"featherweight export {folder} --to {shlex.quote(str(Path(out).name or 'best') + '-best')}"
 
 
-def command(config: Json) -> str:
-    """The command line that makes this study again, from `study.config` (with `out`)."""
-    if config.get("task", "") is None:
-        return "# The task was made in a program: call featherweight.optimize(...) there with the same arguments."
-    words = ["featherweight", verb(config), *_task_words(config.get("task"))]
-    names = {"drop": "max-drop", "metric": "min-metric"}
-    for c in config.get("constraints") or []:
-        words += [f"--{names.get(c['quantity'], 'max-' + c['quantity'])}", _bound(c)]
-    if config.get("minimize"):
-        words += ["--minimize", ",".join(config["minimize"])]
-    words += ["--strategy", str(config["strategy"])] if config.get("strategy") else []
-    words += _target_words(config.get("target")) + (["--seed", str(config["seed"])] if config.get("seed") is not None else [])
-    for key, value in (config.get("budget") or {}).items():
-        if value is not None and key in ("trials", "minutes", "trial_minutes", "trial_memory_gb", "enough", "stall", "least_gain"):
-            words += [f"--{key.replace('_', '-')}", f"{value:g}"]
-    words += _search_words(config)
-    words += ["--no-reuse"] if config.get("reuse") is False else []
-    words += ["--out", str(config["out"])] if config.get("out") else []
-    return shlex.join(words)
-
-
 def verb(config: Json) -> str:
     """The command that makes such a study: `optimize` or `search`."""
     return "search" if config.get("mode") == "search" else "optimize"
-
-
-def _search_words(config: Json) -> list[str]:
-    """What was said of stopping, proxies, supernets, guesses and earlier studies."""
-    words = []
-    if stopper := config.get("stopper"):
-        fields = ", ".join(f"{k}={json.dumps(v)}" for k, v in stopper.items() if k != "kind")
-        words += ["--stopper", f"{stopper['kind']}({fields})" if fields else str(stopper["kind"])]
-    if proxy := config.get("proxy"):
-        words += ["--proxy", f"{proxy['kind']}:{proxy['keep']:g}"]
-    words += ["--supernet", str(config["supernet"])] if config.get("supernet") else []
-    words += [w for values, weight in config.get("guesses") or [] for w in ("--guess", f"{json.dumps(values)}@{weight:g}")]
-    return words + [w for folder in config.get("earlier") or [] for w in ("--earlier", str(folder))]
-
-
-def _target_words(target: Any) -> list[str]:
-    """`--target` with the threads and batch of the reference, where they are not 1."""
-    if target is None:
-        return []
-    if not isinstance(target, dict):
-        return ["--target", str(target)]
-    words = ["--target", str(target.get("text") or target_text(target))]
-    for part in str(target.get("reference", "")).split(":"):
-        name, eq, value = part.partition("=")
-        words += [f"--{name}", value] if eq and name in ("threads", "batch") and f"{name}=" not in words[1] else []
-    return words
-
-
-def _task_words(ref: Any) -> Sequence[str]:
-    if not isinstance(ref, dict):
-        return [str(ref)]
-    if "file" in ref:
-        return [f"{ref['file']}:{ref['name']}" if ref.get("name", "task") != "task" else str(ref["file"])]
-    own = ("model", "data", "text_column", "label_column", "max_length")  # the rest go through --task-option
-    options = [
-        w
-        for k, v in (ref.get("options") or {}).items()
-        if v is not None
-        for w in ((f"--{k.replace('_', '-')}", str(v)) if k in own else ("--task-option", f"{k}={v if isinstance(v, str) else json.dumps(v)}"))
-    ]
-    return ["--task", str(ref.get("kind")), *options]
-
-
-def _bound(c: Json) -> str:
-    bound = float(c["bound"])
-    if c.get("relative"):
-        return f"{bound:g}x"
-    unit = {"latency": "ms", "size": "B", "memory": "B"}.get(c["quantity"], "")
-    return f"{bound:.12g}{unit}"
 
 
 def _metric(entry: Json) -> str:

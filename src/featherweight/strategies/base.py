@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..records import History
 from ..space import Filling, Space
@@ -29,6 +29,8 @@ class Strategy(ABC):
     What it derives from a history may be kept for the next call (in a `WeakKeyDictionary` by History), as long as a history that was
     read anew gives the same proposals. Trials that it did not propose have notes that it does not know, or none.
     """
+
+    expects: ClassVar[bool] = False  # does it note (`ei`) how much it expects of a proposal, so that a search may end by it?
 
     @abstractmethod
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> Sequence[Proposal]:

@@ -45,6 +45,8 @@ class Bayesian(Strategy):
     bootstrap samples; candidates: how many the model judges before it climbs from the best, for `rounds` rounds.
     """
 
+    expects = True
+
     startup: int = 8
     epsilon: float = 0.05
     cost_aware: bool = True

@@ -9,6 +9,7 @@ from ..recipe import Recipe
 from ..space import Domain, Space, resolve
 from ..space.domains import Choice, Maybe
 from ..targets.base import Target
+from .config import Config
 from .jobs import Jobs
 
 
@@ -36,16 +37,16 @@ def measure_baselines(jobs: Jobs, space: Space) -> None:
             log.record("baseline_failed", {"label": label, "reason": outcome["reason"]}, key=f"baseline {label}")
 
 
-def baseline_candidates(config: dict[str, Any], space: Space) -> list[tuple[str, Recipe, str]]:
+def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe, str]]:
     """(label, recipe, target) of the baselines, the reference first."""
     from ..transforms.quantize import Quantize
 
-    reference = config["target"]["reference"]
-    choices = config["target"]["runtimes"]
+    reference = config.target.reference
+    choices = config.target.runtimes
     out: list[tuple[str, Recipe, str]] = [("baseline", Recipe(), reference)]
-    out += [(extra["label"], Recipe.from_json(extra["recipe"]), reference) for extra in config.get("extra_baselines") or []]
-    name = "fixed net" if config.get("baseline") else "original"
-    out += [(f"{name} on {t}", Recipe(), t) for t in config["target"]["originals"] if t != reference]
+    out += [(extra["label"], Recipe.from_json(extra["recipe"]), reference) for extra in config.extra_baselines]
+    name = "fixed net" if config.baseline else "original"
+    out += [(f"{name} on {t}", Recipe(), t) for t in config.target.originals if t != reference]
     plain = Quantize()
     able = [t for t in dict.fromkeys([reference, *choices]) if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None]
     out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(plain), t) for t in able]

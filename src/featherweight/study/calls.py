@@ -1,135 +1,108 @@
-"""The calls that run a study: `optimize`, `search`, `resume`, `dry_run`."""
+"""The calls that run a study: `optimize`, `search`, `resume`, `dry_run`.
+
+What `optimize` and `search` can be told is listed once, in `config.Settings`; their signatures and docstrings are made from it.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import InputError
-from ..limits import Budget, Constraint
+from ..errors import InputError, StoreError
+from ..limits import Budget
 from ..machine import machine
 from ..recipe import Recipe
 from ..task.load import load_task
+from .config import Config, Settings
 from .forecast import forecast
 from .log import Listener
 from .process import alone
 from .proxy import ProxyFilter
+from .reading import read_config
 from .request import configure
 from .results import write_results
 from .run import Run
-from .settings import check_same_study, read_config, settings
 from .statics import Statics, sample_shape
 from .study import Study
 
 if TYPE_CHECKING:
     from ..task.task import Task
-    from ..warm.guess import Guess
+
+F = TypeVar("F", bound="Callable[..., Study]")
 
 
-def optimize(
-    task: Task | str,
-    recipe: Recipe | None = None,
-    *,
-    target: str = "onnxruntime",
-    constraints: Sequence[Constraint] = (),
-    minimize: Sequence[str] | None = None,
-    strategy: str = "adaptive",
-    stopper: str | None = None,
-    guesses: Sequence[Guess] = (),
-    earlier: Sequence[str | Path] = (),
-    budget: Budget,
-    seed: int = 0,
-    out: str | Path,
-    workers: int | None = None,
-    threads: int = 1,
-    batch: int = 1,
-    device: str = "cpu",
-    reuse: bool = True,
-    measure_seconds: float = 2.0,
-    on_event: Listener | None = None,
-) -> Study:
-    """Search `recipe` (default: `recipes.default(task)`) for the candidates that meet `constraints` and minimise `minimize`
-    (default: latency and size).
+def _told(call: F) -> F:
+    """The call with the settings that it takes in its signature and its docstring."""
+    mode, own = call.__name__, list(inspect.signature(call).parameters.values())
+    fields = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        if f.name != "budget"
+        else inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, annotation=f.type)
+        for f in Settings.fields(mode)
+    ]
+    call.__signature__ = inspect.Signature([*own[:-1], *fields], return_annotation="Study")  # type: ignore[attr-defined]
+    call.__doc__ = f"{inspect.cleandoc(call.__doc__ or '')}\n\n{Settings.describe(mode)}\n"
+    return call
 
-    target: `onnxruntime`, `openvino:bf16`, several separated by commas (a hole), or `auto` (all that run here); threads, batch:
-    of one inference of the artifact. workers: trials at a time (default 1 per two cores). Without an accuracy constraint the
-    metric may drop by 0.01. stopper: ends weak trials while they train (`asha`, `hyperband`, `successive_halving`, `median`; fields in
-    brackets: `asha(eta=2)`). guesses: fillings, also of some holes only, to begin with. earlier: folders of studies of the same space to
-    learn from. `out` is the study's folder: the same call again goes on where it was. Raises InputError, TaskError, RecipeError or
-    TargetError before anything runs, if the request cannot be met.
+
+@_told
+def optimize(task: Task | str, recipe: Recipe | None = None, *, out: str | Path, on_event: Listener | None = None, **settings: Any) -> Study:
+    """Search `recipe` (default: the task's own, or `recipes.default(task)`) for the candidates that meet the constraints, and the best of them.
+
+    `out` is the study's folder: the same call again goes on where it was. on_event: hears all that happens. Raises InputError, TaskError,
+    RecipeError or TargetError before anything runs, if the request cannot be met.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("task", "recipe", "out", "on_event")}
-    return _run(task, recipe, out, on_event, mode="optimize", **settings)
+    return _run(load_task(task), Settings.of("optimize", recipe, **settings), out, on_event)
 
 
-def search(
-    task: Task | str,
-    recipe: Recipe | None = None,
-    *,
-    compress: bool = False,
-    target: str = "onnxruntime",
-    constraints: Sequence[Constraint] = (),
-    minimize: Sequence[str] | None = None,
-    strategy: str = "adaptive",
-    stopper: str | None = None,
-    proxy: str | None = None,
-    supernet: str | None = None,
-    guesses: Sequence[Guess] = (),
-    earlier: Sequence[str | Path] = (),
-    budget: Budget,
-    seed: int = 0,
-    out: str | Path,
-    workers: int | None = None,
-    threads: int = 1,
-    batch: int = 1,
-    device: str = "cpu",
-    reuse: bool = True,
-    measure_seconds: float = 2.0,
-    on_event: Listener | None = None,
-) -> Study:
+@_told
+def search(task: Task | str, recipe: Recipe | None = None, *, out: str | Path, on_event: Listener | None = None, **settings: Any) -> Study:
     """Search architecture and training together: `recipe` begins with `Build(net)`, whose fields may be holes (default:
     `recipes.search(task)`, a net that suits the data). The task needs no model.
 
-    compress: the default recipe also prunes and quantizes. minimize: default the error, and without constraints also the latency.
     Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are checked before anything is built, the
-    others (latency, size, memory) on the untrained net before it is trained. proxy: `naswot:0.25` trains only nets that this score puts
-    among the best quarter of random ones [default share: half]. The baseline is the task's own model, or, if it has none, a fixed sensible
-    net with the longest training of the recipe; all else is as for `optimize`.
-    supernet: `darts`, `gumbel` or `oneshot` trains one net that holds all of the space first, and its ranking is tried first.
+    others (latency, size, memory) on the untrained net before it is trained. The baseline is the task's own model, or, if it has none, a
+    fixed sensible net with the longest training of the recipe; all else is as for `optimize`.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("task", "recipe", "out", "on_event")}
-    return _run(task, recipe, out, on_event, mode="search", **settings)
+    return _run(load_task(task), Settings.of("search", recipe, **settings), out, on_event)
 
 
 def resume(out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None) -> Study:
     """Go on with the study in a folder, as far as its budget (or a new one) allows."""
     config = read_config(Path(out))
-    if config["task"] is None:
+    if config.task is None:
         raise InputError(
             "this study's task was made in a program, not in a file, and cannot be loaded again",
-            got=config["task_name"],
+            got=config.task_name,
             fix="call optimize(...) with the same arguments again: it goes on where it was",
         )
-    return _run(config["task"], out=out, on_event=on_event, **settings(config, budget))
+    return _run(load_task(config.task), config.settings(budget), out, on_event)
 
 
-def _run(task: Task | str | dict[str, Any], recipe: Recipe | None, out: str | Path, on_event: Listener | None, **settings: Any) -> Study:
-    """A study from its request to its results."""
+def dry_run(task: Task | str, recipe: Recipe | None = None, *, mode: str = "optimize", **settings: Any) -> dict[str, Any]:
+    """What `optimize` (or `search`, by `mode`) with these settings would search and take (see `forecast`); checks the request as it does."""
     loaded = load_task(task)
-    folder = Path(out)
-    config = configure(loaded, recipe, **settings)
+    return forecast(loaded, configure(loaded, Settings.of(mode, recipe, **settings)))
+
+
+def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None) -> Study:
+    """A study from its request to its results."""
+    config, folder = configure(task, asked), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(config, _portable(loaded), folder, on_event or (lambda _: None), _statics(loaded, config), _proxy(loaded, config))
+    statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
+    proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None
+    run = Run(config, _portable(task), folder, on_event or (lambda _: None), statics, proxy)
     try:
         with alone(folder):  # before the first word is written: a refused run leaves no trace in the other's log
-            check_same_study(run.state, config, folder)
-            if not run.state.config:
-                run.log.record("study", {"config": config}, key="study")
-                run.log.record("info", {"info": _info(loaded)}, key="info")
-            elif run.state.config["budget"] != config["budget"]:
-                run.log.record("budget", {"budget": config["budget"]})
+            _check_same(run.state.config, config, folder)
+            if run.state.config is None:
+                run.log.record("study", {"config": config.to_json()}, key="study")
+                run.log.record("info", {"info": _info(task)}, key="info")
+            elif run.state.config.budget != config.budget:
+                run.log.record("budget", {"budget": config.to_json()["budget"]})
             try:
                 run.phases()
                 write_results(folder, run.state)
@@ -140,18 +113,16 @@ def _run(task: Task | str | dict[str, Any], recipe: Recipe | None, out: str | Pa
     return Study(folder, run.state)
 
 
-def _statics(task: Task, config: dict[str, Any]) -> Statics:
-    return Statics(sample_shape(task.example()), len(task.splits().train), [Constraint(**c) for c in config["constraints"]])
-
-
-def dry_run(task: Task | str, recipe: Recipe | None = None, **settings: Any) -> dict[str, Any]:
-    """What `optimize` with these settings would search and take (see `forecast`); checks the request as `optimize` does."""
-    loaded = load_task(task)
-    return forecast(loaded, configure(loaded, recipe, **settings))
-
-
-def _proxy(task: Task, config: dict[str, Any]) -> ProxyFilter | None:
-    return ProxyFilter(task, **config["proxy"], seed=config["seed"]) if config["proxy"] else None
+def _check_same(before: Config | None, now: Config, out: Path) -> None:
+    """StoreError if the folder holds a study with other settings: mixing two would compare what cannot be compared."""
+    odd = before.differences(now) if before is not None else []
+    if odd:
+        what = ["the task's code or data" if name == "fingerprint" else name for name in odd]
+        raise StoreError(
+            "this folder holds a study with other settings",
+            got=f"{out}: different {', '.join(what)}",
+            fix="use another --out, or the same settings to go on (the budget may grow)",
+        )
 
 
 def _portable(task: Task) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..recipe import Candidate, Recipe, decode
 from ..space import Domain, Space, resolve
+from .config import Config
 
 if TYPE_CHECKING:
     from ..task.task import Task
@@ -18,31 +19,30 @@ _STEPS = 3  # training steps that are timed, after one to warm up
 _FIXED_S = 4.0  # export, starting the measuring process and loading the runtime: the middle of what trials took here (1 to 10)
 
 
-def forecast(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def forecast(task: Task, config: Config) -> dict[str, Any]:
     """{"space", "size", "trial_s", "baseline_s", "total_s", "memory_bytes", "how"}; trains nothing to the end and writes nothing.
 
     trial_s: seconds of a trial whose holes have their middle values, nothing reused; memory_bytes: peak of this process after
     the timed steps, as a worker has it.
     """
-    space = Space(Candidate(decode(config["recipe"]), decode(config["target"]["choice"])))
+    space = Space(Candidate(decode(config.recipe), decode(config.target.choice)))
 
     def middle(path: str, domain: Domain) -> Any:
         options = domain.options(3) or []
         return options[len(options) // 2]
 
     usual: Recipe = resolve(space.tree, middle).recipe
-    step_s, forward_s = _time_steps(task, _net(usual), config["train_threads"])
+    step_s, forward_s = _time_steps(task, _net(usual), config.train_threads)
     n_train, n_valid = len(task.splits().train), len(task.splits().valid)
-    first = Recipe.from_json(config["baseline"]) if config.get("baseline") else task.baseline or Recipe()
+    first = Recipe.from_json(config.baseline) if config.baseline else task.baseline or Recipe()
     if _net(first) is not _net(usual):
-        baseline_s = _training_s(first, n_train, *_time_steps(task, _net(first), config["train_threads"]))
+        baseline_s = _training_s(first, n_train, *_time_steps(task, _net(first), config.train_threads))
     else:
         baseline_s = _training_s(first, n_train, step_s, forward_s)
-    measure_s = _FIXED_S + config["measure_seconds"] + n_valid * forward_s
+    measure_s = _FIXED_S + config.measure_seconds + n_valid * forward_s
     trial_s = _training_s(usual, n_train, step_s, forward_s) + measure_s
-    budget = config["budget"]
-    all_trials = min(space.size, budget["trials"] or space.size) * trial_s / config["workers"] + baseline_s + 4 * measure_s
-    total_s = min(all_trials, (budget["minutes"] or float("inf")) * 60)
+    all_trials = min(space.size, config.budget.trials or space.size) * trial_s / config.workers + baseline_s + 4 * measure_s
+    total_s = min(all_trials, (config.budget.minutes or float("inf")) * 60)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "space": [{"path": h.path, "domain": str(h.domain), "when": [list(w) for w in h.when]} for h in space],
@@ -51,7 +51,7 @@ def forecast(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         "baseline_s": baseline_s,
         "total_s": total_s,
         "memory_bytes": peak,
-        "how": f"{_STEPS} training steps of 64 samples were timed on {config['train_threads']} threads; a trial is taken with the middle value of "
+        "how": f"{_STEPS} training steps of 64 samples were timed on {config.train_threads} threads; a trial is taken with the middle value of "
         "every hole and nothing reused, so a search whose candidates share beginnings takes less",
     }
 

@@ -11,6 +11,7 @@ from ..errors import TargetError
 from ..recipe import Recipe
 from ..targets.base import Target
 from .clock import Clock
+from .config import Config
 from .log import Log
 from .process import Stop
 
@@ -20,13 +21,13 @@ _SCREENED = ("latency", "size", "memory", "params", "macs")  # limits that an un
 class Jobs:
     """config: the study's; task: as a worker loads it; folder: the study's, where artifacts are kept."""
 
-    def __init__(self, config: dict[str, Any], task: Any, folder: Path, log: Log, clock: Clock, stop: Stop) -> None:
+    def __init__(self, config: Config, task: Any, folder: Path, log: Log, clock: Clock, stop: Stop) -> None:
         self.config, self.folder, self.log, self.clock, self.stop = config, folder, log, clock, stop
         memory = clock.budget.trial_memory_gb
-        setup = {"task": task, "threads": config["train_threads"], "baseline": config.get("baseline")}
-        setup |= {k: config[k] for k in ("seed", "device", "store", "reuse", "fingerprint")}
-        limit = int(memory * 1e9) if memory else _default_memory(config["workers"])
-        self.engine = LocalEngine(setup, config["workers"], limit, folder / "logs")
+        setup = {"task": task, "threads": config.train_threads, "baseline": config.baseline}
+        setup |= {k: getattr(config, k) for k in ("seed", "device", "store", "reuse", "fingerprint")}
+        limit = int(memory * 1e9) if memory else _default_memory(config.workers)
+        self.engine = LocalEngine(setup, config.workers, limit, folder / "logs")
         self._shown = 0.0
 
     def run_one(self, job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -63,7 +64,7 @@ class Jobs:
             "trial": trial,
             "filling": filling or {},
             "reference": {"artifact": base.artifact, "target": base.target} if base else None,
-            "seconds": self.config["measure_seconds"],
+            "seconds": self.config.measure_seconds,
             "timeout_s": self.clock.timeout(),
             "keep": str(self.folder / "artifacts"),
             **more,

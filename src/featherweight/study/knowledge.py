@@ -11,15 +11,15 @@ from typing import Any
 from ..errors import FeatherweightError
 from ..seeding import derive, generator
 from ..space import Filling, Space
-from ..store.events import EventStore
 from ..strategies.base import Strategy
 from ..warm.earlier import Earlier
 from ..warm.guess import Guess
 from ..warm.portfolio import warmed
 from ..warm.strategy import Warm
+from .config import Config
 from .jobs import Jobs
 from .log import Log
-from .state import StudyState
+from .reading import read_state
 
 TOLD = 5  # of a supernet's ranking, to a strategy that takes no ranking
 _COMPARABLE = ("fingerprint", "baseline", "minimize", "constraints", "recipe", "target")  # equal in studies whose values mean the same
@@ -28,13 +28,13 @@ _COMPARABLE = ("fingerprint", "baseline", "minimize", "constraints", "recipe", "
 def train_supernet(jobs: Jobs, space: Space, strategy: Strategy) -> Strategy:
     """If the request wants one: train a net that holds all of the space (once a study); the strategy with its ranking."""
     config, log, stop = jobs.config, jobs.log, jobs.stop
-    if config.get("supernet") is None or stop.asked:
+    if config.supernet is None or stop.asked:
         return strategy
     if log.state.relaxed is None:
         log.record("phase", {"name": "supernet"})
-        net = config["recipe"]["recipe"][0]["build"]["net"]
-        settings = {"method": config["supernet"], "device": config["device"], "prefix": "build.net"}
-        job = {"job": "relax", "net": net, "settings": settings, "seed": derive(config["seed"], "relax")}
+        net = config.recipe["recipe"][0]["build"]["net"]
+        settings = {"method": config.supernet, "device": config.device, "prefix": "build.net"}
+        job = {"job": "relax", "net": net, "settings": settings, "seed": derive(config.seed, "relax")}
         outcome = jobs.run_one(job, jobs.clock.timeout())
         if outcome["kind"] != "finished":
             if stop.asked or jobs.clock.out_of_time():
@@ -42,10 +42,10 @@ def train_supernet(jobs: Jobs, space: Space, strategy: Strategy) -> Strategy:
             raise FeatherweightError("the supernet cannot be trained", got=outcome["reason"])
         log.record("relaxed", {"relaxed": outcome["relaxed"]}, key="relaxed")
     relaxed = log.state.relaxed
-    return with_ranking(strategy, space, relaxed["ranked"], config["seed"]) if relaxed is not None else strategy
+    return with_ranking(strategy, space, relaxed["ranked"], config.seed) if relaxed is not None else strategy
 
 
-def with_earlier(log: Log, config: dict[str, Any], space: Space, strategy: Strategy) -> Strategy:
+def with_earlier(log: Log, config: Config, space: Space, strategy: Strategy) -> Strategy:
     """The strategy with what the user guesses and what earlier studies found; logged once, so that a resumed study knows the same."""
     if log.state.warm is None:
         fields = knowledge(config, strategy, space)
@@ -54,15 +54,14 @@ def with_earlier(log: Log, config: dict[str, Any], space: Space, strategy: Strat
     return with_knowledge(strategy, log.state.warm) if log.state.warm is not None else strategy
 
 
-def knowledge(config: dict[str, Any], strategy: Strategy, space: Space) -> dict[str, Any] | None:
+def knowledge(config: Config, strategy: Strategy, space: Space) -> dict[str, Any] | None:
     """The fields of `Warm`, as JSON data to log, of the guesses and earlier studies that config names; None if it names none.
 
     InputError for a guess that does not fit the space, or an earlier study that has no finished trial in it."""
-    guesses = [Guess(values, weight) for values, weight in config.get("guesses") or ()]
-    earlier = [_earlier(Path(folder), config) for folder in config.get("earlier") or ()]
-    if not guesses and not earlier:
+    earlier = [_earlier(Path(folder), config) for folder in config.earlier]
+    if not config.guesses and not earlier:
         return None
-    made = warmed(strategy, space, guesses, earlier, generator(config["seed"], "warm"))
+    made = warmed(strategy, space, config.guesses, earlier, generator(config.seed, "warm"))
     fields: dict[str, Any] = json.loads(json.dumps({f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "inner"}))  # type: ignore[arg-type]
     return fields
 
@@ -80,11 +79,8 @@ def with_ranking(strategy: Strategy, space: Space, ranked: Sequence[Filling], se
     return warmed(strategy, space, [Guess(filling, 0.0) for filling in ranked[:TOLD]], (), generator(seed, "ranked"))
 
 
-def _earlier(folder: Path, config: dict[str, Any]) -> Earlier:
-    store = EventStore(folder / "study.db")
-    try:
-        state = StudyState().fold(store.read())
-    finally:
-        store.close()
-    same = all(state.config.get(k) == json.loads(json.dumps(config.get(k))) for k in _COMPARABLE)
+def _earlier(folder: Path, config: Config) -> Earlier:
+    state, mine = read_state(folder), config.to_json()
+    theirs = state.config.to_json() if state.config is not None else {}
+    same = all(theirs.get(k) == mine[k] for k in _COMPARABLE)
     return Earlier(folder.name, state.trials, same)

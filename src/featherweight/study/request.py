@@ -1,100 +1,74 @@
-"""What a study was asked for: settings checked, written as data, and read back."""
+"""What a study was asked for: everything checked that can be checked before it runs, every default decided."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .. import recipes, registry
 from ..errors import InputError, RecipeError, StoreError, TaskError
-from ..limits import OBJECTIVES, Budget, Constraint, max_drop
-from ..recipe import Recipe
-from ..space import Domain, Space
+from ..limits import OBJECTIVES, Budget, max_drop
+from ..measure.accuracy import metric
+from ..recipe import Recipe, encode
+from ..space import Choice, Domain, Space
 from ..store.artifacts import default_root
+from ..targets.base import Target
+from ..task.task import Task
+from ..train.relax_settings import METHODS
 from ..warm.guess import Guess
-from .words import proxy_of, stopper_of, targets_of
-
-if TYPE_CHECKING:
-    from ..task.task import Task
-
-EXPECT = ("adaptive", "bayesian")  # strategies that note how much they expect of a proposal
-SUPERNETS = ("darts", "gumbel", "oneshot")  # methods of `train.relax`
+from .config import Config, Settings, Targets
+from .words import proxy_of, stopper_of
 
 
-def configure(
-    task: Task,
-    recipe: Recipe | None = None,
-    *,
-    target: str = "onnxruntime",
-    constraints: Sequence[Constraint] = (),
-    minimize: Sequence[str] | None = None,
-    strategy: str = "adaptive",
-    budget: Budget,
-    seed: int = 0,
-    workers: int | None = None,
-    threads: int = 1,
-    batch: int = 1,
-    device: str = "cpu",
-    reuse: bool = True,
-    measure_seconds: float = 2.0,
-    mode: str = "optimize",
-    compress: bool = False,
-    stopper: str | dict[str, Any] | None = None,
-    guesses: Sequence[Guess] = (),
-    earlier: Sequence[str | Path] = (),
-    proxy: str | None = None,
-    supernet: str | None = None,
-) -> dict[str, Any]:
-    """The study's settings as JSON data, all defaults decided and everything checked that can be checked before running.
-
-    mode: "optimize" (a model that there is) or "search" (the recipe begins with Build); compress: a search without a recipe of its own
-    prunes and quantizes, too. The others are those of `study.optimize` and `study.search`.
-    """
-    registry.find("strategies", strategy)
-    searching = mode == "search"
-    minimize = objectives_of(minimize, searching, bool(constraints))
-    limits = list(constraints)
-    if not searching and not any(c.quantity in ("drop", "metric") for c in constraints):
-        limits = [max_drop(0.01), *limits]
-    recipe = recipe_of(task, recipe, searching, compress, stopper is not None)
+def configure(task: Task, asked: Settings) -> Config:
+    """The study's settings, all defaults decided and everything checked that can be checked before running."""
+    registry.find("strategies", asked.strategy)
+    searching = asked.mode == "search"
+    limits = asked.constraints
+    minimize = objectives_of(asked.minimize, searching, bool(limits))
+    if not searching and not any(c.quantity in ("drop", "metric") for c in limits):
+        limits = (max_drop(0.01), *limits)
+    recipe = recipe_of(task, asked.recipe, searching, asked.compress, asked.stopper is not None)
     if any(c.quantity == "metric" for c in limits):
         check_floor(task)
-    check_known(guesses, earlier, recipe)
-    check_end(budget, strategy)
-    if searching and strategy == "oneshot" and supernet is None:
+    check_known(asked.guesses, asked.earlier, recipe)
+    check_end(asked.budget, asked.strategy)
+    supernet = asked.supernet
+    if searching and asked.strategy == "oneshot" and supernet is None:
         supernet = "oneshot"
     check_supernet(supernet, recipe)
-    n = workers or max(1, (os.cpu_count() or 1) // 2)
-    fixed = recipes.fixed(task, recipe) if searching else None
-    return {
-        "mode": mode,
-        "baseline": fixed.to_json() if fixed is not None and task.model is None else None,
-        "extra_baselines": [{"label": "fixed net", "recipe": fixed.to_json()}] if fixed is not None and task.model is not None else [],
-        "stopper": stopper_of(stopper, recipe),
-        "guesses": [[dict(g.values), g.weight] for g in guesses],
-        "earlier": [str(Path(p).resolve()) for p in earlier],
-        "proxy": proxy_of(proxy, searching),
-        "supernet": supernet,
-        "task": task.ref,
-        "task_name": task.name,
-        "fingerprint": task.fingerprint,
-        "recipe": recipe.to_json(),
-        "target": targets_of(target, threads, batch),
-        "constraints": [c.to_json() for c in limits],
-        "minimize": list(minimize),
-        "strategy": strategy,
-        "budget": asdict(budget),
-        "seed": seed,
-        "device": device,
-        "workers": n,
-        "train_threads": max(1, (os.cpu_count() or 1) // n),
-        "reuse": reuse,
-        "measure_seconds": measure_seconds,
-        "store": str(default_root()),
-    }
+    cores = os.cpu_count() or 1
+    workers = asked.workers or max(1, cores // 2)
+    fixed = recipes.fixed(task, recipe).to_json() if searching else None
+    beside = fixed is not None and task.model is not None  # the task's own model is the baseline
+    return Config(
+        mode=asked.mode,
+        baseline=None if beside else fixed,
+        extra_baselines=({"label": "fixed net", "recipe": fixed},) if beside else (),
+        stopper=stopper_of(asked.stopper, recipe),
+        guesses=asked.guesses,
+        earlier=tuple(str(Path(p).resolve()) for p in asked.earlier),
+        proxy=proxy_of(asked.proxy, searching),
+        supernet=supernet,
+        task=task.ref,
+        task_name=task.name,
+        fingerprint=task.fingerprint,
+        recipe=recipe.to_json(),
+        target=targets_of(asked.target, asked.threads, asked.batch),
+        constraints=limits,
+        minimize=minimize,
+        strategy=asked.strategy,
+        budget=asked.budget,
+        seed=asked.seed,
+        device=asked.device,
+        workers=workers,
+        train_threads=max(1, cores // workers),
+        reuse=asked.reuse,
+        measure_seconds=asked.measure_seconds,
+        store=str(default_root()),
+    )
 
 
 def objectives_of(given: Sequence[str] | None, searching: bool, limited: bool) -> tuple[str, ...]:
@@ -137,19 +111,17 @@ def check_known(guesses: Sequence[Guess], earlier: Sequence[str | Path], recipe:
 
 def check_end(budget: Budget, strategy: str) -> None:
     """InputError if the search is to end by what its strategy expects, and it expects nothing."""
-    if budget.least_gain is not None and strategy not in EXPECT:
+    if budget.least_gain is not None and not registry.find("strategies", strategy).expects:
         raise InputError(
             "the search cannot end by what its strategy expects: it expects nothing",
             got=f"{strategy}, least_gain={budget.least_gain}",
-            allowed=", ".join(EXPECT),
+            allowed=", ".join(s for s in registry.names("strategies") if registry.find("strategies", s).expects),
             fix="leave least_gain out, or use stall",
         )
 
 
 def check_floor(task: Task) -> None:
     """InputError if less of the task's metric is better: then a floor asks for the worse."""
-    from ..measure.accuracy import metric
-
     asked = metric(task.metric)
     if not asked.higher_is_better:
         raise InputError("min_metric is a floor, but of this metric less is better", got=asked.name, fix="use max_drop: how much worse it may be")
@@ -159,8 +131,8 @@ def check_supernet(method: str | None, recipe: Recipe) -> None:
     """InputError if there is no such method, or the recipe's net cannot be made into one supernet by it."""
     if method is None:
         return
-    if method not in SUPERNETS:
-        raise InputError("no such supernet", got=method, allowed=", ".join(SUPERNETS))
+    if method not in METHODS:
+        raise InputError("no such supernet", got=method, allowed=", ".join(METHODS))
     net = getattr(recipe.steps[0], "net", None) if recipe.steps else None
     if net is None or isinstance(net, Domain):
         raise InputError("a supernet needs a recipe that begins with Build of one net", got=str(recipe), fix="fw.Recipe(fw.Build(net), ..)")
@@ -172,3 +144,41 @@ def check_supernet(method: str | None, recipe: Recipe) -> None:
 
     with torch.device("meta"):  # built without memory, only to hear what it objects to
         net.supernet()
+
+
+def targets_of(text: str, threads: int = 1, batch: int = 1) -> Targets:
+    """What `--target` means here. TargetError if a target that is named cannot run here.
+
+    `auto` is every runtime (but torch, which has to be named) and dtype that runs here. A single target that cannot run here is an error; in
+    `auto` it is left out.
+    """
+
+    def here(target: Target) -> bool:
+        return registry.find("targets", target.runtime)().problem(target, None) is None
+
+    if text.strip() == "auto":
+        tried = [
+            Target(runtime, dtype, threads=threads, batch=batch)
+            for runtime in registry.names("targets")
+            if registry.find("targets", runtime).automatic
+            for dtype in ("fp32", "bf16")
+        ]
+        found = [t for t in tried if here(t)]
+    else:
+        found = []
+        for part in text.split(","):
+            t = Target.parse(part)
+            t = replace(t, threads=threads if t.threads == 1 else t.threads, batch=batch if t.batch == 1 else t.batch)
+            t.load_runtime()
+            found.append(t)
+    found = sorted(dict.fromkeys(found), key=lambda t: (t.runtime != "onnxruntime", text != "auto")) if text == "auto" else list(dict.fromkeys(found))
+    names = [str(t) for t in found]
+    reference = Target(found[0].runtime, threads=found[0].threads, batch=found[0].batch, device=found[0].device)
+    originals = [Target(r, threads=reference.threads, batch=reference.batch) for r in registry.names("targets")]
+    return Targets(
+        text=text,
+        choice=names[0] if len(names) == 1 else encode(Choice(*names)),
+        runtimes=tuple(names),
+        reference=str(reference),
+        originals=tuple(str(t) for t in originals if here(t)),
+    )

@@ -14,6 +14,7 @@ from ..records import Entry
 from ..report import html
 from ..report.card import model_card
 from ..store.artifacts import sha256_file, write_atomic
+from .command import command
 from .jobs import Jobs
 from .state import StudyState
 
@@ -31,13 +32,13 @@ def package_best(jobs: Jobs) -> None:
 
 def write_results(out: Path, state: StudyState) -> None:
     """Write front.json, run.yaml, best/ and report.html; drop artifacts that are not on the front."""
-    front, info = state.front_json(), {**state.info, "phases_s": state.phases}
+    front, info, config = state.front_json(), {**state.info, "phases_s": state.phases}, state.begun.to_json()
     write_atomic(out / "front.json", json.dumps(front, indent=1))
-    write_atomic(out / "run.yaml", yaml.safe_dump(state.config, sort_keys=False))
+    write_atomic(out / "run.yaml", yaml.safe_dump(config, sort_keys=False))
     entry = state.best() or state.nearest()
     if entry is not None:
-        _write_best(out, entry, front, info, state.config)
-    html.write(out / "report.html", front, [t.to_json() for t in state.trials], info, state.config)
+        _write_best(out, entry, front, info, config)
+    html.write(out / "report.html", front, [t.to_json() for t in state.trials], info, {**config, "command": command(state.begun)})
     kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
     names = {Path(e.artifact).name for e in kept}
     for folder in (out / "artifacts").glob("*"):

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..limits import Budget
 from ..recipe import Candidate, decode
 from ..space import Space
 from ..store.events import EventStore
 from .baselines import measure_baselines
 from .certify import certify
 from .clock import Clock
+from .config import Config
 from .jobs import Jobs
 from .knowledge import train_supernet, with_earlier
 from .log import Listener, Log
@@ -32,7 +32,7 @@ class Run:
 
     def __init__(
         self,
-        config: dict[str, Any],
+        config: Config,
         task: Any,
         out: Path,
         listener: Listener,
@@ -41,11 +41,11 @@ class Run:
     ) -> None:
         self.config, self.statics, self.proxy = config, statics, proxy
         self.log = Log(EventStore(out / "study.db"), listener)
-        self.clock = Clock(self.state, Budget(**config["budget"]))
+        self.clock = Clock(self.state, config.budget)
         self.jobs = Jobs(config, task, out, self.log, self.clock, Stop())
-        tree = Candidate(decode(config["recipe"]), decode(config["target"]["choice"]))
+        tree = Candidate(decode(config.recipe), decode(config.target.choice))
         self.space: Space = statics.space(tree)
-        stopper = make_stopper(config["stopper"], self.space) if config.get("stopper") else None
+        stopper = make_stopper(config.stopper, self.space) if config.stopper else None
         self.pauses = Pauses(stopper, self.state, out / "checkpoints") if stopper is not None else None
 
     @property
@@ -59,7 +59,7 @@ class Run:
                 self.log.record("open", {"pid": os.getpid()})
                 measure_baselines(self.jobs, self.space)
                 self.statics.baseline = self.state.baseline
-                strategy = registry.find("strategies", self.config["strategy"])()
+                strategy = registry.find("strategies", self.config.strategy)()
                 strategy = train_supernet(self.jobs, self.space, strategy)
                 strategy = with_earlier(self.log, self.config, self.space, strategy)
                 Search(self.jobs, self.space, strategy, self.pauses, self.proxy).run()

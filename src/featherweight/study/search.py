@@ -48,7 +48,7 @@ class Search:
                 if trial is None:
                     break
                 self.start(trial)
-            if self.engine.free == self.config["workers"]:  # nothing runs, and nothing may start
+            if self.engine.free == self.config.workers:  # nothing runs, and nothing may start
                 break
             for message in self.engine.wait(0.5):
                 self.outcome(message)
@@ -109,7 +109,7 @@ class Search:
     def propose(self) -> Trial | None:
         """Ask the strategy and log its answer; None if the space is exhausted. Same seed and history, same answer."""
         number, started = len(self.state.trials), time.monotonic()
-        rng = generator(self.config["seed"], "propose", number)
+        rng = generator(self.config.seed, "propose", number)
         proposals = self.strategy.propose(self.space, self.state.trials, 1, rng)
         if not proposals:
             return None
@@ -183,7 +183,8 @@ class Search:
         if on:
             self.log.record("reported", body, trial=number)
         else:
-            why = f"{self.config['stopper']['kind']} stopped it after {epoch:g} of {message['of']} epochs"
+            kind = self.config.stopper["kind"] if self.config.stopper else "a stopper"
+            why = f"{kind} stopped it after {epoch:g} of {message['of']} epochs"
             self.log.record("paused", {**body, "reason": why, "seconds": message["seconds"]}, trial=number)
             if self.pauses is not None and self.pauses.stopper.final:
                 self.forget(number)

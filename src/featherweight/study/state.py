@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import pareto
-from ..limits import Constraint, judge, objectives
+from ..errors import StoreError
+from ..limits import Budget, Constraint, judge, objectives
 from ..records import Entry, Event, History, State, Trial
+from .config import Config
 
 ENDED = ("complete", "failed", "stopped")
 
@@ -19,7 +22,7 @@ class StudyState:
 
     constraints: list[Constraint] = field(default_factory=list)
     minimize: list[str] = field(default_factory=list)
-    config: dict[str, Any] = field(default_factory=dict)
+    config: Config | None = None
     info: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, Entry] = field(default_factory=dict)
     failed_baselines: dict[str, str] = field(default_factory=dict)
@@ -49,6 +52,13 @@ class StudyState:
             handler(event)
 
     @property
+    def begun(self) -> Config:
+        """The settings of the study. StoreError if it was never begun."""
+        if self.config is None:
+            raise StoreError("this study was never begun", fix="run `featherweight optimize`, or `search`")
+        return self.config
+
+    @property
     def baseline(self) -> Entry:
         return self.baselines["baseline"]
 
@@ -67,12 +77,12 @@ class StudyState:
         self._phase = event["name"]
 
     def _on_study(self, event: Event) -> None:
-        self.config = event["config"]
-        self.constraints = [Constraint(**c) for c in self.config["constraints"]]
-        self.minimize = list(self.config["minimize"])
+        self.config = Config.from_json(event["config"])
+        self.constraints, self.minimize = list(self.config.constraints), list(self.config.minimize)
 
     def _on_budget(self, event: Event) -> None:
-        self.config = {**self.config, "budget": event["budget"]}
+        if self.config is not None:
+            self.config = dataclasses.replace(self.config, budget=Budget(**event["budget"]))
 
     def _on_info(self, event: Event) -> None:
         self.info = event["info"]
@@ -206,16 +216,17 @@ class StudyState:
         """front.json of the study (format 1)."""
         counts = {s: sum(r.state == s for r in self.trials) for s in ENDED}
         best, nearest = self.best(), self.nearest()
+        config = self.begun.to_json()
         return {
             "format": 1,
-            "task": self.config["task_name"],
-            "target": self.config["target"],
-            "seed": self.config["seed"],
+            "task": config["task_name"],
+            "target": config["target"],
+            "seed": config["seed"],
             "constraints": [{**c.to_json(), "text": str(c)} for c in self.constraints],
-            "reference": "fixed net" if self.config.get("baseline") else "original",
+            "reference": "fixed net" if config["baseline"] else "original",
             "minimize": self.minimize,
-            "strategy": self.config["strategy"],
-            "budget": {**self.config["budget"], "spent_s": round(self.spent_s, 3)},
+            "strategy": config["strategy"],
+            "budget": {**config["budget"], "spent_s": round(self.spent_s, 3)},
             "trials": counts,
             "cache": {"steps": self.steps, "reused": self.reused},
             "baseline": self.baseline.to_json(),

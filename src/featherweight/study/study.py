@@ -11,8 +11,9 @@ from ..errors import InputError, StoreError
 from ..limits import Budget
 from ..records import Entry
 from ..report import html
-from ..store.events import EventStore
+from .command import command
 from .log import Listener
+from .reading import read_state
 from .state import StudyState
 
 if TYPE_CHECKING:
@@ -30,14 +31,7 @@ class Study:
     @classmethod
     def open(cls, out: str | Path) -> Study:
         """The study in a folder. StoreError if there is none."""
-        path = Path(out) / "study.db"
-        if not path.exists():
-            raise StoreError("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
-        store = EventStore(path)
-        try:
-            state = StudyState().fold(store.read())
-        finally:
-            store.close()
+        state = read_state(Path(out))
         if "baseline" not in state.baselines:
             raise StoreError("this study has not measured its baseline yet", got=str(out), fix=f"featherweight resume {out}")
         return cls(Path(out), state)
@@ -50,7 +44,8 @@ class Study:
 
     @property
     def config(self) -> dict[str, Any]:
-        return self.state.config
+        """The settings, as run.yaml holds them."""
+        return self.state.begun.to_json()
 
     @property
     def front(self) -> pd.DataFrame:
@@ -128,7 +123,7 @@ class Study:
     def report(self, path: str | Path, found: Analysis | None = None) -> Path:
         """Write the study's report, one HTML file, to `path`, which is returned. found: what `report.analysis.analyse` made of the
         study, if it was asked before."""
-        config = {**self.config, "out": str(self.out)}
+        config = {**self.config, "out": str(self.out), "command": command(self.state.begun, self.out)}
         return html.write(Path(path), self.front_json(), self.trials(), self.info(), config, found)
 
 

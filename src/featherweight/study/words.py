@@ -5,15 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 from .. import registry
 from ..errors import InputError
-from ..recipe import Recipe, encode
+from ..recipe import Recipe
 from ..space import Choice, Maybe
-from ..targets.base import Target
 from ..transforms.base import Trained
+
+
+def plain(value: Any) -> list[str]:
+    """A value as it is written."""
+    return [str(value)]
+
+
+def not_one(value: int) -> list[str]:
+    """A number that goes without saying if it is 1."""
+    return [str(value)] if value != 1 else []
+
+
+def stopper_text(given: str | dict[str, Any]) -> list[str]:
+    """The inverse of `stopper_of`."""
+    if isinstance(given, str):
+        return [given]
+    fields = ", ".join(f"{k}={json.dumps(v)}" for k, v in given.items() if k != "kind")
+    return [f"{given['kind']}({fields})" if fields else str(given["kind"])]
+
+
+def proxy_text(given: dict[str, Any]) -> str:
+    """The inverse of `proxy_of`."""
+    return f"{given['kind']}:{given['keep']:g}"
 
 
 def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, Any] | None:
@@ -79,41 +100,3 @@ def proxy_of(text: str | None, searching: bool) -> dict[str, Any] | None:
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
         raise InputError("the share that a proxy keeps is wrong", got=keep, allowed="a number above 0, up to 1: synflow:0.25")
     return {"kind": kind, "keep": float(share)}
-
-
-def targets_of(text: str, threads: int = 1, batch: int = 1) -> dict[str, Any]:
-    """What `--target` means: {"text", "choice" (text or a hole, as JSON), "runtimes": [..], "reference": the baseline's, "originals": [..]}.
-
-    `auto` is every runtime (but torch, which has to be named) and dtype that runs here. A single target that cannot run here is an error; in
-    `auto` it is left out.
-    """
-
-    def here(target: Target) -> bool:
-        return registry.find("targets", target.runtime)().problem(target, None) is None
-
-    if text.strip() == "auto":
-        tried = [
-            Target(runtime, dtype, threads=threads, batch=batch)
-            for runtime in registry.names("targets")
-            if registry.find("targets", runtime).automatic
-            for dtype in ("fp32", "bf16")
-        ]
-        found = [t for t in tried if here(t)]
-    else:
-        found = []
-        for part in text.split(","):
-            t = Target.parse(part)
-            t = replace(t, threads=threads if t.threads == 1 else t.threads, batch=batch if t.batch == 1 else t.batch)
-            t.load_runtime()
-            found.append(t)
-    found = sorted(dict.fromkeys(found), key=lambda t: (t.runtime != "onnxruntime", text != "auto")) if text == "auto" else list(dict.fromkeys(found))
-    names = [str(t) for t in found]
-    reference = Target(found[0].runtime, threads=found[0].threads, batch=found[0].batch, device=found[0].device)
-    originals = [Target(r, threads=reference.threads, batch=reference.batch) for r in registry.names("targets")]
-    return {
-        "text": text,
-        "choice": names[0] if len(names) == 1 else encode(Choice(*names)),
-        "runtimes": names,
-        "reference": str(reference),
-        "originals": [str(t) for t in originals if here(t)],
-    }

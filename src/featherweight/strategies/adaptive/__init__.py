@@ -41,6 +41,8 @@ class Adaptive(Strategy):
     "credit": {arm: credit}, "dropped", "screened", "believed", "trust"} as far as there is something to say, "note": the arm's own note}.
     """
 
+    expects = True  # through its arm
+
     arms: tuple[str | Strategy, ...] = ("bayesian", "greedy", "genetic", "tpe", "random")
     start: int = 8
     lead: float = 0.7

@@ -1,0 +1,271 @@
+"""What a study can be told, in one list, and what it was told, decided.
+
+From `Settings` come the arguments of `optimize` and `search`, the options of the two commands, the command in the report and the
+settings of a study that is resumed; from `Config` the study's log, run.yaml and what makes it the same study.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..limits import Budget, Constraint
+from ..recipe import Recipe
+from ..targets.base import Target
+from ..warm.guess import Guess
+from . import words
+
+MODES = ("optimize", "search")
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a setting is written on the command line.
+
+    help: of both commands, or of `optimize` where `search` has another one; {names of a registry's group} are filled in. kind: of one
+    value; several: may be given more than once; flag: without it, the field's name; write: a value as the words that give it again,
+    none where it goes without saying.
+    """
+
+    help: str
+    kind: type = str
+    flag: str = ""
+    metavar: str | None = None
+    several: bool = False
+    search: str = ""
+    write: Callable[[Any], list[str]] = words.plain
+
+
+def setting(default: Any, doc: str, option: Option | None = None, modes: tuple[str, ...] = MODES) -> Any:
+    """A field of `Settings`: what it means, how the command line says it (None: it cannot), and which calls take it."""
+    return field(default=default, metadata={"doc": doc, "option": option, "modes": modes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `optimize` and `search` are asked for. Every field has its meaning in its metadata (`Settings.describe`)."""
+
+    mode: str = field(default="optimize", metadata={"modes": ()})
+    recipe: Recipe | None = field(default=None, metadata={"modes": ()})  # None: the task's own, or one that suits it
+    compress: bool = setting(
+        False,
+        "the default recipe also prunes and quantizes",
+        Option("The default space also prunes and quantizes.", bool, write=lambda _: []),
+        ("search",),
+    )
+    constraints: tuple[Constraint, ...] = setting(
+        (), "what must hold; `optimize` without one on accuracy lets the metric drop by 0.01"
+    )
+    minimize: tuple[str, ...] | None = setting(
+        None,
+        "objectives: latency, size, memory, params, macs, error. Default: latency and size; of a search the error, and without "
+        "constraints also the latency",
+        Option(
+            "What to make small, separated by commas: {objectives} \\[default: latency,size].",
+            search="Separated by commas: {objectives} \\[default: error, and without limits error,latency].",
+            write=lambda names: [",".join(names)],
+        ),
+    )
+    strategy: str = setting(
+        "adaptive", "what proposes candidates", Option("{strategies} \\[default: adaptive].")
+    )
+    stopper: str | dict[str, Any] | None = setting(
+        None,
+        "what ends weak trials while they train: asha, hyperband, successive_halving, median; settings in brackets: asha(eta=2)",
+        Option(
+            "Ends weak trials while they train: {stoppers}; with settings: 'asha(eta=2)', or 'asha(min_budget=0.25)' to look after "
+            "a quarter of the data.",
+            write=words.stopper_text,
+        ),
+    )
+    proxy: str | None = setting(
+        None,
+        "naswot:0.25 trains only nets that this score puts among the best quarter of random ones [default share: half]",
+        Option("Trains only nets that score well untrained: {proxies}; 'naswot:0.25' keeps a quarter."),
+        ("search",),
+    )
+    supernet: str | None = setting(
+        None,
+        "darts, gumbel or oneshot: one net that holds all of the space is trained first, and its ranking is tried first",
+        Option("{supernets}: train one net that holds them all first."),
+        ("search",),
+    )
+    guesses: tuple[Guess, ...] = setting(
+        (),
+        "fillings, also of some holes only, to begin with",
+        Option(
+            "A filling to begin with, also of some holes only. May be repeated.",
+            flag="--guess",
+            metavar="JSON[@WEIGHT]",
+            several=True,
+            write=lambda guesses: [f"{json.dumps(dict(g.values))}@{g.weight:g}" for g in guesses],
+        ),
+    )
+    earlier: tuple[str | Path, ...] = setting(
+        (),
+        "folders of studies of the same space to learn from",
+        Option(
+            "The folder of a study of the same space to learn from. May be repeated.",
+            Path,
+            several=True,
+            write=lambda folders: list(map(str, folders)),
+        ),
+    )
+    target: str = setting(
+        "onnxruntime",
+        "what the model will run on: onnxruntime, openvino:bf16, several separated by commas (a hole), or auto (all that run here)",
+        Option("onnxruntime, openvino:bf16, several separated by commas, or auto \\[default: onnxruntime]."),
+    )
+    threads: int = setting(
+        1, "of one inference of the artifact", Option("Threads of one inference \\[default: 1].", int, write=words.not_one)
+    )
+    batch: int = setting(
+        1, "samples in one inference of the artifact", Option("Samples in one inference \\[default: 1].", int, write=words.not_one)
+    )
+    budget: Budget = setting(None, "what the search may spend")
+    seed: int = setting(0, "the same seed proposes the same candidates", Option("The same seed proposes the same candidates \\[default: 0].", int))
+    workers: int | None = setting(
+        None, "trials at a time [default: one per two cores]", Option("Trials at a time \\[default: one per two cores].", int, write=lambda _: [])
+    )
+    reuse: bool = setting(
+        True,
+        "steps that were computed before come from the store",
+        Option(
+            "Take steps that were computed before from the cache \\[default: reuse].",
+            bool,
+            "--reuse/--no-reuse",
+            write=lambda on: [] if on else ["--no-reuse"],
+        ),
+    )
+    device: str = setting("cpu", "where models are trained: cpu, or cuda")
+    measure_seconds: float = setting(2.0, "of timing a candidate, at most")
+
+    @classmethod
+    def of(cls, mode: str, recipe: Recipe | None = None, **given: Any) -> Settings:
+        """The settings of a call. InputError for one that the call does not have, with the near names, and for a missing budget."""
+        known = [f.name for f in cls.fields(mode)]
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 3, 0.5)
+                other = next((m for m in MODES if name in (f.name for f in cls.fields(m))), None)
+                fix = f"it belongs to `{other}`" if other else None
+                raise InputError(f"{mode} has no such setting", got=name, allowed=", ".join(near or known), fix=fix)
+        if not isinstance(given.get("budget"), Budget):
+            got = repr(given.get("budget")) if "budget" in given else "none"
+            raise InputError(f"{mode} needs a budget", got=got, allowed="fw.Budget(trials=40, minutes=10)")
+        lists = {name: tuple(given[name]) for name in ("constraints", "guesses", "earlier") if given.get(name) is not None}
+        if given.get("minimize") is not None:
+            lists["minimize"] = tuple(given["minimize"])
+        return cls(mode=mode, recipe=recipe, **{**given, **lists})
+
+    @classmethod
+    def fields(cls, mode: str) -> list[dataclasses.Field[Any]]:
+        """The settings that a call takes by name, in order."""
+        return [f for f in dataclasses.fields(cls) if mode in f.metadata["modes"]]
+
+    @classmethod
+    def describe(cls, mode: str) -> str:
+        """The settings of a call as lines for its docstring."""
+        return "\n".join(f"    {f.name}: {f.metadata['doc']}" for f in cls.fields(mode))
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the call that gives these settings again."""
+        return {"recipe": self.recipe, **{f.name: getattr(self, f.name) for f in self.fields(self.mode)}}
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What `target` means here: its text; choice: text or a hole (JSON), as the space has it; runtimes: of the candidates; reference:
+    the baseline's; originals: where the original is measured, too."""
+
+    text: str
+    choice: Any
+    runtimes: tuple[str, ...]
+    reference: str
+    originals: tuple[str, ...]
+
+
+def decided(same: bool, default: Any = dataclasses.MISSING) -> Any:
+    """A field of `Config`. same: a study whose field differs is another study; default: of studies that were made before it was."""
+    return field(default=default, metadata={"same": same})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A study's settings, all defaults decided: what its log and run.yaml hold. Recipes, tasks and stoppers are JSON data in it."""
+
+    mode: str = decided(True, "optimize")
+    baseline: Any = decided(True, None)  # the recipe of the fixed net that stands for the original, if the task has none
+    extra_baselines: tuple[dict[str, Any], ...] = decided(False, ())
+    stopper: dict[str, Any] | None = decided(True, None)
+    guesses: tuple[Guess, ...] = decided(True, ())
+    earlier: tuple[str, ...] = decided(True, ())
+    proxy: dict[str, Any] | None = decided(True, None)
+    supernet: str | None = decided(True, None)
+    task: Any = decided(False)  # how a worker loads it; None: it was made in a program
+    task_name: str = decided(True)
+    fingerprint: str = decided(True)
+    recipe: Any = decided(True)
+    target: Targets = decided(True)
+    constraints: tuple[Constraint, ...] = decided(True)
+    minimize: tuple[str, ...] = decided(True)
+    strategy: str = decided(True)
+    budget: Budget = decided(False)
+    seed: int = decided(True)
+    device: str = decided(False, "cpu")
+    workers: int = decided(False, 1)
+    train_threads: int = decided(False, 1)
+    reuse: bool = decided(False, True)
+    measure_seconds: float = decided(False, 2.0)
+    store: str = decided(False, "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` gives back an equal config."""
+        out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        out["guesses"] = [[dict(g.values), g.weight] for g in self.guesses]
+        out |= {name: dataclasses.asdict(out[name]) for name in ("target", "budget")}
+        out["constraints"] = [c.to_json() for c in self.constraints]
+        plain: dict[str, Any] = json.loads(json.dumps(out))
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Config:
+        """Of a study of any age. InputError if the data are no settings of a study."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        values = {k: v for k, v in data.items() if k in known}
+        try:
+            values["target"] = Targets(**{**data["target"], **{k: tuple(data["target"][k]) for k in ("runtimes", "originals")}})
+            values["constraints"] = tuple(Constraint(**c) for c in data["constraints"])
+            values["guesses"] = tuple(Guess(guessed, weight) for guessed, weight in data.get("guesses") or ())
+            values["budget"] = Budget(**data["budget"])
+            for name in ("minimize", "earlier", "extra_baselines"):
+                values[name] = tuple(data.get(name) or ())
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as e:
+            raise InputError("these are no settings of a study", got=f"{type(e).__name__}: {e}", allowed="a run.yaml that a run wrote") from e
+
+    def settings(self, budget: Budget | None = None) -> Settings:
+        """What was asked for, so that the call gives this configuration again; budget: another one instead."""
+        first = Target.parse(self.target.reference)
+        same = {name: getattr(self, name) for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses")}
+        same |= {name: getattr(self, name) for name in ("earlier", "seed", "workers", "reuse", "device", "measure_seconds")}
+        return Settings(
+            **same,
+            recipe=Recipe.from_json(self.recipe),
+            proxy=words.proxy_text(self.proxy) if self.proxy else None,
+            target=self.target.text,
+            threads=first.threads,
+            batch=first.batch,
+            budget=budget or self.budget,
+        )
+
+    def differences(self, other: Config) -> list[str]:
+        """The fields by which the other is another study."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [f.name for f in dataclasses.fields(self) if f.metadata["same"] and mine[f.name] != theirs[f.name]]

@@ -1,0 +1,34 @@
+"""Studies that are there: read from their folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from ..errors import InputError, StoreError
+from ..store.events import EventStore
+from .config import Config
+from .state import StudyState
+
+
+def read_state(out: Path) -> StudyState:
+    """All that the log in a study's folder tells. StoreError if there is none."""
+    path = out / "study.db"
+    if not path.exists():
+        raise StoreError("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
+    store = EventStore(path)
+    try:
+        return StudyState().fold(store.read())
+    finally:
+        store.close()
+
+
+def read_config(out: Path) -> Config:
+    """The settings of the study in a folder, or of a run.yaml."""
+    if out.is_file():
+        data = yaml.safe_load(out.read_text())
+        if not isinstance(data, dict) or "fingerprint" not in data:
+            raise InputError("this file is no run.yaml of an earlier run", got=str(out))
+        return Config.from_json(data)
+    return read_state(out).begun
