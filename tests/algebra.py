@@ -124,3 +124,9 @@ def parts(draw, depth):
 def recipes(draw, depth=1):
     """A recipe of up to three parts, with holes anywhere, recipes in fields up to `depth` deep."""
     return Recipe(*[draw(parts(depth)) for _ in range(draw(st.integers(0, 3)))])
+
+
+def shuffled(filling, rng):
+    """The same filling with its keys in another order."""
+    paths = list(filling)
+    return {paths[int(i)]: filling[paths[int(i)]] for i in rng.permutation(len(paths))}
