@@ -14,7 +14,7 @@ from featherweight.data import ArraySplit, given
 from featherweight.errors import InputError, RecipeError
 from featherweight.measure.accuracy import Metric
 from featherweight.models.package import Package
-from featherweight.recipe import Recipe, Transform
+from featherweight.recipe import Made, Recipe, Transform
 from featherweight.space import Choice, Float, Int, Maybe, param
 from featherweight.train.loop import predict
 from featherweight.transforms._knob import bisect, rungs
@@ -68,11 +68,11 @@ class Hurt(Transform):
 
     @property
     def makes(self):
-        return frozenset([self.made] if self.made else [])
+        return frozenset([Made(self.made)] if self.made else [])
 
     @property
     def refuses(self):
-        return {"integer weights": "of the test"}
+        return {Made.INTEGER_WEIGHTS: "of the test"}
 
     def apply(self, model, context):
         module = copy.deepcopy(model.module)
