@@ -5,16 +5,23 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 
-from featherweight.recipe import Recipe, Transform
+from featherweight.recipe import Mark, Recipe, Transform
 from featherweight.space import Choice, Float, Int, Maybe, Order, param
+
+
+class Toy(Mark):
+    """Words of their own, as a plug-in has them."""
+
+    SMALLER = "smaller"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True)
 class Shave(Transform):
     """Like Prune: numbers and a name, each with a legal range and a range to search."""
 
-    makes: ClassVar[frozenset[str]] = frozenset({"smaller"})
-    refuses: ClassVar[dict[str, str]] = {"frozen": "a frozen model cannot be shaved"}
+    makes: ClassVar[frozenset[Mark]] = frozenset({Toy.SMALLER})
+    refuses: ClassVar[dict[Mark, str]] = {Toy.FROZEN: "a frozen model cannot be shaved"}
     ratio: float = param(0.5, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share")
     criterion: str = param("small", search=Choice("small", "any"), legal=Choice("small", "any"), doc="which")
     round_to: int = param(8, legal=Int(1, 64), doc="multiple")
@@ -22,7 +29,7 @@ class Shave(Transform):
 
 @dataclass(frozen=True)
 class Freeze(Transform):
-    makes: ClassVar[frozenset[str]] = frozenset({"frozen"})
+    makes: ClassVar[frozenset[Mark]] = frozenset({Toy.FROZEN})
     bits: int = param(8, search=Choice(4, 8), legal=Int(1, 16))
     exact: bool = False
     skip: tuple[str, ...] = ()
@@ -124,3 +131,9 @@ def parts(draw, depth):
 def recipes(draw, depth=1):
     """A recipe of up to three parts, with holes anywhere, recipes in fields up to `depth` deep."""
     return Recipe(*[draw(parts(depth)) for _ in range(draw(st.integers(0, 3)))])
+
+
+def shuffled(filling, rng):
+    """The same filling with its keys in another order."""
+    paths = list(filling)
+    return {paths[int(i)]: filling[paths[int(i)]] for i in rng.permutation(len(paths))}

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from featherweight import registry
 from featherweight.errors import FeatherweightError, InputError, RecipeError
-from featherweight.recipe import Recipe, content_hash, decode, encode
+from featherweight.recipe import Made, Mark, Recipe, Transform, content_hash, decode, encode
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Maybe, Order, Space
 from featherweight.space.node import require_filled
+from featherweight.testing.transforms import check_round_trip
 from tests.algebra import KINDS, Freeze, Needs, Shave, Teach, recipes
 
 quick = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
@@ -184,6 +185,50 @@ def test_order_holes_meet_preconditions():
     assert recipe.fill({"order": "shave>freeze"}) == Recipe(Shave(), Freeze())
     with pytest.raises(RecipeError):
         recipe.fill({"order": "freeze>shave"})
+
+
+def states(kind, makes=(), refuses=()):
+    """A transform that says so."""
+    body = {"makes": property(lambda self: frozenset(makes)), "refuses": property(lambda self: dict.fromkeys(refuses, "of the test"))}
+    return dataclasses.dataclass(frozen=True)(type(kind, (Transform,), body))
+
+
+@pytest.mark.parametrize("where", ["makes", "refuses"])
+@pytest.mark.parametrize(
+    ("word", "fix"),
+    [
+        ("integer wieghts", "write Made.INTEGER_WEIGHTS"),
+        ("zero weights", "write Made.ZERO_WEIGHTS"),
+        ("rotated", "class Own(Mark): WORD = 'rotated'"),
+    ],
+)
+def test_a_precondition_in_plain_text_is_refused(where, word, fix):
+    step = states("Turn", **{where: [word]})()
+    with pytest.raises(RecipeError, match=f"turn states what it {where} in a word that is not in the vocabulary") as e:
+        Recipe(Shave(), step).check()
+    assert e.value.got == repr(word) and "Made.NM_PATTERN" in e.value.allowed and fix in e.value.fix
+    with pytest.raises(RecipeError, match="vocabulary"):  # in a recipe in a field, too
+        Recipe(Teach(teacher=Recipe(step))).check()
+    with pytest.raises(RecipeError, match="vocabulary"):
+        check_round_trip(step)
+
+
+def test_a_plug_in_has_words_of_its_own():
+    class Turned(Mark):
+        ROTATED = "rotated weights"
+
+    turn, sharpen = states("Turn", makes=[Turned.ROTATED])(), states("Sharpen", refuses=[Turned.ROTATED, Made.INTEGER_WEIGHTS])()
+    Recipe(sharpen, turn).check()
+    with pytest.raises(RecipeError, match="of the test") as e:
+        Recipe(turn, sharpen).check()
+    assert e.value.allowed == "sharpen -> turn"
+    with pytest.raises(AttributeError):
+        Turned.ROTADED  # noqa: B018
+
+
+def test_words_keep_their_text():
+    """Plug-ins and notes may have written it down."""
+    assert [str(m) for m in Made] == ["integer weights", "zero weights", "n:m pattern", "low-rank layers"] and not list(Mark)
 
 
 # --- files from strangers

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Maybe, Order, Space
 from featherweight.space.node import label, labels
 from featherweight.space.space import key
-from tests.algebra import Freeze, Shave, Teach, any_holes, floats, ints, recipes
+from tests.algebra import Freeze, Shave, Teach, any_holes, floats, ints, recipes, shuffled
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32)
@@ -53,6 +54,23 @@ def test_neighbours_differ_and_are_valid(recipe, seed):
         assert key(other) != key(filling)
         if i > 20:
             break
+
+
+@given(recipes(), seeds)
+@quick
+def test_the_order_of_a_fillings_keys_means_nothing(recipe, seed):
+    """A filling that was read from a log has another order than the one that was drawn."""
+    space = Space(recipe, features=lambda tree: {"steps": len(tree)}, refuses=lambda tree: str(tree))
+    filling = space.sample(generator(seed))
+    for i in range(3):
+        other = shuffled(filling, generator(seed, i))
+        assert list(islice(space.neighbours(other, generator(1)), 30)) == list(islice(space.neighbours(filling, generator(1)), 30))
+        assert key(other) == key(filling) and space.fill(other) == space.fill(filling)
+        assert space.complete(other, None) == filling and list(space.complete(other, None)) == list(filling)
+        part = {path: other[path] for path in other if path in set(list(filling)[::2])}
+        assert space.complete(part, generator(2)) == space.complete({p: v for p, v in filling.items() if p in part}, generator(2))
+        assert space.walk(lambda path, _, other=other: other[path]) == filling
+        assert space.features(other) == space.features(filling) and space.refused(other) == space.refused(filling)
 
 
 @given(recipes())

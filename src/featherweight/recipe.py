@@ -10,7 +10,9 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from . import registry
@@ -23,22 +25,41 @@ _DEEPEST = 64  # a deeper tree is an accident or an attack; Python's own limit w
 _DOMAINS: dict[str, type[Domain]] = {d.tag: d for d in (Float, Int, Choice, Maybe, Order)}
 
 
+class Mark(StrEnum):
+    """Abstract: the words of `Transform.makes` and `Transform.refuses`. It has none itself: ours are `Made`, a plug-in's a subclass of its own."""
+
+
+class Made(Mark):
+    """What our own transforms leave in a model."""
+
+    INTEGER_WEIGHTS = "integer weights"
+    ZERO_WEIGHTS = "zero weights"
+    NM_PATTERN = "n:m pattern"
+    LOW_RANK_LAYERS = "low-rank layers"
+
+
 class Transform(Node):
     """Abstract: one step, model in, new model out. Subclasses are frozen dataclasses with a `version`.
 
     `version` is part of the content hash: raise it when the same fields would give another model.
-    `makes` and `refuses` state the preconditions: a step may not follow one that makes what it refuses.
+    `makes` and `refuses` state the preconditions: a step may not follow one that makes what it refuses. Both speak in members of `Made`.
+    A plug-in with a word of its own makes a subclass of `Mark`, once, and takes the word from there in every step that makes or refuses it:
+
+        class Turned(Mark):
+            ROTATED = "rotated weights"
+
+    So no typo passes: a member that is not there is Python's own error, and plain text is refused when a recipe with the step is checked.
     """
 
     version: ClassVar[int] = 1
 
     @property
-    def makes(self) -> frozenset[str]:
+    def makes(self) -> frozenset[Mark]:
         """What this step leaves in the model that later steps may have to refuse."""
         return frozenset()
 
     @property
-    def refuses(self) -> dict[str, str]:
+    def refuses(self) -> dict[Mark, str]:
         """What an earlier step made -> why this one cannot follow it."""
         return {}
 
@@ -112,11 +133,14 @@ class Recipe(Node):
         return is_filled(self)
 
     def check(self) -> None:
-        """RecipeError if a step cannot follow the ones before it; says why, and the order that works."""
+        """RecipeError if a step cannot follow the ones before it; says why, and the order that works. Also if a step states its preconditions in
+        words that are none."""
         if not self.is_filled:
             return
-        made: dict[str, Transform] = {}
+        made: dict[Mark, Transform] = {}
         for i, step in enumerate(self.steps):
+            _check_words(step, "makes", step.makes)
+            _check_words(step, "refuses", step.refuses)
             if step.starts and i > 0:
                 raise RecipeError(
                     f"{label(step)} makes a model of its own, so what comes before it is lost",
@@ -138,7 +162,7 @@ class Recipe(Node):
     def _legal_order(self) -> list[Transform]:
         """Steps that make what others refuse go last, otherwise the order stays; empty if no such order is legal."""
         steps = sorted(self.steps, key=lambda s: sum(bool(s.makes & set(o.refuses)) for o in self.steps if o is not s))
-        made: set[str] = set()
+        made: set[Mark] = set()
         for s in steps:
             if made & set(s.refuses):
                 return []
@@ -179,6 +203,21 @@ class Recipe(Node):
 
     def __str__(self) -> str:
         return " > ".join(_short(s) for s in self.steps) or "as it is"
+
+
+def _check_words(step: Transform, where: str, words: Iterable[Mark]) -> None:
+    """RecipeError if one of the words that a step states its preconditions in is plain text: nothing would notice a typo in it."""
+    for word in words:
+        if not isinstance(word, Mark):
+            near = get_close_matches(str(word), list(Made), n=1)
+            ours = ", ".join(f"Made.{m.name}" for m in Made)
+            own = f"make it a word of the plug-in: class Own(Mark): WORD = {str(word)!r}, and write Own.WORD in every step that needs it"
+            raise RecipeError(
+                f"{step.kind} states what it {where} in a word that is not in the vocabulary of preconditions",
+                got=repr(word),
+                allowed=f"{ours}, or a member of the plug-in's own subclass of Mark (both in featherweight.recipe)",
+                fix=f"write Made.{Made(near[0]).name}" if near else own,
+            )
 
 
 def _flat(part: Any) -> list[Any]:

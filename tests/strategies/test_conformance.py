@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from featherweight import registry
-from featherweight.strategies.base import Proposal, Strategy
+from featherweight.strategies.base import Fresh, Proposal, Strategy
 from featherweight.strategies.gp import Gp
 from featherweight.strategies.random import Random
 from featherweight.testing import check_strategy
@@ -34,6 +34,24 @@ def test_every_strategy_is_there():
 def test_spaces_of_the_suite():
     assert finite_space().size == 24
     assert mixed_space().size == float("inf")
+
+
+class Climb(Strategy):
+    """The obvious one of a plug-in: what is next to the latest trials, without a thought for the order in which a store keeps keys."""
+
+    def propose(self, space, history, n, rng):
+        fresh, out = Fresh(space, history), []
+        for _ in range(n):
+            around = (f for t in list(history)[::-1] for f in space.neighbours(t.filling, rng) if f in fresh)
+            filling = next(around, None) or fresh.sample(rng)
+            if filling is None:
+                break
+            out.append(fresh.take(filling))
+        return out
+
+
+def test_an_obvious_strategy_passes():
+    check_strategy(Climb())
 
 
 @dataclasses.dataclass(frozen=True)

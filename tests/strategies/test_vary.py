@@ -2,13 +2,19 @@ import math
 from collections import Counter
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from featherweight.recipe import Recipe
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Maybe, Order, Space
+from featherweight.space.cube import Cube
+from featherweight.space.encode import Encoding
 from featherweight.space.space import key
 from featherweight.space.vary import crossover, mutated, stepped
+from featherweight.surrogate.pool import near, varied
 from featherweight.testing.strategies import Other, Step, finite_space, mixed_space
+from tests.algebra import recipes, shuffled
 
 DOMAINS = [
     Float(0, 1),
@@ -116,3 +122,18 @@ def test_a_branch_brings_its_holes():
     children = [crossover(space, a, b, rng) for _ in range(50)]
     assert {key(c) for c in children if c["other"]} <= {key({**a, "step.a": v}) for v in (0.1, 0.9)}
     assert any(c == {"step.a": 0.1, "other": False} for c in children)
+
+
+@given(recipes(), st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_order_of_a_fillings_keys_means_nothing(recipe, seed):
+    space = Space(recipe)
+    a, b = space.sample(generator(seed)), space.sample(generator(seed, 1))
+    encoding, cube = Encoding(space), Cube(space)
+    for i in range(3):
+        c, d = shuffled(a, generator(seed, i)), shuffled(b, generator(seed, i, 1))
+        assert mutated(space, c, generator(i)) == mutated(space, a, generator(i))
+        assert crossover(space, c, d, generator(i)) == crossover(space, a, b, generator(i))
+        assert varied(space, c, generator(i)) == varied(space, a, generator(i))
+        assert near(space, c, generator(i)) == near(space, a, generator(i))
+        assert (encoding.rows([c]) == encoding.rows([a])).all() and (cube.point(c) == cube.point(a)).all()

@@ -13,7 +13,7 @@ from torch import nn
 from featherweight.errors import InputError, RecipeError
 from featherweight.measure.accuracy import Metric
 from featherweight.models.package import Package
-from featherweight.recipe import Recipe, Transform
+from featherweight.recipe import Made, Recipe, Transform
 from featherweight.space import Choice, Float, Int, Maybe, param
 from featherweight.task.data import ArraySplit
 from featherweight.task.splitting import given
@@ -69,11 +69,11 @@ class Hurt(Transform):
 
     @property
     def makes(self):
-        return frozenset([self.made] if self.made else [])
+        return frozenset([Made(self.made)] if self.made else [])
 
     @property
     def refuses(self):
-        return {"integer weights": "of the test"}
+        return {Made.INTEGER_WEIGHTS: "of the test"}
 
     def apply(self, model, context):
         module = copy.deepcopy(model.module)

@@ -22,7 +22,7 @@ TIMEOUT_S = 60.0  # the first import of torch from a cold disk is slow
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. status: `ok`, `note` (good to know), `missing` (optional) or `broken` (essential)."""
+    """One finding. status: `ok`, `note` (good to know), `missing` (optional) or `broken` (essential, or a method that cannot be loaded)."""
 
     name: str
     status: str
@@ -35,11 +35,11 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Check Python, runtimes, processor, memory, disk and extras; exit code 1 if something essential is broken.
+    """Check Python, runtimes, processor, memory, disk, extras, methods and plug-ins; exit code 1 if something essential or a method is broken.
 
     Each runtime is tried for a second.
     """
-    checks = [*software(), *hardware(), *storage(), *extras(), *(runtime(name) for name in RUNTIMES)]
+    checks = [*software(), *hardware(), *storage(), *extras(), *methods(), *(runtime(name) for name in RUNTIMES)]
     broken = [c for c in checks if c.status == "broken"]
     if as_json:
         print_json({"ok": not broken, "checks": [asdict(c) for c in checks]})
@@ -158,6 +158,24 @@ def extras() -> list[Check]:
         status, found = ("missing", f"not installed: {', '.join(gone)}") if gone else ("ok", "installed")
         out.append(Check(f"extra {extra}", status, found, f"pip install 'featherweight[{extra}]'" if gone else None))
     return out
+
+
+def methods() -> list[Check]:
+    """Whether every method can be loaded, those of plug-ins, too; one finding for all, and one for each that cannot."""
+    from .. import registry
+    from ..errors import FeatherweightError, MissingExtra
+
+    broken: list[Check] = []
+    for group in registry.GROUPS:
+        for kind in registry.names(group):
+            try:
+                registry.find(group, kind)
+            except FeatherweightError as e:
+                status = "missing" if isinstance(e, MissingExtra) else "broken"
+                broken.append(Check(f"{group} {kind}", status, e.what if e.got is None else f"{e.what} ({e.got})", e.fix))
+    plugged = [f"{e.name} in {group}" for group in registry.GROUPS for e in registry.plugged(group)]
+    count = sum(len(registry.names(group)) for group in registry.GROUPS)
+    return [Check("methods", "ok", f"{count - len(broken)} of {count} can be loaded; from plug-ins: {', '.join(plugged) or 'none'}"), *broken]
 
 
 def runtime(name: str) -> Check:

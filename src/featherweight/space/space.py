@@ -14,7 +14,7 @@ from .node import Chooser, Domain, Node, holes, resolve
 
 _REMEMBERED = 100_000  # fillings whose features are kept
 
-Filling = dict[str, Any]  # path -> JSON scalar, for the holes that are alive
+Filling = dict[str, Any]  # path -> JSON scalar, for the holes that are alive; the order of its keys means nothing
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,14 @@ class Space:
         return self._known[name]
 
     def neighbours(self, values: Filling, rng: Any) -> Iterator[Filling]:
-        """Fillings one change away, hole by hole; holes that a change brings to life are drawn with `rng`."""
-        for path, value in values.items():
-            for other in self[path].domain.near(value):
-                yield self.complete({**values, path: other}, rng)
+        """Fillings one change away, hole by hole in the space's own order (a filling's is its store's); holes that a change brings to life
+        are drawn with `rng`. InputError for a hole that the space does not have."""
+        for path in values:
+            self[path]  # says so if there is no such hole
+        for hole in self.holes:
+            if hole.path in values:
+                for other in hole.domain.near(values[hole.path]):
+                    yield self.complete({**values, hole.path: other}, rng)
 
     def at(self, index: int, points: int | None = None) -> Filling:
         """The filling of rank `index` in a fixed order of all fillings; continuous holes count `points` values."""

@@ -41,8 +41,9 @@ def check_fields(kind: type[Transform]) -> None:
 
 
 def check_round_trip(transform: Transform) -> None:
-    """JSON gives back an equal transform with an equal hash."""
+    """JSON gives back an equal transform with an equal hash; and its preconditions are words of the vocabulary (RecipeError if not)."""
     recipe = Recipe(transform)
+    recipe.check()
     again = Recipe.from_json(recipe.to_json())
     assert again == recipe and again.hash == recipe.hash, f"{transform.kind} does not survive JSON"
 

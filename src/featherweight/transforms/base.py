@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..recipe import Transform
+from ..recipe import Made, Mark, Transform
 from ..seeding import derive
 from ..space import Choice, Float, Int, param
 
@@ -28,8 +28,8 @@ class Trained(Transform):
     """Abstract: what every transform that runs the training loop can be told about it."""
 
     @property
-    def refuses(self) -> dict[str, str]:
-        return {"integer weights": "weights are already bound to an integer grid, and training would move them off it"}
+    def refuses(self) -> dict[Mark, str]:
+        return {Made.INTEGER_WEIGHTS: "weights are already bound to an integer grid, and training would move them off it"}
 
     @property
     def pauses(self) -> bool:

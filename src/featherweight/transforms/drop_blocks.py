@@ -10,7 +10,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..recipe import Transform
+from ..recipe import Made, Mark, Transform
 from ..space import Choice, Int, param
 from .base import Context
 
@@ -58,8 +58,8 @@ class DropBlocks(Transform):
     """Remove `drop` blocks: those of least influence, the last ones, evenly spaced ones, or random ones."""
 
     @property
-    def refuses(self) -> dict[str, str]:
-        return {"integer weights": "blocks must be dropped before the weights are bound to integer scales"}
+    def refuses(self) -> dict[Mark, str]:
+        return {Made.INTEGER_WEIGHTS: "blocks must be dropped before the weights are bound to integer scales"}
 
     drop: int = param(1, search=Int(0, 4), legal=Int(0, 10_000), doc="how many blocks to remove")
     criterion: str = param(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..recipe import Made, Mark
 from ..space import Choice, Float, Int, param
 from .base import Context, Trained
 
@@ -53,8 +54,8 @@ class Qat(Trained):
     teacher: Any = param(None, doc="a recipe whose model is the teacher; none: the baseline")
 
     @property
-    def makes(self) -> frozenset[str]:
-        return frozenset({"integer weights"})
+    def makes(self) -> frozenset[Mark]:
+        return frozenset({Made.INTEGER_WEIGHTS})
 
     @property
     def pauses(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..recipe import Transform
+from ..recipe import Made, Mark, Transform
 from ..space import Choice, Float, Int, param
 from .base import Context
 
@@ -76,12 +76,12 @@ class Quantize(Transform):
     correct_bias: bool = param(False, search=Choice(False, True), doc="take the mean shift that rounding causes off the biases")
 
     @property
-    def makes(self) -> frozenset[str]:
-        return frozenset({"integer weights"})
+    def makes(self) -> frozenset[Mark]:
+        return frozenset({Made.INTEGER_WEIGHTS})
 
     @property
-    def refuses(self) -> dict[str, str]:
-        return {"integer weights": "the weights are quantized already"}
+    def refuses(self) -> dict[Mark, str]:
+        return {Made.INTEGER_WEIGHTS: "the weights are quantized already"}
 
     @property
     def rounds(self) -> bool:

@@ -317,7 +317,7 @@ def propose(
 def _instead(space: Space, fresh: Fresh, known: Filling | None, rng: np.random.Generator) -> tuple[Filling | None, dict[str, Any]]:
     """A filling one change away from a known one, at random among the new ones; else any new one. And what to note."""
     if known is not None:
-        near = list(space.neighbours({h.path: known[h.path] for h in space.holes if h.path in known}, rng))
+        near = list(space.neighbours(known, rng))
         for i in rng.permutation(len(near)):
             if near[i] in fresh:
                 return near[i], {"instead of a repeat": "neighbour"}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...recipe import Transform
+from ...recipe import Made, Mark, Transform
 from ...space import Choice, Float, Int, param
 from ..base import Context
 from .cuts import BlockCuts, ChannelCuts
@@ -99,10 +99,10 @@ class CutRandomly(Transform):
     """
 
     @property
-    def refuses(self) -> dict[str, str]:
+    def refuses(self) -> dict[Mark, str]:
         return {
-            "integer weights": "channels and blocks must be cut before weights are bound to integer scales",
-            "n:m pattern": "cutting inputs would move the zeros out of their groups",
+            Made.INTEGER_WEIGHTS: "channels and blocks must be cut before weights are bound to integer scales",
+            Made.NM_PATTERN: "cutting inputs would move the zeros out of their groups",
         }
 
     ratio: float = param(0.3, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share of the channels or blocks to remove at most")

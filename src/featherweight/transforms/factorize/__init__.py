@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ...recipe import Transform
+from ...recipe import Made, Mark, Transform
 from ...space import Choice, Float, Int, param
 from ..base import Context
 from .ranks import Bench, Run, form, grams_of, groups, layers, observe, whole_layers
@@ -39,15 +39,15 @@ class Factorize(Transform):
     """
 
     @property
-    def makes(self) -> frozenset[str]:
-        return frozenset({"low-rank layers"})
+    def makes(self) -> frozenset[Mark]:
+        return frozenset({Made.LOW_RANK_LAYERS})
 
     @property
-    def refuses(self) -> dict[str, str]:
+    def refuses(self) -> dict[Mark, str]:
         return {
-            "integer weights": "layers must be factorized before their weights are bound to an integer grid",
-            "zero weights": "the factors of a sparse layer are dense, so its zeros would be lost",
-            "low-rank layers": "the layers are factorized already",
+            Made.INTEGER_WEIGHTS: "layers must be factorized before their weights are bound to an integer grid",
+            Made.ZERO_WEIGHTS: "the factors of a sparse layer are dense, so its zeros would be lost",
+            Made.LOW_RANK_LAYERS: "the layers are factorized already",
         }
 
     @property

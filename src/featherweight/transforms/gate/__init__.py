@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, RecipeError
-from ...recipe import Recipe, Transform
+from ...recipe import Mark, Recipe, Transform
 from ...space import Choice, Float, Int, param
 from ...space.node import is_filled
 from ..base import Context
@@ -63,11 +63,11 @@ class Gate(Transform):
             raise RecipeError(f"{self.knob} cannot be turned up in steps of what is left", got=knob.high, allowed="0 <= low <= high < 1")
 
     @property
-    def makes(self) -> frozenset[str]:
+    def makes(self) -> frozenset[Mark]:
         return frozenset(thing for s in self._inner for thing in s.makes)
 
     @property
-    def refuses(self) -> dict[str, str]:
+    def refuses(self) -> dict[Mark, str]:
         return {thing: why for s in reversed(self._inner) for thing, why in s.refuses.items()}
 
     @property

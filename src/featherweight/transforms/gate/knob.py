@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ...errors import RecipeError
-from ...recipe import Recipe, Transform
+from ...recipe import Made, Recipe, Transform
 from ...space import Domain
 from ...space.node import labels
 
@@ -89,7 +89,7 @@ class Knob:
                 raise RecipeError(f"{gate.knob} is no number", got=repr(high), fix="give values=(mild, .., strong), or high")
             if gate.low > high or (whole and not (float(high).is_integer() and gate.low.is_integer())):
                 raise RecipeError(f"{gate.knob} has no such range", got=f"{gate.low} to {high}", allowed=f"low <= high{', whole numbers' * whole}")
-            share = "whole" if "zero weights" in steps[index].makes else "left"  # zeroed weights are counted in all, cut channels are gone
+            share = "whole" if Made.ZERO_WEIGHTS in steps[index].makes else "left"  # zeroed weights are counted in all, cut channels are gone
             auto = "sum" if whole else share
             number = int if whole else float
             knob = cls(steps, index, name, (), number(gate.low), number(high), whole, auto if gate.compose == "auto" else gate.compose)

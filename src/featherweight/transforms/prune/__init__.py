@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ...recipe import Recipe, Transform
+from ...recipe import Made, Mark, Recipe, Transform
 from ...seeding import derive
 from ...space import Choice, Domain, Float, Int, param
 from ..base import Context
@@ -74,14 +74,14 @@ class Prune(Transform):
         return self.granularity in STRUCTURAL
 
     @property
-    def makes(self) -> frozenset[str]:
-        pattern = {"n:m pattern"} if _PATTERN.fullmatch(str(self.granularity)) else set()
-        return frozenset() if self.structural else frozenset({"zero weights", *pattern})
+    def makes(self) -> frozenset[Mark]:
+        pattern = {Made.NM_PATTERN} if _PATTERN.fullmatch(str(self.granularity)) else set()
+        return frozenset() if self.structural else frozenset({Made.ZERO_WEIGHTS, *pattern})
 
     @property
-    def refuses(self) -> dict[str, str]:
-        out = {"integer weights": "channels must be cut before their weights are bound to integer scales"}
-        return out | {"n:m pattern": "cutting inputs would move zeros out of their groups"} if self.structural else out
+    def refuses(self) -> dict[Mark, str]:
+        out: dict[Mark, str] = {Made.INTEGER_WEIGHTS: "channels must be cut before their weights are bound to integer scales"}
+        return out | {Made.NM_PATTERN: "cutting inputs would move zeros out of their groups"} if self.structural else out
 
     @property
     def depends(self) -> str:
