@@ -18,6 +18,7 @@ from featherweight.errors import InputError, RecipeError, StoreError
 from featherweight.state import StudyState
 from featherweight.store.artifacts import sha256_file
 from featherweight.store.events import EventStore
+from tests import simulated
 
 TINY = str(Path(__file__).parent / "tasks" / "tiny.py")
 FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "seed": 1, "constraints": [fw.max_drop(0.05)]}
@@ -296,12 +297,61 @@ def test_a_budget_too_short_for_the_baseline_says_so(tmp_path):
         fw.optimize(TINY, budget=fw.Budget(minutes=0.02), out=tmp_path, **FAST)
 
 
-def test_the_minutes_hold(tmp_path):
-    started = time.monotonic()
-    study = run(tmp_path, 500, budget=fw.Budget(minutes=0.5))
-    assert time.monotonic() - started < 30 * 1.05 + 5  # 5 s: building the task and writing results, which are fixed costs
-    assert study.front_json()["budget"]["spent_s"] < 30 * 1.05
-    assert study.front_json()["trials"]["complete"] > 0
+def takes(trial=2.0, certificate=1.8, hangs=()):
+    """Seconds of a simulated job. hangs: kinds of jobs, or numbers of trials, that never end."""
+
+    def seconds(job):
+        if job["job"] in hangs or (job["trial"] if job["job"] == "trial" else None) in {n for n in hangs if isinstance(n, int)}:
+            return simulated.HANGS
+        return {"trial": trial, "certify": certificate, "package": 0.5}[job["job"]]
+
+    return seconds
+
+
+def timed(out, monkeypatch, seconds, minutes=1.0, workers=1, **more):
+    """(study, its engine, its events, when it began and when it ended) on a simulated clock."""
+    clock, heard, engines = simulated.Clock(), [], []
+
+    def engine(setup, workers, memory_bytes, logs):
+        engines.append(simulated.Engine(clock, workers, seconds))
+        return engines[0]
+
+    for name in simulated.CLOCKS:
+        monkeypatch.setattr(name, clock)
+    monkeypatch.setattr(simulated.ENGINE, engine)
+    began = clock.now
+    study = run(out, 500, budget=fw.Budget(minutes=minutes), workers=workers, on_event=heard.append, **more)
+    return study, engines[0], heard, began, clock.now
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    "seconds",
+    [takes(), takes(trial=7.0), takes(trial=0.7), takes(certificate=9.0), takes(hangs=(2,)), takes(hangs=("certify",)), takes(1.0, 3.0, (1, "certify"))],
+    ids=["as predicted", "long trials", "short trials", "dear certificates", "a trial hangs", "certificates hang", "both hang"],
+)
+def test_the_minutes_hold(tmp_path, monkeypatch, seconds, workers):
+    """Certificate and package included; and they are used, and there is something to show for them."""
+    study, engine, heard, began, ended = timed(tmp_path, monkeypatch, seconds, workers=workers)
+    front = study.front_json()
+    assert ended - began <= 60 * 1.05 and front["budget"]["spent_s"] == pytest.approx(ended - began, abs=0.01)
+    assert front["trials"]["complete"] > 0 and front["best"]["feasible"]
+    exhausted = front["trials"]["complete"] + front["trials"]["failed"] >= 30  # the space has no more
+    assert exhausted or ended - began >= 60 * 0.7
+    assert all(when + timeout_s <= began + 60.0 for when, job, timeout_s in engine.submitted if job["job"] == "trial")
+    assert all(t["reason"] == "the budget's time was up" for t in study.trials() if t["state"] == "stopped")
+
+
+def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):
+    """As much as the baseline's latency foretells: 5 looks and the baseline's own, each a process and 80 samples of 10 ms."""
+    study, engine, heard, began, _ = timed(tmp_path, monkeypatch, takes(trial=6.0, certificate=1.8))
+    trials = [(when - began, timeout_s) for when, job, timeout_s in engine.submitted if job["job"] == "trial" and job["trial"] is not None]
+    reserve = 4.0 + 6 * (1.0 + 0.01 * study.info()["splits"]["sizes"]["test"])
+    assert 10.0 < reserve < 15.0  # a quarter of the minutes at most
+    assert all(when + timeout_s == pytest.approx(60.0 - reserve) for when, timeout_s in trials)
+    assert all(60.0 - reserve - when > 0.7 * 6.0 + 1.0 for when, _ in trials[1:])  # none begins that has no hope of ending
+    assert [e for e in heard if e["kind"] == "certified"] and not [e for e in heard if e["kind"] == "warning"]
+    assert study.front_json()["best"]["certificate"]["verdict"] == "certified"
 
 
 def test_looks_at_the_test_split_go_where_a_certificate_is_likely():
