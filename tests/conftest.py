@@ -39,3 +39,11 @@ def pytest_runtest_call():
 def own_store(tmp_path_factory, monkeypatch):
     """No test reads or fills the user's artifact store."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("store")))
+
+
+@pytest.fixture
+def one_baseline(monkeypatch):
+    """Studies measure the original on the reference runtime only."""
+    from tests.lean import BASELINES, reference_only
+
+    monkeypatch.setattr(BASELINES, reference_only)
