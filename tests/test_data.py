@@ -136,6 +136,7 @@ def test_classes_with_three_samples_are_everywhere(labels: list[int], seed: int)
 
 
 @given(st.integers(0, 500), st.lists(st.floats(0.01, 1), min_size=2, max_size=4))
+@settings(deadline=None)
 def test_apportion_is_within_one_of_the_share(n: int, weights: list[float]) -> None:
     fractions = np.array(weights) / sum(weights)
     counts = _apportion(n, fractions)

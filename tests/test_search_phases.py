@@ -13,6 +13,7 @@ from featherweight.study.baselines import baseline_candidates
 from featherweight.study.config import Settings
 from featherweight.study.request import check_supernet, configure
 from featherweight.task.load import load_task
+from tests.waiting import GENEROUS_S
 
 TASKS = Path(__file__).parent / "tasks"
 NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 16, step=8),))
@@ -119,7 +120,7 @@ except KeyboardInterrupt:
 
 def test_an_interrupt_before_the_baseline_is_measured_ends_as_an_interrupt(tmp_path):
     command = [sys.executable, "-c", INTERRUPTED, str(TASKS / "bare.py"), str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=GENEROUS_S)
     assert ended.returncode == 0 and ended.stdout.split() == ["interrupted"], ended.stderr[-2000:]
 
 

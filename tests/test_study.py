@@ -18,6 +18,8 @@ from featherweight.errors import InputError, RecipeError, StoreError
 from featherweight.store.artifacts import sha256_file
 from featherweight.store.events import EventStore
 from featherweight.study.state import StudyState
+from tests import simulated
+from tests.waiting import GENEROUS_S, logged, until
 
 TINY = str(Path(__file__).parent / "tasks" / "tiny.py")
 FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "seed": 1, "constraints": [fw.max_drop(0.05)]}
@@ -120,6 +122,7 @@ def test_a_finished_study_opens_and_the_same_call_again_runs_nothing(study, monk
     assert again.trials() == study.trials()
 
 
+@pytest.mark.usefixtures("one_baseline")
 def test_a_resumed_study_proposes_what_an_uninterrupted_one_does(study, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
     run(tmp_path, 3)
@@ -135,6 +138,7 @@ def test_other_settings_in_the_same_folder_are_refused(study):
         run(study.out, 8, strategy="random")
 
 
+@pytest.mark.usefixtures("one_baseline")
 def test_nothing_feasible_returns_the_nearest_and_names_the_constraint(study, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
     done = run(tmp_path, 2, constraints=[fw.max_drop(0.05), fw.max_params(10)])
@@ -167,6 +171,7 @@ def test_an_illegal_order_is_refused_with_the_legal_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_baseline")
 def test_an_order_hole_tries_legal_orders_and_records_why_others_are_refused(tmp_path):
     recipe = fw.Recipe(fw.Order(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize()))
     trials = fw.optimize(TINY, recipe, budget=fw.Budget(trials=5), out=tmp_path, **{**FAST, "strategy": "grid"}).trials()
@@ -174,7 +179,9 @@ def test_an_order_hole_tries_legal_orders_and_records_why_others_are_refused(tmp
     assert "cannot follow quantize" in next(t["reason"] for t in trials if t["state"] == "failed")
 
 
-def test_a_refused_trial_is_not_taken_from_the_budget(tmp_path):
+@pytest.mark.usefixtures("one_baseline")
+def test_a_refused_trial_is_not_taken_from_the_budget(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
     recipe = fw.Recipe(fw.Order(fw.Prune(ratio=fw.Choice(0.25, 0.5), round_to=4, criterion="magnitude"), fw.Quantize()))
     trials = fw.optimize(TINY, recipe, budget=fw.Budget(trials=2), out=tmp_path, **{**FAST, "strategy": "grid"}).trials()
     assert sum(t["state"] == "complete" for t in trials) == 2
@@ -182,6 +189,7 @@ def test_a_refused_trial_is_not_taken_from_the_budget(tmp_path):
     assert refused and all("cannot follow quantize" in t["reason"] for t in refused)
 
 
+@pytest.mark.usefixtures("one_baseline")
 def test_a_task_that_no_file_names_works_too(tmp_path):
     from tests import toy
 
@@ -200,14 +208,17 @@ def test_without_reuse_every_step_is_computed(tmp_path):
 
 
 SCRIPT = """
-import sys, featherweight as fw
+import sys, unittest.mock, featherweight as fw
+from tests.lean import BASELINES, reference_only
+unittest.mock.patch(BASELINES, reference_only).start()
 fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv[2], measure_seconds=0.2, minimize=["params", "size"],
             strategy="greedy", constraints=[fw.max_drop(0.05)])
 """
 
 
 def start(out, trials):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, TINY, str(out), str(trials)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = [sys.executable, "-c", SCRIPT, TINY, str(out), str(trials)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parent.parent)
 
 
 def check_log(out, trials):
@@ -220,49 +231,38 @@ def check_log(out, trials):
     assert not StudyState().fold(events).unfinished(), "stuck"
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_kill_9_at_random_moments_loses_and_repeats_no_finished_trial(tmp_path, kills):
-    rng = random.Random(kills)
+@pytest.mark.parametrize(("kills", "trials"), [(2, 8), pytest.param(20, 24, marks=pytest.mark.slow)])
+def test_kill_9_at_random_moments_loses_and_repeats_no_finished_trial(tmp_path, kills, trials):
+    rng, log = random.Random(kills), tmp_path / "study.db"
     for _ in range(kills):
-        process = start(tmp_path, 8)
-        time.sleep(rng.uniform(3, 14))
+        process, enough = start(tmp_path, trials), logged(log) + rng.randint(2, 12)
+        until(lambda process=process, enough=enough: logged(log) >= enough or process.poll() is not None, "progress")
+        time.sleep(rng.uniform(0, 0.5))  # in the middle of what comes next
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stderr.close()
-    process = start(tmp_path, 8)
-    _, err = process.communicate(timeout=200)
+    process = start(tmp_path, trials)
+    _, err = process.communicate(timeout=GENEROUS_S)
     assert process.returncode == 0, err.decode()[-2000:]
-    check_log(tmp_path, 8)
+    check_log(tmp_path, trials)
 
 
-def test_ctrl_c_once_finishes_with_what_there_is(tmp_path):
+def test_ctrl_c_once_finishes_with_what_there_is(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
     process = start(tmp_path, 500)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not _finished(tmp_path):
-        time.sleep(0.2)
+    until(lambda: logged(tmp_path / "study.db", "finished") or process.poll() is not None, "finished trial")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=GENEROUS_S)
     assert process.returncode == 0, err.decode()[-2000:]
     front = json.loads((tmp_path / "front.json").read_text())
     assert front["trials"]["complete"] >= 1 and front["trials"]["stopped"] <= 1 and (tmp_path / "report.html").exists()
 
 
-def _finished(out):
-    if not (out / "study.db").exists():
-        return False
-    store = EventStore(out / "study.db")
-    try:
-        return any(e["kind"] == "finished" for e in store.read())
-    finally:
-        store.close()
-
-
-def test_two_searches_in_one_folder_are_refused(tmp_path):
+def test_two_searches_in_one_folder_are_refused(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
     process = start(tmp_path, 500)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not _started(tmp_path):
-            time.sleep(0.2)
+        until(lambda: _started(tmp_path) or process.poll() is not None, "worker")
         with pytest.raises(StoreError, match="another search"):
             run(tmp_path, 501)
         assert fw_events(tmp_path).count("budget") == 0, "the refused run wrote into the other's log"
@@ -284,24 +284,75 @@ def _started(out):
     return (out / "logs").exists() and any((out / "logs").iterdir())
 
 
-def test_a_plan_that_the_target_cannot_realise_is_refused_before_anything_runs(tmp_path):
+@pytest.mark.usefixtures("one_baseline")
+def test_a_plan_that_the_target_cannot_realise_is_refused_before_anything_runs(study, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
     recipe = fw.Recipe(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize(scheme="int8-dynamic", granularity="tensor"))
     trial = fw.optimize(TINY, recipe, budget=fw.Budget(trials=1), out=tmp_path, target="openvino", **FAST).trials()[0]
     assert trial["state"] == "failed" and trial["seconds"] == 0 and "per channel" in trial["reason"]
 
 
-def test_a_budget_too_short_for_the_baseline_says_so(tmp_path):
+def test_a_budget_too_short_for_the_baseline_says_so(tmp_path, monkeypatch):
     with pytest.raises(fw.FeatherweightError, match="raise the budget's minutes"):
-        fw.optimize(TINY, budget=fw.Budget(minutes=0.02), out=tmp_path, **FAST)
+        timed(tmp_path, monkeypatch, takes(trial=2.0), minutes=0.02)
 
 
-def test_the_minutes_hold(tmp_path):
-    started = time.monotonic()
-    study = run(tmp_path, 500, budget=fw.Budget(minutes=0.5))
-    assert time.monotonic() - started < 30 * 1.05 + 5  # 5 s: building the task and writing results, which are fixed costs
-    assert study.front_json()["budget"]["spent_s"] < 30 * 1.05
-    assert study.front_json()["trials"]["complete"] > 0
+def takes(trial=2.0, certificate=1.8, hangs=()):
+    """Seconds of a simulated job. hangs: kinds of jobs, or numbers of trials, that never end."""
+
+    def seconds(job):
+        if job["job"] in hangs or (job["trial"] if job["job"] == "trial" else None) in {n for n in hangs if isinstance(n, int)}:
+            return simulated.HANGS
+        return {"trial": trial, "certify": certificate, "package": 0.5}[job["job"]]
+
+    return seconds
+
+
+def timed(out, monkeypatch, seconds, minutes=1.0, workers=1, **more):
+    """(study, its engine, its events, when it began and when it ended) on a simulated clock."""
+    clock, heard, engines = simulated.Clock(), [], []
+
+    def engine(setup, workers, memory_bytes, logs):
+        engines.append(simulated.Engine(clock, workers, seconds))
+        return engines[0]
+
+    for name in simulated.CLOCKS:
+        monkeypatch.setattr(name, clock)
+    monkeypatch.setattr(simulated.ENGINE, engine)
+    began = clock.now
+    study = run(out, 500, budget=fw.Budget(minutes=minutes), workers=workers, on_event=heard.append, **more)
+    return study, engines[0], heard, began, clock.now
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    "seconds",
+    [takes(), takes(trial=7.0), takes(trial=0.7), takes(certificate=9.0), takes(hangs=(2,)), takes(hangs=("certify",)), takes(1.0, 3.0, (1, "certify"))],
+    ids=["as predicted", "long trials", "short trials", "dear certificates", "a trial hangs", "certificates hang", "both hang"],
+)
+def test_the_minutes_hold(tmp_path, monkeypatch, seconds, workers):
+    """Certificate and package included; and they are used, and there is something to show for them."""
+    study, engine, heard, began, ended = timed(tmp_path, monkeypatch, seconds, workers=workers)
+    front = study.front_json()
+    assert ended - began <= 60 * 1.05 and front["budget"]["spent_s"] == pytest.approx(ended - began, abs=0.01)
+    assert front["trials"]["complete"] > 0 and front["best"]["feasible"]
+    exhausted = front["trials"]["complete"] + front["trials"]["failed"] >= 30  # the space has no more
+    assert exhausted or ended - began >= 60 * 0.7
+    assert all(when + timeout_s <= began + 60.0 for when, job, timeout_s in engine.submitted if job["job"] == "trial")
+    assert all(t["reason"] == "the budget's time was up" for t in study.trials() if t["state"] == "stopped")
+
+
+def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):
+    """As much as the baseline's latency foretells: 5 looks and the baseline's own, each a process and 80 samples of 10 ms."""
+    study, engine, heard, began, _ = timed(tmp_path, monkeypatch, takes(trial=6.0, certificate=1.8))
+    trials = [(when - began, timeout_s) for when, job, timeout_s in engine.submitted if job["job"] == "trial" and job["trial"] is not None]
+    reserve = 4.0 + 6 * (1.0 + 0.01 * study.info()["splits"]["sizes"]["test"])
+    assert 10.0 < reserve < 15.0  # a quarter of the minutes at most
+    assert all(when + timeout_s == pytest.approx(60.0 - reserve) for when, timeout_s in trials)
+    assert all(60.0 - reserve - when > 0.7 * 6.0 + 1.0 for when, _ in trials[1:])  # none begins that has no hope of ending
+    assert [e for e in heard if e["kind"] == "certified"] and not [e for e in heard if e["kind"] == "warning"]
+    assert study.front_json()["best"]["certificate"]["verdict"] == "certified"
 
 
 def test_looks_at_the_test_split_go_where_a_certificate_is_likely():

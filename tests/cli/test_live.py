@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -41,13 +42,17 @@ def test_status_counts_what_the_study_counts(tmp_path):
     assert f"{v.state.reused} of {v.state.steps} steps reused" in text
 
 
-def test_time_left_follows_the_budget(tmp_path):
+def test_time_left_follows_the_budget(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("featherweight.cli._live.time", clock)
     v = view(tmp_path)
     for e in events(3):
         v(e)
     v({"kind": "budget", "trial": None, "spent_s": 60.0, "of_s": 180})
     assert "2 min 00 s left of 3 min 00 s" in v.status()
-    assert v.share() == pytest.approx(60 / 180, abs=0.01)
+    assert v.share() == pytest.approx(60 / 180)
+    clock.now += 30.0  # it goes on between two words of the study
+    assert "1 min 30 s left of 3 min 00 s" in v.status() and v.share() == pytest.approx(90 / 180)
     v({"kind": "budget", "trial": None, "spent_s": 500.0, "of_s": 180})
     assert "0 s left" in v.status() and v.share() == 1.0
 

@@ -1,6 +1,9 @@
 """Limits and deaths of trials, end to end: real workers, real models."""
 
+import time
 from pathlib import Path
+
+import pytest
 
 import featherweight as fw
 from featherweight.engine.local import LocalEngine
@@ -8,20 +11,34 @@ from featherweight.engine.local import LocalEngine
 TASKS = Path(__file__).parent.parent / "tasks"
 
 
-def test_a_trial_that_dies_is_a_failed_trial_with_its_reason_and_the_search_goes_on(tmp_path):
+class HurriedClock:
+    """Stands in for the `time` module: an hour more has passed as soon as the file is there."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def monotonic(self):
+        return time.monotonic() + 3600.0 * self.file.exists()
+
+
+@pytest.mark.usefixtures("one_baseline")
+def test_a_trial_that_dies_is_a_failed_trial_with_its_reason_and_the_search_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOODY_HANGS", str(tmp_path / "hangs"))
+    monkeypatch.setattr("featherweight.engine.local.time", HurriedClock(tmp_path / "hangs"))
     recipe = fw.Recipe(fw.Prune(ratio=fw.Choice(0.25, 0.5, 0.75, 0.0), allocation="uniform", round_to=4, criterion="magnitude"))
-    budget = fw.Budget(trials=4, trial_minutes=0.6, trial_memory_gb=3)
+    budget = fw.Budget(trials=4, trial_minutes=50, trial_memory_gb=3)
     study = fw.optimize(
-        str(TASKS / "moody.py"), recipe, budget=budget, strategy="grid", out=tmp_path, workers=1, measure_seconds=0.2, minimize=["params"]
+        str(TASKS / "moody.py"), recipe, budget=budget, strategy="grid", out=tmp_path / "run", workers=1, measure_seconds=0.2, minimize=["params"]
     )
     by_ratio = {t["filling"]["prune.ratio"]: t for t in study.trials()}
     assert {r: t["state"] for r, t in by_ratio.items()} == {0.25: "failed", 0.5: "failed", 0.75: "failed", 0.0: "complete"}
     assert "SIGSEGV" in by_ratio[0.25]["reason"]
-    assert "time limit" in by_ratio[0.5]["reason"]
+    assert "time limit: it was still running after 3000 s" in by_ratio[0.5]["reason"]
     assert "memory limit" in by_ratio[0.75]["reason"] and "3.00 GB are allowed" in by_ratio[0.75]["reason"]
     assert study.front_json()["trials"] == {"complete": 1, "failed": 3, "stopped": 0}
 
 
+@pytest.mark.usefixtures("one_baseline")
 def test_a_raise_in_the_users_code_is_named_with_its_line(tmp_path):
     (tmp_path / "raises.py").write_text(
         (TASKS / "tiny.py")
@@ -61,7 +78,7 @@ def test_a_task_that_changed_meanwhile_is_refused(tmp_path):
     }
     engine = LocalEngine({**setup, "fingerprint": "of another file"}, 1, 4_000_000_000, tmp_path / "logs")
     try:
-        engine.submit({"job": "trial", "id": 7}, 60)
+        engine.submit({"job": "trial", "id": 7}, 900)
         outcome = first(engine)
     finally:
         engine.close()
@@ -69,7 +86,7 @@ def test_a_task_that_changed_meanwhile_is_refused(tmp_path):
 
 
 def first(engine):
-    for _ in range(200):
+    for _ in range(1800):
         for message in engine.wait(0.5):
             if message["kind"] != "progress":
                 return message

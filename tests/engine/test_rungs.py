@@ -12,6 +12,7 @@ from featherweight.store.events import EventStore
 from featherweight.study.state import StudyState
 from featherweight.train.checkpoint import Paused
 from tests import toy
+from tests.lean import BASELINES, reference_only
 
 TINY = str(Path(__file__).parent.parent / "tasks" / "tiny.py")
 RECIPE = fw.Recipe(
@@ -43,14 +44,11 @@ def trained(events):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """An uninterrupted study, and all that its listener heard."""
-    import os
-
-    heard, before = [], os.environ.get("FEATHERWEIGHT_CACHE")
-    os.environ["FEATHERWEIGHT_CACHE"] = str(tmp_path_factory.mktemp("shared"))
-    try:
+    heard = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BASELINES, reference_only)
+        patch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("shared")))
         return search(tmp_path_factory.mktemp("run"), heard.append), heard
-    finally:
-        os.environ.pop("FEATHERWEIGHT_CACHE") if before is None else os.environ.update(FEATHERWEIGHT_CACHE=before)
 
 
 def test_weak_trials_wait_and_promoted_ones_go_on_where_they_were(whole):
@@ -86,6 +84,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.usefixtures("one_baseline")
 @pytest.mark.parametrize("moment", ["paused", pytest.param("reported", marks=pytest.mark.slow)])
 def test_a_study_that_dies_at_a_rung_goes_on_as_if_it_had_not(whole, tmp_path, moment):
     def die(event):
@@ -104,6 +103,7 @@ def test_a_study_that_dies_at_a_rung_goes_on_as_if_it_had_not(whole, tmp_path, m
     assert entries[0] == entries[1], "training that was cut off gave another model"
 
 
+@pytest.mark.usefixtures("one_baseline")
 def test_a_larger_budget_goes_on_with_what_waits(whole, tmp_path):
     first = search(tmp_path, budget=fw.Budget(trials=2))
     assert sum(t["state"] == "complete" for t in first.trials()) == 1  # the best of two
@@ -111,6 +111,7 @@ def test_a_larger_budget_goes_on_with_what_waits(whole, tmp_path):
     assert len(more.trials()) == 4 and [t["filling"] for t in more.trials()] == [t["filling"] for t in whole[0].trials()]
 
 
+@pytest.mark.usefixtures("one_baseline")
 def test_without_a_stopper_nobody_is_asked(tmp_path):
     heard = []
     recipe = fw.Recipe(fw.Train(epochs=fw.Choice(1, 2), lr=1e-2, batch_size=16))

@@ -15,6 +15,7 @@ from featherweight.task.task import Task
 from featherweight.transforms.build import Build
 from featherweight.transforms.train import Train
 from tests import toy
+from tests.waiting import GENEROUS_S
 
 NET = ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(8,))
 TRAINED = Recipe(Build(NET), Train(epochs=3, lr=0.1, batch_size=32))
@@ -40,7 +41,7 @@ def test_the_twin_is_the_recipe_untrained_and_one_for_all_ways_to_train():
 
 
 def check(runner, *limits, recipe=TRAINED):
-    screen(runner, {"screen": [c.to_json() for c in limits], "seconds": 0.2, "timeout_s": 60}, recipe, Target.parse("onnxruntime"))
+    screen(runner, {"screen": [c.to_json() for c in limits], "seconds": 0.2, "timeout_s": GENEROUS_S}, recipe, Target.parse("onnxruntime"))
 
 
 def test_what_is_too_large_is_refused_untrained_with_its_excess(tmp_path):

@@ -1,14 +1,13 @@
 import multiprocessing
 import os
 import signal
-import sqlite3
-import time
 
 import pytest
 
 from featherweight.errors import StoreError
 from featherweight.store.events import EventStore
 from featherweight.testing import check_store
+from tests.waiting import logged, until
 
 
 def test_the_store_passes_the_suite_that_the_package_ships(tmp_path):
@@ -40,18 +39,8 @@ def test_a_kill_loses_nothing_that_was_appended_and_leaves_a_readable_log(tmp_pa
     path = tmp_path / "s.db"
     child = multiprocessing.get_context("spawn").Process(target=_write_until_killed, args=(path,))
     child.start()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not (path.exists() and len(_ticks(path)) >= 20):
-        time.sleep(0.02)
+    until(lambda: logged(path, "tick") >= 20 or not child.is_alive(), "ticks")
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     ticks = [e["i"] for e in EventStore(path).read()]
     assert len(ticks) >= 20 and ticks == list(range(len(ticks)))
-
-
-def _ticks(path):
-    try:
-        with sqlite3.connect(path) as c:
-            return c.execute("select seq from events").fetchall()
-    except sqlite3.OperationalError:
-        return []

@@ -17,6 +17,7 @@ from featherweight.errors import InputError, TargetError
 from featherweight.models.package import Package
 from featherweight.targets.base import Target
 from tests.targets.nets import NETS, attention, cnn, plan
+from tests.waiting import GENEROUS_S
 
 HAS_OPENVINO = all(importlib.util.find_spec(p) for p in ("openvino", "nncf"))
 RUNTIMES = ["onnxruntime", pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf"))]
@@ -205,7 +206,7 @@ def test_wrong_inputs_and_files_are_refused(runtime, tmp_path):
 
 def in_fresh_process(code, home):
     env = {**os.environ, "HOME": str(home), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=GENEROUS_S)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

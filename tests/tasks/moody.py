@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import torch
 from tiny import data
@@ -22,9 +23,11 @@ class Moody(nn.Module):
         if width == 12:
             os.kill(os.getpid(), signal.SIGSEGV)
         if width == 8:
-            time.sleep(3600)
+            Path(os.environ["MOODY_HANGS"]).touch()
+            time.sleep(36_000)
         if width == 4:
-            self.hoard = [torch.ones(100_000_000) for _ in range(40)]  # 16 GB
+            self.hoard = [torch.ones(100_000_000) for _ in range(10)]  # 4 GB
+            time.sleep(36_000)
         return self.out(torch.relu(self.conv(image)).mean((2, 3)))
 
 

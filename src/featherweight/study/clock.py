@@ -16,9 +16,9 @@ _LONGEST = 7 * 86400.0  # of one job
 class Clock:
     """state: the study's, which knows what earlier runs took; now: a monotonic clock (a test's own moves as it likes)."""
 
-    def __init__(self, state: StudyState, budget: Budget, now: Callable[[], float] = time.monotonic) -> None:
-        self.state, self.budget, self._now = state, budget, now
-        self._started = now()
+    def __init__(self, state: StudyState, budget: Budget, now: Callable[[], float] | None = None) -> None:
+        self.state, self.budget, self._now = state, budget, now or time.monotonic
+        self._started = self._now()
         self._spent_before = state.spent_s
 
     def spent(self) -> float:

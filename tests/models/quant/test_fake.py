@@ -1,6 +1,7 @@
 """The simulation computes what its plan says, on a copy; and what ONNX Runtime computes from the same plan."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -218,10 +219,15 @@ def test_the_simulation_agrees_with_onnx_runtime(scheme, tmp_path):
     ours = simulate(package, calibration, saturates())
     with torch.no_grad():
         simulated = ours(images[:200]).numpy()
+    if scheme == "int8-static":  # ONNX Runtime rounds, and cuts, the last sums too, which the simulation leaves out
+        stored = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(tmp_path / "model.onnx")).graph.initializer}
+        s, z = stored["output_scale"], stored["output_zero_point"].astype("float32")
+        simulated = (np.clip(np.round(simulated / s) + z, 0, 255) - z) * s
+        assert np.abs(simulated - real).max() < 2.5 * s and (np.abs(simulated - real) < 0.5 * s).mean() > 0.95
     exact = predict(net, splits.train)[:200]
     assert (simulated.argmax(1) == real.argmax(1)).mean() >= 0.97
 
     def noise_db(a):
         return 10 * np.log10((exact**2).sum() / ((a - exact) ** 2).sum())
 
-    assert noise_db(simulated) == pytest.approx(noise_db(real), abs=4) and noise_db(simulated) > 25
+    assert noise_db(simulated) == pytest.approx(noise_db(real), abs=1) and noise_db(simulated) > 25
