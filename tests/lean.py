@@ -1,8 +1,8 @@
 """Studies that measure less: the baselines that most tests do not look at take longer than their trials."""
 
-from featherweight.baselines import baseline_candidates
+from featherweight.study.baselines import baseline_candidates
 
-BASELINES = "featherweight.loop.baseline_candidates"  # what a study asks
+BASELINES = "featherweight.study.baselines.baseline_candidates"  # what a study asks
 
 
 def reference_only(config, space):

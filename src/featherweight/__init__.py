@@ -17,27 +17,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is 
 
 __version__ = "0.1.0"
 
-_WHERE = {
+_WHERE = {  # what stands here besides the methods: those are found by name (`registry`)
     "space": ("Choice", "Float", "Int", "Maybe", "Order"),
-    "recipe": ("Recipe", "Transform"),
+    "recipe": ("Made", "Mark", "Recipe", "Transform"),
     "limits": ("Budget", "Constraint", "max_drop", "max_latency", "max_macs", "max_memory", "max_params", "max_size", "min_metric"),
-    "transforms.train": ("Train",),
-    "transforms.prune": ("Prune",),
-    "transforms.distill": ("Distill",),
-    "transforms.distill_blocks": ("DistillBlocks",),
-    "transforms.gate": ("Gate",),
-    "transforms.cut_randomly": ("CutRandomly",),
-    "transforms.qat": ("Qat",),
-    "transforms.mixed_precision": ("MixedPrecision",),
-    "transforms.quantize": ("Quantize",),
-    "transforms.drop_blocks": ("DropBlocks",),
-    "transforms.build": ("Build",),
-    "transforms.factorize": ("Factorize",),
-    "nets.conv_net": ("ConvNet",),
-    "nets.encoder": ("Encoder",),
-    "nets.mlp": ("Mlp",),
-    "nets.cell": ("Cell",),
-    "warm": ("Guess",),
+    "warm.guess": ("Guess",),
     "optuna_sampler": ("OptunaSampler",),
     "task.task": ("Task",),
     "task.load": ("load_task",),
@@ -49,16 +33,32 @@ _WHERE = {
     "errors": ("FeatherweightError",),
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
-__all__ = sorted([*_HOME, "recipes"])  # noqa: PLE0604
+_MODULES = ("recipes", "pareto", "registry")
+_METHODS = ("transforms", "nets")  # groups whose classes stand here by their own names
+
+
+def _methods() -> dict[str, tuple[str, str]]:
+    """{class name: (group, kind)} of the methods that stand here, plug-ins' too."""
+    from . import registry
+
+    return {registry.class_name(kind): (group, kind) for group in _METHODS for kind in registry.names(group)}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    if name in ("recipes", "pareto", "registry"):
+    if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "__all__":
+        return sorted([*_HOME, *_methods(), "recipes"])
+    if not name.startswith("_"):
+        from . import registry
+
+        methods = _methods()
+        if name in methods:
+            return registry.find(*methods[name])
     raise AttributeError(f"module 'featherweight' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__getattr__("__all__"), "__version__"]

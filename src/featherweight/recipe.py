@@ -52,6 +52,8 @@ class Transform(Node):
     """
 
     version: ClassVar[int] = 1
+    says: ClassVar[str] = ""  # what it does, in words for a report; none: its kind
+    teaches: ClassVar[bool] = False  # does a teacher's forward pass over the training split come before it?
 
     @property
     def makes(self) -> frozenset[Mark]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
+import sys
 import traceback
 from functools import cache, reduce
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 from .errors import InputError, MissingExtra
@@ -63,8 +65,9 @@ def plugged(group: str) -> list[EntryPoint]:
 @cache
 def _own(group: str) -> frozenset[str]:
     """The kinds that have a file in the group's package."""
-    package = importlib.import_module(f"featherweight.{group}")
-    return frozenset(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in _SHARED and not m.name.startswith("_"))
+    loaded = sys.modules.get(f"featherweight.{group}")  # not loaded for this: Prune asks for criteria, whose room needs torch
+    folders = list(loaded.__path__) if loaded is not None else [str(Path(__file__).parent.joinpath(*group.split(".")))]
+    return frozenset(m.name for m in pkgutil.iter_modules(folders) if m.name not in _SHARED and not m.name.startswith("_"))
 
 
 def _check_alone(group: str, kind: str, entries: list[EntryPoint]) -> None:

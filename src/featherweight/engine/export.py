@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import machine
+from .. import machine, registry
 from ..recipe import Recipe
 from ..seeding import derive
 from ..store.artifacts import sha256_file
@@ -63,9 +63,8 @@ def combined_sha256(files: dict[str, str]) -> str:
 
 def versions(runtime: str) -> str:
     """What else decides the file's bytes: versions, and whether this processor's 8-bit products saturate (then weights get 7 bits)."""
-    names = {"onnxruntime": ("torch", "onnxruntime"), "openvino": ("torch", "openvino", "nncf")}.get(runtime, ("torch", runtime))
     found = [f"saturates={machine.saturates()}"]
-    for name in names:
+    for name in registry.find("targets", runtime).packages:
         try:
             found.append(f"{name}={importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:

@@ -7,6 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from .. import registry
+from ..errors import InputError
+from ..targets.base import Target
 from . import units
 from .rows import Json, constraint_text, drop, named, pair, recipe_steps, reference, size_ratio, target_text
 from .words import certificate, speed
@@ -180,47 +183,13 @@ def _example(inputs: Json, batch: int) -> list[str]:
 
 def snippet(entry: Json, info: Json) -> list[str]:
     """A fenced Python example that loads and runs the artifact from its folder, or a sentence if the runtime has none."""
-    runtime, *rest = str(entry.get("target", "")).split(":")
-    options = dict(part.split("=", 1) for part in rest if "=" in part)
-    threads, batch = int(options.get("threads", 1)), int(options.get("batch", 1))
-    dtype = next((part for part in rest if "=" not in part and part != "compile"), "fp32")
-    inputs = info.get("inputs") or {}
-    if not inputs or runtime not in ("onnxruntime", "openvino", "torch"):
+    text, inputs = str(entry.get("target", "")), info.get("inputs") or {}
+    runtime = text.split(":")[0]
+    try:
+        target = Target.parse(text)
+        body = registry.find("targets", runtime)().snippet(target, _example(inputs, target.batch)) if inputs else None
+    except InputError:  # of another version, or of a plug-in that is not here
+        body = None
+    if body is None:
         return [f"Load the files named in `manifest.json` with {plain(runtime or 'its runtime')}."]
-    if runtime == "onnxruntime":
-        body = [
-            "import numpy as np",
-            "import onnxruntime as ort",
-            "",
-            "options = ort.SessionOptions()",
-            f"options.intra_op_num_threads = {threads}",
-            'session = ort.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])',
-            *_example(inputs, batch),
-            "output = session.run(None, inputs)[0]",
-        ]
-    elif runtime == "torch":
-        body = [
-            "import numpy as np",
-            "import torch",
-            "",
-            f"torch.set_num_threads({threads})",
-            'model = torch.export.load("model.pt2").module()',
-            *(["model = torch.compile(model)"] if "compile" in rest else []),
-            *_example(inputs, batch),
-            "with torch.no_grad():",
-            "    output = model(*(torch.from_numpy(value) for value in inputs.values()))",
-        ]
-    else:
-        hint = {"bf16": "bf16", "fp16": "f16"}.get(dtype, "f32")
-        body = [
-            "import numpy as np",
-            "import openvino as ov",
-            "",
-            'model = ov.Core().read_model("model.xml")',
-            *_example(inputs, batch),
-            "model.reshape({name: list(value.shape) for name, value in inputs.items()})",
-            f'settings = {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, "NUM_STREAMS": 1}}',
-            'compiled = ov.compile_model(model, "CPU", settings)',
-            "output = compiled(inputs)[0]",
-        ]
     return [f"In the folder of this file (`pip install {runtime} numpy`):", "", "```python", *body, "print(output.shape)", "```"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .. import registry
 from . import units
 
 Json = dict[str, Any]
@@ -167,22 +168,6 @@ def trial_label(trial: Json) -> str:
     return recipe if isinstance(recipe, str) else filling_text(trial.get("filling")) or json.dumps(recipe)
 
 
-_STEPS = {
-    "train": "Train the weights",
-    "prune": "Remove the parts of the model that matter least",
-    "cut_randomly": "Remove random parts of the model and keep the removals that do not hurt",
-    "factorize": "Replace layers by pairs of thinner ones (low-rank factorization)",
-    "build": "Start from a new architecture",
-    "gate": "Turn one setting up as far as the accuracy allows",
-    "drop_blocks": "Leave out whole blocks of layers",
-    "distill": "Train the smaller model to give the original model's outputs (distillation)",
-    "distill_blocks": "Train each block of the smaller model to give what the original's block gives",
-    "quantize": "Store the weights, and where the scheme says so compute, in small integers",
-    "qat": "Train the model with its 8-bit rounding, so that it learns to live with it",
-    "mixed_precision": "Choose the number of bits layer by layer",
-}
-
-
 def recipe_steps(recipe: Any, reference: str = "original") -> list[str]:
     """One sentence a step of a filled recipe's JSON; `as it is` alone for the empty recipe."""
     steps = recipe.get("recipe", []) if isinstance(recipe, dict) else recipe if isinstance(recipe, list) else [recipe] if recipe else []
@@ -199,7 +184,8 @@ def _step(step: Any) -> str:
         if isinstance(fields, dict)
         else _value(fields)
     )
-    return f"{_STEPS.get(kind, kind.replace('_', ' ').capitalize())}" + (f": {shown}" if shown else "")
+    said = registry.find("transforms", kind).says if kind in registry.names("transforms") else ""
+    return (said or kind.replace("_", " ").capitalize()) + (f": {shown}" if shown else "")
 
 
 def _value(value: Any) -> str:

@@ -55,7 +55,8 @@ def optimize(task: Task | str, recipe: Recipe | None = None, *, out: str | Path,
     `out` is the study's folder: the same call again goes on where it was. on_event: hears all that happens. Raises InputError, TaskError,
     RecipeError or TargetError before anything runs, if the request cannot be met.
     """
-    return _run(load_task(task), Settings.of("optimize", recipe, **settings), out, on_event)
+    asked = Settings.of("optimize", recipe, **settings)
+    return _run(load_task(task), asked, out, on_event)
 
 
 @_told
@@ -67,7 +68,8 @@ def search(task: Task | str, recipe: Recipe | None = None, *, out: str | Path, o
     others (latency, size, memory) on the untrained net before it is trained. The baseline is the task's own model, or, if it has none, a
     fixed sensible net with the longest training of the recipe; all else is as for `optimize`.
     """
-    return _run(load_task(task), Settings.of("search", recipe, **settings), out, on_event)
+    asked = Settings.of("search", recipe, **settings)
+    return _run(load_task(task), asked, out, on_event)
 
 
 def resume(out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None) -> Study:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,7 +173,8 @@ class Settings:
     @classmethod
     def describe(cls, mode: str) -> str:
         """The settings of a call as lines for its docstring."""
-        return "\n".join(f"    {f.name}: {f.metadata['doc']}" for f in cls.fields(mode))
+        hanging: Any = {"width": 90, "initial_indent": "    ", "subsequent_indent": "        "}
+        return "\n".join(textwrap.fill(f"{f.name}: {f.metadata['doc']}", **hanging) for f in cls.fields(mode))
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of the call that gives these settings again."""

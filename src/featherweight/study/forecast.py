@@ -58,7 +58,7 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
 
 def _net(recipe: Recipe) -> Any:
     """The description that the recipe builds, None if it begins with the task's own model."""
-    return recipe.steps[0].net if recipe.steps and recipe.steps[0].kind == "build" else None
+    return getattr(recipe.steps[0], "net", None) if recipe.steps and recipe.steps[0].starts else None
 
 
 def _time_steps(task: Task, net: Any, threads: int) -> tuple[float, float]:
@@ -93,5 +93,5 @@ def _training_s(recipe: Recipe, n: int, step_s: float, forward_s: float) -> floa
     total = 0.0
     for step in recipe.steps:
         total += getattr(step, "epochs", 0) * n * step_s
-        total += n * forward_s if step.kind == "distill" else 0.0
+        total += n * forward_s if step.teaches else 0.0
     return total

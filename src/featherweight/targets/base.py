@@ -66,6 +66,7 @@ class Runtime(ABC):
     """Abstract: one runtime. Its heavy imports are inside its methods."""
 
     automatic: ClassVar[bool] = True  # is it among what the target `auto` stands for?
+    packages: ClassVar[tuple[str, ...]] = ("torch",)  # distributions whose versions decide what it writes; part of an artifact's key
 
     @abstractmethod
     def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
@@ -79,6 +80,12 @@ class Runtime(ABC):
 
         example: one sample per input, batch 1; calibration: input tensors [n, ...] if the package has a plan.
         """
+
+    def snippet(self, target: Target, example: list[str]) -> list[str] | None:
+        """Lines of Python that load what `export` wrote, from its folder, and run it once, for whoever deploys it; None: there are none.
+
+        example: lines that make `inputs`, arrays by name, for one batch; `output` is what the model gives."""
+        return None
 
     @abstractmethod
     def load(self, folder: Path, target: Target, batch: int) -> Session:

@@ -32,6 +32,8 @@ FILE = "model.onnx"
 class Onnxruntime(Runtime):
     """The `onnxruntime` target: fp32 and int8 on the CPU, fp32 with CUDA where the installed build has it."""
 
+    packages = ("torch", "onnxruntime")
+
     def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
         if target.dtype != "fp32":
             return f"{target.dtype} is not supported on the CPU by ONNX Runtime: use fp32 or an int8 plan, or the openvino target"
@@ -62,6 +64,18 @@ class Onnxruntime(Runtime):
         got = run_rows(self.load(folder, target, target.batch), as_numpy(rows), target.batch)
         notes["parity"] = check_float(expected, got, "the ONNX Runtime artifact") if plan is None else compare(expected, got)
         return notes | {"bytes": final.stat().st_size}
+
+    def snippet(self, target: Target, example: list[str]) -> list[str]:
+        return [
+            "import numpy as np",
+            "import onnxruntime as ort",
+            "",
+            "options = ort.SessionOptions()",
+            f"options.intra_op_num_threads = {target.threads}",
+            f'session = ort.InferenceSession("{FILE}", options, providers=["CPUExecutionProvider"])',
+            *example,
+            "output = session.run(None, inputs)[0]",
+        ]
 
     def load(self, folder: Path, target: Target, batch: int) -> Session:
         file = folder / FILE

@@ -37,6 +37,8 @@ ORDER = "inputs.json"  # inside the file: the inputs' names in the order in whic
 class Torch(Runtime):
     """The `torch` target: fp32, bf16 and fp16, eager or compiled (`torch:compile`), on the CPU or a CUDA device."""
 
+    packages = ("torch", "torch")  # twice, as it stands in the keys of artifacts that are stored already
+
     automatic = False
 
     def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
@@ -80,6 +82,19 @@ class Torch(Runtime):
         got = run_rows(self.load(folder, target, target.batch), as_numpy(rows), target.batch)
         parity = check_float(expected, got, "the exported program") if target.dtype == "fp32" else compare(expected, got)
         return {"files": [FILE], "inputs": list(example), "parity": parity, "bytes": (folder / FILE).stat().st_size}
+
+    def snippet(self, target: Target, example: list[str]) -> list[str]:
+        return [
+            "import numpy as np",
+            "import torch",
+            "",
+            f"torch.set_num_threads({target.threads})",
+            f'model = torch.export.load("{FILE}").module()',
+            *(["model = torch.compile(model)"] if target.mode == "compile" else []),
+            *example,
+            "with torch.no_grad():",
+            "    output = model(*(torch.from_numpy(value) for value in inputs.values()))",
+        ]
 
     def load(self, folder: Path, target: Target, batch: int) -> Session:
         import torch

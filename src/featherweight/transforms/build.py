@@ -24,6 +24,8 @@ class Build(Transform):
     training sample or gives another shape of output than the task's own model (or, if there is none, outputs that the task's loss cannot take).
     """
 
+    says = "Start from a new architecture"
+
     @property
     def starts(self) -> bool:
         return True

@@ -43,6 +43,9 @@ class DistillBlocks(Trained):
     no such block. The teacher runs up to the block for every batch, so that no activations of the data set are kept.
     """
 
+    says = "Train each block of the smaller model to give what the original's block gives"
+    teaches = True
+
     teacher: Any = param(None, doc="a recipe whose model is the teacher; none: the baseline")
 
     def __post_init__(self) -> None:

@@ -57,6 +57,8 @@ def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, d
 class DropBlocks(Transform):
     """Remove `drop` blocks: those of least influence, the last ones, evenly spaced ones, or random ones."""
 
+    says = "Leave out whole blocks of layers"
+
     @property
     def refuses(self) -> dict[Mark, str]:
         return {Made.INTEGER_WEIGHTS: "blocks must be dropped before the weights are bound to integer scales"}

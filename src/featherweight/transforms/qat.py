@@ -31,6 +31,8 @@ class Qat(Trained):
     Layers that no calibration sample reaches, whose weight belongs to another layer too, or that `skip` names stay in floating point.
     """
 
+    says = "Train the model with its 8-bit rounding, so that it learns to live with it"
+
     epochs: int = param(3, search=Int(1, 12, log=True), legal=Int(0, 100_000), doc="passes over the training split; 0: calibrate and round only")
     lr: float = param(1e-4, search=Float(1e-5, 1e-2, log=True), legal=Float(0.0, 100.0), doc="peak learning rate")
     bits: int = param(8, legal=Choice(8), doc="of weights and activations; runtimes compute with 8")

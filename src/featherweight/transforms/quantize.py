@@ -31,6 +31,8 @@ class Quantize(Transform):
     """8-bit arithmetic with scales from training samples (`int8-static`) or from each input (`int8-dynamic`), or floating-point
     arithmetic with small weights (`weight-only`)."""
 
+    says = "Store the weights, and where the scheme says so compute, in small integers"
+
     version = 2
 
     scheme: str = param(

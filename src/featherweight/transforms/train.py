@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Train(Trained):
     """Train the model on the task's training split for `epochs`, from the weights that it has."""
 
+    says = "Train the weights"
+
     label_smoothing: float = param(0.0, search=Float(0.0, 0.2), legal=Float(0.0, 0.9), doc="for cross-entropy: mass moved to the other classes")
 
     def apply(self, model: Package, context: Context) -> Package:

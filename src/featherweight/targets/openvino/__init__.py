@@ -20,7 +20,7 @@ from ...graphs.session import Session
 from ...plan import check_plan, integer_problem
 from ..base import Runtime, Target
 from .realise import fix_shapes, realise
-from .session import FILE, WEIGHTS, capabilities, load, openvino_module
+from .session import FILE, PRECISION, WEIGHTS, capabilities, load, openvino_module
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 class Openvino(Runtime):
     """The `openvino` target on the CPU: fp32, bf16 and fp16 where the processor has them, int8 plans."""
+
+    packages = ("torch", "openvino", "nncf")
 
     def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
         if importlib.util.find_spec("openvino") is None:
@@ -73,6 +75,20 @@ class Openvino(Runtime):
         strict = plan is None and target.dtype == "fp32"
         notes["parity"] = check_float(expected, got, "the OpenVINO artifact") if strict else compare(expected, got)
         return notes | {"bytes": sum((folder / f).stat().st_size for f in (FILE, WEIGHTS))}
+
+    def snippet(self, target: Target, example: list[str]) -> list[str]:
+        hint, threads = PRECISION[target.dtype], target.threads
+        return [
+            "import numpy as np",
+            "import openvino as ov",
+            "",
+            f'model = ov.Core().read_model("{FILE}")',
+            *example,
+            "model.reshape({name: list(value.shape) for name, value in inputs.items()})",
+            f'settings = {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, "NUM_STREAMS": 1}}',
+            'compiled = ov.compile_model(model, "CPU", settings)',
+            "output = compiled(inputs)[0]",
+        ]
 
     def load(self, folder: Path, target: Target, batch: int) -> Session:
         return load(folder, target, batch)

@@ -17,7 +17,7 @@ from ..base import Target
 FILE, WEIGHTS = "model.xml", "model.bin"
 DYNAMIC = 32  # activations that share a scale in int8-dynamic
 GROUP = ["featherweight", "dynamic_quantization_group_size"]  # rt_info of the file: how `load` must run it
-_PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _FREE_LAYERS = {
     "Input",
     "Output",
@@ -115,7 +115,7 @@ def load(folder: Path, target: Target, batch: int) -> OpenvinoSession:
     ov = openvino_module()
     core = ov.Core()
     config: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": _PRECISION[target.dtype],
+        "INFERENCE_PRECISION_HINT": PRECISION[target.dtype],
         "INFERENCE_NUM_THREADS": target.threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",

@@ -98,6 +98,8 @@ class CutRandomly(Transform):
     whole, since a mask there is not what a cut does.
     """
 
+    says = "Remove random parts of the model and keep the removals that do not hurt"
+
     @property
     def refuses(self) -> dict[Mark, str]:
         return {

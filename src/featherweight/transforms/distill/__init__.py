@@ -39,6 +39,9 @@ class Distill(Trained):
     says what does not fit: unmatched layers, inputs of another kind, a teacher without batch norm for synthetic data.
     """
 
+    says = "Train the smaller model to give the original model's outputs (distillation)"
+    teaches = True
+
     alpha: float = param(0.7, search=Float(0.3, 1.0), legal=Float(0.0, 1.0), doc="share of the teacher's term")
     form: str = param("kl", search=Choice("kl", "mse"), legal=Choice("kl", "mse"), doc="distance between logits")
     temperature: float = param(2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (kl)")

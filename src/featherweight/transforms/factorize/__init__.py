@@ -38,6 +38,8 @@ class Factorize(Transform):
     run with its new layers.
     """
 
+    says = "Replace layers by pairs of thinner ones (low-rank factorization)"
+
     @property
     def makes(self) -> frozenset[Mark]:
         return frozenset({Made.LOW_RANK_LAYERS})

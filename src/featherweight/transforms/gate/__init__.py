@@ -31,6 +31,8 @@ class Gate(Transform):
     whole split otherwise. A model with a quantization plan is judged as it computes under that plan.
     """
 
+    says = "Turn one setting up as far as the accuracy allows"
+
     transform: Any = param(None, doc="the transform, or the recipe, whose knob is turned")
     knob: str = param("ratio", doc="the field that is turned; STEP.FIELD (prune.ratio) where several steps have it")
     low: float = param(0.0, doc="mildest setting")

@@ -30,6 +30,8 @@ class MixedPrecision(Transform):
     The drop is that of the simulated model on the validation split; the note has every step, and says so if the floor does not hold.
     """
 
+    says = "Choose the number of bits layer by layer"
+
     @property
     def makes(self) -> frozenset[Mark]:
         return frozenset({Made.INTEGER_WEIGHTS})

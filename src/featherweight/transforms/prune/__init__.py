@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ... import registry
 from ...errors import InputError
 from ...recipe import Made, Mark, Recipe, Transform
 from ...seeding import derive
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
 STRUCTURAL = ("channel", "head", "mlp", "all")
 _PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
-_CHANNELS = ("magnitude", "l1", "bn_scale", "taylor", "wanda", "obs", "lamp", "fpgm", "entropy", "random")  # all kinds of criteria judge channels
+_FIRST = ("magnitude", "l1", "bn_scale", "taylor", "wanda", "obs", "lamp", "fpgm", "entropy", "random")  # in the order that spaces know them by
+_CRITERIA = (*_FIRST, *(name for name in registry.names("models.criteria") if name not in _FIRST))  # new ones and plug-ins' after them
 _ALLOCATIONS = ("global", "uniform", "sensitivity", "latency")
 
 
 @dataclass(frozen=True)
 class Prune(Transform):
     """Cut the least important channels. Layers that cannot be coupled are named in the notes and left whole."""
+
+    says = "Remove the parts of the model that matter least"
 
     version = 2
 
@@ -40,7 +44,7 @@ class Prune(Transform):
         search=Choice("channel", "all"),
         doc="what goes: channel (all but heads), head, mlp (inner widths of feed-forward blocks), all, weight, or N:M such as 2:4",
     )
-    criterion: str = param("magnitude", search=Choice(*_CHANNELS), legal=Choice(*_CHANNELS), doc="what matters least")
+    criterion: str = param("magnitude", search=Choice(*_CRITERIA), legal=Choice(*_CRITERIA), doc="what matters least")
     allocation: str = param(
         "global",
         search=Choice("global", "uniform", "sensitivity"),

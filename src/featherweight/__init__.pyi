@@ -1,0 +1,164 @@
+# Written by scripts/stub.py; a test says when it is out of date.
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import pareto as pareto
+from . import recipes as recipes
+from . import registry as registry
+from .errors import FeatherweightError as FeatherweightError
+from .limits import Budget as Budget
+from .limits import Constraint as Constraint
+from .limits import max_drop as max_drop
+from .limits import max_latency as max_latency
+from .limits import max_macs as max_macs
+from .limits import max_memory as max_memory
+from .limits import max_params as max_params
+from .limits import max_size as max_size
+from .limits import min_metric as min_metric
+from .nets.cell import Cell as Cell
+from .nets.conv_net import ConvNet as ConvNet
+from .nets.encoder import Encoder as Encoder
+from .nets.mlp import Mlp as Mlp
+from .optuna_sampler import OptunaSampler as OptunaSampler
+from .recipe import Made as Made
+from .recipe import Mark as Mark
+from .recipe import Recipe as Recipe
+from .recipe import Transform as Transform
+from .space import Choice as Choice
+from .space import Float as Float
+from .space import Int as Int
+from .space import Maybe as Maybe
+from .space import Order as Order
+from .study.study import Study as Study
+from .targets.base import Target as Target
+from .task.data import ArraySplit as ArraySplit
+from .task.data import LazySplit as LazySplit
+from .task.data import Split as Split
+from .task.data import Splits as Splits
+from .task.load import load_task as load_task
+from .task.splitting import presplit as presplit
+from .task.splitting import split as split
+from .task.task import Task as Task
+from .transforms.build import Build as Build
+from .transforms.cut_randomly import CutRandomly as CutRandomly
+from .transforms.distill import Distill as Distill
+from .transforms.distill_blocks import DistillBlocks as DistillBlocks
+from .transforms.drop_blocks import DropBlocks as DropBlocks
+from .transforms.factorize import Factorize as Factorize
+from .transforms.gate import Gate as Gate
+from .transforms.mixed_precision import MixedPrecision as MixedPrecision
+from .transforms.prune import Prune as Prune
+from .transforms.qat import Qat as Qat
+from .transforms.quantize import Quantize as Quantize
+from .transforms.train import Train as Train
+from .warm.guess import Guess as Guess
+
+__version__: str
+
+def optimize(
+    task: Task | str,
+    recipe: Recipe | None = None,
+    *,
+    constraints: Sequence[Constraint] = (),
+    minimize: Sequence[str] | None = None,
+    strategy: str = "adaptive",
+    stopper: str | dict[str, Any] | None = None,
+    guesses: Sequence[Guess] = (),
+    earlier: Sequence[str | Path] = (),
+    target: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    budget: Budget,
+    seed: int = 0,
+    workers: int | None = None,
+    reuse: bool = True,
+    device: str = "cpu",
+    measure_seconds: float = 2.0,
+    out: str | Path,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Study:
+    """Search `recipe` (default: the task's own, or `recipes.default(task)`) for the candidates that meet the constraints, and the best of them.
+
+    `out` is the study's folder: the same call again goes on where it was. on_event: hears all that happens. Raises InputError, TaskError,
+    RecipeError or TargetError before anything runs, if the request cannot be met.
+
+        constraints: what must hold; `optimize` without one on accuracy lets the metric drop
+            by 0.01
+        minimize: objectives: latency, size, memory, params, macs, error. Default: latency and
+            size; of a search the error, and without constraints also the latency
+        strategy: what proposes candidates
+        stopper: what ends weak trials while they train: asha, hyperband, successive_halving,
+            median; settings in brackets: asha(eta=2)
+        guesses: fillings, also of some holes only, to begin with
+        earlier: folders of studies of the same space to learn from
+        target: what the model will run on: onnxruntime, openvino:bf16, several separated by
+            commas (a hole), or auto (all that run here)
+        threads: of one inference of the artifact
+        batch: samples in one inference of the artifact
+        budget: what the search may spend
+        seed: the same seed proposes the same candidates
+        workers: trials at a time [default: one per two cores]
+        reuse: steps that were computed before come from the store
+        device: where models are trained: cpu, or cuda
+        measure_seconds: of timing a candidate, at most
+    """
+
+def search(
+    task: Task | str,
+    recipe: Recipe | None = None,
+    *,
+    compress: bool = False,
+    constraints: Sequence[Constraint] = (),
+    minimize: Sequence[str] | None = None,
+    strategy: str = "adaptive",
+    stopper: str | dict[str, Any] | None = None,
+    proxy: str | None = None,
+    supernet: str | None = None,
+    guesses: Sequence[Guess] = (),
+    earlier: Sequence[str | Path] = (),
+    target: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    budget: Budget,
+    seed: int = 0,
+    workers: int | None = None,
+    reuse: bool = True,
+    device: str = "cpu",
+    measure_seconds: float = 2.0,
+    out: str | Path,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Study:
+    """Search architecture and training together: `recipe` begins with `Build(net)`, whose fields may be holes (default:
+    `recipes.search(task)`, a net that suits the data). The task needs no model.
+
+    Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are checked before anything is built, the
+    others (latency, size, memory) on the untrained net before it is trained. The baseline is the task's own model, or, if it has none, a
+    fixed sensible net with the longest training of the recipe; all else is as for `optimize`.
+
+        compress: the default recipe also prunes and quantizes
+        constraints: what must hold; `optimize` without one on accuracy lets the metric drop
+            by 0.01
+        minimize: objectives: latency, size, memory, params, macs, error. Default: latency and
+            size; of a search the error, and without constraints also the latency
+        strategy: what proposes candidates
+        stopper: what ends weak trials while they train: asha, hyperband, successive_halving,
+            median; settings in brackets: asha(eta=2)
+        proxy: naswot:0.25 trains only nets that this score puts among the best quarter of
+            random ones [default share: half]
+        supernet: darts, gumbel or oneshot: one net that holds all of the space is trained
+            first, and its ranking is tried first
+        guesses: fillings, also of some holes only, to begin with
+        earlier: folders of studies of the same space to learn from
+        target: what the model will run on: onnxruntime, openvino:bf16, several separated by
+            commas (a hole), or auto (all that run here)
+        threads: of one inference of the artifact
+        batch: samples in one inference of the artifact
+        budget: what the search may spend
+        seed: the same seed proposes the same candidates
+        workers: trials at a time [default: one per two cores]
+        reuse: steps that were computed before come from the store
+        device: where models are trained: cpu, or cuda
+        measure_seconds: of timing a candidate, at most
+    """

@@ -1,0 +1,55 @@
+"""What type checkers and editors are told of `fw` is what it has."""
+
+import ast
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import featherweight as fw
+from scripts import stub
+
+
+def test_the_stub_is_up_to_date():
+    assert stub.FILE.read_text() == stub.text(), "python scripts/stub.py"
+
+
+def test_every_name_is_in_the_stub():
+    tree = ast.parse(stub.FILE.read_text())
+    told = {a.asname for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names if a.asname}
+    told |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert set(fw.__all__) <= told
+    assert all(hasattr(fw, name) for name in fw.__all__)
+
+
+@pytest.mark.parametrize("name", ["optimize", "search"])
+def test_a_call_shows_its_settings(name):
+    call = getattr(fw, name)
+    tree = ast.parse(stub.FILE.read_text())
+    told = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    assert {a.arg for a in (*told.args.args, *told.args.kwonlyargs)} == set(inspect.signature(call).parameters)
+    assert "measure_seconds: of timing a candidate, at most" in call.__doc__
+    assert ("supernet" in inspect.signature(call).parameters) == (name == "search")
+
+
+def test_a_setting_of_the_other_call_is_refused(tmp_path):
+    with pytest.raises(fw.FeatherweightError, match="optimize has no such setting") as e:
+        fw.optimize("gone.py", out=tmp_path, budget=fw.Budget(trials=1), proxy="naswot")
+    assert "it belongs to `search`" in str(e.value)
+    with pytest.raises(fw.FeatherweightError, match="allowed: strategy"):
+        fw.optimize("gone.py", out=tmp_path, budget=fw.Budget(trials=1), stratgy="tpe")
+    with pytest.raises(fw.FeatherweightError, match="needs a budget"):
+        fw.optimize("gone.py", out=tmp_path)
+
+
+@pytest.mark.slow  # a type checker reads all of the package
+def test_a_type_checker_sees_fields_and_settings(tmp_path):
+    (tmp_path / "use.py").write_text(
+        "import featherweight as fw\n"
+        "fw.Prune(ratio=0.5)\n"
+        "fw.Prune(rato=0.5)\n"
+        'fw.optimize("t.py", out="x", budget=fw.Budget(trials=1), sed=1)\n'
+    )
+    said = subprocess.run([sys.executable, "-m", "mypy", "--strict", str(tmp_path / "use.py")], capture_output=True, text=True).stdout
+    assert "use.py:3" in said and "use.py:4" in said and "use.py:2" not in said
