@@ -3,7 +3,8 @@
 
     python scripts/house.py                 the figures of this checkout
     python scripts/house.py FOLDER          of another one
-    python scripts/house.py --picture FILE  the rooms and the arrows between them, as SVG
+
+`scripts/pages.py` draws docs/house.svg with it.
 
 Needs nothing but Python. `tests/test_layers.py` holds the code to `FLOORS`.
 """
@@ -157,6 +158,37 @@ class House:
                 if Path(to).name.startswith("_") and Path(to).name != "__init__.py" and Path(to).parent != Path(file).parent
             }
         )
+
+    def picture(self) -> str:
+        """The rooms by floor, with the number of their files, and the arrows between them, as SVG."""
+        width, high, step = 150, 34, 92
+        files: dict[str, int] = {}
+        for file, text in self.files.items():
+            files[self.room(file)] = files.get(self.room(file), 0) + bool(text)
+        place, most = {}, max(map(len, FLOORS))
+        for y, floor in enumerate(FLOORS):
+            for x, room in enumerate(floor):
+                place[room] = (40 + (x + (most - len(floor)) / 2) * (width + 60), 20 + y * step)
+        out = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {most * (width + 60) + 40} {len(FLOORS) * step}" '
+            'font-family="sans-serif" font-size="13">',
+            "<style>path{fill:none;stroke:#2b6cb0;stroke-opacity:.28}path:hover{stroke:#c05621;stroke-opacity:1}"
+            "rect{fill:#fff;stroke:#1a202c}text{fill:#1a202c;text-anchor:middle}</style>",
+        ]
+        for (a, b), count in self.arrows().items():
+            if a in place and b in place and "__init__" not in (a, b):
+                (x, y), (u, v) = place[a], place[b]
+                x, y, u = x + width / 2, y + high, u + width / 2
+                bend = min(60.0, (v - y) / 2)
+                title = f"<title>{a} takes {count} from {b}</title>"
+                line = f"M{x:g} {y:g} C{x:g} {y + bend:g} {u:g} {v - bend:g} {u:g} {v:g}"
+                out.append(f'<path d="{line}" stroke-width="{1 + min(count, 40) / 10:g}">{title}</path>')
+        for room, (x, y) in place.items():
+            shown = {"__init__": "fw"}.get(room, room)
+            more = f" ({files[room]})" if files.get(room, 0) > 1 else ""
+            out.append(f'<rect x="{x:g}" y="{y:g}" width="{width}" height="{high}" rx="4"/>')
+            out.append(f'<text x="{x + width / 2:g}" y="{y + 22:g}">{shown}{more}</text>')
+        return "\n".join([*out, "</svg>"]) + "\n"
 
     def figures(self) -> dict[str, int | float | str]:
         lines = {f: text.count("\n") for f, text in self.files.items() if text}

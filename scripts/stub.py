@@ -39,7 +39,7 @@ def text() -> str:
     """The stub."""
     where = {name: module for name, module in featherweight._HOME.items() if name not in ("optimize", "search")}
     for group in featherweight._METHODS:
-        for kind in sorted(registry._own(group)):
+        for kind in sorted(registry.built_in(group)):
             where[registry.class_name(kind)] = f"{group}.{kind}"
     lines = ["# Written by scripts/stub.py; a test says when it is out of date.", ""]
     lines += ["from collections.abc import Callable, Sequence", "from pathlib import Path", "from typing import Any", ""]

@@ -28,7 +28,7 @@ def forgetful(monkeypatch):
     """What is found in a test is not known in the next."""
 
     def forget():
-        for known in (registry.names, registry.find, registry._own):
+        for known in (registry.names, registry.find, registry.built_in):
             known.cache_clear()
         for name in [n for n in sys.modules if n.split(".")[0].startswith("razor") or n == "featherweight.transforms.shave"]:
             del sys.modules[name]

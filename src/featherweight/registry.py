@@ -39,7 +39,7 @@ def class_name(kind: str) -> str:
 @cache
 def names(group: str) -> tuple[str, ...]:
     """The kinds of a group, sorted."""
-    return tuple(sorted(_own(group) | {e.name for e in plugged(group)}))
+    return tuple(sorted(built_in(group) | {e.name for e in plugged(group)}))
 
 
 @cache
@@ -63,7 +63,7 @@ def plugged(group: str) -> list[EntryPoint]:
 
 
 @cache
-def _own(group: str) -> frozenset[str]:
+def built_in(group: str) -> frozenset[str]:
     """The kinds that have a file in the group's package."""
     loaded = sys.modules.get(f"featherweight.{group}")  # not loaded for this: Prune asks for criteria, whose room needs torch
     folders = list(loaded.__path__) if loaded is not None else [str(Path(__file__).parent.joinpath(*group.split(".")))]
@@ -72,11 +72,11 @@ def _own(group: str) -> frozenset[str]:
 
 def _check_alone(group: str, kind: str, entries: list[EntryPoint]) -> None:
     """InputError if a plug-in's method would take the place of another."""
-    if not entries or (kind not in _own(group) and len({e.value for e in entries}) == 1):
+    if not entries or (kind not in built_in(group) and len({e.value for e in entries}) == 1):
         return
     raise InputError(
         f"there is more than one method called {kind!r} in {group}",
-        got="; ".join(sorted(map(_said, entries))) + (f"; built in: featherweight.{group}.{kind}" if kind in _own(group) else ""),
+        got="; ".join(sorted(map(_said, entries))) + (f"; built in: featherweight.{group}.{kind}" if kind in built_in(group) else ""),
         allowed="one method a name: a plug-in cannot take the place of another method",
         fix="give the plug-in's entry point (and its class) another name, or uninstall the plug-in",
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import cache, doctor, export, front, measure, optimize, report, resume, search
+from . import cache, doctor, export, front, measure, methods, optimize, report, resume, search
 from ._shared import EXIT_CODES, USAGE, print_json_error
 
 HELP = "The best model in its weight class: make a model smaller and faster until it meets your limits, with the evidence beside it."
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (optimize, search, front, report, export, measure, resume, cache, doctor):
+for _verb in (optimize, search, front, report, export, measure, resume, methods, cache, doctor):
     _verb.register(app)
 
 
