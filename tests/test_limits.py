@@ -8,7 +8,8 @@ from featherweight.records import Entry
 
 
 def entry(metric=0.9, ms=2.0, ratio=1.0, size=1000, memory=10**8, params=500, macs=9000, higher=True):
-    return Entry(
+    return Entry.from_json(
+dict(
         "x",
         None,
         None,
@@ -22,7 +23,7 @@ def entry(metric=0.9, ms=2.0, ratio=1.0, size=1000, memory=10**8, params=500, ma
         macs,
         "a",
         "0" * 64,
-    )
+    ))
 
 
 BASE = entry()

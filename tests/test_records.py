@@ -57,7 +57,7 @@ def entry(**more):
         "artifact": "a",
         "sha256": "s",
     }
-    return Entry(**{**base, **more})
+    return Entry.from_json({**base, **more})
 
 
 def test_entry_round_trip():

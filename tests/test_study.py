@@ -302,9 +302,9 @@ def takes(trial=2.0, certificate=1.8, hangs=()):
     """Seconds of a simulated job. hangs: kinds of jobs, or numbers of trials, that never end."""
 
     def seconds(job):
-        if job["job"] in hangs or (job["trial"] if job["job"] == "trial" else None) in {n for n in hangs if isinstance(n, int)}:
+        if job.kind in hangs or (job.trial if job.kind == "trial" else None) in {n for n in hangs if isinstance(n, int)}:
             return simulated.HANGS
-        return {"trial": trial, "certify": certificate, "package": 0.5}[job["job"]]
+        return {"trial": trial, "certify": certificate, "package": 0.5}[job.kind]
 
     return seconds
 
@@ -339,14 +339,14 @@ def test_the_minutes_hold(tmp_path, monkeypatch, seconds, workers):
     assert front["trials"]["complete"] > 0 and front["best"]["feasible"]
     exhausted = front["trials"]["complete"] + front["trials"]["failed"] >= 30  # the space has no more
     assert exhausted or ended - began >= 60 * 0.7
-    assert all(when + timeout_s <= began + 60.0 for when, job, timeout_s in engine.submitted if job["job"] == "trial")
+    assert all(when + timeout_s <= began + 60.0 for when, job, timeout_s in engine.submitted if job.kind == "trial")
     assert all(t["reason"] == "the budget's time was up" for t in study.trials() if t["state"] == "stopped")
 
 
 def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):
     """As much as the baseline's latency foretells: 5 looks and the baseline's own, each a process and 80 samples of 10 ms."""
     study, engine, heard, began, _ = timed(tmp_path, monkeypatch, takes(trial=6.0, certificate=1.8))
-    trials = [(when - began, timeout_s) for when, job, timeout_s in engine.submitted if job["job"] == "trial" and job["trial"] is not None]
+    trials = [(when - began, timeout_s) for when, job, timeout_s in engine.submitted if job.kind == "trial" and job.trial is not None]
     reserve = 4.0 + 6 * (1.0 + 0.01 * study.info()["splits"]["sizes"]["test"])
     assert 10.0 < reserve < 15.0  # a quarter of the minutes at most
     assert all(when + timeout_s == pytest.approx(60.0 - reserve) for when, timeout_s in trials)

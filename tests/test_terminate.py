@@ -9,9 +9,10 @@ from featherweight.study.ends import expectation, reason
 
 
 def entry(value, higher=True):
-    return Entry(
+    return Entry.from_json(
+dict(
         "x", 0, None, "t", {"name": "accuracy", "value": value, "higher_is_better": higher}, {"median": 1.0}, {"ratio": 1.0}, 1, 1, 1, 1, "a", "s"
-    )
+    ))
 
 
 def history(*values, state="complete", violation=0.0):

@@ -48,30 +48,30 @@ def test_a_smaller_net_is_proven_faster(artifacts, example, tmp_path):
     (tmp_path / "inputs").mkdir()
     np.save(tmp_path / "inputs" / "image.npy", rows)
     result = run(artifacts["small"], example, tmp_path, reference=(artifacts["large"], TARGET), inputs=tmp_path / "inputs", seconds=2.0)
-    assert latency.faster(result["speedup"]) == "faster" and result["speedup"]["clock"] == "cpu" and result["speedup"]["n"] >= 6
-    assert result["speedup"]["ratio"] == result["speedup"]["cpu"]["ratio"] and result["speedup"]["wall"]["ratio"] > 1
+    assert latency.faster(result.speedup.to_json()) == "faster" and result.speedup.clock == "cpu" and result.speedup.n >= 6
+    assert result.speedup.ratio == result.speedup.cpu["ratio"] and result.speedup.wall["ratio"] > 1
     for key in ("latency_ms", "reference_ms"):
         t = result[key]
         assert 0 < t["median"] <= t["p90"] and t["n"] >= 12 and t["cpu_median"] > 0 and 0 <= t["load"] <= 1
-    assert 10e6 < result["peak_memory_bytes"] < 1e9
-    outputs = np.load(result["outputs"])
+    assert 10e6 < result.peak_memory_bytes < 1e9
+    outputs = np.load(result.outputs)
     session = TARGET.load_runtime().load(artifacts["small"], TARGET, 1)
     np.testing.assert_allclose(outputs, np.concatenate([session.run({"image": r[None]}) for r in rows]), atol=1e-5)
-    assert result["outputs_batch"] == 64
+    assert result.outputs_batch == 64
 
 
 def test_the_reference_against_itself_is_exactly_one(artifacts, example, tmp_path):
     result = run(artifacts["small"], example, tmp_path, reference=(artifacts["small"] / ".", TARGET))
-    assert result["speedup"]["ratio"] == 1.0 and result["speedup"]["ci95"] == [1.0, 1.0] and result["latency_ms"]["median"] > 0
-    assert latency.faster(result["speedup"]) == "no difference shown"
+    assert result.speedup.ratio == 1.0 and result.speedup.ci95 == (1.0, 1.0) and result.latency_ms.median > 0
+    assert latency.faster(result.speedup.to_json()) == "no difference shown"
 
 
 def test_alone_and_with_other_threads(artifacts, example, tmp_path):
     alone = run(artifacts["small"], example, tmp_path, seconds=0.1)
-    assert alone["speedup"] is None and alone["reference_ms"] is None and alone["latency_ms"]["n"] >= 10 and alone["outputs"] is None
+    assert alone.speedup is None and alone.reference_ms is None and alone.latency_ms.n >= 10 and alone.outputs is None
     two = Target.parse("onnxruntime:threads=2")
     result = run(artifacts["small"], example, tmp_path, target=two, reference=(artifacts["small"], TARGET), seconds=0.2)
-    assert result["speedup"]["clock"] == "wall" and result["speedup"]["n"] >= 6
+    assert result.speedup.clock == "wall" and result.speedup.n >= 6
     with pytest.raises(InputError, match="batch"):
         run(artifacts["small"], example, tmp_path, target=Target.parse("onnxruntime:batch=2"), reference=(artifacts["small"], TARGET))
 
@@ -87,8 +87,8 @@ def test_dynamic_quantization_is_judged_at_the_deployed_batch(tmp_path):
     result = run(folder, {k: v.numpy() for k, v in example.items()}, tmp_path, inputs=tmp_path / "inputs", seconds=0.1)
     session = TARGET.load_runtime().load(folder, TARGET, 1)
     expected = np.concatenate([session.run({k: v.numpy()[i : i + 1] for k, v in rows.items()}) for i in range(48)])
-    assert result["outputs_batch"] == 1
-    np.testing.assert_array_equal(np.load(result["outputs"]), expected)
+    assert result.outputs_batch == 1
+    np.testing.assert_array_equal(np.load(result.outputs), expected)
 
 
 def test_refusals_keep_their_words(artifacts, example, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..records import Quality
 from ..seeding import derive
 from ._student import Z95, t975
 
@@ -83,8 +84,8 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
     return Metric(getattr(what, "__name__", "metric"), what, what, bool(better))
 
 
-def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, Any]:
-    """{"name", "value", "ci95": [low, high], "n", "higher_is_better"}.
+def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarray, seed: int) -> Quality:
+    """The metric's value, with its interval.
 
     Interval: Wilson's for right-or-wrong values, Student's t for other per-sample values (at least two samples),
     percentile bootstrap with 1,000 resamples drawn under `seed` for whole ones.
@@ -99,7 +100,7 @@ def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarra
         value, interval = float(s.mean()), wilson(int(s.sum()), n)
     else:
         value, interval = float(s.mean()), student(s, m.name)
-    return {"name": m.name, "value": value, "ci95": list(interval), "n": n, "higher_is_better": m.higher_is_better}
+    return Quality(m.name, value, interval, n, m.higher_is_better)
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ..engine.messages import PackageJob
 from ..records import Entry
 from ..report import html
 from ..report.card import model_card
@@ -25,9 +26,9 @@ def package_best(jobs: Jobs) -> None:
     if entry is None:
         return
     to = str(jobs.folder / "best.new" / "model")
-    outcome = jobs.run_one({"job": "package", "recipe": entry.recipe, "to": to}, 600.0)
-    if outcome["kind"] != "finished":
-        jobs.log.warn(f"the best model's weights could not be written: {outcome['reason']}", entry.trial)
+    outcome = jobs.run_one(PackageJob(recipe=entry.recipe, to=to), 600.0)
+    if outcome.kind != "finished":
+        jobs.log.warn(f"the best model's weights could not be written: {outcome.reason}", entry.trial)
 
 
 def write_results(out: Path, state: StudyState) -> None:
