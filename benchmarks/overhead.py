@@ -46,30 +46,31 @@ def entry(label: str, trial: int | None, filling: dict[str, Any]) -> Entry:
     accuracy = 0.99 - 0.05 * ratio**3 / math.sqrt(epochs) - 0.003 * small
     size, time_ratio = 1e6 * (1 - ratio) ** 2 * (0.3 if small else 1.0), (1 - ratio) * (0.5 if small else 1.0)
     return Entry.from_json(
-dict(
-        label=label,
-        trial=trial,
-        recipe={"recipe": []},
-        target="onnxruntime",
-        seconds=1.0,
-        filling=filling,
-        artifact="none",
-        sha256=f"{trial}",
-        metric={
-            "name": "accuracy",
-            "value": accuracy,
-            "ci95": [accuracy - 0.01, accuracy + 0.01],
-            "n": 1000,
-            "higher_is_better": True,
-            "split": "valid",
-        },
-        latency_ms={"median": time_ratio, "p90": 1.2 * time_ratio, "n": 500, "cpu_median": time_ratio, "load": 0.1},
-        speedup={"ratio": 1 / time_ratio, "ci95": [0.98 / time_ratio, 1.02 / time_ratio], "clock": "cpu", "n": 30},
-        size_bytes=int(size),
-        peak_memory_bytes=60_000_000,
-        params=int(size / 4),
-        macs=int(1e6 * time_ratio),
-    ))
+        dict(
+            label=label,
+            trial=trial,
+            recipe={"recipe": []},
+            target="onnxruntime",
+            seconds=1.0,
+            filling=filling,
+            artifact="none",
+            sha256=f"{trial}",
+            metric={
+                "name": "accuracy",
+                "value": accuracy,
+                "ci95": [accuracy - 0.01, accuracy + 0.01],
+                "n": 1000,
+                "higher_is_better": True,
+                "split": "valid",
+            },
+            latency_ms={"median": time_ratio, "p90": 1.2 * time_ratio, "n": 500, "cpu_median": time_ratio, "load": 0.1},
+            speedup={"ratio": 1 / time_ratio, "ci95": [0.98 / time_ratio, 1.02 / time_ratio], "clock": "cpu", "n": 30},
+            size_bytes=int(size),
+            peak_memory_bytes=60_000_000,
+            params=int(size / 4),
+            macs=int(1e6 * time_ratio),
+        )
+    )
 
 
 class Instant:

@@ -8,7 +8,10 @@ from pathlib import Path
 from featherweight.engine.messages import Message
 from featherweight.records import Entry
 
-CLOCKS = [*(f"featherweight.study.{part}.time" for part in ("clock", "jobs", "log", "search")), "featherweight.store.events.time"]  # what tells a study the time
+CLOCKS = [
+    *(f"featherweight.study.{part}.time" for part in ("clock", "jobs", "log", "search")),
+    "featherweight.store.events.time",
+]  # what tells a study the time
 ENGINE = "featherweight.study.jobs.LocalEngine"
 HANGS = math.inf
 
@@ -95,19 +98,20 @@ def measured(job, latency_ms=10.0):
     (folder / "manifest.json").write_text(json.dumps({"files": {"model.onnx": digest}, "inputs": {}}))
     value, size = 0.9 - 0.02 * ratio, int(10_000 * (1 - ratio)) + len(job.recipe["recipe"])
     return Entry.from_json(
-dict(
-        label=job.label,
-        trial=job.trial,
-        recipe=job.recipe,
-        target=job.target,
-        metric={"name": "accuracy", "value": value, "ci95": [value - 0.05, value + 0.05], "n": 80, "split": "valid", "higher_is_better": True},
-        latency_ms={"median": latency_ms, "p90": latency_ms, "n": 100, "cpu_median": latency_ms, "load": 0.0},
-        speedup={"ratio": 1.0, "ci95": [1.0, 1.0], "clock": "cpu", "n": 10},
-        size_bytes=size,
-        peak_memory_bytes=10**7,
-        params=size // 4,
-        macs=size,
-        artifact=str(folder),
-        sha256=digest,
-        filling=job.filling,
-    ))
+        dict(
+            label=job.label,
+            trial=job.trial,
+            recipe=job.recipe,
+            target=job.target,
+            metric={"name": "accuracy", "value": value, "ci95": [value - 0.05, value + 0.05], "n": 80, "split": "valid", "higher_is_better": True},
+            latency_ms={"median": latency_ms, "p90": latency_ms, "n": 100, "cpu_median": latency_ms, "load": 0.0},
+            speedup={"ratio": 1.0, "ci95": [1.0, 1.0], "clock": "cpu", "n": 10},
+            size_bytes=size,
+            peak_memory_bytes=10**7,
+            params=size // 4,
+            macs=size,
+            artifact=str(folder),
+            sha256=digest,
+            filling=job.filling,
+        )
+    )

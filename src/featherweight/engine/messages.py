@@ -26,6 +26,8 @@ class Plain:
                 values[f.name] = f.metadata["of"].from_json(values[f.name])
             if "each" in f.metadata and f.name in values:
                 values[f.name] = tuple(f.metadata["each"](**item) for item in values[f.name])
+            elif str(f.type).startswith("tuple") and f.name in values:
+                values[f.name] = tuple(values[f.name])
         return cls(**values)
 
 
