@@ -83,14 +83,12 @@ class Layers:
 
     def _labelled(self) -> list[tuple[list[Tensor], Tensor]]:
         """The calibration samples, which `Context.calibration` gives without targets, one a batch with theirs."""
-        import numpy as np
-
-        from ...seeding import derive
+        from ...task.data import calibration_rows
         from ...train.loop import tensors
 
         train = self.context.splits.train
-        pick = np.sort(np.random.default_rng(derive(self.context.seed, "calibration")).permutation(len(train))[: self.plan["samples"]])
-        return [tensors(train, pick[i : i + 1], "cpu") for i in range(len(pick))]
+        rows = calibration_rows(train, self.plan["samples"], self.context.seed)
+        return [tensors(train, rows[i : i + 1], "cpu") for i in range(len(rows))]
 
     def saving(self, path: str, entry: dict[str, Any]) -> float:
         """The share of all weights' bytes, or of the predicted time, that this layer saves at this width.
