@@ -4,7 +4,7 @@ import math
 import pytest
 
 from featherweight.errors import FeatherweightError, InputError, MissingExtra
-from featherweight.records import Entry, History, Trial
+from featherweight.records import Entry, History, Trial, metric_drop
 from featherweight.registry import class_name, find, names
 from featherweight.seeding import derive, generator
 from featherweight.space.space import key
@@ -77,6 +77,12 @@ def test_quantities():
         "macs": 40.0,
     }
     assert entry(metric={"value": 3.0, "higher_is_better": False}).quantities["error"] == 3.0
+
+
+def test_the_drop_of_a_metric():
+    for up, drop in ((True, 0.25), (False, -0.25)):
+        assert metric_drop({"value": 0.5, "higher_is_better": up}, {"value": 0.75, "higher_is_better": up}) == drop
+    assert metric_drop({"value": 1}, {"value": 0}) == -1.0  # where nothing is said, more is better
 
 
 def test_seeds_are_the_same_everywhere():

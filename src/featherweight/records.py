@@ -72,6 +72,12 @@ class Entry:
         }
 
 
+def metric_drop(metric: dict[str, Any], reference: dict[str, Any]) -> float:
+    """How much worse the metric is than the reference's, both as `Entry.metric`; negative if it is better."""
+    sign = 1.0 if metric.get("higher_is_better", True) else -1.0
+    return sign * (float(reference["value"]) - float(metric["value"]))
+
+
 @dataclass
 class Trial:
     """A filled recipe and what became of it: what a strategy is shown, and what reports tell.

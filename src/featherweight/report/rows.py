@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..records import metric_drop
 from . import units
 
 Json = dict[str, Any]
@@ -67,10 +68,7 @@ def metric_name(front: Json) -> str:
 
 def drop(entry: Json, baseline: Json | None) -> float | None:
     """How much worse the metric is than the baseline's, on the split that the search saw; negative if it is better."""
-    if baseline is None:
-        return None
-    sign = 1.0 if entry["metric"].get("higher_is_better", True) else -1.0
-    return sign * (float(baseline["metric"]["value"]) - float(entry["metric"]["value"]))
+    return None if baseline is None else metric_drop(entry["metric"], baseline["metric"])
 
 
 def size_ratio(entry: Json, baseline: Json | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..records import Entry
+from ..records import Entry, metric_drop
 from .clock import CERTIFY_AT_MOST
 from .jobs import Jobs
 from .state import StudyState, artifact_id
@@ -54,8 +54,7 @@ def allowed_drop(state: StudyState) -> float:
 
 def drop(state: StudyState, entry: Entry) -> float:
     """How much worse the metric is than the baseline's, on the validation split."""
-    sign = 1.0 if entry.metric["higher_is_better"] else -1.0
-    return sign * (float(state.baseline.metric["value"]) - float(entry.metric["value"]))
+    return metric_drop(entry.metric, state.baseline.metric)
 
 
 def _side(entry: Entry, folder: Path) -> dict[str, Any]:
