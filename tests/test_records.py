@@ -79,6 +79,7 @@ def test_quantities():
     assert entry(metric={"name": "nll", "value": 3.0, "ci95": None, "n": 9, "higher_is_better": False}).quantities["error"] == 3.0
 
 
+
 def test_seeds_are_the_same_everywhere():
     assert derive(0, "propose", 1) == derive(0, "propose", "1") == 5970714835566147361
     assert len({derive(s, *n) for s in (0, 1) for n in ((), ("a",), ("a", "b"), ("ab",), ("b", "a"))}) == 10

@@ -97,6 +97,11 @@ def test_direction_and_names():
     assert not metric(loss).higher_is_better and metric(metric("nll")) is metric("nll") and not metric("nll").higher_is_better
 
 
+def test_with_its_sign_more_is_better():
+    assert metric("accuracy").sign == 1.0 and metric("nll").sign == -1.0
+    assert Metric("m", None, lambda a, b: 0.0, True).sign == 1.0 and metric(lambda a, b: 0.0, higher_is_better=False).sign == -1.0
+
+
 def test_bad_input_is_refused():
     out, y = logits(10)
     for bad in [

@@ -119,9 +119,7 @@ class Runner:
 
         m, valid = metric(self.task.metric), self.task.splits().valid
         some = Subset(valid, np.sort(generator(self.seed, "rungs").permutation(len(valid))[:SCORED]))
-        targets = np.concatenate([y for _, y in some.batches()])
-        value = float(np.mean(m.scores(predict(module, some, self.device), targets)))
-        return -value if m.higher_is_better else value
+        return -m.sign * float(np.mean(m.scores(predict(module, some, self.device), some.all_targets())))
 
     def _save(self, package: Package, folder: Path) -> None:
         package.save(folder, self.task.build)
@@ -194,10 +192,7 @@ class Runner:
 
     def targets(self, name: str) -> np.ndarray:
         """The targets [N] of a split, read batch by batch."""
-        import numpy as np
-
-        split = self.split(name)
-        return np.concatenate([split.batch(np.arange(s, min(s + 1024, len(split))))[1] for s in range(0, len(split), 1024)])
+        return self.split(name).all_targets()
 
     def probe(
         self, artifact: Path, target: Target, split: str, work: Path, *, reference: tuple[Path, Target] | None, seconds: float, timeout_s: float

@@ -32,6 +32,11 @@ class Metric:
     higher_is_better: bool
     zero_one: bool | None = None
 
+    @property
+    def sign(self) -> float:
+        """1 if more is better, else -1: sign * value is better the larger it is."""
+        return 1.0 if self.higher_is_better else -1.0
+
     def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | float:
         """Values [n], or one float for a metric that is whole. InputError if there are no samples, lengths differ, or a value is not finite."""
         if len(outputs) != len(targets) or len(targets) == 0:
