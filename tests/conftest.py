@@ -10,7 +10,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 # Files that run whole studies or export dozens of nets, the longest first: no worker begins with one of them when the others are done.
-LONG = ("test_study", "test_readme", "test_search_phases", "test_rungs", "test_search", "test_local", "test_plans", "test_runtimes")
+LONG = ("test_study", "test_readme", "test_phases", "test_rungs", "test_search", "test_local", "test_plans", "test_runtimes")
 
 
 def pytest_collection_modifyitems(items):

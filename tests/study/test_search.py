@@ -19,7 +19,7 @@ from featherweight.study.statics import Statics, sample_shape
 from featherweight.study.words import proxy_of, stopper_of
 from featherweight.task.load import load_task
 
-BARE = str(Path(__file__).parent / "tasks" / "bare.py")
+BARE = str(Path(__file__).parents[1] / "tasks" / "bare.py")
 NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 32, step=8),), block=fw.Choice("plain", "residual"))
 SPACE = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=fw.Choice(2, 4), lr=fw.Float(1e-3, 1e-1, log=True)))
 FAST = {"measure_seconds": 0.1, "strategy": "random"}

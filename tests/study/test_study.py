@@ -21,7 +21,7 @@ from featherweight.study.state import StudyState
 from tests import simulated
 from tests.waiting import GENEROUS_S, logged, until
 
-TINY = str(Path(__file__).parent / "tasks" / "tiny.py")
+TINY = str(Path(__file__).parents[1] / "tasks" / "tiny.py")
 FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "seed": 1, "constraints": [fw.max_drop(0.05)]}
 ENTRY = {
     "label",
@@ -218,7 +218,7 @@ fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv
 
 def start(out, trials):
     command = [sys.executable, "-c", SCRIPT, TINY, str(out), str(trials)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
 
 
 def check_log(out, trials):

@@ -15,7 +15,7 @@ from featherweight.study.request import check_supernet, configure
 from featherweight.task.load import load_task
 from tests.waiting import GENEROUS_S
 
-TASKS = Path(__file__).parent / "tasks"
+TASKS = Path(__file__).parents[1] / "tasks"
 NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 16, step=8),))
 SPACE = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=fw.Choice(1, 2), lr=fw.Choice(1e-3, 1e-2, 3e-2)))
 OPEN = fw.Choice("skip_connect", "nor_conv_3x3")
@@ -73,7 +73,7 @@ def test_enough_ends_the_search_and_a_larger_wish_goes_on(tmp_path):
     assert [r.state for r in more.state.trials] == ["complete"] * 2 and more.state.ended is None
 
 
-@pytest.mark.slow  # `enough` goes the same way; the rule itself is in test_terminate.py
+@pytest.mark.slow  # `enough` goes the same way; the rule itself is in test_ends.py
 def test_stall_ends_the_search(tmp_path):
     recipe = fw.Recipe(fw.Build(net=fw.ConvNet(1, 4, 8, depths=(1,), widths=(8,))), fw.Train(epochs=1, lr=fw.Float(1e-3, 1e-1)))
     study = run(tmp_path, recipe, minimize=["params"], trials=5, stall=1)  # all have as many
