@@ -35,9 +35,17 @@ def pytest_runtest_call():
     fresh_torch()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_users_store(tmp_path_factory):
+    """Neither does what tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_store(tmp_path_factory, monkeypatch):
-    """No test reads or fills the user's artifact store."""
+    """No test reads or fills the user's artifact store, or another test's."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("store")))
 
 

@@ -46,7 +46,7 @@ def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_se
     rows, history = study.state.trials, study.state.trials
     assert len(rows) == 2  # a screen that refuses is no trial, twice a trial of the budget
     for row in rows:
-        assert row.state == "failed" and row.reason.startswith("over the limits before training: latency") and row.seconds > 0
+        assert row.state == "failed" and row.reason.startswith("over the limits before training: latency") and row.cost_s > 0
         assert history[row.number].violation > 0 and history[row.number].values is None
     assert study.best is None and study.nearest is None and (tmp_path / "report.html").is_file()
     with fw.Study.resume(tmp_path).out.joinpath("front.json").open() as f:
@@ -55,7 +55,7 @@ def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_se
 
 def test_a_limit_that_no_description_holds_ends_the_search_with_the_reason(tmp_path):
     study = run(tmp_path, fw.Recipe(fw.Build(net=NET), fw.Train(lr=fw.Float(1e-3, 1e-1))), constraints=[fw.max_params(10)], trials=30)
-    assert len(study.state.trials) == 20 and all(r.seconds == 0 for r in study.state.trials)
+    assert len(study.state.trials) == 20 and all(r.cost_s == 0 for r in study.state.trials)
     assert "params <= 10" in study.front_json()["ended"]
 
 

@@ -55,7 +55,7 @@ def test_limits_hold_before_anything_is_trained(study):
     for row in study.state.trials:
         over = space.refused(row.filling)
         if over is not None:
-            assert row.state == "failed" and row.seconds == 0 and "params <= 4000" in row.reason
+            assert row.state == "failed" and row.cost_s == 0 and "params <= 4000" in row.reason
         if row.entry is not None:
             assert over is None and row.features["params"] == row.entry.params and row.features["macs"] == row.entry.macs
 
