@@ -39,7 +39,7 @@ def write_results(out: Path, state: StudyState) -> None:
     entry = state.best() or state.nearest()
     if entry is not None:
         _write_best(out, entry, front, info, config)
-    html.write(out / "report.html", front, [t.to_json() for t in state.trials], info, {**config, "command": command(state.begun)})
+    html.write(out / "report.html", front, [t.to_json() for t in state.trials], info, {**config, "command": command(state.begun, out)})
     kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
     names = {Path(e.artifact).name for e in kept}
     for folder in (out / "artifacts").glob("*"):
