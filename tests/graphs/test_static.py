@@ -11,6 +11,7 @@ from featherweight import machine
 from featherweight.graphs.export import export_onnx, onnxruntime
 from featherweight.graphs.ranges import least_error_range
 from featherweight.models.package import Package
+from featherweight.plan import LayerPlan
 from featherweight.targets.base import Target
 from tests import toy
 from tests.targets.nets import cnn, plan
@@ -42,7 +43,7 @@ def test_static_agrees_with_the_tool_called_directly(tmp_path):
     """The same settings: argmax equal on 99.8 % of 1,000 samples that neither saw."""
     net, example, rows = trained()
     (tmp_path / "ours").mkdir()
-    layers = {path: {"bits": 8, "granularity": "channel"} for path, m in net.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
+    layers = {path: LayerPlan(8) for path, m in net.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
     notes = Target().load_runtime().export(Package(net, plan=plan(samples=64, layers=layers)), example, rows, Target(), tmp_path / "ours")
     assert set(notes["coverage"]["layers"].values()) == {"int8"}
     export_onnx(net, example, rows, tmp_path / "float.onnx")

@@ -36,6 +36,17 @@ def test_a_damaged_spec_is_refused(tmp_path, damage):
         Package.load(tmp_path, t.build)
 
 
+@pytest.mark.parametrize(("plan", "why"), [([], "no quantization plan"), ({"scheme": 8}, "the plan's scheme is 8; allowed: int8-static")])
+def test_a_damaged_plan_is_refused(tmp_path, plan, why):
+    t = toy.task()
+    Package(t.build()).save(tmp_path, t.build)
+    spec = json.loads((tmp_path / "spec.json").read_text())
+    (tmp_path / "spec.json").write_text(json.dumps(spec | {"plan": plan}))
+    with pytest.raises(StoreError, match="cannot be loaded") as caught:
+        Package.load(tmp_path, t.build)
+    assert why in str(caught.value)
+
+
 def test_a_truncated_weights_file_is_refused(tmp_path):
     t = toy.task()
     Package(t.build()).save(tmp_path, t.build)

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from featherweight.plan import Plan
+
 
 class Block(nn.Module):
     def __init__(self, width):
@@ -59,15 +61,16 @@ NETS = {"cnn": cnn, "attention": attention}
 
 
 def plan(scheme="int8-static", **changes):
-    return {
+    fields = {
         "scheme": scheme,
         "granularity": "channel",
         "activations": "u8",
         "calibrate": "minmax",
         "samples": 32,
-        "skip": [],
+        "skip": (),
         "bits": 8,
         "group": 0,
         "symmetric": True,
         "embeddings": 32,
-    } | changes
+    }
+    return Plan(**fields | changes)

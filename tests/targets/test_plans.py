@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from featherweight.errors import TargetError
 from featherweight.graphs import export as _onnx
 from featherweight.models.package import Package
 from featherweight.models.quant.grid import Grid, codes, fit, nearest
+from featherweight.plan import LayerPlan
 from featherweight.targets.base import Target
 from tests.targets.nets import attention, cnn, plan
 
@@ -55,8 +57,8 @@ def normed():
 
 
 def layers_of(module, grid):
-    one = {"bits": grid.bits, "granularity": grid.granularity, "group": grid.group, "symmetric": grid.symmetric}
-    return {path: dict(one) for path, m in module.named_modules() if isinstance(m, KINDS)}
+    one = LayerPlan(grid.bits, grid.granularity, grid.group, grid.symmetric)
+    return {path: one for path, m in module.named_modules() if isinstance(m, KINDS)}
 
 
 def on_grid(module, grid):
@@ -113,14 +115,14 @@ def test_weight_only_computes_with_the_given_grid(runtime, grid, tmp_path):
         layers = layers_of(module, grid)
         legal = runtime == "openvino" or grid.granularity != "group" or grid.group in (16, 32)
         if name == "tokens" and not legal:
-            layers["table"] = {"bits": 32}
+            layers["table"] = LayerPlan(32)
         the_plan = plan("weight-only", bits=grid.bits, granularity=grid.granularity, group=grid.group, symmetric=grid.symmetric, layers=layers)
         net = (module, *net[1:])
         notes, got = export(runtime, net, tmp_path / name, the_plan, scales)
         rounded = runtime == "onnxruntime" and grid.bits == 8
         close(got, outputs(net), 3e-2 if rounded else 1e-3)
         held = notes["coverage"]["layers"]
-        assert set(held) == set(layers) and all(v.startswith(f"int{grid.bits}") for path, v in held.items() if layers[path]["bits"] != 32), held
+        assert set(held) == set(layers) and all(v.startswith(f"int{grid.bits}") for path, v in held.items() if layers[path].bits != 32), held
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
@@ -131,9 +133,9 @@ def test_weight_only_rounds_to_nearest_and_is_small(runtime, bits, tmp_path):
     net[0].table = nn.Embedding(2000, 48)
     torch.nn.init.normal_(net[0].table.weight)
     plain, _ = export(runtime, net, tmp_path / "float", None)
-    layers = {path: layer | {"bits": bits} for path, layer in layers_of(net[0], grid).items()}
+    layers = {path: replace(layer, bits=bits) for path, layer in layers_of(net[0], grid).items()}
     header = plan("weight-only", bits=bits, granularity=grid.granularity, group=16, embeddings=bits)
-    notes, got = export(runtime, net, tmp_path / "small", header | {"layers": layers})
+    notes, got = export(runtime, net, tmp_path / "small", replace(header, layers=layers))
     if bits == 16:
         for m in net[0].modules():
             if isinstance(m, KINDS):
@@ -169,7 +171,7 @@ def test_tables_are_stored_by_rows_within_half_a_step(runtime, scheme, bits, tmp
 
     torch.manual_seed(0)
     net = (Lookup().eval(), {"ids": torch.randint(0, 50, (1, 1))}, {"ids": torch.arange(50)[:, None]})
-    layers = {"table": {"bits": bits, "granularity": "channel"}, "head": {"bits": 32 if scheme == "weight-only" else 8, "granularity": "channel"}}
+    layers = {"table": LayerPlan(bits), "head": LayerPlan(32 if scheme == "weight-only" else 8)}
     notes, got = export(runtime, net, tmp_path / "out", plan(scheme, layers=layers, embeddings=bits))
     w = net[0].table.weight.detach().numpy()[:16]
     step = np.abs(w).max(1, keepdims=True) / (127 if bits == 8 else 7)
@@ -256,10 +258,10 @@ def test_two_learned_grids_of_one_tensor_are_both_kept(tmp_path):
 def test_each_layer_gets_its_own_bits(runtime, scheme, tmp_path):
     net = attention()
     layers = layers_of(net[0], Grid())
-    layers["head"] = {"bits": 32}
-    layers["encoder.layers.0.linear1"] = {"bits": 4, "granularity": "channel", "group": 0, "symmetric": True}
-    layers["encoder.layers.1.linear2"] = {"bits": 16}
-    layers["embedding"] = {"bits": 8, "granularity": "channel"}
+    layers["head"] = LayerPlan(32)
+    layers["encoder.layers.0.linear1"] = LayerPlan(4)
+    layers["encoder.layers.1.linear2"] = LayerPlan(16)
+    layers["embedding"] = LayerPlan(8)
     notes, _ = export(runtime, net, tmp_path / "out", plan(scheme, layers=layers))
     held = notes["coverage"]["layers"]
     assert held["head"] == "float (as planned)" and held["encoder.layers.0.linear1"].startswith("int4") and held["embedding"].startswith("int8")
@@ -287,10 +289,10 @@ def test_dynamic_keeps_given_codes(tmp_path):
 @pytest.mark.parametrize("changes", [{"granularity": "group", "group": 16}, {"symmetric": False}])
 @pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
 def test_onnxruntime_refuses_grids_without_integer_kernels(scheme, changes):
-    layers = {"head": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": True} | changes}
+    layers = {"head": LayerPlan(8, **changes)}
     for the_plan in (plan(scheme, **changes), plan(scheme, layers=layers)):
         assert "granularity 'channel'" in Target().load_runtime().problem(Target(), the_plan)
-    assert Target().load_runtime().problem(Target(), plan(scheme, layers={"head": layers["head"] | {"bits": 4}})) is None
+    assert Target().load_runtime().problem(Target(), plan(scheme, layers={"head": replace(layers["head"], bits=4)})) is None
 
 
 def test_wrong_scales_are_refused(tmp_path):
@@ -302,7 +304,7 @@ def test_wrong_scales_are_refused(tmp_path):
     with pytest.raises(TargetError, match="do not fit"):
         export("onnxruntime", (module, *net[1:]), tmp_path / "b", header, scales | {"mid.weight.scale": torch.ones(3)})
     with pytest.raises(TargetError, match="not in the model"):
-        export("onnxruntime", (module, *net[1:]), tmp_path / "c", header | {"layers": {"nowhere": {"bits": 4}}})
+        export("onnxruntime", (module, *net[1:]), tmp_path / "c", replace(header, layers={"nowhere": LayerPlan(4)}))
 
 
 def test_saturating_machines_get_unsigned_codes(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_weights_in_the_file_are_the_modules_rounded_to_the_grid(granularity, tm
 )
 def test_skipped_layers_stay_float(runtime, scheme, tmp_path):
     counts = []
-    for skip in ([], ["encoder.layers.1", "head"]):
+    for skip in ((), ("encoder.layers.1", "head")):
         folder = tmp_path / str(len(skip))
         folder.mkdir()
         torch.manual_seed(1)
@@ -132,7 +132,7 @@ def test_skipped_layers_stay_float(runtime, scheme, tmp_path):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_what_cannot_be_quantized_is_refused(runtime, tmp_path):
     with pytest.raises(TargetError, match="no_such_layer"):
-        export(runtime, cnn(), tmp_path, plan(skip=["no_such_layer"]))
+        export(runtime, cnn(), tmp_path, plan(skip=("no_such_layer",)))
     with pytest.raises(TargetError, match="needs calibration"):
         export(runtime, cnn(), tmp_path, plan(), calibrated=False)
     bare = (nn.Flatten(), {"x": torch.randn(1, 2, 2)}, {"x": torch.randn(8, 2, 2)})
@@ -150,6 +150,7 @@ def test_a_malformed_plan_is_a_problem(runtime, changes):
     problem = target.load_runtime().problem(target, plan(**changes))
     assert problem is not None and next(iter(changes)) in problem
     assert target.load_runtime().problem(target, plan()) is None
+    assert "featherweight.plan.Plan" in target.load_runtime().problem(target, plan().to_json())  # as a plug-in might make it
 
 
 def test_onnxruntime_refuses_what_it_does_not_have(tmp_path):

@@ -1,6 +1,7 @@
 """A plan is made, judged and exported on the same samples: all who draw them draw the same rows."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_transforms_judges_and_exports_calibrate_on_the_same_samples(n, seed, tm
     labelled = layers._labelled()  # what gradients see
     assert [float(x[0, 0]) for (x,), _ in labelled] == want and [int(y) for _, y in labelled] == [int(v) % 4 for v in want]
 
-    package, kept, seen = Package(module).edited(plan=plan | {"layers": {}}), Keeps(), {}
+    package, kept, seen = Package(module).edited(plan=replace(plan, layers={})), Keeps(), {}
     write_artifact(task, package, kept, Recipe(), tmp_path)
     assert kept.calibration["number"][:, 0].tolist() == want and json.loads((tmp_path / MANIFEST).read_text())["params"] == 12
 

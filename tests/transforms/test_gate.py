@@ -13,6 +13,7 @@ from torch import nn
 from featherweight.errors import InputError, RecipeError
 from featherweight.measure.accuracy import Metric
 from featherweight.models.package import Package
+from featherweight.plan import Plan as Planned
 from featherweight.recipe import Made, Recipe, Transform
 from featherweight.space import Choice, Float, Int, Maybe, param
 from featherweight.task.data import ArraySplit
@@ -326,9 +327,8 @@ class Plan(Transform):
     bits: int = param(8, doc="of a weight")
 
     def apply(self, model, context):
-        layer = {"bits": self.bits, "granularity": "channel", "group": 0, "symmetric": True}
-        plan = {"scheme": "weight-only", **layer, "embeddings": 32, "layers": {"0": layer}}
-        return model.edited(plan=plan).noted(step=self.kind)
+        plan = Planned("weight-only", self.bits, "channel", group=0, symmetric=True, embeddings=32)
+        return model.edited(plan=dataclasses.replace(plan, layers={"0": plan.whole})).noted(step=self.kind)
 
 
 def test_a_plan_is_judged_as_it_computes():
@@ -347,6 +347,6 @@ def test_a_plan_is_judged_as_it_computes():
     c = toy.context(t, model=package)
     done = Gate(Plan(), knob="bits", values=(8, 4), max_drop=0.0).apply(package, c)
     probes = done.notes[-1]["probes"]
-    assert done.plan["bits"] == 8 and done.notes[-1]["kept"] == 8
+    assert done.plan.bits == 8 and done.notes[-1]["kept"] == 8
     assert [(p["setting"], p["held"]) for p in probes] == [(4, False), (8, True)]
     assert torch.equal(done.module[0].weight, package.module[0].weight)

@@ -10,7 +10,7 @@ from torch import nn
 from featherweight.errors import InputError, RecipeError
 from featherweight.models.package import Package
 from featherweight.models.quant.fake import quantizable, simulate
-from featherweight.plan import check_plan
+from featherweight.plan import Plan, check_plan
 from featherweight.recipe import Recipe
 from featherweight.testing import check_transform
 from featherweight.transforms.mixed_precision import MixedPrecision
@@ -59,10 +59,10 @@ def test_enough_is_saved(save):
     made = MixedPrecision(scheme="weight-only", save=save, samples=32, max_drop=1.0).apply(package, toy.context(task))
     note, sizes = made.notes[0], {path: m.weight.numel() for path, m in quantizable(package.module).items()}
     assert note["enough"] and note["floor_holds"] and note["saving"] >= save and check_plan(made.plan) is None
-    left = sum(n * made.plan["layers"][p]["bits"] / 8 for p, n in sizes.items())
-    left += sum(4 * package.module.get_submodule(p).weight.shape[0] for p in sizes if made.plan["layers"][p]["bits"] < 16)  # scales
+    left = sum(n * made.plan.layers[p].bits / 8 for p, n in sizes.items())
+    left += sum(4 * package.module.get_submodule(p).weight.shape[0] for p in sizes if made.plan.layers[p].bits < 16)  # scales
     assert note["saving"] == pytest.approx(1 - left / (4 * sum(sizes.values())))
-    assert made.module is package.module and json.loads(json.dumps(made.plan)) == made.plan
+    assert made.module is package.module and Plan.from_json(json.loads(json.dumps(made.plan.to_json()))) == made.plan
 
 
 def test_what_cannot_be_saved_is_said():
@@ -88,7 +88,7 @@ def test_the_chosen_widths_lose_least():
         if sum(layers.saving(p, layers.options[p][i]) for p, i in zip(layers.options, c, strict=True)) >= 0.8
     )
     made = step.apply(package, context)
-    chosen = sum(loss[p][[4, 8, 32].index(made.plan["layers"][p]["bits"])] for p in loss)
+    chosen = sum(loss[p][[4, 8, 32].index(made.plan.layers[p].bits)] for p in loss)
     assert chosen == pytest.approx(best[0], rel=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_the_layer_that_breaks_the_model_is_put_back():
     note = made.notes[0]
     assert note["steps"][0]["drop"] > 0.2 and note["reverted"][0] == "6 to 32 bits"
     assert note["floor_holds"] and note["drop"] <= 0.02 and note["why"] == "the floor holds"
-    assert made.plan["layers"]["6"]["bits"] == 32
+    assert made.plan.layers["6"].bits == 32
     ours = simulate(made, {})
     assert accuracy(package.module, valid) - accuracy(ours, valid) == pytest.approx(note["drop"])
     assert [s["saving"] for s in note["steps"]] == sorted((s["saving"] for s in note["steps"]), reverse=True)
@@ -112,7 +112,7 @@ def test_a_floor_that_costs_too_much_is_missed_openly():
     made = step.apply(package, toy.context(task))
     note = made.notes[0]
     assert not note["floor_holds"] and note["drop"] > 0.02 and "widening 6 would leave" in note["why"] and note["reverted"] == []
-    assert note["drop"] == min(s["drop"] for s in note["steps"]) and made.plan["layers"]["6"]["bits"] == 4
+    assert note["drop"] == min(s["drop"] for s in note["steps"]) and made.plan.layers["6"].bits == 4
 
 
 def test_rounding_through_a_middle_width():
@@ -130,7 +130,7 @@ def test_nothing_to_save_is_no_plan():
 def test_what_a_scheme_cannot_take_stays_float():
     task, package = trained()
     made = MixedPrecision(scheme="int8-dynamic", save=0.7, samples=16, max_drop=1.0, skip=("8",)).apply(package, toy.context(task))
-    assert {p: e["bits"] for p, e in made.plan["layers"].items()} == {"0": 32, "3": 32, "6": 8, "8": 32}
+    assert {p: e.bits for p, e in made.plan.layers.items()} == {"0": 32, "3": 32, "6": 8, "8": 32}
     assert made.notes[0]["left"]["8"] == "skipped" and "dynamic" in made.notes[0]["left"]["0"] and not made.notes[0]["enough"]
     with pytest.raises(InputError, match="no such layers"):
         MixedPrecision(skip=("nowhere",)).apply(package, toy.context(task))
@@ -160,7 +160,7 @@ def test_the_question_that_targets_are_asked_is_well_formed():
         {"scheme": "weight-only", "widths": (32,)},
     ):
         assert check_plan(MixedPrecision(**fields).plan()) is None
-    assert MixedPrecision(scheme="weight-only").plan()["bits"] == 4
+    assert MixedPrecision(scheme="weight-only").plan().bits == 4
 
 
 def test_multiply_accumulates_are_counted():

@@ -40,8 +40,8 @@ def test_weights_are_on_the_grids_that_the_plan_names(saturates, granularity, mo
     task = toy.task()
     before = task.build()
     made = Qat(epochs=1, batch_size=32, granularity=granularity).apply(Package(before), toy.context(task))
-    assert check_plan(made.plan) is None and made.plan["scheme"] == "int8-static"
-    assert set(made.plan["layers"]) == set(quantizable(before)) and {e["bits"] for e in made.plan["layers"].values()} == {8}
+    assert check_plan(made.plan) is None and made.plan.scheme == "int8-static"
+    assert set(made.plan.layers) == set(quantizable(before)) and {e.bits for e in made.plan.layers.values()} == {8}
     grid = Grid(7 if saturates else 8, granularity)
     for path, layer in quantizable(made.module).items():
         s = made.scales[f"{path}.weight.scale"]
@@ -93,7 +93,7 @@ def test_zeros_stay_zero_and_skipped_layers_stay_float():
     made = Qat(epochs=2, lr=1e-2, batch_size=32, skip=("5", "8")).apply(package, toy.context(task))
     new = made.module.get_submodule("3.conv1").weight
     assert (new[:, ::2] == 0).all() and not torch.equal(new, w) and (made.module[8].weight[0, :5] == 0).all()
-    bits = {path: e["bits"] for path, e in made.plan["layers"].items()}
+    bits = {path: e.bits for path, e in made.plan.layers.items()}
     assert {p for p, b in bits.items() if b == 32} == {"5.conv1", "5.conv2", "5.short.0", "8"} == set(made.notes[0]["left"])
     assert "8.weight.scale" not in made.scales and not torch.equal(made.module[8].weight, net[8].weight)  # trained, but not rounded
     with pytest.raises(InputError, match="no such layers"):
@@ -114,7 +114,7 @@ def test_tied_weights_stay_float_and_tables_are_left_to_the_target():
 
     task = toy.task(Tied)
     made = Qat(epochs=1, batch_size=32).apply(Package(task.build()), toy.context(task))
-    assert {p: e["bits"] for p, e in made.plan["layers"].items()} == {"table": 8, "inner": 8, "out": 32}
+    assert {p: e.bits for p, e in made.plan.layers.items()} == {"table": 8, "inner": 8, "out": 32}
     assert made.module.out.weight is made.module.table.weight and list(made.notes[0]["left"]) == ["out"]
 
 
@@ -152,7 +152,7 @@ def test_the_exported_file_computes_what_was_trained(granularity, tmp_path):
     splits, start = task.splits(), trained(toy.task(n=400))
     made = Qat(epochs=2, lr=1e-3, batch_size=16, granularity=granularity).apply(start, toy.context(task))
     x = torch.from_numpy(splits.train.batch(np.arange(len(splits.train)))[0]["image"])
-    calibration = {"image": x[: made.plan["samples"]]}
+    calibration = {"image": x[: made.plan.samples]}
     ours = simulate(made, calibration, machine.saturates())
     assert accuracy(start.module, splits.valid) >= 0.9 and accuracy(ours, splits.valid) >= accuracy(start.module, splits.valid) - 0.03
     target = Target("onnxruntime")

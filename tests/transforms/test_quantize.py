@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from featherweight.errors import InputError, RecipeError
 from featherweight.models.package import Package
 from featherweight.models.quant.grid import Grid, nearest
 from featherweight.models.quant.layers import decide, grid_of
-from featherweight.plan import check_plan
+from featherweight.plan import LayerPlan, check_plan
 from featherweight.recipe import Recipe
 from featherweight.testing import check_transform
 from featherweight.train.loop import predict
@@ -63,15 +64,15 @@ def test_every_way_conforms(fields):
 def test_plain_rounding_is_left_to_the_target():
     package = apply(Quantize(scheme="int8-dynamic", skip=("8",)))
     assert package.module is trained().module and package.scales == {} and not Quantize().stored
-    assert package.plan["scheme"] == "int8-dynamic" and package.plan["layers"]["8"]["bits"] == 32 and package.plan["layers"]["0"]["bits"] == 32
-    assert check_plan(package.plan) is None and check_plan(Quantize().plan()) is None and "layers" not in Quantize().plan()
+    assert package.plan.scheme == "int8-dynamic" and package.plan.layers["8"].bits == 32 and package.plan.layers["0"].bits == 32
+    assert check_plan(package.plan) is None and check_plan(Quantize().plan()) is None and Quantize().plan().layers is None
 
 
 @pytest.mark.parametrize("fields", SETTINGS[:8], ids=str)
 def test_rounded_weights_lie_on_the_grids_that_the_plan_describes(fields):
     step = Quantize(samples=32, **fields)
     package = apply(step)
-    grids = {p: grid_of(v, step.scheme != "weight-only" and machine.saturates()) for p, v in package.plan["layers"].items()}
+    grids = {p: grid_of(v, step.scheme != "weight-only" and machine.saturates()) for p, v in package.plan.layers.items()}
     assert check_plan(package.plan) is None and bool(package.scales) == step.rounds and step.stored
     for path, grid in grids.items():
         if step.rounds:
@@ -87,7 +88,7 @@ def test_saturating_processors_get_seven_bit_codes(monkeypatch):
         step = Quantize(range="mse", samples=8)
         package = apply(step)
         codes = package.module[8].weight.detach() / package.scales["8.weight.scale"].unsqueeze(1)
-        assert float(codes.abs().max()) == pytest.approx(most) and package.plan["layers"]["8"]["bits"] == 8
+        assert float(codes.abs().max()) == pytest.approx(most) and package.plan.layers["8"].bits == 8
         assert step.depends == f"saturates={saturates}"
     assert Quantize().depends == "" and Quantize(scheme="weight-only", rounding="gptq").depends == ""
 
@@ -189,12 +190,12 @@ def test_the_layers_of_a_plan_are_all_layers():
     plan = Quantize(scheme="weight-only", bits=4, granularity="group", group=64, embeddings=16, skip=("inner.1",)).plan()
     layers = decide(Net(), plan)
     assert set(layers) == {"table", "inner.0", "inner.1"}
-    assert layers["table"] == {"bits": 16, "granularity": "channel", "group": 0, "symmetric": True}
-    assert layers["inner.0"] == {"bits": 4, "granularity": "group", "group": 64, "symmetric": True} and layers["inner.1"]["bits"] == 32
-    assert {v["bits"] for v in decide(Net(), plan | {"skip": ["inner", "table"]}).values()} == {32}
+    assert layers["table"] == LayerPlan(16, "channel", 0, True)
+    assert layers["inner.0"] == LayerPlan(4, "group", 64, True) and layers["inner.1"].bits == 32
+    assert {v.bits for v in decide(Net(), replace(plan, skip=("inner", "table"))).values()} == {32}
     with pytest.raises(InputError, match="not in the model"):
-        decide(Net(), plan | {"skip": ["inne"]})
-    assert decide(nn.ReLU(), plan | {"skip": []}) == {}
+        decide(Net(), replace(plan, skip=("inne",)))
+    assert decide(nn.ReLU(), replace(plan, skip=())) == {}
 
 
 @pytest.mark.parametrize("late", [Prune(), Train(), Quantize()])

@@ -30,7 +30,7 @@ def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe,
     calibration = None
     if package.plan is not None:
         train = task.splits().train
-        inputs, _ = train.batch(calibration_rows(train, package.plan["samples"], package.plan["seed"]))
+        inputs, _ = train.batch(calibration_rows(train, *package.plan.draw()))
         calibration = {k: as_tensor(v) for k, v in inputs.items()}
     report = target.load_runtime().export(package, example, calibration, target, folder)
     files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()}

@@ -5,13 +5,14 @@ Notation as there: w [O, I, *k], n = I * k; q codes, s scale, z zero point, w' =
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import TargetError
-from .sites import Setting, Site
+from ..plan import LayerPlan
+from .sites import Site
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ class Coded:
     q: np.ndarray
     s: np.ndarray
     z: np.ndarray
-    setting: Setting
+    setting: LayerPlan
     given: bool
 
     def rows(self, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,7 +58,7 @@ def coded(v: np.ndarray, site: Site, scales: dict[str, Tensor], bits: int | None
     """
     from ..models.quant import grid
 
-    setting = site.setting if bits is None else Setting(bits, site.setting.granularity, site.setting.group, site.setting.symmetric)
+    setting = site.setting if bits is None else replace(site.setting, bits=bits)
     if f"{site.path}.weight.scale" not in scales or not site.path:
         g, w = _grid(setting), _t(v)
         s, z = grid.fit(w, g)
@@ -91,7 +92,7 @@ def _given(v: np.ndarray, site: Site, scales: dict[str, Tensor]) -> Coded:
     if (f == 1).all():
         return Coded(_codes(codes), s_.astype(np.float32), z_, setting, True)
     if setting.granularity == "tensor":
-        setting, s_, z_ = Setting(setting.bits, "channel", 0, setting.symmetric), np.repeat(s_, len(v)), np.repeat(z_, len(v))
+        setting, s_, z_ = LayerPlan(setting.bits, "channel", 0, setting.symmetric), np.repeat(s_, len(v)), np.repeat(z_, len(v))
     column = f.reshape(-1, *[1] * (s_.ndim - 1))
     top = 0 if setting.symmetric else 2**setting.bits - 1
     mirrored = f.reshape(-1, *[1] * (v.ndim - 1)) < 0
@@ -112,7 +113,7 @@ def _codes(q: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.rint(q).astype(np.int16))
 
 
-def _grid(setting: Setting) -> Any:
+def _grid(setting: LayerPlan) -> Any:
     from ..models.quant.grid import Grid
 
     return Grid(setting.bits, setting.granularity, setting.group, setting.symmetric)

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import machine
 from ..errors import TargetError
-from ..plan import nothing_quantized
+from ..plan import nothing_quantized, required
 from .codes import Coded, coded
 from .export import skipped
 from .sites import Site, drop_unused, sites, unshare
@@ -33,11 +33,11 @@ def quantize_dynamic(plain: Path, final: Path, package: Package, tmp: Path) -> t
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as run
 
-    plan: dict[str, Any] = package.plan or {}
+    plan = required(package.plan)
     reduce, prepared = machine.saturates(), tmp / "prepared.onnx"
     note = prepare(plain, prepared)
     model = onnx.load(prepared)
-    exclude = skipped(model.graph, list(plan.get("skip", ())))
+    exclude = skipped(model.graph, list(plan.skipped))
     every = sites(model.graph, package)
     found = unshare(model, every, {s.node: (s.setting, s.node if s.op == "Gemm" else s.path) for s in every})
     _unshare_rest(model)
@@ -51,7 +51,7 @@ def quantize_dynamic(plain: Path, final: Path, package: Package, tmp: Path) -> t
                 got=f"{site.path or site.node}: {site.setting}",
                 allowed="granularity tensor or channel, symmetric",
             )
-        if f"{site.path}.weight.scale" in package.scales or site.setting.granularity != plan["granularity"]:
+        if f"{site.path}.weight.scale" in package.scales or site.setting.granularity != plan.granularity:
             _replace(model, site, package, reduce)
     held = shrink(model, small, package.scales, "ort")
     onnx.save(model, prepared)
@@ -60,7 +60,7 @@ def quantize_dynamic(plain: Path, final: Path, package: Package, tmp: Path) -> t
             prepared,
             final,
             op_types_to_quantize=list(_PRODUCTS),
-            per_channel=plan["granularity"] == "channel",
+            per_channel=plan.granularity == "channel",
             reduce_range=reduce,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=sorted(set(exclude)),
@@ -68,8 +68,8 @@ def quantize_dynamic(plain: Path, final: Path, package: Package, tmp: Path) -> t
         )
     ops = {n.op_type for n in onnx.load(final).graph.node}
     if not ops & _MADE and not held:
-        raise nothing_quantized(plan["scheme"], sorted(ops), "use int8-static for convolutional models")
-    return {"scheme": plan["scheme"], "weight_bits": 7 if reduce else 8, "activations": "u8", **note}, found, held
+        raise nothing_quantized(plan.scheme, sorted(ops), "use int8-static for convolutional models")
+    return {"scheme": plan.scheme, "weight_bits": 7 if reduce else 8, "activations": "u8", **note}, found, held
 
 
 def _replace(model: Any, site: Site, package: Package, reduce: bool) -> None:

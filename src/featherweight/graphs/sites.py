@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from ..plan import floating
+from ..plan import LayerPlan, floating, required
 from .export import layers as module_paths
 from .export import path_of
 
@@ -26,16 +26,6 @@ SAME = 1e-4  # largest deviation of v from f w, relative to the largest |v|: flo
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How one layer's weight is to be stored; bits 32: left alone, 16: half precision."""
-
-    bits: int
-    granularity: str = "channel"
-    group: int = 0
-    symmetric: bool = True
-
-
-@dataclass(frozen=True)
 class Site:
     """A node that multiplies by (or looks up in) a constant weight. path: its layer, "" if no layer of the plan is known for it;
     transposed: the initializer is v transposed; factor: f, where the layer is known."""
@@ -45,7 +35,7 @@ class Site:
     op: str
     weight: str
     transposed: bool
-    setting: Setting
+    setting: LayerPlan
     factor: np.ndarray | None = None
 
     def oriented(self, array: np.ndarray) -> np.ndarray:
@@ -53,23 +43,20 @@ class Site:
         return np.ascontiguousarray(array.T) if self.transposed else array
 
 
-def wanted(package: Package) -> dict[str, Setting]:
+def wanted(package: Package) -> dict[str, LayerPlan]:
     """What the plan wants of every Linear, convolution and Embedding of the module, by path."""
-    plan = package.plan or {}
-    found = plan.get("layers")
-    if found is not None:
-        missing = [path for path in found if not _has(package.module, path)]
+    plan = required(package.plan)
+    if plan.layers is not None:
+        missing = [path for path in plan.layers if not _has(package.module, path)]
         if missing:
             raise TargetError("these layers of the plan are not in the model", got=missing, fix="make the plan after the last structural step")
-        return {path: _setting(layer, plan) for path, layer in found.items()}
-    general = _setting(plan, plan)
-    table = replace(general, bits=plan.get("embeddings", 32), granularity="channel")
-    skip = [*plan.get("skip", ())]
-    out: dict[str, Setting] = {}
+        return dict(plan.layers)
+    table = replace(plan.whole, bits=plan.embeddings, granularity="channel")
+    out: dict[str, LayerPlan] = {}
     for path, module in package.module.named_modules():
         if (kind := _kind(module)) is not None:
-            skipped = any(path == s or path.startswith(s + ".") for s in skip)
-            out[path] = Setting(32) if skipped else table if kind == "embedding" else general
+            skipped = any(path == s or path.startswith(s + ".") for s in plan.skipped)
+            out[path] = LayerPlan(32) if skipped else table if kind == "embedding" else plan.whole
     return out
 
 
@@ -83,9 +70,8 @@ def sites(graph: Any, package: Package) -> list[Site]:
 
     tensors = {w.name: w for w in graph.initializer}
     names, settings = module_paths(graph), wanted(package)
-    plan = package.plan or {}
-    skip = [*plan.get("skip", ()), *floating(plan)]
-    general = _setting(plan, plan)
+    plan = required(package.plan)
+    skip = [*plan.skipped, *floating(plan)]
     out = []
     for node in graph.node:
         at = WEIGHT_INPUT.get(node.op_type)
@@ -96,13 +82,13 @@ def sites(graph: Any, package: Package) -> list[Site]:
         value = numpy_helper.to_array(tensors[node.input[at]])
         value = value.T if transposed else value
         inside = any(p == s or p.startswith(s + ".") for p in paths for s in skip)
-        rest = Setting(32) if inside or node.op_type == "Gather" else general
+        rest = LayerPlan(32) if inside or node.op_type == "Gather" else plan.whole
         site = Site("", node.name, node.op_type, node.input[at], transposed, rest)
         out.append(_recognised(site, value, paths, settings, package.module))
     return out
 
 
-def _recognised(site: Site, value: np.ndarray, paths: set[str], settings: dict[str, Setting], module: nn.Module) -> Site:
+def _recognised(site: Site, value: np.ndarray, paths: set[str], settings: dict[str, LayerPlan], module: nn.Module) -> Site:
     """The site with its path, setting and factor, if one of the layers is behind it."""
     named = [path for path in settings if any(p == path or p.startswith(path + ".") for p in paths)]
     own = path_of(site.node).split(".")
@@ -195,13 +181,6 @@ def _has(module: nn.Module, path: str) -> bool:
         return _kind(module.get_submodule(path)) is not None
     except AttributeError:
         return False
-
-
-def _setting(layer: dict[str, Any], plan: dict[str, Any]) -> Setting:
-    own = {k: layer.get(k, plan.get(k)) for k in ("granularity", "group", "symmetric")}
-    if own["granularity"] == "group" and not (isinstance(own["group"], int) and own["group"] >= 2):
-        raise TargetError("the plan's group is not usable", got=own["group"], allowed="a whole number of at least 2")
-    return Setting(layer["bits"], own["granularity"] or "channel", own["group"] or 0, own["symmetric"] is not False)
 
 
 def _usable(node: Any, tensor: Any) -> bool:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from ..plan import nothing_quantized
+from ..plan import LayerPlan, nothing_quantized, required
 from .codes import Coded, coded, pack4
 from .export import skipped
-from .sites import WEIGHT_INPUT, Setting, Site, drop_unused, resolve_identities, sites, unshare
+from .sites import WEIGHT_INPUT, Site, drop_unused, resolve_identities, sites, unshare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ def shrink(model: Any, sites: list[Site], scales: dict[str, Tensor], dialect: st
     return done
 
 
-def raised(model: Any, wanted: list[Setting]) -> Any:
+def raised(model: Any, wanted: list[LayerPlan]) -> Any:
     """The model at the first standard operator set with 4-bit and grouped codes, 21, if these settings need it; else as it is."""
     from onnx import version_converter
 
@@ -60,14 +60,14 @@ def raised(model: Any, wanted: list[Setting]) -> Any:
 
 def shrink_graph(model: Any, package: Package, dialect: str) -> tuple[list[Site], dict[str, str]]:
     """A whole weight-only plan, in place: (the sites, how each weight is held, by node). TargetError if there is nothing to store small."""
-    plan: dict[str, Any] = package.plan or {}
+    plan = required(package.plan)
     resolve_identities(model.graph)
-    skipped(model.graph, list(plan.get("skip", ())))  # names those that match nothing
+    skipped(model.graph, list(plan.skipped))  # names those that match nothing
     every = sites(model.graph, package)
     found = unshare(model, every, {s.node: (s.setting, s.path if f"{s.path}.weight.scale" in package.scales else "") for s in every})
     held = shrink(model, found, package.scales, dialect)
     if not held:
-        raise nothing_quantized(plan["scheme"], sorted({n.op_type for n in model.graph.node}))
+        raise nothing_quantized(plan.scheme, sorted({n.op_type for n in model.graph.node}))
     return found, held
 
 
@@ -267,7 +267,7 @@ class _Editor:
         node.CopyFrom(helper.make_node("GatherBlockQuantized", names, [out], site.node, domain=MS, **how))
         return f"int{setting.bits}, stored (a row is unpacked when it is read)"
 
-    def _integers(self, name: str, codes: np.ndarray, setting: Any) -> str:
+    def _integers(self, name: str, codes: np.ndarray, setting: LayerPlan) -> str:
         """Codes as (u)int8, or packed (u)int4."""
         if setting.bits == 8:
             return self._add(name, codes.astype(np.int8 if setting.symmetric else np.uint8))

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import machine
 from ..errors import TargetError
-from ..plan import nothing_quantized
+from ..plan import Plan, nothing_quantized, required
 from .codes import Coded, coded
 from .export import skipped
 from .ranges import mse_ranges
@@ -49,11 +49,12 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as run
 
-    plan: dict[str, Any] = package.plan or {}
-    prepared, unsigned, reduce = tmp / "prepared.onnx", plan["activations"] == "u8", machine.saturates()
+    plan = required(package.plan)
+    activations, calibrate, _ = plan.ranges()
+    prepared, unsigned, reduce = tmp / "prepared.onnx", activations == "u8", machine.saturates()
     note = prepare(plain, prepared)
     model = onnx.load(prepared)
-    exclude = skipped(model.graph, list(plan.get("skip", ())))
+    exclude = skipped(model.graph, list(plan.skipped))
     found = unshare(model, every := sites(model.graph, package), _keys(every, package))
     integer = [s for s in found if s.setting.bits == 8 and s.op not in ("Gather", *_NO_KERNEL)]
     exclude += [s.node for s in found if s not in integer]
@@ -64,10 +65,10 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
     ops = ["Conv", "Gemm", "MatMul"] if attention else None
     extra: dict[str, Any] = {"ActivationSymmetric": not unsigned}
     overrides: dict[str, Any] = {}
-    if plan["calibrate"] in ("percentile", "entropy"):
+    if calibrate in ("percentile", "entropy"):
         extra["CalibStridedMinMax"] = 1  # histogram after histogram: otherwise every activation of every sample is held at once
     with quiet():
-        if plan["calibrate"] == "mse":
+        if calibrate == "mse":
             overrides = {
                 name: [{"rmin": np.float32(a), "rmax": np.float32(b)}] for name, (a, b) in mse_ranges(prepared, rows, ops, not unsigned, tmp).items()
             }
@@ -77,13 +78,13 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
             extra |= {"TensorQuantOverrides": overrides}
         if weights or inputs:
             extra |= {"QDQDisableWeightAdjustForInt32Bias": True, "QDQKeepRemovableActivations": bool(inputs)}
-        method = {"percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}.get(plan["calibrate"], CalibrationMethod.MinMax)
+        method = {"percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}.get(calibrate, CalibrationMethod.MinMax)
         run(
             prepared,
             final,
             reader(rows, 8),
             quant_format=QuantFormat.QDQ,
-            per_channel=plan["granularity"] == "channel",
+            per_channel=plan.granularity == "channel",
             reduce_range=reduce,
             activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -95,7 +96,7 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
     made = onnx.load(final)
     kinds = {node.op_type for node in made.graph.node}
     if not {"QuantizeLinear", "DequantizeLinear"} <= kinds:
-        raise nothing_quantized(plan["scheme"], sorted(kinds))
+        raise nothing_quantized(plan.scheme, sorted(kinds))
     _verify(made.graph, weights, inputs)
     given = sum(c.given for _, c in weights.values())
     wide = sum(_wide(c) for _, c in weights.values()) if reduce else 0
@@ -105,7 +106,7 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
         | ({"layers_beyond_7_bits": wide} if wide else {})
         | ({"given_input_grids": len(inputs)} if inputs else {})
     )
-    report = {"scheme": plan["scheme"], "weight_bits": 7 if reduce and given < len(integer) else 8, "activations": plan["activations"]}
+    report = {"scheme": plan.scheme, "weight_bits": 7 if reduce and given < len(integer) else 8, "activations": activations}
     return report | {"calibration_samples": len(next(iter(rows.values()))), **note}, found
 
 
@@ -113,7 +114,7 @@ def _keys(found: list[Site], package: Package) -> dict[str, Any]:
     return {s.node: (s.setting, s.path if f"{s.path}.weight.scale" in package.scales else "") for s in found}
 
 
-def _weight(site: Site, model: Any, package: Package, plan: dict[str, Any], reduce: bool) -> Coded | None:
+def _weight(site: Site, model: Any, package: Package, plan: Plan, reduce: bool) -> Coded | None:
     """The codes to be kept, or those of a layer whose granularity is not the plan's; None: left to ONNX Runtime."""
     from onnx import numpy_helper
 
@@ -124,7 +125,7 @@ def _weight(site: Site, model: Any, package: Package, plan: dict[str, Any], redu
             allowed="granularity tensor or channel, symmetric",
         )
     given = bool(site.path) and f"{site.path}.weight.scale" in package.scales
-    if not given and site.setting.granularity == plan["granularity"]:
+    if not given and site.setting.granularity == plan.granularity:
         return None
     w = next(t for t in model.graph.initializer if t.name == site.weight)
     return coded(site.oriented(numpy_helper.to_array(w)), site, package.scales, None if given or not reduce else 7)

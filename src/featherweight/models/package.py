@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, RecipeError, StoreError
+from ..plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,16 +24,25 @@ SPEC, WEIGHTS, SCALES = "spec.json", "model.safetensors", "scales.safetensors"
 class Package:
     """module: in eval mode, on the CPU; net: the architecture description that it was built from, as JSON, or None: the task's own
     builder; edits: what was done to its structure since, in order (`surgery.EDITS`); sparse: parameters whose zeros stay zero when
-    trained; plan: how the target must quantize (`plan`), or None; scales: the plan's tensors, by name; notes: what each
+    trained; plan: how the target must quantize, or None; scales: the plan's tensors, by name; notes: what each
     step reports."""
 
     module: nn.Module
     net: dict[str, Any] | None = None
     edits: tuple[dict[str, Any], ...] = ()
     sparse: tuple[str, ...] = ()
-    plan: dict[str, Any] | None = None
+    plan: Plan | None = None
     scales: dict[str, Tensor] = field(default_factory=dict)
     notes: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.plan, Plan | None):
+            raise InputError(
+                "a package's plan is a Plan",
+                got=f"a {type(self.plan).__name__}: {self.plan!r:.200}",
+                allowed="a featherweight.plan.Plan, or None",
+                fix="build one; Plan.from_json makes one of JSON",
+            )
 
     def edited(self, **changes: Any) -> Package:
         return replace(self, **changes)
@@ -54,7 +64,8 @@ class Package:
         from .surgery import differences
 
         sizes = differences(_fresh(self.net, build), self.module, self.edits)
-        spec = {"format": 2, "net": self.net, "edits": self.edits, "sizes": sizes, "sparse": self.sparse, "plan": self.plan, "notes": self.notes}
+        plan = None if self.plan is None else self.plan.to_json()
+        spec = {"format": 2, "net": self.net, "edits": self.edits, "sizes": sizes, "sparse": self.sparse, "plan": plan, "notes": self.notes}
         (folder / SPEC).write_text(json.dumps(spec, indent=1))
         safetensors.torch.save_model(self.module, str(folder / WEIGHTS))
         if self.scales:
@@ -76,7 +87,8 @@ class Package:
             module = rebuild(_fresh(spec["net"], build), edits, spec["sizes"], shapes)
             safetensors.torch.load_model(module, str(folder / WEIGHTS), strict=True)
             scales = safetensors.torch.load_file(str(folder / SCALES)) if (folder / SCALES).is_file() else {}
-            package = cls(module.eval(), spec["net"], edits, tuple(spec["sparse"]), spec["plan"], scales, tuple(spec["notes"]))
+            plan = None if spec["plan"] is None else Plan.from_json(spec["plan"])
+            package = cls(module.eval(), spec["net"], edits, tuple(spec["sparse"]), plan, scales, tuple(spec["notes"]))
         except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, InputError, RecipeError, safetensors.SafetensorError) as e:
             raise StoreError(
                 "this saved model cannot be loaded", got=f"{folder}: {e}", fix="was the model's builder changed since it was saved?"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..models.package import Package
+    from ..plan import Plan
 
 @dataclass(frozen=True)
 class Target(Node):
@@ -69,7 +70,7 @@ class Runtime(ABC):
     packages: ClassVar[tuple[str, ...]] = ("torch",)  # distributions whose versions decide what it writes; part of an artifact's key
 
     @abstractmethod
-    def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
+    def problem(self, target: Target, plan: Plan | None) -> str | None:
         """Why this target (with this quantization plan) cannot be realised here; None if it can. Cheap."""
 
     @abstractmethod

@@ -18,7 +18,7 @@ from ..graphs.session import Inputs, Session
 from ..graphs.sites import Site
 from ..graphs.small import shrink, shrink_graph
 from ..graphs.static import quantize_static
-from ..plan import check_plan, integer_problem, needs_calibration
+from ..plan import Plan, check_plan, integer_problem, needs_calibration, required
 from .base import Runtime, Target
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Onnxruntime(Runtime):
 
     packages = ("torch", "onnxruntime")
 
-    def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
+    def problem(self, target: Target, plan: Plan | None) -> str | None:
         if target.dtype != "fp32":
             return f"{target.dtype} is not supported on the CPU by ONNX Runtime: use fp32 or an int8 plan, or the openvino target"
         if target.device not in ("cpu", "cuda"):
@@ -121,17 +121,17 @@ def _realise(
     """Write `final` as the plan says: (report, the sites of the layers, how weights edited by hand are held, by node)."""
     import onnx
 
-    plan: dict[str, Any] = package.plan or {}
-    if plan["scheme"] == "int8-dynamic":
+    plan = required(package.plan)
+    if plan.scheme == "int8-dynamic":
         return quantize_dynamic(plain, final, package, tmp)
-    if plan["scheme"] == "weight-only":
+    if plan.scheme == "weight-only":
         model = onnx.load(plain)
         found, held = shrink_graph(model, package, "ort")
         onnx.save(model, final)
-        return {"scheme": plan["scheme"], "weight_bits": plan["bits"]}, found, held
+        return {"scheme": plan.scheme, "weight_bits": plan.bits}, found, held
     if calibration is None:
         raise needs_calibration()
-    n = min(int(plan["samples"]), len(next(iter(calibration.values()))))
+    n = min(plan.ranges().samples, len(next(iter(calibration.values()))))
     report, found = quantize_static(plain, final, package, as_numpy({k: v[:n] for k, v in calibration.items()}), tmp)
     small = [s for s in found if s.setting.bits in (4, 16) or (s.setting.bits == 8 and s.op not in ("Conv", "Gemm", "MatMul"))]
     held = {}

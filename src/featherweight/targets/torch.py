@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..models.package import Package
+    from ..plan import Plan
 
 FILE = "model.pt2"
 ORDER = "inputs.json"  # inside the file: the inputs' names in the order in which the program takes them
@@ -41,7 +42,7 @@ class Torch(Runtime):
 
     automatic = False
 
-    def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
+    def problem(self, target: Target, plan: Plan | None) -> str | None:
         import torch
 
         if plan is not None:

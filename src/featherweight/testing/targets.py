@@ -22,6 +22,7 @@ def check_target(target: Target, module: nn.Module, example: dict[str, torch.Ten
     import torch
 
     from ..models.package import Package
+    from ..plan import Plan
 
     runtime = target.load_runtime()
     assert str(Target.parse(str(target))) == str(target), "the target's text does not parse to itself"
@@ -44,5 +45,5 @@ def check_target(target: Target, module: nn.Module, example: dict[str, torch.Ten
             assert got.shape == wanted.shape, f"batch {batch}: outputs {got.shape} where the model gives {wanted.shape}"
             scale = max(float(np.abs(wanted).max()), 1e-6)
             assert float(np.abs(got - wanted).max()) <= tolerance * scale, f"batch {batch}: outputs differ from the model's"
-    odd = runtime.problem(target, {"scheme": "no such scheme"})
+    odd = runtime.problem(target, Plan("no such scheme", bits=8, granularity="channel", group=0, symmetric=True, embeddings=32))
     assert isinstance(odd, str) and odd, "a plan that nobody can realise is not refused"

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..plan import Plan
 from ..recipe import Recipe, Transform
 from ..seeding import generator
 from ..space import Space
@@ -76,7 +77,7 @@ def check_application(transform: Transform, task: Task, seed: int) -> None:
 
 
 def _data(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+    return json.loads(json.dumps(value.to_json() if isinstance(value, Plan) else value))
 
 
 def _apply(transform: Transform, task: Task, package: Any, seed: int) -> Any:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..plan import LayerPlan, Plan
 from ..recipe import Made, Mark
 from ..space import Choice, Float, Int, param
 from .base import Context, Trained
@@ -71,20 +72,20 @@ class Qat(Trained):
 
         return f"saturates={saturates()}"
 
-    def plan(self, seed: int = 0) -> dict[str, Any]:
-        """The plan as data, without layers; `seed` picks the calibration samples. A target can be asked about it before anything runs."""
-        return {
-            "scheme": "int8-static",
-            "bits": self.bits,
-            "granularity": self.granularity,
-            "group": 0,
-            "symmetric": True,
-            "embeddings": self.embeddings,
-            "activations": self.activations,
-            "calibrate": self.calibrate,
-            "samples": self.samples,
-            "seed": seed,
-        }
+    def plan(self, seed: int = 0) -> Plan:
+        """The plan without layers; `seed` picks the calibration samples. A target can be asked about it before anything runs."""
+        return Plan(
+            scheme="int8-static",
+            bits=self.bits,
+            granularity=self.granularity,
+            group=0,
+            symmetric=True,
+            embeddings=self.embeddings,
+            activations=self.activations,
+            calibrate=self.calibrate,
+            samples=self.samples,
+            seed=seed,
+        )
 
     def apply(self, model: Package, context: Context) -> Package:
         from ..machine import saturates
@@ -116,7 +117,7 @@ class Qat(Trained):
             )
         module.to("cpu").eval()
         scales = detach(module, paths)
-        plan = self.plan(context.seed) | {"layers": self._entries(module, paths)}
+        plan = replace(self.plan(context.seed), layers=self._entries(module, paths))
         return model.edited(module=module, plan=plan, scales=scales).noted(
             step=self.kind, epochs=self.epochs, final_loss=loss, layers=len(paths), weight_bits=grid.bits, left=left, folded=norms
         )
@@ -133,7 +134,7 @@ class Qat(Trained):
         left = {p: "skipped" for p in found if any(p == s or p.startswith(s + ".") for s in self.skip)}
         return {p: "its weight belongs to another layer too" for p, m in found.items() if owners[id(m.weight)] > 1} | left
 
-    def _entries(self, module: nn.Module, paths: list[str]) -> dict[str, dict[str, Any]]:
+    def _entries(self, module: nn.Module, paths: list[str]) -> dict[str, LayerPlan]:
         """`layers` of the plan: 8 bits for what was trained so, 32 for other layers; embedding tables as the field says, one scale a row."""
         from ..models.quant.fake import computes, quantizable
 
@@ -142,9 +143,7 @@ class Qat(Trained):
                 return self.embeddings
             return 8 if path in paths else 32
 
-        own = {"granularity": self.granularity, "group": 0, "symmetric": True}
-        table = {"granularity": "channel", "group": 0, "symmetric": True}
-        return {path: {"bits": bits(path, m), **(own if computes(m) else table)} for path, m in quantizable(module).items()}
+        return {path: LayerPlan(bits(path, m), self.granularity if computes(m) else "channel") for path, m in quantizable(module).items()}
 
     def _objective(self, context: Context) -> Objective:
         """The task's loss, or its blend with the distance to a teacher, as Distill has it."""

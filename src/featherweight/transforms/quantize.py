@@ -9,10 +9,11 @@ scales go with the plan.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..plan import LayerPlan, Plan
 from ..recipe import Made, Mark, Transform
 from ..space import Choice, Float, Int, param
 from .base import Context
@@ -98,13 +99,24 @@ class Quantize(Transform):
     def depends(self) -> str:
         return f"saturates={self._narrow()}" if self.rounds and self.scheme != "weight-only" else ""
 
-    def plan(self, seed: int = 0) -> dict[str, Any]:
-        """The plan as data, without layers; `seed` picks the calibration samples. A target can be asked about it before anything runs.
+    def plan(self, seed: int = 0) -> Plan:
+        """The plan without layers; `seed` picks the calibration samples. A target can be asked about it before anything runs.
         InputError if the fields contradict each other."""
         if (problem := self._problem()) is not None:
             raise InputError("these settings of quantize do not go together", got=problem[0], fix=problem[1])
-        names = ("scheme", "bits", "granularity", "group", "symmetric", "embeddings", "activations", "calibrate", "samples")
-        return {name: getattr(self, name) for name in names} | {"skip": list(self.skip), "seed": seed}
+        return Plan(
+            scheme=self.scheme,
+            bits=self.bits,
+            granularity=self.granularity,
+            group=self.group,
+            symmetric=self.symmetric,
+            embeddings=self.embeddings,
+            activations=self.activations,
+            calibrate=self.calibrate,
+            samples=self.samples,
+            skip=self.skip,
+            seed=seed,
+        )
 
     def apply(self, model: Package, context: Context) -> Package:
         """A package with the plan and its layers. Where nothing but nearest rounding is asked for, the module is the one given;
@@ -115,15 +127,16 @@ class Quantize(Transform):
         from ..models.quant.layers import decide
 
         plan = self.plan(context.seed)
-        plan["layers"] = decide(model.module, plan)
-        note: dict[str, Any] = {"scheme": self.scheme, "bits": self.bits, "layers": sum(v["bits"] < 32 for v in plan["layers"].values())}
+        layers = decide(model.module, plan)
+        plan = replace(plan, layers=layers)
+        note: dict[str, Any] = {"scheme": self.scheme, "bits": self.bits, "layers": sum(v.bits < 32 for v in layers.values())}
         if not self.stored:
             return model.edited(plan=plan).noted(step="quantize", **note)
-        module, scales, more = self._prepare(copy.deepcopy(model.module).eval(), plan["layers"], model.sparse, context)
+        module, scales, more = self._prepare(copy.deepcopy(model.module).eval(), layers, model.sparse, context)
         return model.edited(module=module, plan=plan, scales=scales).noted(step="quantize", **note, **more)
 
     def _prepare(
-        self, module: nn.Module, layers: dict[str, dict[str, Any]], sparse: tuple[str, ...], context: Context
+        self, module: nn.Module, layers: dict[str, LayerPlan], sparse: tuple[str, ...], context: Context
     ) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
         """Equalize and round `module` in place: (module, scales, what the note says of it)."""
         import torch
@@ -139,7 +152,7 @@ class Quantize(Transform):
         few, batches = tuple(t[:8] for t in inputs), batched(inputs)
         module.to(context.device)
         flow = trace(module, tuple(t[:2] for t in inputs))
-        grids = {p: grid_of(v, self._narrow()) for p, v in layers.items() if v["bits"] in (4, 8) and is_layer(module.get_submodule(p))}
+        grids = {p: grid_of(v, self._narrow()) for p, v in layers.items() if v.bits in (4, 8) and is_layer(module.get_submodule(p))}
         with torch.no_grad():
             before = module(*few)
         fold(module, flow.batch_norms)

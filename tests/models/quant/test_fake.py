@@ -1,5 +1,7 @@
 """The simulation computes what its plan says, on a copy; and what ONNX Runtime computes from the same plan."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -12,17 +14,14 @@ from featherweight.models.quant import activations, fake
 from featherweight.models.quant.activations import InputGrid, chunks, grid_of, input_grids, same_inputs
 from featherweight.models.quant.fake import FLOAT, Simulated, quantizable, simulate
 from featherweight.models.quant.grid import Grid, fit, nearest
+from featherweight.plan import LayerPlan, Plan
 from tests import toy
 
 
-def entry(bits, **more):
-    return {"bits": bits, "granularity": "channel", "group": 0, "symmetric": True} | more
-
-
-def plan(module, scheme="int8-static", bits=8, **more):
-    header = {"scheme": scheme, "bits": bits, "granularity": "channel", "group": 0, "symmetric": True, "embeddings": 32}
-    header |= {"activations": "u8", "calibrate": "minmax", "samples": 64, "seed": 0}
-    return header | {"layers": {path: entry(bits) for path in quantizable(module)}} | more
+def plan(module, scheme="int8-static", bits=8):
+    ranges = {"activations": "u8", "calibrate": "minmax", "samples": 64, "seed": 0}
+    layers = {path: LayerPlan(bits) for path in quantizable(module)}
+    return Plan(scheme, bits, "channel", group=0, symmetric=True, embeddings=32, **ranges, layers=layers)
 
 
 @pytest.mark.parametrize(
@@ -128,20 +127,20 @@ def test_each_width_rounds_the_weight_as_the_plan_says_and_is_put_back():
     simulated = Simulated(net, "weight-only")
     w = net[3].weight
     for bits in (4, 8):
-        simulated.set("3", entry(bits))
+        simulated.set("3", LayerPlan(bits))
         grid = Grid(bits)
         assert torch.equal(simulated.module[3].weight, nearest(w, *fit(w, grid), grid))
-    simulated.set("3", entry(4, granularity="group", group=16, symmetric=False))
+    simulated.set("3", LayerPlan(4, "group", 16, False))
     grid = Grid(4, "group", 16, False)
     assert torch.equal(simulated.module[3].weight, nearest(w, *fit(w, grid), grid))
-    simulated.set("3", entry(16))
+    simulated.set("3", LayerPlan(16))
     assert torch.equal(simulated.module[3].weight, w.half().float())
     simulated.set("3", FLOAT)
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(simulated.module(x), net(x))
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     with pytest.raises(InputError, match="has not"):
-        simulated.set("nowhere", entry(8))
+        simulated.set("nowhere", LayerPlan(8))
 
 
 def test_a_tied_weight_is_rounded_in_one_place_only():
@@ -156,7 +155,7 @@ def test_a_tied_weight_is_rounded_in_one_place_only():
 
     net = Tied()
     simulated = Simulated(net, "weight-only")
-    simulated.set("out", entry(4))
+    simulated.set("out", LayerPlan(4))
     assert torch.equal(simulated.module.table.weight, net.table.weight) and not torch.equal(simulated.module.out.weight, net.out.weight)
 
 
@@ -197,7 +196,7 @@ def test_no_plan_is_an_exact_copy_and_a_plan_without_layers_is_refused():
     copy = simulate(Package(net), {})
     assert copy is not net and torch.equal(copy(x), net(x))
     with pytest.raises(InputError, match="no layers"):
-        simulate(Package(net, plan={"scheme": "int8-static"}), {})
+        simulate(Package(net, plan=replace(plan(net), layers=None)), {})
 
 
 @pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])

@@ -12,10 +12,10 @@ from featherweight.models.quant import sensitivity
 from featherweight.models.quant.activations import chunks, input_grids
 from featherweight.models.quant.fake import FLOAT, Simulated, quantizable, rounded
 from featherweight.models.quant.sensitivity import by_formula, distance, fisher, mean_gradients, measured, taylor
+from featherweight.plan import LayerPlan
 from tests import toy
 
-EIGHT = {"bits": 8, "granularity": "channel", "group": 0, "symmetric": True}
-FOUR = EIGHT | {"bits": 4}
+EIGHT, FOUR = LayerPlan(8), LayerPlan(4)
 
 
 def samples(n, size):

@@ -10,9 +10,11 @@ Notation: w weight [O, ...]; x input [B, ...]; s scale, z zero point. A plan and
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ...plan import LayerPlan
 from . import grid as grids
 from .activations import InputGrid, chunks, input_grids
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..package import Package
 
-FLOAT = {"bits": 32, "granularity": "channel", "group": 0, "symmetric": True}  # how a plan says that a layer stays as it is
+FLOAT = LayerPlan(32)  # how a plan says that a layer stays as it is
 
 
 def quantizable(module: nn.Module) -> dict[str, nn.Module]:
@@ -39,19 +41,19 @@ def computes(layer: nn.Module) -> bool:
     return not isinstance(layer, nn.Embedding)
 
 
-def weight_grid(entry: dict[str, Any], scheme: str, saturates: bool) -> grids.Grid:
+def weight_grid(entry: LayerPlan, scheme: str, saturates: bool) -> grids.Grid:
     """The grid of a plan's layer of 4 or 8 bits. Where 8-bit products saturate, int8 arithmetic has 7-bit codes (`machine.saturates`)."""
-    bits = 7 if saturates and scheme != "weight-only" and entry["bits"] == 8 else int(entry["bits"])
-    return grids.Grid(bits, entry.get("granularity", "channel"), int(entry.get("group", 0)), bool(entry.get("symmetric", True)))
+    bits = 7 if saturates and scheme != "weight-only" and entry.bits == 8 else entry.bits
+    return grids.Grid(bits, entry.granularity, entry.group, entry.symmetric)
 
 
-def rounded(w: Tensor, entry: dict[str, Any], scheme: str, saturates: bool) -> Tensor:
+def rounded(w: Tensor, entry: LayerPlan, scheme: str, saturates: bool) -> Tensor:
     """The weight as the plan's entry stores it, in its own dtype: unchanged at 32 bits, half precision at 16, else on its min-max grid."""
     import torch
 
-    if entry["bits"] == 32:
+    if entry.bits == 32:
         return w.detach()
-    if entry["bits"] == 16:
+    if entry.bits == 16:
         return w.detach().to(torch.float16).to(w.dtype)
     grid = weight_grid(entry, scheme, saturates)
     return grids.nearest(w, *grids.fit(w, grid), grid).to(w.dtype)
@@ -88,11 +90,11 @@ class Simulated:
         self.scheme, self.saturates = scheme, saturates
         self._inputs, self._on_grid = inputs or {}, on_grid
         self._original = quantizable(original)
-        self.layers: dict[str, dict[str, Any]] = {path: dict(FLOAT) for path in self._original}
+        self.layers = dict.fromkeys(self._original, FLOAT)
         for path in self._original:
             self.module.get_submodule(path).register_forward_pre_hook(self._hook(path))
 
-    def set(self, path: str, entry: dict[str, Any]) -> None:
+    def set(self, path: str, entry: LayerPlan) -> None:
         """Give one layer the width (and grid) of a plan's entry; InputError if it is no layer that a plan lists."""
         from torch import nn
 
@@ -102,33 +104,33 @@ class Simulated:
         new = self.rounded(path, entry)
         # A new parameter, never a change in place: a tied one belongs to another layer too. At 32 bits it shares the original's memory.
         layer.weight = nn.Parameter(new.to(layer.weight.device), requires_grad=False)  # type: ignore[arg-type]
-        self.layers[path] = dict(entry)
+        self.layers[path] = entry
 
-    def rounded(self, path: str, entry: dict[str, Any]) -> Tensor:
+    def rounded(self, path: str, entry: LayerPlan) -> Tensor:
         """The weight of one layer as a plan's entry stores it, shaped and typed as it is."""
         w: Any = self._original[path].weight
         if path in self._on_grid or not self._integer(path, entry):
             return w.detach()  # type: ignore[no-any-return]
         return rounded(w, entry, self.scheme, self.saturates and computes(self._original[path]))
 
-    def apply(self, layers: dict[str, dict[str, Any]]) -> None:
+    def apply(self, layers: Mapping[str, LayerPlan]) -> None:
         """Give every layer of a plan's `layers` its entry; the others stay as they are."""
         for path, entry in layers.items():
             if self.layers.get(path) != entry:
                 self.set(path, entry)
 
-    def _integer(self, path: str, entry: dict[str, Any]) -> bool:
+    def _integer(self, path: str, entry: LayerPlan) -> bool:
         """Is the layer's weight changed at all? Convolutions have no dynamic int8 (`targets.onnxruntime`)."""
         from torch import nn
 
-        return not (self.scheme == "int8-dynamic" and entry["bits"] == 8 and not isinstance(self._original[path], (nn.Linear, nn.Embedding)))
+        return not (self.scheme == "int8-dynamic" and entry.bits == 8 and not isinstance(self._original[path], (nn.Linear, nn.Embedding)))
 
     def _hook(self, path: str) -> Any:
         layer = self._original[path]
 
         def pre(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             entry = self.layers[path]
-            if self.scheme == "weight-only" or entry["bits"] != 8 or not args or not computes(layer):
+            if self.scheme == "weight-only" or entry.bits != 8 or not args or not computes(layer):
                 return None
             if self.scheme == "int8-dynamic":
                 return (by_sample(args[0]), *args[1:]) if self._integer(path, entry) else None
@@ -147,21 +149,21 @@ def simulate(package: Package, calibration: dict[str, Tensor], saturates: bool =
     plan = package.plan
     if plan is None:
         return copy.deepcopy(package.module).eval()
-    if "layers" not in plan:
-        raise InputError("this plan names no layers yet", got=plan, fix="apply the transform that makes the plan")
-    layers, found = plan["layers"], quantizable(package.module)
+    if plan.layers is None:
+        raise InputError("this plan names no layers yet", got=plan.to_json(), fix="apply the transform that makes the plan")
+    layers, found = plan.layers, quantizable(package.module)
     inputs: dict[str, InputGrid] = {}
-    if plan["scheme"] == "int8-static":
-        eight = [path for path, e in layers.items() if e["bits"] == 8 and path in found and computes(found[path])]
+    if plan.scheme == "int8-static":
+        ranges = plan.ranges()
+        eight = [path for path, e in layers.items() if e.bits == 8 and path in found and computes(found[path])]
         learned = [path for path in eight if f"{path}.input.scale" in package.scales]
-        inputs = {path: learned_grid(package.scales, path, plan["activations"]) for path in learned}
+        inputs = {path: learned_grid(package.scales, path, ranges.activations) for path in learned}
         rest = [path for path in eight if path not in inputs]
         if rest:
-            n = int(plan["samples"])
-            batches = chunks({k: v[:n] for k, v in calibration.items()})
-            inputs |= input_grids(package.module, rest, batches, plan["activations"], plan["calibrate"])
+            batches = chunks({k: v[: ranges.samples] for k, v in calibration.items()})
+            inputs |= input_grids(package.module, rest, batches, ranges.activations, ranges.calibrate)
     on_grid = frozenset(path for path in layers if f"{path}.weight.scale" in package.scales)
-    out = Simulated(package.module, plan["scheme"], inputs, saturates, on_grid)
+    out = Simulated(package.module, plan.scheme, inputs, saturates, on_grid)
     out.apply({path: e for path, e in layers.items() if path in found})
     return out.module
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ...plan import LayerPlan
 from .fake import FLOAT
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 FORMULAS = ("fisher", "taylor")
 AT_ONCE = 2**27  # weights whose gradients are held at once; larger models take several backward passes a batch
 Batch = tuple[Sequence["Tensor"], "Tensor"]  # inputs, targets
-Entry = dict[str, Any]  # a plan's entry of one layer
 
 
 def fisher(g2: Tensor, d: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def mean_gradients(
 
 
 def by_formula(
-    simulated: Simulated, options: dict[str, list[Entry]], batches: Sequence[Batch], loss: Callable[[Tensor, Tensor], Tensor], how: str
+    simulated: Simulated, options: dict[str, list[LayerPlan]], batches: Sequence[Batch], loss: Callable[[Tensor, Tensor], Tensor], how: str
 ) -> dict[str, list[float]]:
     """`fisher` or `taylor` of every option of every layer: {path: [one value an option]}. The simulation must be in floating point.
 
@@ -105,7 +105,7 @@ def by_formula(
     return out
 
 
-def measured(simulated: Simulated, options: dict[str, list[Entry]], batches: Sequence[Sequence[Tensor]], logits: bool) -> dict[str, list[float]]:
+def measured(simulated: Simulated, options: dict[str, list[LayerPlan]], batches: Sequence[Sequence[Tensor]], logits: bool) -> dict[str, list[float]]:
     """`measured` of every option of every layer, {path: [one value an option]}: each layer is quantized alone, all others in floating point.
 
     The simulation is left as it was. InputError if there are no batches or the outputs are not finite.
@@ -121,7 +121,7 @@ def measured(simulated: Simulated, options: dict[str, list[Entry]], batches: Seq
         for entry in entries:
             simulated.set(path, entry)
             # 32 bits change nothing; what a run would give is 0.
-            got = expected if entry["bits"] == 32 else outputs(simulated.module, batches)
+            got = expected if entry.bits == 32 else outputs(simulated.module, batches)
             out[path].append(max(float(distance(expected, got, logits)), 0.0))  # KL >= 0; sums of float32 may end just below
             simulated.set(path, FLOAT)
     simulated.apply(before)

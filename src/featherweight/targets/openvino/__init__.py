@@ -17,7 +17,7 @@ from ...graphs.coverage import layer_report
 from ...graphs.export import export_onnx
 from ...graphs.parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
 from ...graphs.session import Session
-from ...plan import check_plan, integer_problem
+from ...plan import Plan, check_plan, integer_problem
 from ..base import Runtime, Target
 from .realise import fix_shapes, realise
 from .session import FILE, PRECISION, WEIGHTS, capabilities, load, openvino_module
@@ -33,7 +33,7 @@ class Openvino(Runtime):
 
     packages = ("torch", "openvino", "nncf")
 
-    def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
+    def problem(self, target: Target, plan: Plan | None) -> str | None:
         if importlib.util.find_spec("openvino") is None:
             return "openvino is not installed: pip install 'featherweight[openvino]'"
         if target.device != "cpu":
@@ -45,9 +45,11 @@ class Openvino(Runtime):
             return None
         if importlib.util.find_spec("nncf") is None:
             return "nncf, which int8 plans need, is not installed: pip install 'featherweight[openvino]'"
-        if plan.get("scheme") == "int8-dynamic" and plan.get("granularity") != "channel":
+        if (malformed := check_plan(plan)) is not None:
+            return malformed
+        if plan.scheme == "int8-dynamic" and plan.granularity != "channel":
             return "int8-dynamic on openvino scales weights per channel: use granularity 'channel'"
-        return check_plan(plan) or integer_problem(plan, "openvino")
+        return integer_problem(plan, "openvino")
 
     def export(
         self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path

@@ -15,10 +15,10 @@ from ...errors import TargetError
 from ...graphs.export import skipped
 from ...graphs.parity import as_numpy, check_rows, compare, meant, reference, run_rows
 from ...graphs.session import Inputs
-from ...graphs.sites import Setting, Site, resolve_identities, sites, unshare, wanted
+from ...graphs.sites import Site, resolve_identities, sites, unshare, wanted
 from ...graphs.small import HALF, raised, shrink, shrink_graph
 from ...graphs.static import quantize_static
-from ...plan import needs_calibration, nothing_quantized
+from ...plan import LayerPlan, Plan, needs_calibration, nothing_quantized, required
 from ..base import Target
 from .session import DYNAMIC, FILE, GROUP, load, nncf_module, openvino_module
 
@@ -60,28 +60,28 @@ def realise(
     """(the model, the report, the sites of the layers in the ONNX graph, how each weight that is only stored small is held, by node)."""
     import onnx
 
-    plan: dict[str, Any] = package.plan or {}
+    plan = required(package.plan)
     graph = onnx.load(plain)
-    settings = [*wanted(package).values(), Setting(plan["bits"], plan["granularity"], plan["group"] or 0, plan["symmetric"])]
-    if plan["scheme"] != "int8-static":
+    settings = [*wanted(package).values(), plan.whole]
+    if plan.scheme != "int8-static":
         graph = raised(graph, settings)
         found, held = shrink_graph(graph, package, "onnx")
         model = _converted(graph, example, tmp)
-        dynamic = plan["scheme"] == "int8-dynamic"
+        dynamic = plan.scheme == "int8-dynamic"
         if dynamic:
             model.set_rt_info(DYNAMIC, GROUP)
             held = {node: f"{how} (activations int8 in groups of {DYNAMIC} where the processor can)" for node, how in held.items()}
-        report = {"scheme": plan["scheme"], "weight_bits": plan["bits"], "small_weights": len(held)}
+        report = {"scheme": plan.scheme, "weight_bits": plan.bits, "small_weights": len(held)}
         return model, report | ({"group_size": DYNAMIC} if dynamic else {}), found, held
     if calibration is None:
         raise needs_calibration()
-    n = min(int(plan["samples"]), len(next(iter(calibration.values()))))
+    n = min(plan.ranges().samples, len(next(iter(calibration.values()))))
     rows = as_numpy({k: v[:n] for k, v in calibration.items()})
     if any(name.endswith((".weight.scale", ".input.scale")) for name in package.scales):
         return _with_grids(plain, package, example, rows, settings, tmp)
     resolve_identities(graph.graph)
     graph = raised(graph, settings)
-    every, skip = sites(graph.graph, package), skipped(graph.graph, list(plan.get("skip", ())))
+    every, skip = sites(graph.graph, package), skipped(graph.graph, list(plan.skipped))
     found = unshare(graph, every, {s.node: s.setting for s in every})
     held = shrink(graph, _small(found), package.scales, "onnx")
     model = _converted(graph, example, tmp)
@@ -91,7 +91,7 @@ def realise(
 
 
 def _with_grids(
-    plain: Path, package: Package, example: dict[str, torch.Tensor], rows: Inputs, settings: list[Setting], tmp: Path
+    plain: Path, package: Package, example: dict[str, torch.Tensor], rows: Inputs, settings: list[LayerPlan], tmp: Path
 ) -> tuple[Any, dict[str, Any], list[Site], dict[str, str]]:
     """A static plan that brings its own grids: the QDQ graph made for ONNX Runtime, converted.
 
@@ -150,19 +150,20 @@ def _converted(graph: Any, example: dict[str, torch.Tensor], tmp: Path) -> Any:
     return model
 
 
-def _quantize(model: Any, plan: dict[str, Any], skip: list[str], rows: Inputs) -> tuple[Any, dict[str, Any]]:
+def _quantize(model: Any, plan: Plan, skip: list[str], rows: Inputs) -> tuple[Any, dict[str, Any]]:
     nncf = nncf_module()
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix, QuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
-    ranges = {"minmax": Ranges.MINMAX, "percentile": Ranges.MEAN_QUANTILE, "mse": Ranges.HISTOGRAM, "entropy": Ranges.HISTOGRAM}[plan["calibrate"]]
-    unsigned, transformer = plan["activations"] == "u8", _is_transformer(model)
-    n = min(int(plan["samples"]), len(next(iter(rows.values()))))
+    asked = plan.ranges()
+    ranges = {"minmax": Ranges.MINMAX, "percentile": Ranges.MEAN_QUANTILE, "mse": Ranges.HISTOGRAM, "entropy": Ranges.HISTOGRAM}[asked.calibrate]
+    unsigned, transformer = asked.activations == "u8", _is_transformer(model)
+    n = min(asked.samples, len(next(iter(rows.values()))))
     reduce = machine.saturates()
     advanced = AdvancedQuantizationParameters(
         overflow_fix=OverflowFix.ENABLE if reduce else OverflowFix.DISABLE,
         activations_range_estimator_params=ranges,
-        weights_quantization_params=QuantizationParameters(per_channel=plan["granularity"] == "channel"),
+        weights_quantization_params=QuantizationParameters(per_channel=plan.granularity == "channel"),
     )
     data = nncf.Dataset(range(n), lambda i: {k: v[i : i + 1] for k, v in rows.items()})
     with _quiet():
@@ -178,11 +179,11 @@ def _quantize(model: Any, plan: dict[str, Any], skip: list[str], rows: Inputs) -
         )
     found = sum(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
     if found == 0:
-        raise nothing_quantized(plan["scheme"], "no FakeQuantize in the graph")
+        raise nothing_quantized(plan.scheme, "no FakeQuantize in the graph")
     # NNCF has no entropy calibration; its histogram search minimises the quantization error over the same histograms.
-    calibrate = {"minmax": "minmax", "percentile": "mean of quantiles"}.get(plan["calibrate"], "histogram, least error")
+    calibrate = {"minmax": "minmax", "percentile": "mean of quantiles"}.get(asked.calibrate, "histogram, least error")
     return model, {
-        "scheme": plan["scheme"],
+        "scheme": plan.scheme,
         "weight_bits": 7 if reduce else 8,
         "activations": "asymmetric" if unsigned else "symmetric",
         "calibration_samples": n,

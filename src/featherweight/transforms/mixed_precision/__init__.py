@@ -8,10 +8,11 @@ given the next width, again and again, until the floor holds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ...errors import InputError
+from ...plan import Plan
 from ...recipe import Made, Mark, Transform
 from ...space import Choice, Float, Int, param
 from ..base import Context
@@ -80,21 +81,21 @@ class MixedPrecision(Transform):
     symmetric: bool = param(True, doc="no zero points; without them only for weight-only")
     skip: tuple[str, ...] = param((), doc="layers (module paths) left in floating point")
 
-    def plan(self, seed: int = 0) -> dict[str, Any]:
-        """The plan as data, without layers; `seed` picks the calibration samples. InputError if the fields contradict each other."""
+    def plan(self, seed: int = 0) -> Plan:
+        """The plan without layers; `seed` picks the calibration samples. InputError if the fields contradict each other."""
         self._check()
-        return {
-            "scheme": self.scheme,
-            "bits": min(w for w in (*self.choices(), 16) if w <= 16),
-            "granularity": self.granularity,
-            "group": self.group if self.granularity == "group" else 0,
-            "symmetric": self.symmetric,
-            "embeddings": min(self.choices()),
-            "activations": self.activations,
-            "calibrate": self.calibrate,
-            "samples": self.samples,
-            "seed": seed,
-        }
+        return Plan(
+            scheme=self.scheme,
+            bits=min(w for w in (*self.choices(), 16) if w <= 16),
+            granularity=self.granularity,
+            group=self.group if self.granularity == "group" else 0,
+            symmetric=self.symmetric,
+            embeddings=min(self.choices()),
+            activations=self.activations,
+            calibrate=self.calibrate,
+            samples=self.samples,
+            seed=seed,
+        )
 
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.allocate import choose
@@ -115,14 +116,11 @@ class MixedPrecision(Transform):
             made, levels, options, saving, known, save=self.save, max_drop=self.max_drop, stop_below=self.stop_below
         )
         layers = {path: made.options[path][levels.get(path, -1)] for path in made.options}
-        widths = [e["bits"] for e in layers.values()]
-        if min(widths) == 32:
-            plan = {}
-        else:
-            tables = [layers[path]["bits"] for path in made.tables]
-            plan |= {"bits": min(*widths, 16), "embeddings": min(tables, default=32), "layers": layers}
+        widths, tables = [e.bits for e in layers.values()], [layers[path].bits for path in made.tables]
+        quantized = replace(plan, bits=min(*widths, 16), embeddings=min(tables, default=32), layers=layers)
         note = {"widths": {str(b): widths.count(b) for b in sorted(set(widths))}, "left": made.left, "asked": self.save, **story}
-        return model.edited(plan=plan or None).noted(step=self.kind, scheme=self.scheme, sensitivity=self.sensitivity, limit=self.limit, **note)
+        done = model.edited(plan=quantized if min(widths) < 32 else None)
+        return done.noted(step=self.kind, scheme=self.scheme, sensitivity=self.sensitivity, limit=self.limit, **note)
 
     def choices(self) -> tuple[int, ...]:
         """The widths to choose from, rising; 32 is always one of them."""

@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ...machine import saturates
+from ...plan import LayerPlan, Plan
 from ..base import Context
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-Options = dict[str, list[dict[str, Any]]]  # by layer, what a plan may say of it
+Options = dict[str, list[LayerPlan]]  # by layer, what a plan may say of it
 
 
 class Layers:
     """The simulated model, what each of its layers may become, and what that saves.
 
-    plan: as `plan` describes it, without layers; choices: the widths to choose from, rising; skip: module paths that stay in floating
+    plan: one without layers; choices: the widths to choose from, rising; skip: module paths that stay in floating
     point; by_time: savings are of predicted time, else of bytes."""
 
     def __init__(
         self,
         module: nn.Module,
         context: Context,
-        plan: dict[str, Any],
+        plan: Plan,
         choices: tuple[int, ...],
         skip: tuple[str, ...] = (),
         by_time: bool = False,
@@ -39,11 +40,13 @@ class Layers:
         self.plan, self.context, self.by_time = plan, context, by_time
         found = quantizable(module)
         self.tables = [path for path, m in found.items() if not computes(m)]
-        self.inputs = chunks({k: v.cpu() for k, v in context.calibration(plan["samples"]).items()})
+        self.samples, _ = plan.draw()
+        self.inputs = chunks({k: v.cpu() for k, v in context.calibration(self.samples).items()})
         grids: dict[str, InputGrid] = {}
-        if plan["scheme"] == "int8-static":
-            grids = input_grids(module, [p for p in found if p not in self.tables], self.inputs, plan["activations"], plan["calibrate"])
-        self.simulated = Simulated(module, plan["scheme"], grids, saturates())
+        if plan.scheme == "int8-static":
+            ranges = plan.ranges()
+            grids = input_grids(module, [p for p in found if p not in self.tables], self.inputs, ranges.activations, ranges.calibrate)
+        self.simulated = Simulated(module, plan.scheme, grids, saturates())
         self.left = self._left(found, grids, skip)
         self.options = {path: self._entries(path, choices) for path in found}
         self._weights: dict[str, Any] = {path: m.weight for path, m in found.items()}
@@ -54,7 +57,7 @@ class Layers:
         """{path: why} of the layers that stay in floating point whatever is saved."""
         from torch import nn
 
-        scheme = self.plan["scheme"]
+        scheme = self.plan.scheme
         if unknown := [s for s in skip if not any(p == s or p.startswith(s + ".") for p in found)]:
             raise InputError("there are no such layers to skip", got=unknown, allowed=list(found)[:40])
         left = {}
@@ -67,12 +70,12 @@ class Layers:
                 left[path] = "no calibration sample reaches it"
         return left
 
-    def _entries(self, path: str, choices: tuple[int, ...]) -> list[dict[str, Any]]:
+    def _entries(self, path: str, choices: tuple[int, ...]) -> list[LayerPlan]:
         """What a plan may say of this layer, narrowest first, floating point last."""
-        by = "channel" if path in self.tables else self.plan["granularity"]
-        group, symmetric = (self.plan["group"] if by == "group" else 0), self.plan["symmetric"]
+        by = "channel" if path in self.tables else self.plan.granularity
+        group = self.plan.group if by == "group" else 0
         widths = (32,) if path in self.left else choices
-        return [{"bits": b, "granularity": by, "group": group, "symmetric": symmetric} for b in widths]
+        return [LayerPlan(b, by, group, self.plan.symmetric) for b in widths]
 
     def losses(self, how: str, options: Options) -> dict[str, list[float]]:
         from ...models.quant.sensitivity import by_formula, measured
@@ -87,20 +90,20 @@ class Layers:
         from ...train.loop import tensors
 
         train = self.context.splits.train
-        rows = calibration_rows(train, self.plan["samples"], self.context.seed)
+        rows = calibration_rows(train, self.samples, self.context.seed)
         return [tensors(train, rows[i : i + 1], "cpu") for i in range(len(rows))]
 
-    def saving(self, path: str, entry: dict[str, Any]) -> float:
+    def saving(self, path: str, entry: LayerPlan) -> float:
         """The share of all weights' bytes, or of the predicted time, that this layer saves at this width.
 
         Bytes: n b / 8 and 4 for each scale. Time: multiply-accumulates times b / 32, as a vector register holds 32 / b times the values.
         """
         if self.by_time:
-            return float(self._macs[path] * (1 - entry["bits"] / 32) / max(sum(self._macs.values()), 1))
+            return float(self._macs[path] * (1 - entry.bits / 32) / max(sum(self._macs.values()), 1))
         w = self._weights[path]
-        rows = {"tensor": 1, "channel": w.shape[0], "group": w.shape[0] * -(-w[0].numel() // max(entry["group"], 1))}
-        scales = rows[entry["granularity"]] if entry["bits"] < 16 else 0
-        return float((4 * w.numel() - w.numel() * entry["bits"] / 8 - 4 * scales) / (4 * sum(v.numel() for v in self._weights.values())))
+        rows = {"tensor": 1, "channel": w.shape[0], "group": w.shape[0] * -(-w[0].numel() // max(entry.group, 1))}
+        scales = rows[entry.granularity] if entry.bits < 16 else 0
+        return float((4 * w.numel() - w.numel() * entry.bits / 8 - 4 * scales) / (4 * sum(v.numel() for v in self._weights.values())))
 
 
 def macs(module: nn.Module, paths: list[str], batch: tuple[Tensor, ...]) -> dict[str, float]:

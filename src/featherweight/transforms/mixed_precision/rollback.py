@@ -52,7 +52,7 @@ def roll_back(
             break
         levels[worst] += 1
         layers.simulated.set(worst, options[worst][levels[worst]])
-        reverted = f"{worst} to {options[worst][levels[worst]]['bits']} bits"
+        reverted = f"{worst} to {options[worst][levels[worst]].bits} bits"
     best = len(steps) - 1 if drop <= max_drop else min(range(len(steps)), key=lambda i: (steps[i]["drop"], -steps[i]["saving"]))
     story = {
         "enough": steps[0]["saving"] >= save * (1 - 1e-6),
@@ -69,7 +69,7 @@ def roll_back(
 
 def _worst(layers: Layers, levels: dict[str, int], options: Options, known: dict[str, dict[int, float]]) -> str | None:
     """The quantized layer with the largest measured sensitivity at its width; None if no layer is quantized."""
-    quantized = [path for path, level in levels.items() if options[path][level]["bits"] < 32]
+    quantized = [path for path, level in levels.items() if options[path][level].bits < 32]
     return max(quantized, key=lambda path: _measured(layers, path, levels[path], options, known), default=None)
 
 

@@ -25,10 +25,11 @@ def runnable(package: Package, context: Context) -> nn.Module:
     from ...machine import saturates
     from ...models.quant.fake import simulate
 
-    plan, samples = package.plan, {}
-    if plan["scheme"] == "int8-static":  # the very samples that the exported file is calibrated with
-        samples = replace(context, seed=plan["seed"], device="cpu").calibration(plan["samples"])
-    return simulate(package, samples, saturates())
+    rows = {}
+    if package.plan.scheme == "int8-static":  # the very samples that the exported file is calibrated with
+        samples, seed = package.plan.draw()
+        rows = replace(context, seed=seed, device="cpu").calibration(samples)
+    return simulate(package, rows, saturates())
 
 
 def baseline_scores(module: nn.Module, context: Context) -> np.ndarray | float:
