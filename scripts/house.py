@@ -52,8 +52,8 @@ class House:
         return parts[0] if len(parts) > 1 else Path(file).stem
 
     def folder(self, file: str) -> str:
-        """The file's own folder: `transforms/prune`; of a file at the root its name."""
-        return str(Path(file).parent) if len(Path(file).parts) > 1 else Path(file).stem
+        """The file's own folder: `transforms/prune`."""
+        return str(Path(file).parent)
 
     def imports(self, file: str) -> Iterator[tuple[str, bool]]:
         """(imported file, inside a function?) of every import of our own, those for type checkers alone left out."""
@@ -209,8 +209,9 @@ class House:
             "median lines of a function": statistics.median(functions),
             "longest function": max(functions),
             "modules at the root": sum("/" not in f and f != "__init__.py" for f in self.files),
-            "rooms": len({self.folder(f) for f in self.files} - {"__init__"}),
-            "arrows between rooms": len({(self.folder(f), self.folder(t)) for f in self.files for t, _ in self.imports(f)} - {(x, x) for x in map(self.folder, self.files)}),
+            "rooms": len({self.room(f) for f in self.files} - {"__init__"}),
+            "folders": len({self.folder(f) for f in self.files if "/" in f}),
+            "arrows between rooms": len(self.arrows()),
             "circles of files": len(self.circles()),
             "upward arrows": len([x for x in self.upward() if "imports" in x]),
             "imports inside functions": sum(self._inner()),
@@ -244,7 +245,8 @@ def main() -> None:
     house = House(root)
     for name, value in house.figures().items():
         print(f"{name:36} {value}")
-    for title, rows in (("circles", [" <-> ".join(c) for c in house.circles()]), ("upward", house.upward()), ("hidden, taken elsewhere", house.trespassing())):
+    circles = [" <-> ".join(c) for c in house.circles()]
+    for title, rows in (("circles", circles), ("upward", house.upward()), ("hidden, taken elsewhere", house.trespassing())):
         if rows:
             print(f"\n{title}:\n  " + "\n  ".join(rows))
 
