@@ -1,6 +1,7 @@
 # Two commands: `make demo` (install, search, report) and `make test`. Both make .venv first if it is not there.
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder  # a file's tests share what they made, the longest files first
 
 .PHONY: demo test test-all check clean
 demo: .venv/ready
@@ -8,10 +9,10 @@ demo: .venv/ready
 		--strategy greedy --trials 40 --minutes 2.8 --seed 0 --out runs/digits
 
 test: .venv/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: .venv/ready-dev
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
 check: .venv/ready-dev
 	scripts/check

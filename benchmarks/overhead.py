@@ -17,11 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from featherweight import registry
+from featherweight.engine.messages import Message, TrialJob
 from featherweight.limits import Budget, max_drop
-from featherweight.recipe import Recipe, encode
+from featherweight.recipe import Candidate, Recipe
 from featherweight.records import Entry
-from featherweight.space import Choice, Float, Int, Maybe
-from featherweight.study.search import Loop
+from featherweight.space import Choice, Float, Int, Maybe, Space
+from featherweight.store.events import EventStore
+from featherweight.study.clock import Clock
+from featherweight.study.config import Config, Targets
+from featherweight.study.jobs import Jobs
+from featherweight.study.log import Log
+from featherweight.study.process import Stop
+from featherweight.study.search import Search
 from featherweight.transforms.distill import Distill
 from featherweight.transforms.prune import Prune
 from featherweight.transforms.quantize import Quantize
@@ -38,29 +45,31 @@ def entry(label: str, trial: int | None, filling: dict[str, Any]) -> Entry:
     ratio, epochs, small = filling.get("prune.ratio", 0.0), filling.get("distill.epochs", 1), filling.get("quantize", False)
     accuracy = 0.99 - 0.05 * ratio**3 / math.sqrt(epochs) - 0.003 * small
     size, time_ratio = 1e6 * (1 - ratio) ** 2 * (0.3 if small else 1.0), (1 - ratio) * (0.5 if small else 1.0)
-    return Entry(
-        label=label,
-        trial=trial,
-        recipe={"recipe": []},
-        target="onnxruntime",
-        seconds=1.0,
-        filling=filling,
-        artifact="none",
-        sha256=f"{trial}",
-        metric={
-            "name": "accuracy",
-            "value": accuracy,
-            "ci95": [accuracy - 0.01, accuracy + 0.01],
-            "n": 1000,
-            "higher_is_better": True,
-            "split": "valid",
-        },
-        latency_ms={"median": time_ratio, "p90": 1.2 * time_ratio, "n": 500, "cpu_median": time_ratio, "load": 0.1},
-        speedup={"ratio": 1 / time_ratio, "ci95": [0.98 / time_ratio, 1.02 / time_ratio], "clock": "cpu", "n": 30},
-        size_bytes=int(size),
-        peak_memory_bytes=60_000_000,
-        params=int(size / 4),
-        macs=int(1e6 * time_ratio),
+    return Entry.from_json(
+        dict(
+            label=label,
+            trial=trial,
+            recipe={"recipe": []},
+            target="onnxruntime",
+            seconds=1.0,
+            filling=filling,
+            artifact="none",
+            sha256=f"{trial}",
+            metric={
+                "name": "accuracy",
+                "value": accuracy,
+                "ci95": [accuracy - 0.01, accuracy + 0.01],
+                "n": 1000,
+                "higher_is_better": True,
+                "split": "valid",
+            },
+            latency_ms={"median": time_ratio, "p90": 1.2 * time_ratio, "n": 500, "cpu_median": time_ratio, "load": 0.1},
+            speedup={"ratio": 1 / time_ratio, "ci95": [0.98 / time_ratio, 1.02 / time_ratio], "clock": "cpu", "n": 30},
+            size_bytes=int(size),
+            peak_memory_bytes=60_000_000,
+            params=int(size / 4),
+            macs=int(1e6 * time_ratio),
+        )
     )
 
 
@@ -68,20 +77,29 @@ class Instant:
     """An engine whose jobs are done when they are asked for."""
 
     def __init__(self) -> None:
-        self.jobs: list[dict[str, Any]] = []
+        self.jobs: list[TrialJob] = []
 
     @property
     def free(self) -> int:
         return 1 - len(self.jobs)
 
-    def submit(self, job: dict[str, Any], timeout_s: float) -> None:
+    @property
+    def running(self) -> set[Any]:
+        return {job.id for job in self.jobs}
+
+    def submit(self, job: TrialJob, timeout_s: float) -> None:
         self.jobs.append(job)
 
-    def wait(self, timeout_s: float) -> list[dict[str, Any]]:
+    def wait(self, timeout_s: float) -> list[Message]:
         done, self.jobs = self.jobs, []
         return [
-            {"kind": "finished", "id": j["id"], "entry": entry(j["label"], j["id"], j["filling"]).to_json(), "steps": 4, "reused": 2, "seconds": 1.0}
-            for j in done
+            Message(
+                kind="finished",
+                id=job.id,
+                seconds=1.0,
+                result={"entry": entry(job.label, job.id, job.filling).to_json(), "steps": 4, "reused": 2},
+            )
+            for job in done
         ]
 
     def cancel(self) -> list[Any]:
@@ -94,25 +112,19 @@ class Instant:
 def run(strategy: str, trials: int, folder: Path) -> tuple[list[float], int]:
     """Seconds of each trial, and how many fillings were repeated."""
     times: list[float] = []
-    config = {
-        "task": None,
-        "task_name": "simulated",
-        "fingerprint": "",
-        "recipe": SPACE.to_json(),
-        "constraints": [max_drop(0.01).to_json()],
-        "target": {"text": "onnxruntime", "choice": encode("onnxruntime"), "runtimes": ["onnxruntime"], "reference": "onnxruntime", "originals": []},
-        "minimize": ["latency", "size"],
-        "strategy": strategy,
-        "seed": 0,
-        "device": "cpu",
-        "workers": 1,
-        "train_threads": 1,
-        "reuse": True,
-        "measure_seconds": 0.1,
-        "store": str(folder / "store"),
-        "budget": {"trials": trials, "minutes": None, "trial_minutes": None, "trial_memory_gb": None},
-    }
-    assert Budget(**config["budget"]).trials == trials  # type: ignore[arg-type]
+    config = Config(
+        task=None,
+        task_name="simulated",
+        fingerprint="",
+        recipe=SPACE.to_json(),
+        constraints=(max_drop(0.01),),
+        target=Targets("onnxruntime", "onnxruntime", ("onnxruntime",), "onnxruntime", ()),
+        minimize=("latency", "size"),
+        strategy=strategy,
+        budget=Budget(trials=trials),
+        seed=0,
+        store=str(folder / "store"),
+    )
     ended = [time.perf_counter()]
 
     def listen(event: dict[str, Any]) -> None:
@@ -120,16 +132,18 @@ def run(strategy: str, trials: int, folder: Path) -> tuple[list[float], int]:
             times.append(time.perf_counter() - ended[0])
             ended[0] = time.perf_counter()
 
-    loop = Loop(config, None, folder, listen)
-    loop.engine.close()
-    loop.engine = Instant()  # type: ignore[assignment]
-    loop.record("study", {"config": config})
-    loop.record("info", {"info": {"splits": {}}})
-    loop.record("baseline", {"entry": entry("baseline", None, {}).to_json(), "steps": 1, "reused": 0})
+    log = Log(EventStore(folder / "study.db"), listen)
+    log.record("study", {"config": config.to_json()})
+    log.record("info", {"info": {"splits": {}}})
+    log.record("baseline", {"entry": entry("baseline", None, {}).to_json(), "steps": 1, "reused": 0})
+    jobs = Jobs(config, None, folder, log, Clock(log.state, config.budget), Stop())
+    jobs.engine.close()
+    jobs.engine = Instant()  # type: ignore[assignment]
+    space = Space(Candidate(SPACE, "onnxruntime"))
     ended[0] = time.perf_counter()
-    loop.search()
-    loop.close()
-    return times, len(loop.state.history) - loop.state.history.distinct
+    Search(jobs, space, registry.find("strategies", strategy)(), None, None).run()
+    log.close()
+    return times, len(log.state.trials) - log.state.trials.distinct
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 # Files that run whole studies or export dozens of nets, the longest first: no worker begins with one of them when the others are done.
-LONG = ("test_study", "test_readme", "test_search_phases", "test_rungs", "test_search", "test_local", "test_plans", "test_runtimes")
+LONG = ("test_study", "test_readme", "test_phases", "test_rungs", "test_search", "test_local", "test_plans", "test_runtimes")
 
 
 def pytest_collection_modifyitems(items):
@@ -35,9 +35,17 @@ def pytest_runtest_call():
     fresh_torch()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_users_store(tmp_path_factory):
+    """Neither does what tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_store(tmp_path_factory, monkeypatch):
-    """No test reads or fills the user's artifact store."""
+    """No test reads or fills the user's artifact store, or another test's."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("store")))
 
 

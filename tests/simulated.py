@@ -5,9 +5,13 @@ import json
 import math
 from pathlib import Path
 
+from featherweight.engine.messages import Message
 from featherweight.records import Entry
 
-CLOCKS = [*(f"featherweight.study.{part}.time" for part in ("clock", "jobs", "log", "search")), "featherweight.store.events.time"]  # what tells a study the time
+CLOCKS = [
+    *(f"featherweight.study.{part}.time" for part in ("clock", "jobs", "log", "search")),
+    "featherweight.store.events.time",
+]  # what tells a study the time
 ENGINE = "featherweight.study.jobs.LocalEngine"
 HANGS = math.inf
 
@@ -38,7 +42,7 @@ class Engine:
 
     @property
     def running(self):
-        return {job["id"] for _, _, job, _ in self.jobs}
+        return {job.id for _, _, job, _ in self.jobs}
 
     def submit(self, job, timeout_s):
         assert self.free > 0
@@ -57,11 +61,11 @@ class Engine:
         return [self.message(*j) for j in over]
 
     def message(self, end, reason, job, began):
-        told = {"kind": "failed", "reason": reason} if reason else {"kind": "finished", "steps": 1, "reused": 0, **outcome(job)}
-        return {**told, "id": job["id"], "seconds": end - began}
+        told = {"kind": "failed", "reason": reason} if reason else {"kind": "finished", "result": outcome(job)}
+        return Message(**told, id=job.id, seconds=end - began)
 
     def cancel(self):
-        ids = [job["id"] for _, _, job, _ in self.jobs]
+        ids = [job.id for _, _, job, _ in self.jobs]
         self.jobs = []
         return ids
 
@@ -74,38 +78,40 @@ class Engine:
 
 def outcome(job):
     """What a worker would send."""
-    if job["job"] == "trial":
-        return {"entry": measured(job).to_json()}
-    if job["job"] == "certify":
+    if job.kind == "trial":
+        return {"entry": measured(job).to_json(), "steps": 1, "reused": 0}
+    if job.kind == "certify":
         verdict = {"drop": 0.0, "ci95": [-0.01, 0.01], "n": 80, "split": "test", "verdict": "certified", "needs": None}
         return {"certificate": verdict}
-    (Path(job["to"])).mkdir(parents=True)
+    (Path(job.to)).mkdir(parents=True)
     return {"reload_error": 0.0}
 
 
 def measured(job, latency_ms=10.0):
     """The entry of a candidate: the more is pruned, the smaller and the worse."""
-    ratio = job["filling"].get("prune.ratio", 0.0)
-    bytes_ = json.dumps([job["recipe"], job["target"]]).encode()
+    ratio = job.filling.get("prune.ratio", 0.0)
+    bytes_ = json.dumps([job.recipe, job.target]).encode()
     digest = hashlib.sha256(bytes_).hexdigest()
-    folder = Path(job["keep"]) / digest[:16]
+    folder = Path(job.keep) / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(bytes_)
     (folder / "manifest.json").write_text(json.dumps({"files": {"model.onnx": digest}, "inputs": {}}))
-    value, size = 0.9 - 0.02 * ratio, int(10_000 * (1 - ratio)) + len(job["recipe"]["recipe"])
-    return Entry(
-        label=job["label"],
-        trial=job["trial"],
-        recipe=job["recipe"],
-        target=job["target"],
-        metric={"name": "accuracy", "value": value, "ci95": [value - 0.05, value + 0.05], "n": 80, "split": "valid", "higher_is_better": True},
-        latency_ms={"median": latency_ms, "p90": latency_ms, "n": 100, "cpu_median": latency_ms, "load": 0.0},
-        speedup={"ratio": 1.0, "ci95": [1.0, 1.0], "clock": "cpu", "n": 10},
-        size_bytes=size,
-        peak_memory_bytes=10**7,
-        params=size // 4,
-        macs=size,
-        artifact=str(folder),
-        sha256=digest,
-        filling=job["filling"],
+    value, size = 0.9 - 0.02 * ratio, int(10_000 * (1 - ratio)) + len(job.recipe["recipe"])
+    return Entry.from_json(
+        dict(
+            label=job.label,
+            trial=job.trial,
+            recipe=job.recipe,
+            target=job.target,
+            metric={"name": "accuracy", "value": value, "ci95": [value - 0.05, value + 0.05], "n": 80, "split": "valid", "higher_is_better": True},
+            latency_ms={"median": latency_ms, "p90": latency_ms, "n": 100, "cpu_median": latency_ms, "load": 0.0},
+            speedup={"ratio": 1.0, "ci95": [1.0, 1.0], "clock": "cpu", "n": 10},
+            size_bytes=size,
+            peak_memory_bytes=10**7,
+            params=size // 4,
+            macs=size,
+            artifact=str(folder),
+            sha256=digest,
+            filling=job.filling,
+        )
     )

@@ -1,5 +1,7 @@
 """The house: no circle between files, rooms import down only, and what hides behind an underscore is taken by its own folder only."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,22 @@ def test_the_ruler_itself(tmp_path):
     assert house.upward() == ["space/a.py imports models/b.py"]
     assert house.trespassing() == ["limits.py imports space/_c.py"]
     assert house.figures()["imports inside functions"] == 1 and house.figures()["of our own modules"] == 1
+
+
+LIGHT = """
+import importlib, sys
+heavy = lambda: sorted(m for m in sys.modules if m.split(".")[0] in ("torch", "transformers") or m.startswith("featherweight.models."))
+from featherweight import registry
+for group in ("transforms", "strategies", "stoppers", "targets", "nets"):
+    for name in registry.names(group):
+        registry.find(group, name)
+    assert not heavy(), (group, heavy())
+for room in ("study.calls", "engine.local", "cli", "report.html", "recipes", "optuna_sampler", "warm.portfolio", "measure.probe", "task.load"):
+    importlib.import_module(f"featherweight.{room}")
+    assert not heavy(), (room, heavy())
+"""
+
+
+def test_what_stands_above_the_torch_line_loads_no_torch():
+    ended = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]

@@ -4,25 +4,13 @@ import pytest
 
 from featherweight.errors import InputError
 from featherweight.limits import Budget, Constraint, judge, max_drop, max_latency, max_macs, max_memory, max_params, max_size, min_metric, objectives
-from featherweight.records import Entry
+from featherweight.records import Entry, Latency, Quality, Speedup
 
 
 def entry(metric=0.9, ms=2.0, ratio=1.0, size=1000, memory=10**8, params=500, macs=9000, higher=True):
-    return Entry(
-        "x",
-        None,
-        None,
-        "onnxruntime",
-        {"name": "accuracy", "value": metric, "higher_is_better": higher},
-        {"median": ms, "p90": ms, "n": 10},
-        {"ratio": ratio, "ci95": [ratio, ratio]},
-        size,
-        memory,
-        params,
-        macs,
-        "a",
-        "0" * 64,
-    )
+    quality, latency = Quality("accuracy", metric, None, 10, higher), Latency(ms, ms, 10, ms, 0.0)
+    speedup = Speedup(ratio, (ratio, ratio), "cpu", 10)
+    return Entry("x", None, None, "onnxruntime", quality, latency, speedup, size, memory, params, macs, "a", "0" * 64)
 
 
 BASE = entry()

@@ -25,6 +25,14 @@ def commands():
     return [shlex.split(line, comments=True) for line in lines if line.startswith("featherweight ")]
 
 
+def python(code, store):
+    """Run a README's Python code in a process of its own."""
+    head = "import unittest.mock\nfrom tests.lean import BASELINES, without_torch\nunittest.mock.patch(BASELINES, without_torch).start()\n"
+    env = {**os.environ, "FEATHERWEIGHT_CACHE": str(store)}
+    done = subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=GENEROUS_S)
+    assert done.returncode == 0, done.stderr
+
+
 def featherweight(*args):
     code = "import sys; from featherweight.cli import main; sys.exit(main())"
     return subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=GENEROUS_S)
@@ -41,11 +49,9 @@ def run(tmp_path_factory):
         .replace('"out/"', repr(str(out / "exported")))
     )
     assert str(out / "run") in code and "trials=2" in code
-    env = {**os.environ, "FEATHERWEIGHT_CACHE": str(out / "store")}
     # Two trials of a random recipe need not meet the limits: the export is tried only if they did.
     code = code.replace("study.best.export", "study.best and study.best.export")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=GENEROUS_S)
-    assert done.returncode == 0, done.stderr
+    python(code, out / "store")
     return out / "run"
 
 
@@ -62,9 +68,7 @@ def test_the_search_in_python_runs(tmp_path):
         .replace('"runs/search"', repr(str(out)))
     )
     assert str(out) in code and "trials=1" in code and "fw.Choice(1, 2)" in code
-    env = {**os.environ, "FEATHERWEIGHT_CACHE": str(tmp_path / "store")}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=GENEROUS_S)
-    assert done.returncode == 0, done.stderr
+    python(code, tmp_path / "store")
     front = json.loads((out / "front.json").read_text())
     assert front["reference"] == "fixed net" and (out / "report.html").exists()
 

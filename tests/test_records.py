@@ -47,9 +47,9 @@ def entry(**more):
         "trial": 3,
         "recipe": {"recipe": []},
         "target": "onnxruntime",
-        "metric": {"value": 0.9, "higher_is_better": True},
-        "latency_ms": {"median": 2.0},
-        "speedup": {"ratio": 4.0},
+        "metric": {"name": "accuracy", "value": 0.9, "ci95": [0.8, 1.0], "n": 9, "higher_is_better": True, "split": "valid"},
+        "latency_ms": {"median": 2.0, "p90": 3.0, "n": 9, "cpu_median": 1.9, "load": 0.1},
+        "speedup": {"ratio": 4.0, "ci95": [3.9, 4.1], "clock": "cpu", "n": 9},
         "size_bytes": 10,
         "peak_memory_bytes": 20,
         "params": 30,
@@ -57,7 +57,7 @@ def entry(**more):
         "artifact": "a",
         "sha256": "s",
     }
-    return Entry(**{**base, **more})
+    return Entry.from_json({**base, **more})
 
 
 def test_entry_round_trip():
@@ -76,7 +76,8 @@ def test_quantities():
         "params": 30.0,
         "macs": 40.0,
     }
-    assert entry(metric={"value": 3.0, "higher_is_better": False}).quantities["error"] == 3.0
+    assert entry(metric={"name": "nll", "value": 3.0, "ci95": None, "n": 9, "higher_is_better": False}).quantities["error"] == 3.0
+
 
 
 def test_seeds_are_the_same_everywhere():

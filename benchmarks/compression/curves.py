@@ -68,7 +68,7 @@ class Bench:
     def accuracy(self, outputs: np.ndarray) -> float:
         from featherweight.measure.accuracy import evaluate, metric
 
-        return float(evaluate(metric(self.task.metric), outputs, self.y, seed=0)["value"])
+        return float(evaluate(metric(self.task.metric), outputs, self.y, seed=0).value)
 
     def of(self, package: Any) -> float:
         from featherweight.train.loop import predict

@@ -60,7 +60,7 @@ def measured(runner: Any, artifact: Path, target: str, reference: Path, work: Pa
         workdir=work,
     )
     files = [p for p in artifact.iterdir() if p.name != "manifest.json"]
-    return {"target": target, "size_bytes": sum(p.stat().st_size for p in files), **got}
+    return {"target": target, "size_bytes": sum(p.stat().st_size for p in files), **got.to_json()}
 
 
 def judged(runner: Any, outputs: Path, base_outputs: Path) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def judged(runner: Any, outputs: Path, base_outputs: Path) -> dict[str, Any]:
 
     mine, base, y = np.load(outputs), np.load(base_outputs), runner.targets("test")
     m = metric(runner.task.metric)
-    return {"accuracy": evaluate(m, mine, y, seed=0)["value"], "certificate": certify(m, base, mine, y, MAX_DROP, seed=0)}
+    return {"accuracy": evaluate(m, mine, y, seed=0).value, "certificate": certify(m, base, mine, y, MAX_DROP, seed=0)}
 
 
 def run_peers(name: str, epochs: int, out: Path) -> list[dict[str, Any]]:

@@ -61,9 +61,9 @@ def row(study: str, entry: Any) -> dict[str, Any]:
         "label": entry.label,
         "params": entry.params,
         "macs": entry.macs,
-        "latency_ms": entry.latency_ms["median"],
+        "latency_ms": entry.latency_ms.median,
         "size_bytes": entry.size_bytes,
-        "valid": entry.metric["value"],
+        "valid": entry.metric.value,
         "certificate": entry.certificate or {},
         "recipe": entry.recipe,
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from .space.space import Filling, key
 
@@ -14,13 +15,100 @@ State = Literal["running", "complete", "failed", "stopped"]
 Event = dict[str, Any]  # {"kind": .., "trial": n or None, "time": unix seconds, ...}
 
 
+class _Numbers:
+    """Abstract: a measurement as a frozen dataclass that reads its own JSON, of any age; what it does not know is left out."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return cls(**{k: tuple(v) if k == "ci95" and v is not None else v for k, v in data.items() if k in names})
+
+    def to_json(self) -> dict[str, Any]:
+        out = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
+
+
+@dataclass(frozen=True)
+class Quality(_Numbers):
+    """What a metric gives on a split of n samples, with its 95 % interval."""
+
+    name: str
+    value: float
+    ci95: tuple[float, float] | None
+    n: int
+    higher_is_better: bool = True
+    split: str = ""
+
+    @property
+    def error(self) -> float:
+        """The value turned so that less is better."""
+        return -self.value if self.higher_is_better else self.value
+
+
+@dataclass(frozen=True)
+class Latency(_Numbers):
+    """Wall milliseconds an inference (batch of the target) of n; cpu_median: processor milliseconds; load: the share of the machine
+    that others used meanwhile."""
+
+    median: float
+    p90: float
+    n: int
+    cpu_median: float
+    load: float
+
+
+@dataclass(frozen=True)
+class Speedup(_Numbers):
+    """Baseline time / this time, interleaved, in n rounds, by `clock` ("cpu" or "wall"), with its 95 % interval; wall, cpu: {"ratio", "ci95"}
+    by each clock."""
+
+    ratio: float
+    ci95: tuple[float, float]
+    clock: str
+    n: int
+    wall: dict[str, Any] | None = None
+    cpu: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: v for k, v in super().to_json().items() if v is not None}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a fresh process found of an artifact. reference, speedup: None if it was timed alone; rounds: of the timing; outputs: a .npy file,
+    None if they were not asked for, computed in batches of outputs_batch."""
+
+    peak_memory_bytes: int
+    latency_ms: Latency
+    reference_ms: Latency | None
+    speedup: Speedup | None
+    rounds: int
+    outputs: str | None
+    outputs_batch: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in ("latency_ms", "reference_ms", "speedup")}
+        return {**dataclasses.asdict(self), **{name: part.to_json() if part else None for name, part in parts.items()}}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Measured:
+        reference, speedup = data["reference_ms"], data["speedup"]
+        return cls(
+            data["peak_memory_bytes"],
+            Latency.from_json(data["latency_ms"]),
+            Latency.from_json(reference) if reference is not None else None,
+            Speedup.from_json(speedup) if speedup is not None else None,
+            data["rounds"],
+            data.get("outputs"),
+            data.get("outputs_batch"),
+        )
+
+
 @dataclass
 class Entry:
     """A measured candidate or baseline: one line of the front table. `to_json` is ENTRY of front.json.
 
-    latency_ms: {"median", "p90", "n", "cpu_median", "load"}; wall milliseconds an inference (batch of the target).
-    speedup: {"ratio", "ci95": [low, high], "clock": "cpu" | "wall", "n"}: baseline time / this time, interleaved.
-    metric: {"name", "value", "ci95", "n", "split", "higher_is_better"}.
+    parity: of the artifact's outputs with the PyTorch model's.
     coverage: of a quantized artifact {"quantized": {operator: count}, "float": {...}, "layers": {how they are held and run: number of layers}}.
     """
 
@@ -28,9 +116,9 @@ class Entry:
     trial: int | None
     recipe: Any
     target: str
-    metric: dict[str, Any]
-    latency_ms: dict[str, Any]
-    speedup: dict[str, Any]
+    metric: Quality
+    latency_ms: Latency
+    speedup: Speedup
     size_bytes: int
     peak_memory_bytes: int
     params: int
@@ -46,11 +134,12 @@ class Entry:
     certificate: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        numbers = {name: getattr(self, name).to_json() for name in _MEASURED}
+        return {f.name: numbers[f.name] if f.name in numbers else copy.deepcopy(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Entry:
-        return cls(**data)
+        return cls(**{**data, **{name: kind.from_json(data[name]) for name, kind in _MEASURED.items()}})
 
     @property
     def quantities(self) -> dict[str, float]:
@@ -59,17 +148,19 @@ class Entry:
         `latency` is the ratio to the baseline, measured interleaved, because only ratios are comparable between
         trials on a machine whose speed drifts; `latency_ms` is the absolute median.
         """
-        value = float(self.metric["value"])
         return {
-            "metric": value,
-            "error": -value if self.metric.get("higher_is_better", True) else value,
-            "latency": 1.0 / float(self.speedup["ratio"]),
-            "latency_ms": float(self.latency_ms["median"]),
+            "metric": self.metric.value,
+            "error": self.metric.error,
+            "latency": 1.0 / self.speedup.ratio,
+            "latency_ms": self.latency_ms.median,
             "size": float(self.size_bytes),
             "memory": float(self.peak_memory_bytes),
             "params": float(self.params),
             "macs": float(self.macs),
         }
+
+
+_MEASURED: dict[str, type[Quality] | type[Latency] | type[Speedup]] = {"metric": Quality, "latency_ms": Latency, "speedup": Speedup}
 
 
 @dataclass

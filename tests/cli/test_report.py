@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -38,5 +39,5 @@ def test_an_objective_that_is_not_explained_says_so(tmp_path, monkeypatch):
     found = searched(60)
     for row in found.state.trials:
         if row.entry is not None:
-            row.entry.metric["value"] = 0.9
+            row.entry.metric = dataclasses.replace(row.entry.metric, value=0.9)
     assert "it did not vary" in run(found, monkeypatch, tmp_path).stdout

@@ -7,6 +7,7 @@ import pytest
 
 import featherweight as fw
 from featherweight.engine.local import LocalEngine
+from featherweight.engine.messages import PackageJob, Setup
 
 TASKS = Path(__file__).parent.parent / "tasks"
 
@@ -68,21 +69,15 @@ recipe = fw.Recipe""",
 
 
 def test_a_task_that_changed_meanwhile_is_refused(tmp_path):
-    setup = {
-        "task": {"file": str(TASKS / "tiny.py"), "name": "task"},
-        "seed": 0,
-        "device": "cpu",
-        "threads": 1,
-        "store": str(tmp_path / "s"),
-        "reuse": True,
-    }
-    engine = LocalEngine({**setup, "fingerprint": "of another file"}, 1, 4_000_000_000, tmp_path / "logs")
+    task, other = {"file": str(TASKS / "tiny.py"), "name": "task"}, "of another file"
+    setup = Setup(task=task, seed=0, device="cpu", threads=1, store=str(tmp_path / "s"), reuse=True, fingerprint=other)
+    engine = LocalEngine(setup, 1, 4_000_000_000, tmp_path / "logs")
     try:
-        engine.submit({"job": "trial", "id": 7}, 900)
+        engine.submit(PackageJob(id=7, recipe=[], to=str(tmp_path / "m")), 900)
         outcome = first(engine)
     finally:
         engine.close()
-    assert outcome["kind"] == "failed" and outcome["id"] == 7 and "changed while the search was running" in outcome["reason"]
+    assert outcome.kind == "failed" and outcome.id == 7 and "changed while the search was running" in outcome.reason
 
 
 def first(engine):

@@ -1,11 +1,13 @@
 """Trials that pause and go on, end to end: real workers, real training."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import featherweight as fw
+from featherweight.engine.messages import RungPlan
 from featherweight.engine.runner import Runner
 from featherweight.store.artifacts import ArtifactStore
 from featherweight.store.events import EventStore
@@ -142,10 +144,10 @@ def test_a_runner_pauses_the_first_training_that_can_and_no_other(tmp_path, firs
         return next(go)
 
     runner = Runner(t, ArtifactStore(tmp_path / "store"), 0, ask=ask)
-    job = {"rungs": {"epochs": [1, 2], "reported": [], "checkpoint": str(tmp_path / "c.pt")}}
+    plan = RungPlan((1, 2), (), str(tmp_path / "c.pt"))
     with pytest.raises(Paused):
-        runner.model(recipe, runner.rungs(job))
-    package, _ = runner.model(recipe, runner.rungs({"rungs": {**job["rungs"], "reported": [1]}}))
+        runner.model(recipe, runner.rungs(plan))
+    package, _ = runner.model(recipe, runner.rungs(dataclasses.replace(plan, reported=(1,))))
     plain, _ = Runner(t, ArtifactStore(tmp_path / "other"), 0).model(recipe)
     assert told == [(1, 3), (2, 3)]
     for name, value in plain.module.state_dict().items():

@@ -3,6 +3,8 @@
 import pytest
 
 import featherweight as fw
+from featherweight.engine.jobs import run
+from featherweight.engine.messages import RelaxJob, TrialJob
 from featherweight.engine.runner import Runner
 from featherweight.engine.screen import OverLimits, screen, twin
 from featherweight.errors import FeatherweightError, InputError
@@ -41,7 +43,9 @@ def test_the_twin_is_the_recipe_untrained_and_one_for_all_ways_to_train():
 
 
 def check(runner, *limits, recipe=TRAINED):
-    screen(runner, {"screen": [c.to_json() for c in limits], "seconds": 0.2, "timeout_s": GENEROUS_S}, recipe, Target.parse("onnxruntime"))
+    plain = {"trial": None, "filling": {}, "reference": None, "keep": "", "label": "", "target": "onnxruntime"}
+    job = TrialJob(**plain, recipe=recipe.to_json(), screen=limits, seconds=0.2, timeout_s=GENEROUS_S)
+    screen(runner, job, recipe, Target.parse("onnxruntime"))
 
 
 def test_what_is_too_large_is_refused_untrained_with_its_excess(tmp_path):
@@ -89,11 +93,9 @@ def test_outputs_that_the_loss_cannot_take_are_refused(tmp_path, loss, classes, 
 
 
 def test_a_supernet_job_ranks_fillings_of_the_space(tmp_path):
-    from featherweight.engine.jobs import JOBS
-
     net = ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Choice(4, 8),))
     recipe = Recipe(Build(net), Train(epochs=1))
     settings = {"method": "oneshot", "epochs": 1, "pool": 4, "top": 2, "prefix": "build.net"}
-    job = {"net": recipe.to_json()["recipe"][0]["build"]["net"], "settings": settings, "seed": 0}
-    got = JOBS["relax"](Runner(without_model(), ArtifactStore(tmp_path), 0), job)["relaxed"]
+    job = RelaxJob(net=recipe.to_json()["recipe"][0]["build"]["net"], settings=settings, seed=0)
+    got = run(Runner(without_model(), ArtifactStore(tmp_path), 0), job.to_json())["relaxed"]
     assert got["ranked"] and all(set(f) == {h.path for h in recipe.space()} for f in got["ranked"])

@@ -34,22 +34,22 @@ def test_built_ins_are_scikit_learns():
         "nll": log_loss(y, p),
     }
     for name, value in expected.items():
-        assert evaluate(name, out, y, 0)["value"] == pytest.approx(value), name
+        assert evaluate(name, out, y, 0).value == pytest.approx(value), name
     a, b = np.random.default_rng(0).normal(size=(2, 40, 3))
-    assert evaluate("mse", a, b, 0)["value"] == pytest.approx(((a - b) ** 2).mean())
-    assert evaluate("mae", a, b, 0)["value"] == pytest.approx(np.abs(a - b).mean())
+    assert evaluate("mse", a, b, 0).value == pytest.approx(((a - b) ** 2).mean())
+    assert evaluate("mae", a, b, 0).value == pytest.approx(np.abs(a - b).mean())
 
 
 def test_macro_f1_counts_classes_that_only_appear_in_predictions():
     y, z = np.array([0, 0, 1, 1]), np.array([0, 3, 1, 1])
-    assert evaluate("macro_f1", np.eye(4)[z], y, 0)["value"] == pytest.approx(f1_score(y, z, average="macro"))
+    assert evaluate("macro_f1", np.eye(4)[z], y, 0).value == pytest.approx(f1_score(y, z, average="macro"))
 
 
 def test_one_logit_and_not_a_number():
-    assert evaluate("accuracy", np.array([2.0, -1.0, 0.5]), np.array([1, 0, 0]), 0)["value"] == pytest.approx(2 / 3)
-    assert evaluate("accuracy", np.array([[2.0], [-1.0]]), np.array([1, 0]), 0)["value"] == 1.0
+    assert evaluate("accuracy", np.array([2.0, -1.0, 0.5]), np.array([1, 0, 0]), 0).value == pytest.approx(2 / 3)
+    assert evaluate("accuracy", np.array([[2.0], [-1.0]]), np.array([1, 0]), 0).value == 1.0
     out = np.array([[np.nan, 0.0], [3.0, 0.0]])
-    assert evaluate("accuracy", out, np.array([0, 0]), 0)["value"] == 0.5  # a model that gives NaN is wrong, whatever argmax says
+    assert evaluate("accuracy", out, np.array([0, 0]), 0).value == 0.5  # a model that gives NaN is wrong, whatever argmax says
     with pytest.raises(InputError, match="finite"):
         evaluate("mse", out, np.zeros((2, 2)), 0)
 
@@ -70,20 +70,20 @@ def test_kind_of_interval_follows_the_values():
     y = np.zeros(50)
     out = np.random.default_rng(0).normal(size=50)
     t = evaluate(lambda o, t: np.abs(o - t), out, y, 0)
-    assert t["ci95"] == pytest.approx(stats.t.interval(0.95, 49, np.abs(out).mean(), stats.sem(np.abs(out))), rel=1e-6)
+    assert t.ci95 == pytest.approx(stats.t.interval(0.95, 49, np.abs(out).mean(), stats.sem(np.abs(out))), rel=1e-6)
     right = evaluate(lambda o, t: (o > 0).astype(float), out, y, 0)
-    assert right["ci95"] == pytest.approx(wilson(int((out > 0).sum()), 50))
+    assert right.ci95 == pytest.approx(wilson(int((out > 0).sum()), 50))
     whole = evaluate(lambda o, t: float(np.median(o)), out, y, 3)
-    assert whole["ci95"][0] < whole["value"] < whole["ci95"][1]
+    assert whole.ci95[0] < whole.value < whole.ci95[1]
     assert whole == evaluate(lambda o, t: float(np.median(o)), out, y, 3) != evaluate(lambda o, t: float(np.median(o)), out, y, 4)
-    assert evaluate("mse", y, y, 0)["ci95"] == [0.0, 0.0]  # all zero, yet no proportion
+    assert evaluate("mse", y, y, 0).ci95 == (0.0, 0.0)  # all zero, yet no proportion
 
 
 def test_bootstrap_covers_the_mean():
     hits = 0
     for seed in range(60):
         x = np.random.default_rng(seed).normal(size=80)
-        low, high = evaluate(lambda o, t: float(o.mean()), x, x, seed)["ci95"]
+        low, high = evaluate(lambda o, t: float(o.mean()), x, x, seed).ci95
         hits += low <= 0 <= high
     assert 0.85 < hits / 60 <= 1.0
 
@@ -95,6 +95,11 @@ def test_direction_and_names():
     assert metric(loss).name == "loss" and metric(loss).higher_is_better and not metric(loss, False).higher_is_better
     loss.higher_is_better = False
     assert not metric(loss).higher_is_better and metric(metric("nll")) is metric("nll") and not metric("nll").higher_is_better
+
+
+def test_with_its_sign_more_is_better():
+    assert metric("accuracy").sign == 1.0 and metric("nll").sign == -1.0
+    assert Metric("m", None, lambda a, b: 0.0, True).sign == 1.0 and metric(lambda a, b: 0.0, higher_is_better=False).sign == -1.0
 
 
 def test_bad_input_is_refused():
@@ -119,4 +124,4 @@ def test_bad_input_is_refused():
         evaluate(Metric("none", None, None, True), out, y, 0)
     with pytest.raises(InputError, match="one sample"):
         evaluate("mse", out[:1], out[:1], 0)
-    assert evaluate("accuracy", out[:1], out[:1].argmax(1), 0)["value"] == 1.0
+    assert evaluate("accuracy", out[:1], out[:1].argmax(1), 0).value == 1.0

@@ -6,7 +6,7 @@ from torch import nn
 
 from featherweight.errors import TargetError
 from featherweight.machine import machine
-from featherweight.measure.ops import macs, params
+from featherweight.measure.ops import layer_macs, macs, params
 
 
 def test_by_hand():
@@ -28,6 +28,26 @@ def test_attention_counts_its_products(fused):
         layer.requires_grad_(False)
     expected = n * width * 3 * width + 2 * n * n * width + n * width * width + 2 * n * width * 32
     assert macs(layer, {"x": torch.randn(1, n, width)}) == expected
+
+
+def test_layer_by_layer():
+    """Of one sample, in the order in which the layers run; a transposed convolution multiplies each of its inputs."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.idle, self.up = nn.Linear(4 * 36, 5), nn.Linear(2, 2), nn.ConvTranspose2d(8, 4, 2, stride=2)
+            self.same, self.first = nn.Linear(3, 3), nn.Conv2d(3, 8, 3, stride=2, padding=1)
+
+        def forward(self, x):
+            x = self.same(self.same(x.movedim(1, -1))).movedim(-1, 1)
+            return self.last(self.up(self.first(x)).flatten(1))
+
+    net, x = Net().eval(), torch.randn(4, 3, 6, 6)
+    counts = layer_macs(net, [x])
+    assert counts == {"same": 2 * 36 * 9, "first": 9 * 8 * 27, "up": 9 * 8 * 4 * 4, "last": 4 * 36 * 5}
+    assert list(counts) == ["same", "first", "up", "last"] and sum(counts.values()) == macs(net, {"x": x})
+    assert layer_macs(net, [x[:1]]) == counts and not any(m._forward_hooks for m in net.modules())
 
 
 def test_shared_parameters_count_once():

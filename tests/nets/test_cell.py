@@ -244,7 +244,7 @@ def test_a_cell_learns_and_can_be_pruned():
     valid = t.splits().valid
 
     def accuracy(package):
-        return evaluate(metric(t.metric), predict(package.module, valid), valid.batch(np.arange(len(valid)))[1], seed=0)["value"]
+        return evaluate(metric(t.metric), predict(package.module, valid), valid.batch(np.arange(len(valid)))[1], seed=0).value
 
     assert accuracy(trained) > 0.8
     slim = Prune(ratio=0.25, round_to=2, criterion="magnitude").apply(trained, toy.context(t))

@@ -84,7 +84,7 @@ def entry(
         "parity": {"max_abs_error": 1.2e-6, "agreement": 1.0},
         "seconds": float(rng.uniform(1, 9)),
     }
-    return Entry(**{**values, **other})
+    return Entry.from_json({**values, **other})
 
 
 def baselines(rng: np.random.Generator) -> list[Entry]:

@@ -83,7 +83,7 @@ def test_a_constant_objective_is_not_explained():
     found = searched(30)
     for row in found.state.trials:
         if row.entry is not None:
-            row.entry.metric["value"] = 0.9
+            row.entry.metric = dataclasses.replace(row.entry.metric, value=0.9)
     by_name = {i.objective: i for i in analysed(found).importances}
     assert by_name["error"].r2 is None and by_name["error"].shares == ()
     assert "it did not vary" in html.render(*page(found))
@@ -93,7 +93,7 @@ def test_metrics_that_are_no_numbers_are_left_out():
     found = searched(60)
     lost = [row for row in found.state.trials if row.entry is not None][:5]
     for row in lost:
-        row.entry.metric["value"] = math.nan
+        row.entry.metric = dataclasses.replace(row.entry.metric, value=math.nan)
     seen = analysed(found)
     by_name = {i.objective: i for i in seen.importances}
     assert by_name["latency"].n - by_name["error"].n == 5

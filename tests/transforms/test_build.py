@@ -70,7 +70,7 @@ def test_a_student_learns_from_the_baseline_end_to_end(tmp_path):
     valid, targets = t.splits().valid, runner.targets("valid")
 
     def accuracy(module):
-        return evaluate(metric(t.metric), predict(module, valid), targets, seed=0)["value"]
+        return evaluate(metric(t.metric), predict(module, valid), targets, seed=0).value
 
     assert accuracy(package.module) >= accuracy(baseline.module) - 0.1 and accuracy(package.module) > 0.8
     assert sum(p.numel() for p in package.module.parameters()) < 0.5 * sum(p.numel() for p in baseline.module.parameters())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ..records import Measured
 from ._shared import DebugOption, JsonOption, guarded, out_console, print_json
 
 TIMEOUT_S = 600.0  # to load and run: a hanging runtime is an error, not a hanging command
@@ -42,14 +43,15 @@ def measure(
             timeout_s=TIMEOUT_S + seconds,
             workdir=Path(work),
         )
-    found = {k: found.get(k) for k in ("latency_ms", "reference_ms", "speedup", "peak_memory_bytes")}
     if as_json:
-        print_json({"artifact": str(artifact), "target": str(mine.target), "against": against and str(against), **found})
+        numbers = found.to_json()
+        facts = {"artifact": str(artifact), "target": str(mine.target), "against": against and str(against)}
+        print_json(facts | {k: numbers[k] for k in ("latency_ms", "reference_ms", "speedup", "peak_memory_bytes")})
     else:
         _print(artifact, str(mine.target), against, found)
 
 
-def _print(artifact: Path, target: str, against: Path | None, found: dict[str, Any]) -> None:
+def _print(artifact: Path, target: str, against: Path | None, found: Measured) -> None:
     from ..report import units
     from ..report.rows import speed_claim
 
@@ -57,19 +59,19 @@ def _print(artifact: Path, target: str, against: Path | None, found: dict[str, A
         console.print(text, markup=False, soft_wrap=True, style=style)
 
     console = out_console()
-    for name, times in ((artifact, found["latency_ms"]), (against, found["reference_ms"])):
+    for name, times in ((artifact, found.latency_ms), (against, found.reference_ms)):
         if times is not None:
-            median, p90, cpu = (units.milliseconds(times[k]) for k in ("median", "p90", "cpu_median"))
+            median, p90, cpu = map(units.milliseconds, (times.median, times.p90, times.cpu_median))
             say(
                 f"{name}: median {median}, p90 {p90}, CPU {cpu} an inference "
-                f"(n = {times['n']}, others used {units.percent(times['load'])} of the machine)"
+                f"(n = {times.n}, others used {units.percent(times.load)} of the machine)"
             )
-    memory = units.size(found["peak_memory_bytes"])
+    memory = units.size(found.peak_memory_bytes)
     say(f"target {target}; a process that loads and runs the first needs {memory}; inputs are random")
-    speed = found["speedup"]
+    speed = found.speedup
     if speed is not None:
-        word = speed_claim(speed)
+        word = speed_claim(speed.to_json())
         shown = word != "no difference shown"
         verdict = f"{artifact} is {word} than {against}" if shown else f"no difference in speed shown between {artifact} and {against}"
-        interval = units.between(*(units.ratio(end) for end in speed["ci95"]))
-        say(f"{verdict}: its speed is {units.ratio(speed['ratio'])} (95 % interval {interval}, {speed['clock']} time, {speed['n']} rounds)", "bold")
+        interval = units.between(*(units.ratio(end) for end in speed.ci95))
+        say(f"{verdict}: its speed is {units.ratio(speed.ratio)} (95 % interval {interval}, {speed.clock} time, {speed.n} rounds)", "bold")

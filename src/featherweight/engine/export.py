@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from .. import machine, registry
 from ..recipe import Recipe
-from ..seeding import derive
 from ..store.artifacts import sha256_file
 from ..targets.base import Target
 
@@ -23,18 +22,16 @@ MANIFEST = "manifest.json"
 
 def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe, folder: Path) -> None:
     """Export a model into an existing empty folder, with its manifest. recipe: all that made it, for the manifest."""
-    import numpy as np
-    import torch
-
     from ..measure.ops import macs, params
+    from ..task.data import calibration_rows
+    from ..task.tensors import as_tensor
 
-    splits = task.splits()
-    example = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in task.example().items()}
+    example = {k: as_tensor(v) for k, v in task.example().items()}
     calibration = None
     if package.plan is not None:
-        rng = np.random.default_rng(derive(package.plan["seed"], "calibration"))
-        pick = np.sort(rng.permutation(len(splits.train))[: package.plan["samples"]])
-        calibration = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in splits.train.batch(pick)[0].items()}
+        train = task.splits().train
+        inputs, _ = train.batch(calibration_rows(train, package.plan["samples"], package.plan["seed"]))
+        calibration = {k: as_tensor(v) for k, v in inputs.items()}
     report = target.load_runtime().export(package, example, calibration, target, folder)
     files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
     manifest = {

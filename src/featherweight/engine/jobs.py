@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -13,53 +14,54 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import FeatherweightError
-from ..recipe import Recipe
+from ..errors import FeatherweightError, StoreError
+from ..recipe import Recipe, decode
+from ..records import Entry
 from ..targets.base import Target
 from .export import MANIFEST
+from .messages import CertifyJob, Job, Made, PackageJob, RelaxJob, TrialJob
 from .runner import Runner, chain
 from .screen import screen
 
 
-def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
+def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
     """Make, export and measure one candidate on the validation split. Returns what became of it: {"entry", "steps", "reused", "notes"}.
 
-    job: {"recipe", "target", "label", "trial", "filling", "reference": {"artifact", "target"} or None (it is its own),
-    "seconds", "timeout_s", "keep": folder that the artifact is linked into; "rungs": as `Runner.rungs`; "screen": limits as JSON that are
-    checked on the untrained candidate first}. OverLimits if it breaks one; `train.checkpoint.Paused` if it has to wait at a rung.
+    OverLimits if it breaks one of the limits that are checked first; `train.checkpoint.Paused` if it has to wait at a rung.
     """
     import numpy as np
 
     from ..measure.accuracy import evaluate, metric
-    from ..records import Entry
 
     started = time.monotonic()
     runner.steps = runner.reused = 0
-    recipe, target = Recipe.from_json(job["recipe"]), Target.parse(job["target"])
-    if job.get("screen"):
+    recipe, target = Recipe.from_json(job.recipe), Target.parse(job.target)
+    if job.screen:
         screen(runner, job, recipe, target)
-    artifact = keep(runner.artifact(recipe, target, runner.rungs(job)), Path(job["keep"]))
+    artifact = keep(runner.artifact(recipe, target, runner.rungs(job.rungs)), Path(job.keep))
     manifest = json.loads((artifact / MANIFEST).read_text())
-    ref = job.get("reference")
-    reference = (Path(ref["artifact"]), Target.parse(ref["target"])) if ref else (artifact, target)
+    ref = job.reference
+    reference = (Path(ref.artifact), Target.parse(ref.target)) if ref is not None else (artifact, target)
     work = Path(tempfile.mkdtemp(prefix="featherweight-"))
     try:
-        got = runner.probe(artifact, target, "valid", work, reference=reference, seconds=job["seconds"], timeout_s=job["timeout_s"])
-        value = evaluate(metric(runner.task.metric), np.load(got["outputs"]), runner.targets("valid"), seed=runner.seed)
+        got = runner.probe(artifact, target, "valid", work, reference=reference, seconds=job.seconds, timeout_s=job.timeout_s)
+        value = evaluate(metric(runner.task.metric), np.load(str(got.outputs)), runner.targets("valid"), seed=runner.seed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if not math.isfinite(value["value"]):
-        raise FeatherweightError("the metric is not a number", got=value["value"], fix="does the model give NaN? See its training loss")
+    if got.speedup is None:
+        raise FeatherweightError("the candidate was not timed against its reference", got=str(reference[0]))
+    if not math.isfinite(value.value):
+        raise FeatherweightError("the metric is not a number", got=value.value, fix="does the model give NaN? See its training loss")
     entry = Entry(
-        label=job["label"],
-        trial=job.get("trial"),
-        recipe=job["recipe"],
+        label=job.label,
+        trial=job.trial,
+        recipe=job.recipe,
         target=str(target),
-        metric={**value, "split": "valid"},
-        latency_ms=got["latency_ms"],
-        speedup=got["speedup"],
+        metric=dataclasses.replace(value, split="valid"),
+        latency_ms=got.latency_ms,
+        speedup=got.speedup,
         size_bytes=manifest["size_bytes"],
-        peak_memory_bytes=got["peak_memory_bytes"],
+        peak_memory_bytes=got.peak_memory_bytes,
         params=manifest["params"],
         macs=manifest["macs"],
         artifact=str(artifact),
@@ -67,7 +69,7 @@ def run_trial(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
         parity=manifest["export"].get("parity", {}),
         coverage=_coverage(manifest["export"].get("coverage", {})),
         seconds=time.monotonic() - started,
-        filling=job.get("filling") or {},
+        filling=job.filling,
     )
     return {"entry": entry.to_json(), "steps": runner.steps, "reused": runner.reused, "notes": manifest["notes"]}
 
@@ -77,50 +79,41 @@ def _coverage(report: dict[str, Any]) -> dict[str, Any]:
     return {**report, "layers": dict(Counter(report["layers"].values()))} if "layers" in report else report
 
 
-def run_outputs(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
-    """An artifact's outputs on a split, written to job["to"]: {"artifact", "target", "split", "to", "timeout_s"}."""
+def write_outputs(runner: Runner, made: Made, split: str, timeout_s: float) -> None:
+    """An artifact's outputs on a split, written to `made.to`."""
     work = Path(tempfile.mkdtemp(prefix="featherweight-"))
     try:
-        target = Target.parse(job["target"])
-        got = runner.probe(Path(job["artifact"]), target, job["split"], work, reference=None, seconds=0.05, timeout_s=job["timeout_s"])
-        Path(job["to"]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(got["outputs"], job["to"])
+        target = Target.parse(made.target)
+        got = runner.probe(Path(made.artifact), target, split, work, reference=None, seconds=0.05, timeout_s=timeout_s)
+        Path(made.to).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(str(got.outputs), made.to)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return {"outputs": job["to"]}
 
 
-def run_certify(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
-    """The certificate of an artifact against the baseline's, on the test split: {"baseline", "candidate": {artifact, target, to}, "max_drop"}."""
+def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
+    """{"certificate": of an artifact against the baseline's, on the test split}."""
     import numpy as np
 
     from ..measure.accuracy import metric
     from ..measure.certificate import certify
 
-    for side in ("baseline", "candidate"):
-        if not Path(job[side]["to"]).exists():
-            run_outputs(runner, {**job[side], "split": "test", "timeout_s": job["timeout_s"]})
-    return {
-        "certificate": certify(
-            metric(runner.task.metric),
-            np.load(job["baseline"]["to"]),
-            np.load(job["candidate"]["to"]),
-            runner.targets("test"),
-            job["max_drop"],
-            seed=runner.seed,
-        )
-    }
+    for side in (job.baseline, job.candidate):
+        if not Path(side.to).exists():
+            write_outputs(runner, side, "test", job.timeout_s)
+    base, mine = np.load(job.baseline.to), np.load(job.candidate.to)
+    m = metric(runner.task.metric)
+    return {"certificate": certify(m, base, mine, runner.targets("test"), job.max_drop, seed=runner.seed)}
 
 
-def run_package(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
-    """Write a candidate as architecture spec + safetensors into the folder job["to"]; it reloads to the same outputs or this fails."""
+def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:
+    """Write a candidate as architecture spec + safetensors; it reloads to the same outputs or this fails."""
     import torch
 
-    from ..errors import StoreError
     from ..models.package import Package
 
-    package, _ = runner.model(Recipe.from_json(job["recipe"]))
-    folder = Path(job["to"])
+    package, _ = runner.model(Recipe.from_json(job.recipe))
+    folder = Path(job.to)
     folder.mkdir(parents=True, exist_ok=True)
     package.save(folder, runner.task.build)
     example = tuple(torch.from_numpy(v.copy()) for v in runner.task.example().values())
@@ -131,18 +124,25 @@ def run_package(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
     return {"reload_error": error}
 
 
-def run_supernet(runner: Runner, job: dict[str, Any]) -> dict[str, Any]:
-    """Train a net with holes as one net with shared weights, and rank its fillings: {"net": JSON, "settings", "seed"}."""
-    from ..recipe import decode
+def run_relax(runner: Runner, job: RelaxJob) -> dict[str, Any]:
+    """{"relaxed": the fillings of a net with holes, ranked by one net with shared weights}."""
     from ..train.relax import run_relax
 
-    return {"relaxed": run_relax(runner.task, decode(job["net"]), job["settings"], job["seed"], runner.report)}
-JOBS: dict[str, Callable[[Runner, dict[str, Any]], dict[str, Any]]] = {
-    "trial": run_trial,
-    "certify": run_certify,
-    "package": run_package,
-    "relax": run_supernet,
+    return {"relaxed": run_relax(runner.task, decode(job.net), job.settings, job.seed, runner.report)}
+
+
+JOBS: dict[str, tuple[type[Job], Callable[[Runner, Any], dict[str, Any]]]] = {
+    "trial": (TrialJob, run_trial),
+    "certify": (CertifyJob, run_certify),
+    "package": (PackageJob, run_package),
+    "relax": (RelaxJob, run_relax),
 }
+
+
+def run(runner: Runner, data: dict[str, Any]) -> dict[str, Any]:
+    """The result of the job that the data are."""
+    kind, work = JOBS[data["job"]]
+    return work(runner, kind.from_json({k: v for k, v in data.items() if k != "job"}))
 
 
 def keep(artifact: Path, folder: Path) -> Path:

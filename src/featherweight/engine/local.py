@@ -6,6 +6,7 @@ Interface of every engine: `submit`, `wait`, `answer`, `close`, `free` (how many
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -17,8 +18,8 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import IO, Any
 
-Message = dict[str, Any]  # {"kind": "progress" | "report" | "finished" | "paused" | "failed", "id": the job's, ...}
-_GOING_ON = ("progress", "report")  # kinds after which the job still runs; a report waits for its answer
+from .messages import GOING_ON, Job, Message, Setup
+
 _CHECK_S = 0.2
 
 
@@ -27,16 +28,15 @@ class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
     log: IO[bytes]
-    job: dict[str, Any] | None = None
+    job: Job | None = None
     deadline: float = 0.0
     started: float = 0.0
 
 
 class LocalEngine:
-    """setup: {"task", "seed", "device", "threads", "store", "reuse", "fingerprint", "baseline"} as JSON; memory_bytes: limit of one worker
-    with its children."""
+    """memory_bytes: limit of one worker with its children; logs: the folder of what workers print."""
 
-    def __init__(self, setup: dict[str, Any], workers: int, memory_bytes: int, logs: Path) -> None:
+    def __init__(self, setup: Setup, workers: int, memory_bytes: int, logs: Path) -> None:
         self._setup, self._memory, self._logs = setup, memory_bytes, logs
         logs.mkdir(parents=True, exist_ok=True)
         self._workers: list[_Worker] = []
@@ -50,22 +50,22 @@ class LocalEngine:
     @property
     def running(self) -> set[Any]:
         """The ids of the jobs that have not ended."""
-        return {w.job["id"] for w in self._workers if w.job is not None}
+        return {w.job.id for w in self._workers if w.job is not None}
 
     def answer(self, job_id: Any, answer: str) -> None:
         """Answer the report of a running job: "go" or "pause"."""
         for w in self._workers:
-            if w.job is not None and w.job["id"] == job_id:
+            if w.job is not None and w.job.id == job_id:
                 with contextlib.suppress(OSError):  # it died meanwhile: `wait` says so
                     w.pipe.send_bytes(json.dumps({"answer": answer}).encode())
 
-    def submit(self, job: dict[str, Any], timeout_s: float) -> None:
-        """Start a job ({"job": kind, "id": .., ...}) in a free worker; a worker is started when none is idle."""
+    def submit(self, job: Job, timeout_s: float) -> None:
+        """Start a job in a free worker; a worker is started when none is idle."""
         worker = next((w for w in self._workers if w.job is None and w.process.poll() is None), None) or self._start()
         worker.job, worker.started = job, time.monotonic()
         worker.deadline = worker.started + timeout_s
         with contextlib.suppress(OSError):  # it died between two jobs: `wait` finds its pipe closed and says so
-            worker.pipe.send_bytes(json.dumps(job).encode())
+            worker.pipe.send_bytes(json.dumps(job.to_json()).encode())
 
     def wait(self, timeout_s: float) -> list[Message]:
         """What happened, at most `timeout_s` from now: progress and outcomes, each with the job's id. Enforces the limits."""
@@ -87,7 +87,7 @@ class LocalEngine:
         """Kill the jobs that are running; returns their ids."""
         ids = []
         for w in [w for w in self._workers if w.job is not None]:
-            ids.append(self._kill(w, "cancelled")["id"])
+            ids.append(self._kill(w, "cancelled").id)
         return ids
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class LocalEngine:
             "OMP_WAIT_POLICY": "PASSIVE",
             "GOMP_SPINCOUNT": "0",  # on a busy machine, threads that spin while they wait made training 4x slower
             **os.environ,
-            "OMP_NUM_THREADS": str(self._setup["threads"]),
+            "OMP_NUM_THREADS": str(self._setup.threads),
             "TOKENIZERS_PARALLELISM": "false",
         }
         process = subprocess.Popen(
@@ -117,22 +117,20 @@ class LocalEngine:
         )  # Ctrl-C is for the coordinator alone
         theirs.close()
         worker = _Worker(process, ours, log)
-        ours.send_bytes(json.dumps(self._setup).encode())
+        ours.send_bytes(json.dumps(self._setup.to_json()).encode())
         self._workers.append(worker)
         return worker
 
     def _receive(self, w: _Worker) -> list[Message]:
         assert w.job is not None
         try:
-            message = json.loads(w.pipe.recv_bytes())
+            message = Message.from_json(json.loads(w.pipe.recv_bytes()))
         except (EOFError, OSError):
             return [self._kill(w, None)]
-        message["id"] = w.job["id"]
-        if message["kind"] != "progress":
-            message["seconds"] = time.monotonic() - w.started
-        if message["kind"] not in _GOING_ON:
+        told = dataclasses.replace(message, id=w.job.id, seconds=time.monotonic() - w.started)
+        if told.kind not in GOING_ON:
             w.job = None
-        return [message]
+        return [told]
 
     def _over_limit(self, w: _Worker) -> str | None:
         import psutil
@@ -158,7 +156,7 @@ class LocalEngine:
             if code == -signal.SIGKILL:
                 reason += " (out of memory, or someone killed it)"
             reason += _tail(w.log.name)
-        return {"kind": "failed", "id": job["id"], "reason": reason, "error": "WorkerDied", "seconds": seconds}
+        return Message(kind="failed", id=job.id, reason=reason, error="WorkerDied", seconds=seconds)
 
     def _reap(self, w: _Worker) -> int:
         try:

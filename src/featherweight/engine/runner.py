@@ -19,12 +19,14 @@ from ..seeding import derive, generator
 from ..store.artifacts import ArtifactStore
 from ..targets.base import Target
 from .export import versions, write_artifact
+from .messages import RungPlan
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
     from ..models.package import Package
+    from ..records import Measured
     from ..task.data import Split
     from ..task.task import Task
     from ..train.checkpoint import Rungs
@@ -99,14 +101,13 @@ class Runner:
             raise FeatherweightError("there is no model to begin with", got=str(recipe), fix="begin the recipe with Build(..)")
         return package, keys[-1]
 
-    def rungs(self, job: dict[str, Any]) -> Rungs | None:
-        """Where the trial of a job has to tell its score: job["rungs"] is {"epochs", "reported", "checkpoint"}, or None."""
+    def rungs(self, plan: RungPlan | None) -> Rungs | None:
+        """Where a training has to tell its score, for the training loop; None where nobody asks or coordinates."""
         from ..train.checkpoint import Rungs
 
-        told = job.get("rungs")
-        if told is None or self.ask is None:
+        if plan is None or self.ask is None:
             return None
-        return Rungs(Path(told["checkpoint"]), set(told["epochs"]), set(told["reported"]), self.score, self.ask)
+        return Rungs(Path(plan.checkpoint), set(plan.epochs), set(plan.reported), self.score, self.ask)
 
     def score(self, module: nn.Module) -> float:
         """The task's metric of a module on the same at most `SCORED` validation samples for every trial, turned so that less is better."""
@@ -118,9 +119,7 @@ class Runner:
 
         m, valid = metric(self.task.metric), self.task.splits().valid
         some = Subset(valid, np.sort(generator(self.seed, "rungs").permutation(len(valid))[:SCORED]))
-        targets = np.concatenate([y for _, y in some.batches()])
-        value = float(np.mean(m.scores(predict(module, some, self.device), targets)))
-        return -value if m.higher_is_better else value
+        return -m.sign * float(np.mean(m.scores(predict(module, some, self.device), some.all_targets())))
 
     def _save(self, package: Package, folder: Path) -> None:
         package.save(folder, self.task.build)
@@ -193,14 +192,11 @@ class Runner:
 
     def targets(self, name: str) -> np.ndarray:
         """The targets [N] of a split, read batch by batch."""
-        import numpy as np
-
-        split = self.split(name)
-        return np.concatenate([split.batch(np.arange(s, min(s + 1024, len(split))))[1] for s in range(0, len(split), 1024)])
+        return self.split(name).all_targets()
 
     def probe(
         self, artifact: Path, target: Target, split: str, work: Path, *, reference: tuple[Path, Target] | None, seconds: float, timeout_s: float
-    ) -> dict[str, Any]:
+    ) -> Measured:
         """Measure an artifact in a fresh process: memory, outputs on a split, latency against the reference."""
         from ..measure.run import measure
 

@@ -17,6 +17,7 @@ from ..recipe import Recipe, Transform
 from ..targets.base import Target
 
 if TYPE_CHECKING:
+    from .messages import TrialJob
     from .runner import Runner
 
 MARGIN = 1.1  # a limit has to be broken by more than a tenth: what is measured briefly is not measured well
@@ -57,11 +58,11 @@ def twin(recipe: Recipe) -> Recipe | None:
     return Recipe(*steps)
 
 
-def screen(runner: Runner, job: dict[str, Any], recipe: Recipe, target: Target) -> None:
-    """OverLimits if the untrained twin breaks a limit in job["screen"] by more than `MARGIN`; the whole interval of a latency must.
+def screen(runner: Runner, job: TrialJob, recipe: Recipe, target: Target) -> None:
+    """OverLimits if the untrained twin breaks a limit in `job.screen` by more than `MARGIN`; the whole interval of a latency must.
 
-    job["screen"]: constraints as JSON on latency, size, memory, params or macs, absolute, or for the latency relative to
-    job["reference"]. What the twin cost is not counted as a step of the trial. Recipes without a twin pass.
+    The limits are on latency, size, memory, params or macs, absolute, or for the latency relative to the reference's. What the twin cost
+    is not counted as a step of the trial. Recipes without a twin pass.
     """
     from ..measure.run import measure
 
@@ -73,32 +74,32 @@ def screen(runner: Runner, job: dict[str, Any], recipe: Recipe, target: Target) 
     runner.steps, runner.reused = steps, reused
     manifest = json.loads((artifact / "manifest.json").read_text())
     low = {"size": manifest["size_bytes"], "params": manifest["params"], "macs": manifest["macs"]}  # by quantity, the low end of its interval
-    if any(c["quantity"] in ("latency", "memory") for c in job["screen"]):
+    if any(c.quantity in ("latency", "memory") for c in job.screen):
         runner.report({"step": "screen"})
-        ref = job.get("reference")
+        ref = job.reference
         work = Path(tempfile.mkdtemp(prefix="featherweight-"))
         try:
             got = measure(
                 artifact,
                 target,
-                reference=(Path(ref["artifact"]), Target.parse(ref["target"])) if ref else None,
+                reference=(Path(ref.artifact), Target.parse(ref.target)) if ref else None,
                 example=runner.task.example(),
                 inputs=None,
-                seconds=min(_SECONDS, job["seconds"]),
-                timeout_s=job["timeout_s"],
+                seconds=min(_SECONDS, job.seconds),
+                timeout_s=job.timeout_s,
                 workdir=work,
             )
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        low["memory"] = got["peak_memory_bytes"]
-        if got["speedup"] is not None:
-            low["latency ratio"] = 1.0 / got["speedup"]["ci95"][1]
-            low["latency"] = got["reference_ms"]["median"] * low["latency ratio"]
+        low["memory"] = got.peak_memory_bytes
+        if got.speedup is not None and got.reference_ms is not None:
+            low["latency ratio"] = 1.0 / got.speedup.ci95[1]
+            low["latency"] = got.reference_ms.median * low["latency ratio"]
     over = {}
-    for c in job["screen"]:
-        value = low.get("latency ratio" if c["quantity"] == "latency" and c["relative"] else c["quantity"])
-        if value is not None and value > MARGIN * c["bound"]:
-            unit = "x of the baseline" if c["relative"] else _UNITS.get(c["quantity"], "")
-            over[c["quantity"]] = {"value": float(value), "bound": float(c["bound"]), "unit": unit}
+    for c in job.screen:
+        value = low.get("latency ratio" if c.quantity == "latency" and c.relative else c.quantity)
+        if value is not None and value > MARGIN * c.bound:
+            unit = "x of the baseline" if c.relative else _UNITS.get(c.quantity, "")
+            over[c.quantity] = {"value": float(value), "bound": float(c.bound), "unit": unit}
     if over:
         raise OverLimits(over)

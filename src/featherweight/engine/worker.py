@@ -21,7 +21,8 @@ from typing import Any
 from ..errors import FeatherweightError, TaskError
 from ..recipe import Recipe
 from ..train.checkpoint import Paused
-from .jobs import JOBS
+from .jobs import run
+from .messages import Message, Setup
 from .runner import Runner
 from .screen import OverLimits
 
@@ -37,13 +38,13 @@ def die_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def make_runner(setup: dict[str, Any], store_root: Path, report: Any, ask: Any = None) -> Runner:
-    """setup: as `LocalEngine` takes it. TaskError if the task is not the one that the study began with."""
+def make_runner(setup: Setup, store_root: Path, report: Any, ask: Any = None) -> Runner:
+    """TaskError if the task is not the one that the study began with."""
     from ..store.artifacts import ArtifactStore
     from ..task.load import load_task
     from ..task.task import Task
 
-    task = setup["task"]
+    task = setup.task
     if isinstance(task, str):  # a task that no file names travels by value, from our own parent only
         import base64
 
@@ -51,32 +52,32 @@ def make_runner(setup: dict[str, Any], store_root: Path, report: Any, ask: Any =
 
         task = cloudpickle.loads(base64.b64decode(task))
     loaded: Task = load_task(task)
-    if setup["fingerprint"] and loaded.fingerprint != setup["fingerprint"]:
+    if setup.fingerprint and loaded.fingerprint != setup.fingerprint:
         raise TaskError(
             "the task's code or data changed while the search was running",
             got=loaded.name,
             fix="put it back and resume, or start a new study with another --out",
         )
-    baseline = Recipe.from_json(setup["baseline"]) if setup.get("baseline") else None
-    return Runner(loaded, ArtifactStore(store_root), setup["seed"], setup["device"], report, baseline, ask)
+    baseline = Recipe.from_json(setup.baseline) if setup.baseline else None
+    return Runner(loaded, ArtifactStore(store_root), setup.seed, setup.device, report, baseline, ask)
 
 
 def serve(connection: Connection) -> None:
     """Answer jobs until the pipe closes. The first message is the set-up."""
     import torch
 
-    setup = json.loads(connection.recv_bytes())
-    torch.set_num_threads(setup["threads"])
+    setup = Setup.from_json(json.loads(connection.recv_bytes()))
+    torch.set_num_threads(setup.threads)
 
-    def send(message: dict[str, Any]) -> None:
-        connection.send_bytes(json.dumps(message).encode())
+    def send(message: Message) -> None:
+        connection.send_bytes(json.dumps(message.to_json()).encode())
 
     def report(progress: dict[str, Any]) -> None:
-        send({"kind": "progress", **progress})
+        send(Message(kind="progress", facts=progress))
 
     def ask(epoch: float, of: int, score: float) -> bool:
         """Tell a score; wait for "go" (True) or "pause"."""
-        send({"kind": "report", "step": "train", "epoch": epoch, "of": of, "score": score})
+        send(Message(kind="report", epoch=epoch, of=of, score=score))
         return bool(json.loads(connection.recv_bytes())["answer"] == "go")
 
     runner: Runner | None = None
@@ -85,24 +86,24 @@ def serve(connection: Connection) -> None:
             job = json.loads(connection.recv_bytes())
         except EOFError:
             return
-        scratch = None if setup["reuse"] else Path(tempfile.mkdtemp(prefix="featherweight-store-"))
+        scratch = None if setup.reuse else Path(tempfile.mkdtemp(prefix="featherweight-store-"))
         try:
             if runner is None or scratch is not None:
-                runner = make_runner(setup, scratch or Path(setup["store"]), report, ask)
-            result = JOBS[job["job"]](runner, job)
-            send({"kind": "finished", **result})
+                runner = make_runner(setup, scratch or Path(setup.store), report, ask)
+            send(Message(kind="finished", result=run(runner, job)))
         except Paused as e:
-            send({"kind": "paused", "epoch": e.epoch})
+            send(Message(kind="paused", epoch=e.epoch))
         except OverLimits as e:
-            send({"kind": "failed", "reason": str(e), "error": "OverLimits", "over": e.over, "violation": e.violation})
+            send(Message(kind="failed", reason=str(e), error="OverLimits", over=e.over, violation=e.violation))
         except FeatherweightError as e:
-            send({"kind": "failed", "reason": str(e), "error": type(e).__name__})
+            send(Message(kind="failed", reason=str(e), error=type(e).__name__))
         except MemoryError:
-            send({"kind": "failed", "reason": "out of memory", "error": "MemoryError"})
+            send(Message(kind="failed", reason="out of memory", error="MemoryError"))
         except Exception as e:
             traceback.print_exc()
             last = traceback.extract_tb(e.__traceback__)[-1]
-            send({"kind": "failed", "reason": f"{type(e).__name__}: {e} ({Path(last.filename).name}:{last.lineno})", "error": type(e).__name__})
+            said = f"{type(e).__name__}: {e} ({Path(last.filename).name}:{last.lineno})"
+            send(Message(kind="failed", reason=said, error=type(e).__name__))
         finally:
             if scratch is not None:
                 runner = None

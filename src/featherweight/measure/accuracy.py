@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..records import Quality
 from ..seeding import derive
 from ._student import Z95, t975
 
@@ -30,6 +31,11 @@ class Metric:
     whole: Score | None
     higher_is_better: bool
     zero_one: bool | None = None
+
+    @property
+    def sign(self) -> float:
+        """1 if more is better, else -1: sign * value is better the larger it is."""
+        return 1.0 if self.higher_is_better else -1.0
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | float:
         """Values [n], or one float for a metric that is whole. InputError if there are no samples, lengths differ, or a value is not finite."""
@@ -83,8 +89,8 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
     return Metric(getattr(what, "__name__", "metric"), what, what, bool(better))
 
 
-def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, Any]:
-    """{"name", "value", "ci95": [low, high], "n", "higher_is_better"}.
+def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarray, seed: int) -> Quality:
+    """The metric's value, with its interval.
 
     Interval: Wilson's for right-or-wrong values, Student's t for other per-sample values (at least two samples),
     percentile bootstrap with 1,000 resamples drawn under `seed` for whole ones.
@@ -99,7 +105,7 @@ def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarra
         value, interval = float(s.mean()), wilson(int(s.sum()), n)
     else:
         value, interval = float(s.mean()), student(s, m.name)
-    return {"name": m.name, "value": value, "ci95": list(interval), "n": n, "higher_is_better": m.higher_is_better}
+    return Quality(m.name, value, interval, n, m.higher_is_better)
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:

@@ -34,7 +34,7 @@ def certify(
         raise InputError("max_drop is not a limit", got=max_drop, allowed="a number of at least 0, in the metric's unit")
     m = metric(what)
     v, w = m.scores(baseline_outputs, targets), m.scores(outputs, targets)
-    sign, n = (1.0 if m.higher_is_better else -1.0), len(targets)
+    sign, n = m.sign, len(targets)
     if isinstance(v, float) or isinstance(w, float):
         both = bootstrap(m, [baseline_outputs, outputs], targets, seed)
         low, high = (float(q) for q in np.quantile(sign * (both[:, 0] - both[:, 1]), (0.025, 0.975)))

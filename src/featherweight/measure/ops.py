@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TargetError
 from ..graphs.parity import evaluating
+from ..models.hooks import watched
 
 if TYPE_CHECKING:
     import torch
@@ -32,3 +35,24 @@ def macs(module: nn.Module, example: dict[str, torch.Tensor]) -> int:
     with evaluating(module), sdpa_kernel(SDPBackend.MATH), counter:
         module(*[v[:1] for v in example.values()])
     return int(counter.get_total_flops()) // 2
+
+
+def layer_macs(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, float]:
+    """Multiply-accumulates of one sample in each Linear and convolution, in the order in which they run; those that do not run are left out.
+
+    inputs: the module's arguments, each [B, ...]; what all B samples take is divided by B. The module runs as it is.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    counts: dict[str, float] = {}
+
+    def count(path: str, layer: Any, args: Any, out: torch.Tensor) -> None:
+        moved = args[0] if getattr(layer, "transposed", False) else out  # each of its numbers meets weight[0] (or, Linear, a row) once
+        counts[path] = counts.get(path, 0.0) + moved.numel() / len(inputs[0]) * (layer.weight.numel() // max(len(layer.weight), 1))
+
+    layers = [path for path, m in module.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
+    with torch.no_grad(), watched(module, {path: partial(count, path) for path in layers}):
+        module(*inputs)
+    return counts

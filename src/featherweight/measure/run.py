@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import InputError, TargetError
 from ..graphs.session import Inputs
+from ..records import Measured
 from ..targets.base import Target
 
 POLL_S = 0.05
@@ -34,16 +35,13 @@ def measure(
     timeout_s: float,
     workdir: Path,
     memory_bytes: int | None = None,
-) -> dict[str, Any]:
+) -> Measured:
     """Measure an artifact in a fresh process.
 
     reference: the baseline's artifact and its target, to be timed side by side; example: one sample per input [1, ...]; inputs: a folder
     with one .npy [n, ...] per input name, whose outputs are wanted; seconds: for the timing (it ends earlier when the interval is
     tight); timeout_s and memory_bytes (resident) limit the whole process; workdir: a folder for the request, outputs.npy and the log.
 
-    Returns {"peak_memory_bytes", "latency_ms", "reference_ms", "speedup", "rounds", "outputs": path or None, "outputs_batch"}:
-    latency_ms and reference_ms are {"median", "p90", "n", "cpu_median", "load"} (ms an inference of the target's batch), speedup is
-    {"ratio", "ci95", "clock", "n", "wall", "cpu"}; without a reference, reference_ms and speedup are None.
     TargetError with the reason if the process dies, fails, or goes over a limit.
     """
     _check(target, reference, example, seconds, timeout_s)
@@ -71,7 +69,7 @@ def measure(
         code = _supervised(workdir, log, target, timeout_s, memory_bytes)
         if code != 0:
             raise _failure(code, target, workdir)
-    return dict(json.loads((workdir / "result.json").read_text()))
+    return Measured.from_json(json.loads((workdir / "result.json").read_text()))
 
 
 def _check(target: Target, reference: tuple[Path, Target] | None, example: Inputs, seconds: float, timeout_s: float) -> None:

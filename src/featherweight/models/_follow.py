@@ -5,12 +5,16 @@ Notation: O outputs of a layer, N samples.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from .hooks import watched
 
 ACTIVATIONS = frozenset(
     "relu relu6 hardtanh gelu silu mish elu selu celu leaky_relu prelu rrelu hardswish hardsigmoid hardshrink softshrink tanhshrink "
@@ -21,34 +25,30 @@ ACTIVATIONS = frozenset(
 class Follow(TorchFunctionMode):
     """A context in which the model runs. norms: {path: |gamma| [O]}, where a batch norm with a scale is applied to the layer's very output."""
 
-    def __init__(self, layers: dict[str, nn.Module]) -> None:
+    def __init__(self, module: nn.Module, layers: dict[str, nn.Module]) -> None:
         super().__init__()
-        self.layers, self.norms = layers, dict[str, Tensor]()
+        self.module, self.layers, self.norms = module, layers, dict[str, Tensor]()
         self._widths = {path: len(torch.as_tensor(layer.weight)) for path, layer in layers.items()}
         self._at = WeakTensorKeyDictionary()  # a tensor that carries a layer's output -> (the layer's path, its stage)
         self._means: dict[str, Tensor] = {}
         self._stage: dict[str, int] = {}  # 0: the layer's output, 1: after its batch norm, 2: after its activation
-        self._hooks: list[Any] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> Any:
-        self._hooks = [layer.register_forward_hook(self._start(path)) for path, layer in self.layers.items()]
+        self._hooks.enter_context(watched(self.module, {path: partial(self._start, path) for path in self.layers}))
         return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)  # type: ignore[no-untyped-call]
-        for h in self._hooks:
-            h.remove()
+        self._hooks.close()
 
     def take(self) -> dict[str, Tensor]:
         """What the last run left: {path: each channel's mean over the positions of each sample [N, O]}."""
         means, self._means, self._stage, self._at = self._means, {}, {}, WeakTensorKeyDictionary()
         return means
 
-    def _start(self, path: str) -> Any:
-        def hook(_: nn.Module, __: Any, out: Tensor) -> None:
-            self._move(path, out, 0)
-
-        return hook
+    def _start(self, path: str, _: nn.Module, __: Any, out: Tensor) -> None:
+        self._move(path, out, 0)
 
     def _move(self, path: str, out: Tensor, stage: int) -> None:
         self._at[out] = (path, stage)

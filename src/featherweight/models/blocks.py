@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from .hooks import Hook, watched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,27 +20,22 @@ def droppable(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, list[i
     from torch import nn
 
     fits: dict[tuple[str, int], bool] = {}
-    hooks = []
+
+    def watch(key: tuple[str, int], _: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        x = next((a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), None)
+        y = out[0] if isinstance(out, tuple) else out
+        same = x is not None and isinstance(y, torch.Tensor) and x.shape == y.shape
+        fits[key] = same and fits.get(key, True)
+
+    after: dict[str, Hook] = {}
     for path, holder in module.named_modules():
-        children = list(holder.children()) if isinstance(holder, (nn.ModuleList, nn.Sequential)) else []
-        kinds = [type(c) for c in children]
-        for i, block in enumerate(children):
-            if kinds.count(type(block)) < 2 or not list(block.children()):
-                continue
-
-            def watch(_: nn.Module, args: Any, kwargs: Any, out: Any, key: tuple[str, int] = (path, i)) -> None:
-                x = next((a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), None)
-                y = out[0] if isinstance(out, tuple) else out
-                same = x is not None and isinstance(y, torch.Tensor) and x.shape == y.shape
-                fits[key] = same and fits.get(key, True)
-
-            hooks.append(block.register_forward_hook(watch, with_kwargs=True))
-    try:
-        with torch.inference_mode():
-            module(*inputs)
-    finally:
-        for h in hooks:
-            h.remove()
+        children = dict(holder.named_children()) if isinstance(holder, (nn.ModuleList, nn.Sequential)) else {}
+        kinds = [type(c) for c in children.values()]
+        for i, (name, block) in enumerate(children.items()):
+            if kinds.count(type(block)) > 1 and list(block.children()):
+                after[f"{path}.{name}" if path else name] = partial(watch, (path, i))
+    with torch.inference_mode(), watched(module, after, with_kwargs=True):
+        module(*inputs)
     found: dict[str, list[int]] = {}
     for path, i in sorted(key for key, fit in fits.items() if fit):
         found.setdefault(path, []).append(i)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .groups import HEADS, Coupling, Group, Member, owners
+from .hooks import watched
 
 if TYPE_CHECKING:
     import torch
@@ -32,13 +33,9 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[nn.Module
             kept.append(out)
             made[out.untyped_storage().data_ptr()] = m
 
-    hooks = [m.register_forward_hook(remember) for m in module.modules() if not list(m.children())]
-    try:
-        with torch.no_grad():
-            out = module(*inputs)
-    finally:
-        for h in hooks:
-            h.remove()
+    leaves = [path for path, m in module.named_modules() if not list(m.children())]
+    with torch.no_grad(), watched(module, dict.fromkeys(leaves, remember)):
+        out = module(*inputs)
     found = made.get(out.untyped_storage().data_ptr()) if isinstance(out, torch.Tensor) else None
     return [] if found is None else [found], order
 

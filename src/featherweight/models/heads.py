@@ -7,7 +7,10 @@ A unit is one key-value head with the r query heads that read it: rows of the qu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+
+from .hooks import watched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -150,42 +153,28 @@ def _readers(module: nn.Module, inputs: tuple[Tensor, ...], found: dict[str, Gro
 
     waiting: list[tuple[str, Group]] = []
     readers: dict[str, str] = {}
-    hooks = []
 
-    def close(path: str, group: Group) -> Any:
-        def hook(_: nn.Module, args: Any, out: Tensor) -> Tensor:
-            waiting.append((path, group))
-            size = out.shape[-1] // len(group.units)
-            kept = torch.zeros_like(out)
-            kept[..., -size:] = out[..., -size:]
-            return kept
+    def close(path: str, group: Group, _: nn.Module, args: Any, out: Tensor) -> Tensor:
+        waiting.append((path, group))
+        size = out.shape[-1] // len(group.units)
+        kept = torch.zeros_like(out)
+        kept[..., -size:] = out[..., -size:]
+        return kept
 
-        return hook
+    def look(name: str, _: nn.Module, args: Any) -> None:
+        for path, group in reversed(waiting):  # the last that was closed is read first
+            x = args[0] if args else None
+            if not isinstance(x, torch.Tensor) or x.shape[-1] != group.channels or path in readers:
+                continue
+            if bool((x[..., : -group.size] == 0).all()) and bool((x[..., -group.size :] != 0).any()):
+                readers[path] = name
+                waiting.remove((path, group))
+                return
 
-    def look(name: str) -> Any:
-        def hook(_: nn.Module, args: Any) -> None:
-            for path, group in reversed(waiting):  # the last that was closed is read first
-                x = args[0] if args else None
-                if not isinstance(x, torch.Tensor) or x.shape[-1] != group.channels or path in readers:
-                    continue
-                if bool((x[..., : -group.size] == 0).all()) and bool((x[..., -group.size :] != 0).any()):
-                    readers[path] = name
-                    waiting.remove((path, group))
-                    return
-
-        return hook
-
-    try:
-        for path, group in found.items():
-            hooks.append(module.get_submodule(group.members[2].path).register_forward_hook(close(path, group)))
-        for name, m in module.named_modules():
-            if isinstance(m, nn.Linear):
-                hooks.append(m.register_forward_pre_hook(look(name)))
-        with torch.no_grad():
-            module(*inputs)
-    finally:
-        for h in hooks:
-            h.remove()
+    after = {group.members[2].path: partial(close, path, group) for path, group in found.items()}
+    before = {name: partial(look, name) for name, m in module.named_modules() if isinstance(m, nn.Linear)}
+    with torch.no_grad(), watched(module, after, before=before):
+        module(*inputs)
     return readers
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .criteria.base import Seen
+from .hooks import watched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -106,14 +107,15 @@ def _one_pass(module: nn.Module, layers: dict[str, Any], needs: frozenset[str], 
     from ._follow import Follow
 
     inputs = {path: _Inputs(layer, "hessian" in needs) for path, layer in layers.items()} if needs & _FROM_INPUTS else {}
-    follow = Follow(layers) if needs & _FROM_OUTPUTS else None
+    follow = Follow(module, layers) if needs & _FROM_OUTPUTS else None
     gradients: dict[str, list[Tensor]] = {path: [] for path in layers}
     outputs: dict[str, list[Tensor]] = {path: [] for path in layers}
     weights = [layer.weight for layer in layers.values()]
     ran, first = 0, list[Tensor]()
-    with _as_found(module, weights if "gradient" in needs else []), ExitStack() as hooks:
-        for path, sums in inputs.items():
-            hooks.enter_context(layers[path].register_forward_pre_hook(sums.add))
+    with (
+        _as_found(module, weights if "gradient" in needs else []),
+        watched(module, before={path: sums.add for path, sums in inputs.items()}),
+    ):
         for x, y in batches():
             ran += 1
             with torch.set_grad_enabled("gradient" in needs), follow or ExitStack():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..registry import find
 from .criteria.base import Criterion, Seen
+from .hooks import watched
 from .observe import Batches, observe
 from .sparsegpt import nm_mask, sparsegpt
 
@@ -81,14 +82,12 @@ def layers_of(module: nn.Module, inputs: tuple[Tensor, ...], *, called: bool) ->
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     ran: set[nn.Module] = set()
-    hooks = [m.register_forward_pre_hook(lambda m, _: ran.add(m)) for m in module.modules() if isinstance(m, kinds)]
+    before = {path: lambda m, _: ran.add(m) for path, m in module.named_modules() if isinstance(m, kinds)}
     mode = {m: m.training for m in module.modules()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), watched(module, before=before):
             outputs = output_layers(module.eval(), inputs)
     finally:
-        for h in hooks:
-            h.remove()
         for m, training in mode.items():
             m.training = training
     taken = {id(p) for m in module.modules() if not isinstance(m, kinds) or m in outputs for p in m.parameters(recurse=False)}

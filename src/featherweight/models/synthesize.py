@@ -8,10 +8,12 @@ R = a_tv R_TV + a_l2 R_l2 (eq. 2) + a_f R_feature (eq. 3), R_feature = sum_l ||m
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..seeding import derive
+from .hooks import watched
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,17 +41,19 @@ class Statistics:
     def __init__(self, module: nn.Module) -> None:
         from torch.nn.modules.batchnorm import _BatchNorm
 
-        self.layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and m.running_var is not None]
+        self.module = module
+        self.layers = [
+            path for path, m in module.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and m.running_var is not None
+        ]
         self._terms: list[Tensor] = []
-        self._hooks: list[Any] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> Statistics:
-        self._hooks = [m.register_forward_pre_hook(self._watch) for m in self.layers]
+        self._hooks.enter_context(watched(self.module, before=dict.fromkeys(self.layers, self._watch)))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self._hooks.close()
         self._terms = []
 
     def _watch(self, m: Any, args: tuple[Any, ...]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .hooks import submodules, watched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,34 +41,29 @@ class Taps:
 
     def __init__(self, module: nn.Module, paths: Iterable[str]) -> None:
         self._module, self._paths = module, tuple(dict.fromkeys(paths))
-        missing = [p for p in self._paths if p not in dict(module.named_modules())]
-        if missing:
-            raise InputError("the model has no such submodule", got=missing, allowed=", ".join(n for n, _ in module.named_children()) + ", ...")
+        submodules(module, self._paths)
         self.outputs: dict[str, Tensor] = {}
         self.calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.inputs: tuple[Any, ...] = ()
-        self._hooks: list[Any] = []
+        self._hooks = contextlib.ExitStack()
 
     def __enter__(self) -> Taps:
-        def begin(_: nn.Module, args: tuple[Any, ...]) -> None:
+        def begin(_: nn.Module, args: tuple[Any, ...], __: Any) -> None:
             self.clear()
             self.inputs = args
 
-        self._hooks = [self._module.register_forward_pre_hook(begin)]
-        for path in self._paths:
+        def watch(path: str, _: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+            found = first_tensor(out)
+            if found is not None:
+                self.outputs[path] = found
+                self.calls[path] = (args, kwargs)
 
-            def watch(_: nn.Module, args: Any, kwargs: Any, out: Any, path: str = path) -> None:
-                found = first_tensor(out)
-                if found is not None:
-                    self.outputs[path] = found
-                    self.calls[path] = (args, kwargs)
-
-            self._hooks.append(self._module.get_submodule(path).register_forward_hook(watch, with_kwargs=True))
+        after = {path: partial(watch, path) for path in self._paths}
+        self._hooks.enter_context(watched(self._module, after, before={"": begin}, with_kwargs=True))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self._hooks.close()
         self.clear()
 
     def clear(self) -> None:
@@ -125,13 +122,9 @@ def last_linear(module: nn.Module, inputs: Sequence[Tensor]) -> str | None:
     from torch import nn
 
     ran: list[str] = []
-    hooks = [m.register_forward_hook(lambda *_, path=p: ran.append(path)) for p, m in module.named_modules() if isinstance(m, nn.Linear)]
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    after = {p: lambda *_, path=p: ran.append(path) for p, m in module.named_modules() if isinstance(m, nn.Linear)}
+    with torch.no_grad(), watched(module, after):
+        module(*inputs)
     return ran[-1] if ran else None
 
 
@@ -153,22 +146,14 @@ def part(module: nn.Module, inputs: Sequence[Tensor], start: str, end: str) -> t
         if not call:
             call.append((args, kwargs))
 
-    def stop(_: nn.Module, __: Any, out: Any) -> None:
+    def stop(_: nn.Module, __: Any, ___: Any, out: Any) -> None:
         found = first_tensor(out)
         if call and found is not None:
             given.append(found)
             raise Stop
 
-    hooks = [
-        module.get_submodule(start).register_forward_pre_hook(begin, with_kwargs=True),
-        module.get_submodule(end).register_forward_hook(stop),
-    ]
-    try:
-        with torch.no_grad(), contextlib.suppress(Stop):  # it ends where it was meant to
-            module(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with torch.no_grad(), contextlib.suppress(Stop), watched(module, {end: stop}, before={start: begin}, with_kwargs=True):
+        module(*inputs)  # it ends where it was meant to
     if not given:
         raise InputError(
             "these blocks do not run one after the other", got=f"{start} to {end}", allowed="blocks that the forward pass calls as modules"

@@ -98,12 +98,10 @@ def _quantile(domain: Domain, value: Any) -> float:
     """The inverse of `_value`: the middle of the bin of `value`."""
     if isinstance(domain, (Float, Int)):
         n = domain.count(None)
-        if _logarithmic(domain):
-            return math.log(value / domain.low) / math.log(domain.high / domain.low)
-        if n < math.inf:
-            index = bisect.bisect_left(range(int(n)), value, key=lambda i: domain.nth(i, None))
-            return float((index + 0.5) / n)
-        return float((value - domain.low) / (domain.high - domain.low))
+        if n == math.inf or _logarithmic(domain):
+            return float(domain.position(value))
+        index = bisect.bisect_left(range(int(n)), value, key=lambda i: domain.nth(i, None))
+        return float((index + 0.5) / n)
     options = domain.options(None) or []
     index = next(i for i, option in enumerate(options) if type(option) is type(value) and option == value)
     return (index + 0.5) / len(options)

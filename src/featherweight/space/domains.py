@@ -76,6 +76,14 @@ class _Number(_Frozen):
             return math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
         return float(self.low + u * (self.high - self.low))
 
+    def position(self, value: float) -> float:
+        """Where `value` lies between low (0) and high (1), in the logarithm if `log`. The inverse of `_unit`."""
+        if self.high == self.low:
+            return 0.0
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return float((value - self.low) / (self.high - self.low))
+
     def options(self, points: int | None) -> list[Any] | None:
         n = self._count()
         if n is not None and (points is None or n <= points or not self.log):
@@ -158,14 +166,6 @@ class Float(_Number):
         u = self.position(value)
         around = [self._unit(min(max(u + d, 0.0), 1.0)) for d in (0.1, -0.1, 0.03, -0.03)]
         return list(dict.fromkeys(v for w in around if (v := min(max(w, self.low), self.high)) != value))
-
-    def position(self, value: float) -> float:
-        """Where `value` lies between low (0) and high (1), in the logarithm if `log`. The inverse of `_unit`."""
-        if self.high == self.low:
-            return 0.0
-        if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return float((value - self.low) / (self.high - self.low))
 
 
 class Int(_Number):

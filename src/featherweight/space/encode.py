@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,17 +48,8 @@ class Encoding:
                     places = value.split(">")
                     row[at : at + len(places)] = [places.index(n) / (len(places) - 1) for n in domain.names]
                 else:
-                    row[at] = _place(domain, value)
+                    row[at] = domain.position(value)
         return out
-
-
-def _place(domain: Float | Int, value: float) -> float:
-    """Where `value` lies between low (0) and high (1), in the logarithm if `log`."""
-    if domain.high == domain.low:
-        return 0.0
-    if domain.log:
-        return math.log(value / domain.low) / math.log(domain.high / domain.low)
-    return float((value - domain.low) / (domain.high - domain.low))
 
 
 def _name(value: Any) -> Any:

@@ -26,15 +26,15 @@ def measure_baselines(jobs: Jobs, space: Space) -> None:
             log.warn(f"no time for the baseline '{label}'")
             continue
         outcome = jobs.run_one(jobs.trial_job(recipe, target, label), clock.timeout())
-        if outcome["kind"] == "finished":
-            log.record("baseline", {k: outcome[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}")
+        if outcome.kind == "finished":
+            log.record("baseline", {k: outcome.result[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}")
         elif first and stop.asked:  # there is nothing to finish with
             raise KeyboardInterrupt
         elif first:
             late = "give the search more time: raise the budget's minutes" if clock.out_of_time() else None
-            raise FeatherweightError("the baseline cannot be made, so there is nothing to compare with", got=outcome["reason"], fix=late)
+            raise FeatherweightError("the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=late)
         elif not stop.asked and not clock.out_of_time():
-            log.record("baseline_failed", {"label": label, "reason": outcome["reason"]}, key=f"baseline {label}")
+            log.record("baseline_failed", {"label": label, "reason": outcome.reason}, key=f"baseline {label}")
 
 
 def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe, str]]:

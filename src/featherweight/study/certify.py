@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..engine.messages import CertifyJob, Made
 from ..records import Entry
 from .clock import CERTIFY_AT_MOST
 from .jobs import Jobs
@@ -26,20 +27,15 @@ def certify(jobs: Jobs) -> None:
         entry = left.pop(next_to_certify([drop(state, e) for e in left], list(state.certificates.values()), max_drop))
         if clock.remaining() < 2.0 or stop.asked and state.certificates:
             break
-        job = {
-            "job": "certify",
-            "max_drop": max_drop,
-            "timeout_s": max(60.0, min(clock.remaining(), 3600.0)),
-            "baseline": _side(state.baseline, jobs.folder),
-            "candidate": _side(entry, jobs.folder),
-        }
+        sides = {"baseline": _side(state.baseline, jobs.folder), "candidate": _side(entry, jobs.folder)}
+        job = CertifyJob(**sides, max_drop=max_drop, timeout_s=max(60.0, min(clock.remaining(), 3600.0)))
         asked, stop.asked = stop.asked, False  # "finish cleanly" includes the certificate of the best
         outcome = jobs.run_one(job, max(5.0, clock.remaining()) if clock.budget.minutes else 3600.0)
         stop.asked = stop.asked or asked
-        if outcome["kind"] != "finished":
-            log.warn(f"no certificate for {entry.label}: {outcome['reason']}", entry.trial)
+        if outcome.kind != "finished":
+            log.warn(f"no certificate for {entry.label}: {outcome.reason}", entry.trial)
             continue
-        certificate = {**outcome["certificate"], "valid_drop": drop(state, entry), "looks": len(state.certificates) + 1}
+        certificate = {**outcome.result["certificate"], "valid_drop": drop(state, entry), "looks": len(state.certificates) + 1}
         name, said = artifact_id(entry), {**entry.to_json(), "certificate": certificate}
         log.record("certified", {"artifact": name, "certificate": certificate, "entry": said}, key=f"certificate {name}")
 
@@ -54,13 +50,12 @@ def allowed_drop(state: StudyState) -> float:
 
 def drop(state: StudyState, entry: Entry) -> float:
     """How much worse the metric is than the baseline's, on the validation split."""
-    sign = 1.0 if entry.metric["higher_is_better"] else -1.0
-    return sign * (float(state.baseline.metric["value"]) - float(entry.metric["value"]))
+    return entry.metric.error - state.baseline.metric.error
 
 
-def _side(entry: Entry, folder: Path) -> dict[str, Any]:
+def _side(entry: Entry, folder: Path) -> Made:
     name = artifact_id(entry).replace("/", "_")
-    return {"artifact": entry.artifact, "target": entry.target, "to": str(folder / "test-outputs" / f"{name}.npy")}
+    return Made(entry.artifact, entry.target, str(folder / "test-outputs" / f"{name}.npy"))
 
 
 def next_to_certify(drops: list[float], certificates: list[dict[str, Any]], max_drop: float) -> int:

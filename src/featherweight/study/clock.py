@@ -36,7 +36,7 @@ class Clock:
         predicted = 3.0 + 2.0 * (CERTIFY_AT_MOST + 1)
         if "baseline" in self.state.baselines:
             base = self.state.baseline
-            per_sample = base.latency_ms["median"] / 1e3
+            per_sample = base.latency_ms.median / 1e3
             samples = self.state.info["splits"].get("sizes", {}).get("test", 0)
             predicted = 4.0 + (CERTIFY_AT_MOST + 1) * (1.0 + per_sample * samples)
         return float(min(predicted, _RESERVE_SHARE * self.budget.minutes * 60))

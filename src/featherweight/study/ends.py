@@ -35,10 +35,10 @@ def in_vain(trials: History, space: Space) -> str | None:
 def _reached(budget: Budget, best: Entry | None) -> str | None:
     if budget.enough is None or best is None:
         return None
-    value, higher = float(best.metric["value"]), best.metric.get("higher_is_better", True)
+    value, higher = best.metric.value, best.metric.higher_is_better
     if value < budget.enough if higher else value > budget.enough:
         return None
-    return f"the best candidate's {best.metric['name']} of {value:.4g} has reached {budget.enough:g}"
+    return f"the best candidate's {best.metric.name} of {value:.4g} has reached {budget.enough:g}"
 
 
 class _Progress:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
 from ..engine.local import LocalEngine
+from ..engine.messages import Job, Made, Message, Setup, TrialJob
 from ..errors import TargetError
+from ..limits import Constraint
 from ..recipe import Recipe
 from ..targets.base import Target
 from .clock import Clock
@@ -24,60 +27,49 @@ class Jobs:
     def __init__(self, config: Config, task: Any, folder: Path, log: Log, clock: Clock, stop: Stop) -> None:
         self.config, self.folder, self.log, self.clock, self.stop = config, folder, log, clock, stop
         memory = clock.budget.trial_memory_gb
-        setup = {"task": task, "threads": config.train_threads, "baseline": config.baseline}
-        setup |= {k: getattr(config, k) for k in ("seed", "device", "store", "reuse", "fingerprint")}
+        same = {k: getattr(config, k) for k in ("seed", "device", "store", "reuse", "fingerprint", "baseline")}
+        setup = Setup(task=task, threads=config.train_threads, **same)
         limit = int(memory * 1e9) if memory else _default_memory(config.workers)
         self.engine = LocalEngine(setup, config.workers, limit, folder / "logs")
         self._shown = 0.0
 
-    def run_one(self, job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    def run_one(self, job: Job, timeout_s: float) -> Message:
         """Run one job to its end and return its outcome; used before and after the search, when nothing else runs."""
-        self.engine.submit({**job, "id": job["job"]}, timeout_s)
+        self.engine.submit(dataclasses.replace(job, id=job.kind), timeout_s)
         while True:
             for message in self.engine.wait(0.5):
-                if message["kind"] != "progress":
+                if message.kind != "progress":
                     return message
                 self.log.progress(message)
             self.heartbeat()
             if self.stop.asked:
                 self.engine.cancel()
-                return {"kind": "failed", "reason": "interrupted", "seconds": 0.0}
+                return Message(kind="failed", reason="interrupted")
 
-    def trial_job(
-        self,
-        recipe: Recipe,
-        target: str,
-        label: str,
-        *,
-        trial: int | None = None,
-        filling: dict[str, Any] | None = None,
-        **more: Any,
-    ) -> dict[str, Any]:
-        """The job that makes and measures a candidate (see `engine.jobs.run_trial`)."""
+    def trial_job(self, recipe: Recipe, target: str, label: str, **more: Any) -> TrialJob:
+        """The job that makes and measures a candidate. more: other fields of it."""
         base = self.log.state.baselines.get("baseline")
-        return {
-            "job": "trial",
-            "id": trial,
-            "recipe": recipe.to_json(),
-            "target": target,
-            "label": label,
-            "trial": trial,
-            "filling": filling or {},
-            "reference": {"artifact": base.artifact, "target": base.target} if base else None,
-            "seconds": self.config.measure_seconds,
-            "timeout_s": self.clock.timeout(),
-            "keep": str(self.folder / "artifacts"),
-            **more,
-        }
+        job = TrialJob(
+            recipe=recipe.to_json(),
+            target=target,
+            label=label,
+            trial=None,
+            filling={},
+            reference=Made(base.artifact, base.target) if base else None,
+            seconds=self.config.measure_seconds,
+            timeout_s=self.clock.timeout(),
+            keep=str(self.folder / "artifacts"),
+        )
+        return dataclasses.replace(job, **more)
 
-    def screened(self) -> list[dict[str, Any]]:
-        """The limits that a candidate can break before it is trained, as JSON, absolute (a relative latency is measured as one)."""
+    def screened(self) -> tuple[Constraint, ...]:
+        """The limits that a candidate can break before it is trained, absolute (a relative latency is measured as one)."""
         base, out = self.log.state.baseline.quantities, []
         for c in self.log.state.constraints:
             if c.quantity in _SCREENED:
                 absolute = c.relative and c.quantity != "latency"
-                out.append({**c.to_json(), **({"bound": c.bound * base[c.quantity], "relative": False} if absolute else {})})
-        return out
+                out.append(Constraint(c.quantity, c.bound * base[c.quantity]) if absolute else c)
+        return tuple(out)
 
     def heartbeat(self) -> None:
         """Once a second: how much of the budget is gone."""

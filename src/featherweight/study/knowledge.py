@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engine.messages import RelaxJob
 from ..errors import FeatherweightError
 from ..seeding import derive, generator
 from ..space import Filling, Space
@@ -34,13 +35,13 @@ def train_supernet(jobs: Jobs, space: Space, strategy: Strategy) -> Strategy:
         log.record("phase", {"name": "supernet"})
         net = config.recipe["recipe"][0]["build"]["net"]
         settings = {"method": config.supernet, "device": config.device, "prefix": "build.net"}
-        job = {"job": "relax", "net": net, "settings": settings, "seed": derive(config.seed, "relax")}
+        job = RelaxJob(net=net, settings=settings, seed=derive(config.seed, "relax"))
         outcome = jobs.run_one(job, jobs.clock.timeout())
-        if outcome["kind"] != "finished":
+        if outcome.kind != "finished":
             if stop.asked or jobs.clock.out_of_time():
                 return strategy
-            raise FeatherweightError("the supernet cannot be trained", got=outcome["reason"])
-        log.record("relaxed", {"relaxed": outcome["relaxed"]}, key="relaxed")
+            raise FeatherweightError("the supernet cannot be trained", got=outcome.reason)
+        log.record("relaxed", {"relaxed": outcome.result["relaxed"]}, key="relaxed")
     relaxed = log.state.relaxed
     return with_ranking(strategy, space, relaxed["ranked"], config.seed) if relaxed is not None else strategy
 

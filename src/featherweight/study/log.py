@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..engine.messages import Message
 from ..records import Event
 from ..store.events import EventStore
 from .state import StudyState
@@ -29,9 +30,9 @@ class Log:
             self.state.apply(event)
             self.tell(event)
 
-    def progress(self, message: dict[str, Any]) -> None:
+    def progress(self, message: Message) -> None:
         """Tell how far a job is."""
-        self.tell({**message, "kind": "progress", "trial": message["id"] if isinstance(message["id"], int) else None})
+        self.tell({**message.facts, "kind": "progress", "trial": message.id if isinstance(message.id, int) else None})
 
     def warn(self, text: str, trial: int | None = None) -> None:
         """Tell what the user should know."""

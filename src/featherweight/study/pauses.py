@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
+from ..engine.messages import RungPlan
 from ..recipe import Recipe
 from ..records import Trial
 from ..space import Domain, Space, resolve
@@ -23,12 +24,12 @@ class Pauses:
     def __init__(self, stopper: Stopper, state: StudyState, folder: Path) -> None:
         self.stopper, self.state, self.folder = stopper, state, folder
 
-    def rungs(self, trial: Trial, recipe: Recipe) -> dict[str, Any] | None:
-        """For the trial's job: {"epochs": the rungs, "reported": those told before, "checkpoint": path}; None if it never has to tell.
+    def rungs(self, trial: Trial, recipe: Recipe) -> RungPlan | None:
+        """Where the trial tells its score; None if it never has to.
 
         The epochs are those of the recipe's first training step that can pause."""
         epochs = self.stopper.rungs(trial.number, first_epochs(recipe))
-        return {"epochs": list(epochs), "reported": sorted(trial.reports), "checkpoint": str(self._checkpoint(trial.number))} if epochs else None
+        return RungPlan(tuple(epochs), tuple(sorted(trial.reports)), str(self._checkpoint(trial.number))) if epochs else None
 
     def goes_on(self, number: int, epoch: float, score: float, closed: bool, left_s: float = math.inf) -> bool:
         """Does a running trial that has just told its score go on without a wait? closed, left_s: as of `next`."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ..engine.messages import PackageJob
 from ..records import Entry
 from ..report import html
 from ..report.card import model_card
@@ -25,9 +26,9 @@ def package_best(jobs: Jobs) -> None:
     if entry is None:
         return
     to = str(jobs.folder / "best.new" / "model")
-    outcome = jobs.run_one({"job": "package", "recipe": entry.recipe, "to": to}, 600.0)
-    if outcome["kind"] != "finished":
-        jobs.log.warn(f"the best model's weights could not be written: {outcome['reason']}", entry.trial)
+    outcome = jobs.run_one(PackageJob(recipe=entry.recipe, to=to), 600.0)
+    if outcome.kind != "finished":
+        jobs.log.warn(f"the best model's weights could not be written: {outcome.reason}", entry.trial)
 
 
 def write_results(out: Path, state: StudyState) -> None:
@@ -38,7 +39,7 @@ def write_results(out: Path, state: StudyState) -> None:
     entry = state.best() or state.nearest()
     if entry is not None:
         _write_best(out, entry, front, info, config)
-    html.write(out / "report.html", front, [t.to_json() for t in state.trials], info, {**config, "command": command(state.begun)})
+    html.write(out / "report.html", front, [t.to_json() for t in state.trials], info, {**config, "command": command(state.begun, out)})
     kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
     names = {Path(e.artifact).name for e in kept}
     for folder in (out / "artifacts").glob("*"):

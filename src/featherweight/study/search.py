@@ -10,6 +10,7 @@ import math
 import time
 from typing import Any
 
+from ..engine.messages import Message
 from ..errors import RecipeError, TargetError
 from ..recipe import Recipe
 from ..recipes import one_line
@@ -146,46 +147,47 @@ class Search:
             return
         if trial.state != "running":  # stopped by an earlier run, or paused; a trial that was just proposed is running already
             self.log.record("started", trial=trial.number)
-        more: dict[str, Any] = {"screen": [] if trial.reports else self.jobs.screened()}  # what has trained already was screened
+        more: dict[str, Any] = {"screen": () if trial.reports else self.jobs.screened()}  # what has trained already was screened
         if self.pauses is not None:
             more["rungs"] = self.pauses.rungs(trial, recipe)
         label = one_line(recipe, trial.filling)
-        job = self.jobs.trial_job(recipe, trial.target or "", label, trial=trial.number, filling=trial.filling, **more)
+        job = self.jobs.trial_job(recipe, trial.target or "", label, id=trial.number, trial=trial.number, filling=trial.filling, **more)
         self.engine.submit(job, self.clock.timeout())
 
-    def outcome(self, message: dict[str, Any]) -> None:
+    def outcome(self, message: Message) -> None:
         """Log what a worker says of its trial."""
-        number = message["id"]
-        if message["kind"] == "progress":
+        number = message.id
+        if message.kind == "progress":
             self.log.progress(message)
-        elif message["kind"] == "report":
+        elif message.kind == "report":
             self.judge(message)
         elif self.state.trials[number].state != "running":  # it was paused before; its worker is free now, however it ended
             pass
-        elif message["kind"] == "finished":
-            self.log.record("finished", {k: message[k] for k in ("entry", "steps", "reused", "seconds")}, trial=number)
+        elif message.kind == "finished":
+            told = {k: message.result[k] for k in ("entry", "steps", "reused")}
+            self.log.record("finished", {**told, "seconds": message.seconds}, trial=number)
             self.forget(number)
-        elif self.clock.out_of_time() and message["reason"].startswith("time limit"):
-            self.log.record("stopped", {"reason": "the budget's time was up", "seconds": message["seconds"]}, trial=number)
+        elif self.clock.out_of_time() and message.reason.startswith("time limit"):
+            self.log.record("stopped", {"reason": "the budget's time was up", "seconds": message.seconds}, trial=number)
         else:
-            body = {"reason": message["reason"], "seconds": message["seconds"]}
-            if "over" in message:  # nothing was trained for it
-                body |= {"over": message["over"], "violation": message["violation"], "refused": True}
+            body: dict[str, Any] = {"reason": message.reason, "seconds": message.seconds}
+            if message.over is not None:  # nothing was trained for it
+                body |= {"over": message.over, "violation": message.violation, "refused": True}
                 self._screens += 1
             self.log.record("failed", body, trial=number)
             self.forget(number)
 
-    def judge(self, message: dict[str, Any]) -> None:
+    def judge(self, message: Message) -> None:
         """Log the score that a trial tells at a rung together with what becomes of it, and tell its worker."""
-        number, epoch, score = message["id"], message["epoch"], message["score"]
+        number, epoch, score = message.id, float(message.epoch or 0), float(message.score or 0)
         on = self.pauses is None or self.pauses.goes_on(number, epoch, score, self.closed(), self.clock.left())
-        body = {"epoch": epoch, "of": message["of"], "score": score}
+        body = {"epoch": message.epoch, "of": message.of, "score": score}
         if on:
             self.log.record("reported", body, trial=number)
         else:
             kind = self.config.stopper["kind"] if self.config.stopper else "a stopper"
-            why = f"{kind} stopped it after {epoch:g} of {message['of']} epochs"
-            self.log.record("paused", {**body, "reason": why, "seconds": message["seconds"]}, trial=number)
+            why = f"{kind} stopped it after {epoch:g} of {message.of} epochs"
+            self.log.record("paused", {**body, "reason": why, "seconds": message.seconds}, trial=number)
             if self.pauses is not None and self.pauses.stopper.final:
                 self.forget(number)
         self.engine.answer(number, "go" if on else "pause")

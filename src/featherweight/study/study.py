@@ -60,9 +60,9 @@ class Study:
                     "label": e.label,
                     "trial": e.trial,
                     "target": e.target,
-                    e.metric["name"]: e.metric["value"],
-                    "speedup": e.speedup["ratio"],
-                    "latency_ms": e.latency_ms["median"],
+                    e.metric.name: e.metric.value,
+                    "speedup": e.speedup.ratio,
+                    "latency_ms": e.latency_ms.median,
                     "size_bytes": e.size_bytes,
                     "peak_memory_bytes": e.peak_memory_bytes,
                     "params": e.params,
@@ -140,4 +140,4 @@ class Found:
 
     def __repr__(self) -> str:
         e = self.entry
-        return f"Found({e.label}: {e.metric['name']} {e.metric['value']:.4f}, {e.speedup['ratio']:.2f}x, {e.size_bytes} bytes, {e.target})"
+        return f"Found({e.label}: {e.metric.name} {e.metric.value:.4f}, {e.speedup.ratio:.2f}x, {e.size_bytes} bytes, {e.target})"

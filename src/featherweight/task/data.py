@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TaskError
+from ..seeding import generator
 
 Inputs = dict[str, np.ndarray]  # by input name, the first axis is the batch
 Batch = tuple[Inputs, np.ndarray]
@@ -40,6 +41,10 @@ class Split(ABC):
         """All samples in order of row, `size` at a time."""
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    def all_targets(self) -> np.ndarray:
+        """The targets [n, ...] of all samples, read batch by batch."""
+        return np.concatenate([targets for _, targets in self.batches()])
 
 
 class ArraySplit(Split):
@@ -92,6 +97,13 @@ class Subset(Split):
 
     def batch(self, index: np.ndarray) -> Batch:
         return self.parent.batch(self.index[index])
+
+
+def calibration_rows(split: Split, n: int, seed: int) -> np.ndarray:
+    """The row numbers, rising, of the `n` random samples (all, if there are fewer) that calibrate under `seed`.
+
+    Drawn here only: a plan is made, judged and exported on the same samples."""
+    return np.sort(generator(seed, "calibration").permutation(len(split))[:n])
 
 
 @dataclass(frozen=True)

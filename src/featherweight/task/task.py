@@ -120,12 +120,14 @@ class Task:
         """TaskError if the module does not fit the data. Two samples where there are two, so that the batch axis shows."""
         import torch
 
+        from .tensors import as_tensor
+
         train = self.splits().train
         inputs, targets = train.batch(np.arange(min(2, len(train))))
         got = {name: f"{v.dtype}{list(v.shape)}" for name, v in inputs.items()}
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                out = module(*[torch.from_numpy(np.ascontiguousarray(v)) for v in inputs.values()])
+                out = module(*[as_tensor(v) for v in inputs.values()])
         except Exception as e:  # whatever the user's forward raises
             raise TaskError(
                 f"the model of task {self.name!r} does not run on a training batch",
@@ -178,14 +180,15 @@ class Task:
         if self.model is not None:
             import torch
 
+            from .tensors import as_tensor
+
             with torch.no_grad():
-                return int(self.build()(*[torch.from_numpy(np.ascontiguousarray(v)) for v in self.example().values()]).reshape(1, -1).shape[1])
+                return int(self.build()(*[as_tensor(v) for v in self.example().values()]).reshape(1, -1).shape[1])
         if self.loss == "cross_entropy":
             known = [int(k) for k in self.splits().report.get("classes") or ()]
             if known:
                 return max(known) + 1
-            train = self.splits().train
-            return 1 + max(int(train.batch(np.arange(s, min(s + 1024, len(train))))[1].max()) for s in range(0, len(train), 1024))
+            return 1 + max(int(targets.max()) for _, targets in self.splits().train.batches())
         if self.loss == "mse":
             target = self.splits().train.batch(np.array([0]))[1]
             return int(np.asarray(target).reshape(1, -1).shape[1])

@@ -79,11 +79,10 @@ def _starts(n: int, size: int) -> range:
 
 def tensors(split: Split, index: np.ndarray, device: str) -> tuple[list[Tensor], Tensor]:
     """The samples `index` of a split as tensors: (inputs in order, targets)."""
-    import numpy as np
-    import torch
+    from ..task.tensors import as_tensor
 
     inputs, targets = split.batch(index)
-    return [torch.from_numpy(np.ascontiguousarray(v)).to(device) for v in inputs.values()], torch.from_numpy(np.ascontiguousarray(targets)).to(device)
+    return [as_tensor(v, device) for v in inputs.values()], as_tensor(targets, device)
 
 
 def fit(

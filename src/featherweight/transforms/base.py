@@ -100,10 +100,9 @@ class Context:
 
     def calibration(self, n: int) -> dict[str, torch.Tensor]:
         """`n` random training samples as input tensors [n, ...] by name."""
-        import numpy as np
-        import torch
+        from ..task.data import calibration_rows
+        from ..task.tensors import as_tensor
 
-        rng = np.random.default_rng(derive(self.seed, "calibration"))
-        pick = np.sort(rng.permutation(len(self.splits.train))[:n])
-        inputs, _ = self.splits.train.batch(pick)
-        return {name: torch.from_numpy(np.ascontiguousarray(v)).to(self.device) for name, v in inputs.items()}
+        train = self.splits.train
+        inputs, _ = train.batch(calibration_rows(train, n, self.seed))
+        return {name: as_tensor(v, self.device) for name, v in inputs.items()}

@@ -30,26 +30,23 @@ def influence(x: Tensor, y: Tensor) -> float:
 
 def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, dict[int, float]]:
     """{path of a ModuleList or Sequential: {index of a droppable child (`models.blocks.droppable`): influence}}."""
+    from functools import partial
+
     import torch
 
     from ..models.blocks import droppable
+    from ..models.hooks import watched
 
     found: dict[str, dict[int, float]] = {}
-    hooks = []
-    for path, index in droppable(module, inputs).items():
-        for i in index:
 
-            def watch(_: nn.Module, args: Any, kwargs: Any, out: Any, path: str = path, i: int = i) -> None:
-                x = next(a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor))
-                found.setdefault(path, {})[i] = influence(x, out[0] if isinstance(out, tuple) else out)
+    def watch(path: str, i: int, _: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        x = next(a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor))
+        found.setdefault(path, {})[i] = influence(x, out[0] if isinstance(out, tuple) else out)
 
-            hooks.append(module.get_submodule(f"{path}.{i}" if path else str(i)).register_forward_hook(watch, with_kwargs=True))
-    try:
-        with torch.inference_mode():
-            module(*inputs)
-    finally:
-        for h in hooks:
-            h.remove()
+    blocks = [(path, i) for path, index in droppable(module, inputs).items() for i in index]
+    after = {f"{path}.{i}" if path else str(i): partial(watch, path, i) for path, i in blocks}
+    with torch.inference_mode(), watched(module, after, with_kwargs=True):
+        module(*inputs)
     return found
 
 

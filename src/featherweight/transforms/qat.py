@@ -9,6 +9,8 @@ a tensor it would leave the grid, so there norms are folded first and their scal
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +110,7 @@ class Qat(Trained):
         sparse = [trained_name(name.removesuffix(".weight")) if name.removesuffix(".weight") in paths else name for name in model.sparse]
         train = context.splits.train
         steps = self.epochs * -(-len(train) // self.batch_size)
-        with _Frozen(module, steps // 2, norms):
+        with _frozen(module, steps // 2, norms):
             loss = fit(
                 module, train, self._objective(context), settings, seed=context.seed, device=context.device, report=context.report, sparse=sparse
             )
@@ -168,31 +170,31 @@ def _layers(module: nn.Module) -> dict[str, nn.Module]:
     return {path: m for path, m in quantizable(module).items() if computes(m)}
 
 
-class _Frozen:
+@contextmanager
+def _frozen(module: nn.Module, after: int, folded: list[str]) -> Iterator[None]:
     """While it lasts, batch norms stop following the batches once the module has been trained for `after` steps; those of `folded` at once,
     and their scales are not trained."""
+    from torch.nn.modules.batchnorm import _BatchNorm
 
-    def __init__(self, module: nn.Module, after: int, folded: list[str]) -> None:
-        from torch import nn
+    from ..models.hooks import watched
 
-        kind = nn.modules.batchnorm._BatchNorm
-        self._module, self._after, self._steps = module, after, 0
-        self._norms = [m for m in module.modules() if isinstance(m, kind)]
-        self._folded = [module.get_submodule(path) for path in folded]
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    at_once: list[Any] = [module.get_submodule(path) for path in folded]
+    trained = [(m.weight, m.weight.requires_grad) for m in at_once if m.weight is not None]
+    steps = 0
 
-    def __enter__(self) -> None:
-        self._trained = [(m.weight, m.weight.requires_grad) for m in self._folded if m.weight is not None]
-        for weight, _ in self._trained:
-            weight.requires_grad_(False)
-        self._handle = self._module.register_forward_pre_hook(self._step)
-
-    def _step(self, module: nn.Module, _: Any) -> None:
+    def step(_: nn.Module, __: Any) -> None:
+        nonlocal steps
         if module.training:
-            for norm in self._norms if self._steps >= self._after else self._folded:
+            for norm in norms if steps >= after else at_once:
                 norm.eval()
-            self._steps += 1
+            steps += 1
 
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
-        for weight, before in self._trained:
-            weight.requires_grad_(before)  # type: ignore[arg-type]
+    try:
+        for weight, _ in trained:
+            weight.requires_grad_(False)
+        with watched(module, before={"": step}):
+            yield
+    finally:
+        for weight, before in trained:
+            weight.requires_grad_(before)

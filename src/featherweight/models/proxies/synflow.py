@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..hooks import watched
 from .base import Loss, Proxy, number, rehearsal
 
 if TYPE_CHECKING:
@@ -32,14 +33,12 @@ class Synflow(Proxy):
         with torch.no_grad():
             for parameter in made.parameters():
                 parameter.abs_()
-        hooks = [part.register_forward_hook(hook) for part in made.modules() if (hook := _replacement(part)) is not None]
+        replaced = {path: hook for path, part in made.named_modules() if (hook := _replacement(part)) is not None}
         ones = [torch.ones_like(t[:1], dtype=torch.float64) if t.is_floating_point() else t[:1] for t in inputs]
         weights = [p for p in made.parameters() if p.ndim >= 2]
-        with torch.enable_grad():
+        with torch.enable_grad(), watched(made, replaced):
             flow = made(*ones).sum()  # R, eq. 3
             found = torch.autograd.grad(flow, weights, allow_unused=True) if weights and flow.requires_grad else []
-        for hook in hooks:
-            hook.remove()
         total = sum(float((w.detach() * g).abs().sum()) for w, g in zip(weights, found, strict=False) if g is not None)
         return math.log(total) if 0 < number(total, "the synaptic flow") else -math.inf
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ..hooks import watched
 from .grid import SMALLEST
 
 if TYPE_CHECKING:
@@ -62,17 +64,13 @@ def watch(module: nn.Module, paths: Iterable[str], batches: Sequence[tuple[Tenso
     """Run the module (as it is, no gradients) and call see(path, x) with the first input of each named layer, as often as the layer runs."""
     import torch
 
-    def pre(path: str) -> Any:
-        return lambda _, args: see(path, args[0]) if args and isinstance(args[0], torch.Tensor) and args[0].is_floating_point() else None
+    def look(path: str, _: nn.Module, args: Any) -> None:
+        if args and isinstance(args[0], torch.Tensor) and args[0].is_floating_point():
+            see(path, args[0])
 
-    handles = [module.get_submodule(path).register_forward_pre_hook(pre(path)) for path in paths]
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                module(*batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), watched(module, before={path: partial(look, path) for path in paths}):
+        for batch in batches:
+            module(*batch)
 
 
 def same_inputs(module: nn.Module, paths: Sequence[str], batch: tuple[Tensor, ...]) -> list[list[str]]:

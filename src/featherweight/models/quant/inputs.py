@@ -10,9 +10,11 @@ import contextlib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ..hooks import watched
 from .layers import is_convolution
 
 if TYPE_CHECKING:
@@ -59,25 +61,17 @@ def collect(module: nn.Module, paths: Sequence[str], needs: Collection[str], bat
     sums = {path: _Sums(module.get_submodule(path), needs) for path in paths}
     waiting: set[str] = set()
 
-    def see(path: str) -> Callable[[Any, Any], None]:
-        def hook(m: Any, args: Any) -> None:
-            sums[path].add(args[0])
-            waiting.discard(path)
-            if once and not waiting:
-                raise _Enough
+    def see(path: str, _: nn.Module, args: Any) -> None:
+        sums[path].add(args[0])
+        waiting.discard(path)
+        if once and not waiting:
+            raise _Enough
 
-        return hook
-
-    hooks = [module.get_submodule(path).register_forward_pre_hook(see(path)) for path in sums]
-    try:
-        with torch.no_grad(), slow_attention():
-            for inputs in batches():
-                waiting.update(sums)
-                with contextlib.suppress(_Enough):
-                    module(*inputs)
-    finally:
-        for h in hooks:
-            h.remove()
+    with torch.no_grad(), slow_attention(), watched(module, before={path: partial(see, path) for path in sums}):
+        for inputs in batches():
+            waiting.update(sums)
+            with contextlib.suppress(_Enough):
+                module(*inputs)
     for path, seen in sums.items():
         if seen.positions == 0:
             raise InputError("a layer never ran on the calibration inputs", got=path, fix=f"skip=({path!r},)")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ...errors import InputError
+from ..hooks import watched
 from . import grid as grids
 from .activations import InputGrid
 
@@ -182,25 +184,17 @@ def absorb_norms(module: nn.Module, paths: Iterable[str], batch: tuple[Tensor, .
     alive: list[Tensor] = []
     names = {m: path for path, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_var is not None}
 
-    def after(path: str) -> Any:
-        def hook(_: nn.Module, __: Any, out: Tensor) -> None:
-            alive.append(out)
-            made[id(out)] = path
-
-        return hook
+    def after(path: str, _: nn.Module, __: Any, out: Tensor) -> None:
+        alive.append(out)
+        made[id(out)] = path
 
     def before(norm: nn.Module, args: tuple[Any, ...]) -> None:
         if id(args[0]) in made:
             uses.setdefault(id(args[0]), []).append(names[norm])  # type: ignore[index]
 
-    handles = [module.get_submodule(path).register_forward_hook(after(path)) for path in paths]
-    handles += [norm.register_forward_pre_hook(before) for norm in names]
-    try:
-        with torch.no_grad():
-            expected = module.eval()(*batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = {path: partial(after, path) for path in paths}
+    with torch.no_grad(), watched(module, hooks, before=dict.fromkeys(names.values(), before)):
+        expected = module.eval()(*batch)
     once = Counter(made.values())
     pairs = {made[key]: found[0] for key, found in uses.items() if len(found) == 1 and once[made[key]] == 1}
     for path, norm in pairs.items():

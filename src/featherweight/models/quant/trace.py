@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ...errors import InputError
+from ..hooks import watched
 from ._rules import ATTENDED, RULES
 from .inputs import slow_attention
 from .layers import is_convolution, is_layer
@@ -67,20 +69,13 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> Flow:
     found = _Found()
     owners = {id(p): name.rpartition(".")[0] for name, p in module.named_parameters()}
     watcher = _Watcher(found, owners)
-    hooks: list[Any] = []
-    for path, m in module.named_modules():
-        if not _is_known(m):
-            continue
-        hooks.append(m.register_forward_pre_hook(watcher.enter))
-        hooks.append(m.register_forward_hook(watcher.leave(path)))
+    known = [path for path, m in module.named_modules() if _is_known(m)]
+    after, before = {path: partial(watcher.leave, path) for path in known}, dict.fromkeys(known, watcher.enter)
     try:
-        with torch.no_grad(), slow_attention(), watcher:
+        with torch.no_grad(), slow_attention(), watched(module, after, before=before), watcher:
             out = module(*inputs)
     except Exception as e:  # a model's code may raise anything; it all means the same to the user
         raise InputError("the model does not run on its calibration inputs", got=f"{type(e).__name__}: {e}") from e
-    finally:
-        for h in hooks:
-            h.remove()
     for t in tree_leaves(out):
         watcher.leak(t, "it is the model's output")
     return _conclude(module, found)
@@ -151,16 +146,13 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def enter(self, m: nn.Module, args: Any) -> None:
         self.inside += 1
 
-    def leave(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(m: nn.Module, args: Any, out: Any) -> None:
-            self.found.calls[path] = self.found.calls.get(path, 0) + 1
-            x = args[0] if args and isinstance(args[0], Tensor) else None
-            self.found.kept.append([t for t in (x, out) if isinstance(t, Tensor)])
-            if x is not None and isinstance(out, Tensor):
-                self.module(path, m, x, out)
-            self.inside -= 1  # only now: what is computed above is not the model's
-
-        return hook
+    def leave(self, path: str, m: nn.Module, args: Any, out: Any) -> None:
+        self.found.calls[path] = self.found.calls.get(path, 0) + 1
+        x = args[0] if args and isinstance(args[0], Tensor) else None
+        self.found.kept.append([t for t in (x, out) if isinstance(t, Tensor)])
+        if x is not None and isinstance(out, Tensor):
+            self.module(path, m, x, out)
+        self.inside -= 1  # only now: what is computed above is not the model's
 
     def module(self, path: str, m: nn.Module, x: Tensor, out: Tensor) -> None:
         found, label = self.found, self.found.labels.get(id(x))

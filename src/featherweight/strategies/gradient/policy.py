@@ -9,7 +9,6 @@ Kingma & Ba 2014, Adam (arXiv:1412.6980).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -149,7 +148,7 @@ class Policy:
                     x = [places.index(n) / (len(places) - 1) for n in domain.names]
                 else:
                     ranks = self.ranks.get(path)
-                    x = [_position(domain, filling[path]) if ranks is None else ranks.index(filling[path]) / (len(ranks) - 1)]
+                    x = [domain.position(filling[path]) if ranks is None else ranks.index(filling[path]) / (len(ranks) - 1)]
                 cells[i, at : at + len(x)], alive[i, at : at + len(x)] = x, True
         return cells, alive
 
@@ -163,15 +162,6 @@ class Policy:
         if domain.log:
             value = domain.low * (domain.high / domain.low) ** float(x[0])
         return domain.check(min(max(value, domain.low), domain.high), path, snap=True)
-
-
-def _position(domain: Any, value: float) -> float:
-    """Where a number lies between the ends of its domain, in [0, 1]."""
-    if domain.high == domain.low:
-        return 0.0
-    if domain.log:
-        return math.log(value / domain.low) / math.log(domain.high / domain.low)
-    return float((value - domain.low) / (domain.high - domain.low))
 
 
 def _ordered(options: list[Any]) -> bool:

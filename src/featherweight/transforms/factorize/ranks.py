@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
@@ -116,22 +117,17 @@ def observe(module: nn.Module, paths: list[str], inputs: tuple[Tensor, ...]) -> 
     """One forward pass of one sample. A layer that is called several times has the positions of all calls."""
     import torch
 
+    from ...models.hooks import watched
+
     runs = {p: Run() for p in paths}
 
-    def watch(run: Run, m: Any, x: Tensor, y: Tensor) -> None:
+    def watch(run: Run, m: Any, args: Any, kwargs: Any, y: Tensor) -> None:
+        x: Tensor = (*args, *kwargs.values())[0]
         run.n_in, run.n_out = run.n_in + x.numel() // m.weight.shape[1], run.n_out + y.numel() // m.weight.shape[0]
         run.shape = tuple(x.shape)
 
-    def hook(run: Run) -> Any:
-        return lambda m, args, kwargs, y: watch(run, m, (*args, *kwargs.values())[0], y)
-
-    hooks = [module.get_submodule(p).register_forward_hook(hook(run), with_kwargs=True) for p, run in runs.items()]
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    finally:
-        for h in hooks:
-            h.remove()
+    with torch.no_grad(), watched(module, {p: partial(watch, run) for p, run in runs.items()}, with_kwargs=True):
+        module(*inputs)
     return runs
 
 
@@ -155,9 +151,12 @@ def grams_of(module: nn.Module, paths: list[str], samples: dict[str, Tensor]) ->
     """{path: X X^T [I, I]}, float64, over all positions of all samples; of a strided 1x1 convolution over the positions that it reads."""
     import torch
 
+    from ...models.hooks import watched
+
     grams: dict[str, Tensor] = {}
 
-    def add(path: str, m: Any, x: Tensor) -> None:
+    def add(path: str, m: Any, args: Any, kwargs: Any) -> None:
+        x: Tensor = (*args, *kwargs.values())[0]
         if hasattr(m, "kernel_size"):
             if form(m) == "pointwise":
                 pads = (0,) * (x.ndim - 2) if isinstance(m.padding, str) else m.padding
@@ -167,15 +166,7 @@ def grams_of(module: nn.Module, paths: list[str], samples: dict[str, Tensor]) ->
         rows = x.reshape(-1, x.shape[-1]).double()  # [N, I]
         grams[path] = grams[path] + rows.T @ rows if path in grams else rows.T @ rows
 
-    def hook(path: str) -> Any:
-        return lambda m, args, kwargs: add(path, m, (*args, *kwargs.values())[0])
-
-    hooks = [module.get_submodule(p).register_forward_pre_hook(hook(p), with_kwargs=True) for p in paths]
-    try:
-        with torch.no_grad():
-            for start in range(0, len(next(iter(samples.values()))), _CHUNK):
-                module(*[v[start : start + _CHUNK] for v in samples.values()])
-    finally:
-        for h in hooks:
-            h.remove()
+    with torch.no_grad(), watched(module, before={p: partial(add, p) for p in paths}, with_kwargs=True):
+        for start in range(0, len(next(iter(samples.values()))), _CHUNK):
+            module(*[v[start : start + _CHUNK] for v in samples.values()])
     return grams

@@ -83,14 +83,12 @@ class Layers:
 
     def _labelled(self) -> list[tuple[list[Tensor], Tensor]]:
         """The calibration samples, which `Context.calibration` gives without targets, one a batch with theirs."""
-        import numpy as np
-
-        from ...seeding import derive
+        from ...task.data import calibration_rows
         from ...train.loop import tensors
 
         train = self.context.splits.train
-        pick = np.sort(np.random.default_rng(derive(self.context.seed, "calibration")).permutation(len(train))[: self.plan["samples"]])
-        return [tensors(train, pick[i : i + 1], "cpu") for i in range(len(pick))]
+        rows = calibration_rows(train, self.plan["samples"], self.context.seed)
+        return [tensors(train, rows[i : i + 1], "cpu") for i in range(len(rows))]
 
     def saving(self, path: str, entry: dict[str, Any]) -> float:
         """The share of all weights' bytes, or of the predicted time, that this layer saves at this width.
@@ -105,28 +103,12 @@ class Layers:
         return float((4 * w.numel() - w.numel() * entry["bits"] / 8 - 4 * scales) / (4 * sum(v.numel() for v in self._weights.values())))
 
 
-def macs(module: nn.Module, paths: list[str], batch: tuple[Tensor, ...]) -> dict[str, int]:
+def macs(module: nn.Module, paths: list[str], batch: tuple[Tensor, ...]) -> dict[str, float]:
     """Multiply-accumulates of one sample in each named layer; 0 for an Embedding, and for a layer that does not run.
 
-    A Linear or convolution has, for each of its outputs, as many as one row of its weight. batch: inputs [B, ...], of which the first is used.
+    batch: inputs [B, ...], of which the first is used.
     """
-    import torch
+    from ...measure.ops import layer_macs
 
-    from ...models.quant.fake import computes
-
-    counts = dict.fromkeys(paths, 0)
-
-    def count(path: str) -> Any:
-        def hook(layer: Any, _: Any, out: Tensor) -> None:
-            counts[path] += out.numel() * layer.weight[0].numel() if computes(layer) else 0
-
-        return hook
-
-    handles = [module.get_submodule(path).register_forward_hook(count(path)) for path in paths]
-    try:
-        with torch.no_grad():
-            module(*[v[:1] for v in batch])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return counts
+    counts = layer_macs(module, [v[:1] for v in batch])
+    return {path: counts.get(path, 0.0) for path in paths}

@@ -75,8 +75,7 @@ def _worst(layers: Layers, levels: dict[str, int], options: Options, known: dict
 
 def _score(layers: Layers) -> float:
     """The task's metric of the simulated model on the validation split, with the sign that makes more better."""
-    value = float(np.mean(baseline_scores(layers.simulated.module, layers.context)))
-    return value if metric(layers.context.task.metric).higher_is_better else -value
+    return metric(layers.context.task.metric).sign * float(np.mean(baseline_scores(layers.simulated.module, layers.context)))
 
 
 def _measured(layers: Layers, path: str, level: int, options: Options, known: dict[str, dict[int, float]]) -> float:

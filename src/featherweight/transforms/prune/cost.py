@@ -63,28 +63,9 @@ class Macs:
     """Multiply-accumulates of a module's Linear and convolution layers for one sample, and what is left of them after cuts."""
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        from torch import nn
-        from torch.nn.modules.conv import _ConvNd
+        from ...measure.ops import layer_macs
 
-        self.module = module
-        self.layer: dict[str, float] = {}
-
-        def count(path: str) -> Any:
-            def hook(m: Any, args: Any, out: Tensor) -> None:
-                moved = args[0] if getattr(m, "transposed", False) else out  # each of its numbers meets weight[0] (or, Linear, a row) once
-                self.layer[path] = self.layer.get(path, 0.0) + moved.numel() / len(inputs[0]) * m.weight[0].numel()
-
-            return hook
-
-        hooks = [m.register_forward_hook(count(p)) for p, m in module.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
-        try:
-            import torch
-
-            with torch.no_grad():
-                module(*inputs)
-        finally:
-            for h in hooks:
-                h.remove()
+        self.module, self.layer = module, layer_macs(module, inputs)
 
     def left(self, groups: Sequence[Group], keeps: Sequence[int]) -> float:
         """MACs with keeps[g] units of each group left. Units are alike, so which ones go does not matter."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..base import Context
 
@@ -37,7 +37,7 @@ def baseline_scores(module: nn.Module, context: Context) -> np.ndarray | float:
     from ...train.loop import predict
 
     valid = context.splits.valid
-    return metric(context.task.metric).scores(predict(module, valid, context.device), _targets(valid))
+    return metric(context.task.metric).scores(predict(module, valid, context.device), valid.all_targets())
 
 
 def evaluate_drop(module: nn.Module, baseline: np.ndarray | float, context: Context, max_drop: float, alpha: float = 0.05) -> Verdict:
@@ -56,9 +56,8 @@ def evaluate_drop(module: nn.Module, baseline: np.ndarray | float, context: Cont
     from ...train.loop import predict, tensors
 
     m, valid = metric(context.task.metric), context.splits.valid
-    sign = 1.0 if m.higher_is_better else -1.0
     if isinstance(baseline, float):
-        drop = sign * (baseline - float(np.mean(m.scores(predict(module, valid, context.device), _targets(valid)))))
+        drop = m.sign * (baseline - float(np.mean(m.scores(predict(module, valid, context.device), valid.all_targets()))))
         return Verdict(drop <= max_drop, False, drop, drop, drop, len(valid))
     order = generator(context.seed, "race").permutation(len(valid))
 
@@ -69,17 +68,10 @@ def evaluate_drop(module: nn.Module, baseline: np.ndarray | float, context: Cont
             inputs, targets = tensors(valid, order[start : start + _BATCH], context.device)
             with torch.inference_mode():
                 outputs = module(*inputs).float().cpu().numpy()
-            yield sign * np.asarray(m.scores(outputs, targets.cpu().numpy()))
+            yield m.sign * np.asarray(m.scores(outputs, targets.cpu().numpy()))
 
     module.to(context.device).eval()
     try:
-        return race(sign * baseline[order], batches(), max_drop, alpha, (-1.0, 1.0) if m.zero_one else None)
+        return race(m.sign * baseline[order], batches(), max_drop, alpha, (-1.0, 1.0) if m.zero_one else None)
     finally:
         module.to("cpu")
-
-
-def _targets(split: Any) -> np.ndarray:
-    """The targets [N] of a split, read batch by batch."""
-    import numpy as np
-
-    return np.concatenate([targets for _, targets in split.batches()])

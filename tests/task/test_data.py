@@ -167,6 +167,17 @@ def test_lazy_data_are_read_in_small_pieces() -> None:
     assert sum(sizes) == 2000 and max(sizes) <= 256
 
 
+def test_all_targets_in_order_of_row() -> None:
+    for shape in ((600,), (600, 3)):  # more than one batch
+        y = np.arange(np.prod(shape)).reshape(shape)
+        data = ArraySplit({"x": np.zeros((600, 1))}, y)
+        index = np.array([599, 3, 3, 0])
+        lazy = LazySplit(600, data.batch)
+        for part, want in ((data, y), (lazy, y), (Subset(lazy, index), y[index])):
+            got = part.all_targets()
+            assert np.array_equal(got, want) and got.dtype == y.dtype
+
+
 def test_regression_targets_are_not_stratified() -> None:
     x, _ = toy()
     s = split(ArraySplit({"x": x}, x[:, 0] * 2))

@@ -15,7 +15,7 @@ from featherweight.study.request import check_supernet, configure
 from featherweight.task.load import load_task
 from tests.waiting import GENEROUS_S
 
-TASKS = Path(__file__).parent / "tasks"
+TASKS = Path(__file__).parents[1] / "tasks"
 NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 16, step=8),))
 SPACE = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=fw.Choice(1, 2), lr=fw.Choice(1e-3, 1e-2, 3e-2)))
 OPEN = fw.Choice("skip_connect", "nor_conv_3x3")
@@ -46,7 +46,7 @@ def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_se
     rows, history = study.state.trials, study.state.trials
     assert len(rows) == 2  # a screen that refuses is no trial, twice a trial of the budget
     for row in rows:
-        assert row.state == "failed" and row.reason.startswith("over the limits before training: latency") and row.seconds > 0
+        assert row.state == "failed" and row.reason.startswith("over the limits before training: latency") and row.cost_s > 0
         assert history[row.number].violation > 0 and history[row.number].values is None
     assert study.best is None and study.nearest is None and (tmp_path / "report.html").is_file()
     with fw.Study.resume(tmp_path).out.joinpath("front.json").open() as f:
@@ -55,7 +55,7 @@ def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_se
 
 def test_a_limit_that_no_description_holds_ends_the_search_with_the_reason(tmp_path):
     study = run(tmp_path, fw.Recipe(fw.Build(net=NET), fw.Train(lr=fw.Float(1e-3, 1e-1))), constraints=[fw.max_params(10)], trials=30)
-    assert len(study.state.trials) == 20 and all(r.seconds == 0 for r in study.state.trials)
+    assert len(study.state.trials) == 20 and all(r.cost_s == 0 for r in study.state.trials)
     assert "params <= 10" in study.front_json()["ended"]
 
 
@@ -73,7 +73,7 @@ def test_enough_ends_the_search_and_a_larger_wish_goes_on(tmp_path):
     assert [r.state for r in more.state.trials] == ["complete"] * 2 and more.state.ended is None
 
 
-@pytest.mark.slow  # `enough` goes the same way; the rule itself is in test_terminate.py
+@pytest.mark.slow  # `enough` goes the same way; the rule itself is in test_ends.py
 def test_stall_ends_the_search(tmp_path):
     recipe = fw.Recipe(fw.Build(net=fw.ConvNet(1, 4, 8, depths=(1,), widths=(8,))), fw.Train(epochs=1, lr=fw.Float(1e-3, 1e-1)))
     study = run(tmp_path, recipe, minimize=["params"], trials=5, stall=1)  # all have as many

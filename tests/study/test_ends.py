@@ -4,14 +4,13 @@ import pytest
 
 from featherweight.errors import InputError
 from featherweight.limits import Budget
-from featherweight.records import Entry, History, Trial
+from featherweight.records import Entry, History, Latency, Quality, Speedup, Trial
 from featherweight.study.ends import expectation, reason
 
 
 def entry(value, higher=True):
-    return Entry(
-        "x", 0, None, "t", {"name": "accuracy", "value": value, "higher_is_better": higher}, {"median": 1.0}, {"ratio": 1.0}, 1, 1, 1, 1, "a", "s"
-    )
+    quality, latency = Quality("accuracy", value, None, 1, higher), Latency(1.0, 1.0, 1, 1.0, 0.0)
+    return Entry("x", 0, None, "t", quality, latency, Speedup(1.0, (1.0, 1.0), "cpu", 1), 1, 1, 1, 1, "a", "s")
 
 
 def history(*values, state="complete", violation=0.0):

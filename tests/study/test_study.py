@@ -21,7 +21,7 @@ from featherweight.study.state import StudyState
 from tests import simulated
 from tests.waiting import GENEROUS_S, logged, until
 
-TINY = str(Path(__file__).parent / "tasks" / "tiny.py")
+TINY = str(Path(__file__).parents[1] / "tasks" / "tiny.py")
 FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "seed": 1, "constraints": [fw.max_drop(0.05)]}
 ENTRY = {
     "label",
@@ -218,7 +218,7 @@ fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv
 
 def start(out, trials):
     command = [sys.executable, "-c", SCRIPT, TINY, str(out), str(trials)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
 
 
 def check_log(out, trials):
@@ -302,9 +302,9 @@ def takes(trial=2.0, certificate=1.8, hangs=()):
     """Seconds of a simulated job. hangs: kinds of jobs, or numbers of trials, that never end."""
 
     def seconds(job):
-        if job["job"] in hangs or (job["trial"] if job["job"] == "trial" else None) in {n for n in hangs if isinstance(n, int)}:
+        if job.kind in hangs or getattr(job, "trial", None) in hangs:
             return simulated.HANGS
-        return {"trial": trial, "certify": certificate, "package": 0.5}[job["job"]]
+        return {"trial": trial, "certify": certificate, "package": 0.5}[job.kind]
 
     return seconds
 
@@ -328,8 +328,15 @@ def timed(out, monkeypatch, seconds, minutes=1.0, workers=1, **more):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     "seconds",
-    [takes(), takes(trial=7.0), takes(trial=0.7), takes(certificate=9.0), takes(hangs=(2,)), takes(hangs=("certify",)), takes(1.0, 3.0, (1, "certify"))],
-    ids=["as predicted", "long trials", "short trials", "dear certificates", "a trial hangs", "certificates hang", "both hang"],
+    [
+        pytest.param(takes(), id="as predicted"),
+        pytest.param(takes(trial=7.0), id="long trials"),
+        pytest.param(takes(trial=0.7), id="short trials"),
+        pytest.param(takes(certificate=9.0), id="dear certificates"),
+        pytest.param(takes(hangs=(2,)), id="a trial hangs"),
+        pytest.param(takes(hangs=("certify",)), id="certificates hang"),
+        pytest.param(takes(trial=1.0, certificate=3.0, hangs=(1, "certify")), id="both hang"),
+    ],
 )
 def test_the_minutes_hold(tmp_path, monkeypatch, seconds, workers):
     """Certificate and package included; and they are used, and there is something to show for them."""
@@ -339,14 +346,14 @@ def test_the_minutes_hold(tmp_path, monkeypatch, seconds, workers):
     assert front["trials"]["complete"] > 0 and front["best"]["feasible"]
     exhausted = front["trials"]["complete"] + front["trials"]["failed"] >= 30  # the space has no more
     assert exhausted or ended - began >= 60 * 0.7
-    assert all(when + timeout_s <= began + 60.0 for when, job, timeout_s in engine.submitted if job["job"] == "trial")
+    assert all(when + timeout_s <= began + 60.0 for when, job, timeout_s in engine.submitted if job.kind == "trial")
     assert all(t["reason"] == "the budget's time was up" for t in study.trials() if t["state"] == "stopped")
 
 
 def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):
     """As much as the baseline's latency foretells: 5 looks and the baseline's own, each a process and 80 samples of 10 ms."""
     study, engine, heard, began, _ = timed(tmp_path, monkeypatch, takes(trial=6.0, certificate=1.8))
-    trials = [(when - began, timeout_s) for when, job, timeout_s in engine.submitted if job["job"] == "trial" and job["trial"] is not None]
+    trials = [(when - began, timeout_s) for when, job, timeout_s in engine.submitted if job.kind == "trial" and job.trial is not None]
     reserve = 4.0 + 6 * (1.0 + 0.01 * study.info()["splits"]["sizes"]["test"])
     assert 10.0 < reserve < 15.0  # a quarter of the minutes at most
     assert all(when + timeout_s == pytest.approx(60.0 - reserve) for when, timeout_s in trials)

@@ -272,7 +272,7 @@ def test_the_file_is_not_run_with_our_future_imports(file: Path) -> None:
     assert load_task(str(file)).name == "t"
 
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_the_digits_example_fits_its_data() -> None:
@@ -315,7 +315,7 @@ def test_the_encoder_example_fits_its_data() -> None:
 
 
 def test_layout_comments_and_recipes_do_not_change_the_fingerprint_and_code_does(tmp_path):
-    text = (Path(__file__).parent / "tasks" / "tiny.py").read_text()
+    text = (Path(__file__).parents[1] / "tasks" / "tiny.py").read_text()
     file = tmp_path / "t.py"
 
     def fingerprint(changed):

@@ -166,6 +166,15 @@ def test_sampling_follows_the_domain():
     assert set(stepped) == {0.0, 0.1, 0.2, 0.3}
 
 
+def test_the_position_of_a_number():
+    assert [Float(-1.0, 3.0).position(v) for v in (-1.0, 0.0, 3.0)] == [0.0, 0.25, 1.0]
+    assert [Int(2, 10).position(v) for v in (2, 4, 10)] == [0.0, 0.25, 1.0]
+    assert [Int(1, 16, log=True).position(v) for v in (1, 4, 16)] == [0.0, 0.5, 1.0]
+    domain = Float(1e-4, 1e-1, log=True)
+    assert [domain.position(domain._unit(u)) for u in (0.0, 0.3, 1.0)] == pytest.approx([0.0, 0.3, 1.0])
+    assert Float(2.0, 2.0).position(2.0) == 0.0 and Int(3, 3, log=True).position(3) == 0.0
+
+
 def test_steps_stay_inside():
     assert Float(0, 0.35, step=0.1).options(None) == [0.0, 0.1, 0.2, 0.3]
     with pytest.raises(InputError):

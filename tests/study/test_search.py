@@ -18,8 +18,9 @@ from featherweight.study.request import configure
 from featherweight.study.statics import Statics, sample_shape
 from featherweight.study.words import proxy_of, stopper_of
 from featherweight.task.load import load_task
+from tests.lean import BASELINES, without_torch
 
-BARE = str(Path(__file__).parent / "tasks" / "bare.py")
+BARE = str(Path(__file__).parents[1] / "tasks" / "bare.py")
 NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 32, step=8),), block=fw.Choice("plain", "residual"))
 SPACE = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=fw.Choice(2, 4), lr=fw.Float(1e-3, 1e-1, log=True)))
 FAST = {"measure_seconds": 0.1, "strategy": "random"}
@@ -32,6 +33,7 @@ def run(out, **more):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BASELINES, without_torch)
         patch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("shared")))
         guess = fw.Guess({"build.net.widths[0]": 16, "train.lr": 0.01}, weight=0.0)
         return run(tmp_path_factory.mktemp("search"), constraints=[fw.max_params(4000)], guesses=[guess], stopper="asha(eta=2)", proxy="naswot")
@@ -53,7 +55,7 @@ def test_limits_hold_before_anything_is_trained(study):
     for row in study.state.trials:
         over = space.refused(row.filling)
         if over is not None:
-            assert row.state == "failed" and row.seconds == 0 and "params <= 4000" in row.reason
+            assert row.state == "failed" and row.cost_s == 0 and "params <= 4000" in row.reason
         if row.entry is not None:
             assert over is None and row.features["params"] == row.entry.params and row.features["macs"] == row.entry.macs
 
@@ -69,6 +71,7 @@ def test_stopped_trials_tell_their_scores_and_the_proxy_is_known(study):
     assert sum(row.state == "complete" for row in study.state.trials) >= 1
 
 
+@pytest.mark.usefixtures("one_baseline")
 def test_going_on_repeats_nothing_and_learns_from_an_earlier_study(study, tmp_path):
     again = fw.Study.resume(study.out)
     assert [r.filling for r in again.state.trials] == [r.filling for r in study.state.trials]

@@ -1,0 +1,148 @@
+"""What a study and its workers tell each other: the set-up, jobs, and what becomes of them. Plain data, JSON round trip, no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+from ..limits import Constraint
+
+Kind = Literal["progress", "report", "finished", "paused", "failed"]
+GOING_ON = ("progress", "report")  # kinds after which a job still runs; a report waits for its answer
+
+
+class Plain:
+    """Abstract: a frozen dataclass that is JSON data. A field's metadata may name the class of its value (`of`) or of its items (`each`)."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        values = dict(data)
+        for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if "of" in f.metadata and values.get(f.name) is not None:
+                values[f.name] = f.metadata["of"].from_json(values[f.name])
+            if "each" in f.metadata and f.name in values:
+                values[f.name] = tuple(f.metadata["each"](**item) for item in values[f.name])
+            elif str(f.type).startswith("tuple") and f.name in values:
+                values[f.name] = tuple(values[f.name])
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(Plain):
+    """What a worker knows of its study. task: its reference, or itself by value; store: where results are kept; fingerprint: the task's, "":
+    any; baseline: the recipe that makes it (JSON; None: the task's own way)."""
+
+    task: Any
+    seed: int
+    device: str
+    threads: int
+    store: str
+    reuse: bool
+    fingerprint: str
+    baseline: Any = None
+
+
+@dataclass(frozen=True)
+class Made(Plain):
+    """An artifact's folder and the target that it is for; to: where its outputs on test are written."""
+
+    artifact: str
+    target: str
+    to: str = ""
+
+
+@dataclass(frozen=True)
+class RungPlan(Plain):
+    """Where a training tells its score: at these epochs, those in `reported` having been told before; checkpoint: the file that it may go
+    on from."""
+
+    epochs: tuple[float, ...]
+    reported: tuple[float, ...]
+    checkpoint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Plain):
+    """Abstract: what a worker is asked to do. id: comes back with all that is said of the job."""
+
+    kind: ClassVar[str]
+    id: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"job": self.kind, **super().to_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob(Job):
+    """Make, export and measure a candidate. reference: what it is timed against (None: itself); seconds: of timing; timeout_s: of measuring;
+    keep: the folder that its artifact is linked into; screen: limits, absolute (or relative to the reference's latency), that are checked on
+    the untrained candidate first."""
+
+    kind = "trial"
+    recipe: Any
+    target: str
+    label: str
+    trial: int | None
+    filling: dict[str, Any]
+    reference: Made | None = field(metadata={"of": Made})
+    seconds: float
+    timeout_s: float
+    keep: str
+    screen: tuple[Constraint, ...] = field(default=(), metadata={"each": Constraint})
+    rungs: RungPlan | None = field(default=None, metadata={"of": RungPlan})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyJob(Job):
+    """Is the candidate worse than the baseline by at most max_drop, on the test split?"""
+
+    kind = "certify"
+    baseline: Made = field(metadata={"of": Made})
+    candidate: Made = field(metadata={"of": Made})
+    max_drop: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageJob(Job):
+    """Write a candidate's architecture spec and weights into the folder `to`."""
+
+    kind = "package"
+    recipe: Any
+    to: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxJob(Job):
+    """Train a net with holes (JSON) as one net, and rank its fillings. settings: of `train.relax_settings.Relax`."""
+
+    kind = "relax"
+    net: Any
+    settings: dict[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message(Plain):
+    """What is said of a job, `id`, that has run for `seconds`.
+
+    progress: facts ("step", "epoch", "of", "loss"); report: a score at a rung, `epoch` of `of`, less is better; paused: it waits at `epoch`;
+    finished: its result; failed: the reason, with the kind of error, and of limits that are broken before training `over` and `violation`.
+    """
+
+    kind: Kind
+    id: Any = None
+    seconds: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+    epoch: float | None = None
+    of: int | None = None
+    score: float | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    error: str = ""
+    over: dict[str, Any] | None = None
+    violation: float = 0.0
