@@ -51,8 +51,8 @@ def test_a_smaller_net_is_proven_faster(artifacts, example, tmp_path):
     assert latency.faster(result.speedup.to_json()) == "faster" and result.speedup.clock == "cpu" and result.speedup.n >= 6
     assert result.speedup.ratio == result.speedup.cpu["ratio"] and result.speedup.wall["ratio"] > 1
     for key in ("latency_ms", "reference_ms"):
-        t = result[key]
-        assert 0 < t["median"] <= t["p90"] and t["n"] >= 12 and t["cpu_median"] > 0 and 0 <= t["load"] <= 1
+        t = getattr(result, key)
+        assert 0 < t.median <= t.p90 and t.n >= 12 and t.cpu_median > 0 and 0 <= t.load <= 1
     assert 10e6 < result.peak_memory_bytes < 1e9
     outputs = np.load(result.outputs)
     session = TARGET.load_runtime().load(artifacts["small"], TARGET, 1)
