@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts.house import House
+from featherweight import registry
+from scripts.house import FLOORS, House
 from tests.waiting import GENEROUS_S
 
 ROOT = Path(__file__).parent.parent
+SRC = ROOT / "src" / "featherweight"
 EXTRAS = ROOT / "examples" / "extending"
 PAGES = {page.stem: page.read_text() for page in sorted((ROOT / "docs" / "extending").glob("*.md"))}
 KINDS = {"transform": "clip_weights", "strategy": "climb", "criterion": "activity", "target": "onnx_reference"}
@@ -26,6 +28,7 @@ GUIDES = [
     "docs/architecture.md",
     *(f"docs/extending/{name}.md" for name in KINDS),
 ]
+NOT_NOW = ("README.md", "CHANGELOG.md")  # they name files that do not exist yet, and such as exist no more
 
 
 def shown(page):
@@ -137,14 +140,39 @@ def test_what_a_guide_names_is_there(guide):
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", prose):
         assert link.startswith("http") or (ROOT / guide).parent.joinpath(link).exists(), link
-    if guide not in (
-        "README.md",
-        "CHANGELOG.md",
-    ):  # the README shows what does not exist yet, the change log what is no more
+    if guide not in NOT_NOW:
         for path in re.findall(r"`([\w.-]+/[\w./-]*)`", prose):
             assert any((ROOT / base / path).exists() for base in (".", "src/featherweight")), path
     if guide != "README.md":
         assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_line_for_each_room():
+    rooms = re.findall(
+        r"^\| `(\w+)` \| [^|]+ \|$", (ROOT / "docs" / "architecture.md").read_text().partition("## The house")[2], re.M
+    )
+    assert rooms == [room for floor in FLOORS[1:] for room in floor]
+
+
+def test_what_the_architecture_names_is_there():
+    """Each function, class and field by its last name, as `Search.propose`; each group of methods."""
+    code = "".join(path.read_text() for path in SRC.rglob("*.py"))
+    defined = set(re.findall(r"^ *(?:def|class) (\w+)", code, re.M)) | set(re.findall(r"^ +(\w+): ", code, re.M))
+    told = (ROOT / "docs" / "architecture.md").read_text().partition("## How one candidate flows")[2]
+    paths = re.findall(r"`((?:[A-Za-z]\w*\.)*[A-Za-z]\w*)`", told)
+    assert len(paths) > 40
+    for path in paths:
+        group, name = path.removeprefix("featherweight."), path.rpartition(".")[2]
+        named = group in registry.GROUPS if group != path else name in ("fw", "featherweight")
+        assert named or name in defined, path
+
+
+def test_what_moved_is_where_the_change_log_says():
+    table = re.findall(r"^\| `[^|]* \| ([^|]*) \|$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    now = [SRC / path.replace(".", "/") for row in table for path in re.findall(r"`([\w.]+)`", row)]
+    assert len(now) > 20
+    for path in now:
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), path
 
 
 # --- a package of one's own
