@@ -74,7 +74,7 @@ class Runner:
 
         rungs: where the first training step of `recipe` itself that can pause may have to; it raises `Paused` then."""
         from ..models.package import Package
-        from ..transforms.base import Context, Trained
+        from ..transforms.base import Context, Trained, applied
 
         keys, steps = self.keys(recipe), self.full(recipe).steps
         start, package = 0, None
@@ -94,7 +94,7 @@ class Runner:
                 self.task, self.task.splits(), derive(self.seed, key), self.teacher, self.teacher_outputs, self.report, self.device,
                 rungs if i == paused else None,
             )  # fmt: skip
-            package = step.apply(package, context)
+            package = applied(step, package, context)
             if step.stored:
                 self.store.put(key, partial(self._save, package))
         if package is None:

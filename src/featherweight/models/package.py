@@ -23,9 +23,9 @@ SPEC, WEIGHTS, SCALES = "spec.json", "model.safetensors", "scales.safetensors"
 @dataclass(frozen=True)
 class Package:
     """module: in eval mode, on the CPU; net: the architecture description that it was built from, as JSON, or None: the task's own
-    builder; edits: what was done to its structure since, in order (`surgery.EDITS`); sparse: parameters whose zeros stay zero when
-    trained; plan: how the target must quantize, or None; scales: the plan's tensors, by name; notes: what each
-    step reports."""
+    builder; edits: what was done to its structure since, in order (`surgery.EDITS`); sparse: parameters that have zeros, which stay
+    zero in every later step, or are claimed no more (`zeros.Zeros`); plan: how the target must quantize, or None;
+    scales: the plan's tensors, by name; notes: what each step reports."""
 
     module: nn.Module
     net: dict[str, Any] | None = None

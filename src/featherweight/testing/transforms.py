@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..plan import Plan
-from ..recipe import Recipe, Transform
+from ..recipe import Made, Recipe, Transform
 from ..seeding import generator
 from ..space import Space
 
@@ -28,6 +28,7 @@ def check_transform(transform: Transform, task: Task, seed: int = 0) -> None:
     check_fields(type(transform))
     check_round_trip(transform)
     check_application(transform, task, seed)
+    check_zeros(transform, task, seed)
 
 
 def check_fields(kind: type[Transform]) -> None:
@@ -54,6 +55,7 @@ def check_application(transform: Transform, task: Task, seed: int) -> None:
     import torch
 
     from ..models.package import Package
+    from ..models.zeros import Zeros
 
     before = task.build()
     untouched = copy.deepcopy(before.state_dict())
@@ -66,6 +68,8 @@ def check_application(transform: Transform, task: Task, seed: int) -> None:
     assert torch.equal(one, two), f"{transform.kind} gives another model for the same seed"
     assert one.shape == _outputs(before, task).shape, f"{transform.kind} changes the shape of the output"
     assert len(first.notes) == 1 and first.notes[0].get("step") == transform.kind, f"{transform.kind} leaves no note of what it did"
+    wrong = Zeros(None).wrong(first)
+    assert not wrong, f"{transform.kind} claims zeros that are not there: {wrong}"
     with tempfile.TemporaryDirectory() as folder:
         first.save(Path(folder), task.build)
         loaded = Package.load(Path(folder), task.build)
@@ -74,6 +78,29 @@ def check_application(transform: Transform, task: Task, seed: int) -> None:
         kept, made = getattr(loaded, name), getattr(first, name)
         same = all(torch.equal(kept[k], v) for k, v in made.items()) and len(kept) == len(made) if name == "scales" else _data(kept) == _data(made)
         assert same, f"what {transform.kind} makes loses its {name} when saved"
+
+
+def check_zeros(transform: Transform, task: Task, seed: int) -> None:
+    """Of a model half of whose weights are zero, each zero stays zero, or is claimed no more in `Package.sparse`; and what is claimed has zeros.
+
+    Nothing to see of a transform that refuses such a model."""
+    import torch
+
+    from ..models.package import Package
+    from ..models.zeros import Zeros
+
+    if Made.ZERO_WEIGHTS in transform.refuses:
+        return
+    module, rng = task.build(), torch.Generator().manual_seed(0)
+    names = [name for name, p in module.named_parameters() if p.ndim > 1]
+    with torch.no_grad():
+        for name in names:
+            weight = module.get_parameter(name)
+            weight.mul_(torch.rand(weight.shape, generator=rng) < 0.5)
+    before = Package(module, sparse=tuple(names))
+    zeros = Zeros(before)
+    wrong = zeros.wrong(_apply(transform, task, before, seed))
+    assert not wrong, f"{transform.kind} claims zeros of a sparse model that are not there: {wrong}"
 
 
 def _data(value: Any) -> Any:

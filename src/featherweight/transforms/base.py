@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..errors import FeatherweightError
 from ..recipe import Made, Mark, Transform
 from ..seeding import derive
 from ..space import Choice, Float, Int, param
@@ -106,3 +107,23 @@ class Context:
         train = self.splits.train
         inputs, _ = train.batch(calibration_rows(train, n, self.seed))
         return {name: as_tensor(v, self.device) for name, v in inputs.items()}
+
+
+def applied(step: Transform, model: Package | None, context: Context) -> Package:
+    """What the step makes of the model. FeatherweightError, by the step's name, if it claims zeros that are not there.
+
+    It is the step's defect: it alone knows whether it meant to keep the zeros, and taking the claim back for it would hand out a model that
+    lacks what the recipe promises, and measure it as if it had."""
+    from ..models.zeros import Zeros
+
+    zeros = Zeros(model)
+    made = step.apply(model, context)
+    wrong = zeros.wrong(made)
+    if wrong:
+        raise FeatherweightError(
+            f"{step.kind} gives a model that claims zeros which are not there",
+            got="; ".join(f"{name}: {why}" for name, why in list(wrong.items())[:5]) + ("; .." if len(wrong) > 5 else ""),
+            allowed="parameters in Package.sparse have zeros, and those of before stay zero",
+            fix=f"in {type(step).__name__}.apply keep the zeros, or claim them no more: model.edited(sparse=models.zeros.holding(..))",
+        )
+    return made  # type: ignore[no-any-return]

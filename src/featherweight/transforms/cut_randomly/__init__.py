@@ -128,6 +128,7 @@ class CutRandomly(Transform):
     def apply(self, model: Package, context: Context) -> Package:
         from ...errors import InputError
         from ...models.surgery import names_of
+        from ...models.zeros import holding
         from ...seeding import generator
 
         module = copy.deepcopy(model.module).eval()
@@ -154,7 +155,7 @@ class CutRandomly(Transform):
                 fix="the last layer's output must be the model's output, with no arithmetic in between",
             )
         return (
-            model.edited(module=module, sparse=model.sparse if self.unit == "channel" else names_of(module, sparse))
+            model.edited(module=module, sparse=holding(module, model.sparse) if self.unit == "channel" else names_of(module, sparse))
             .restructured(*edits)
             .noted(
                 step=self.kind,

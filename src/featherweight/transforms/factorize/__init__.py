@@ -82,6 +82,7 @@ class Factorize(Transform):
     skip: tuple[str, ...] = param((), doc="layers (module paths) left whole, with all inside them")
 
     def apply(self, model: Package, context: Context) -> Package:
+        from ...models.zeros import holding
         if self.rank_by == "ratio" and self.ratio == 0:
             return model.noted(step="factorize", layers={}, whole={})
         from ...models.lowrank import decompose, whitening
@@ -110,7 +111,8 @@ class Factorize(Transform):
                 _fill(module.get_submodule(path), layer, low.factors(ranks))
                 done[path] = {"form": form(layer), "ranks": list(ranks), "kept": low.kept(ranks), **said}
         _check(model.module, module, one)
-        return model.edited(module=module).restructured(*edits).noted(step="factorize", layers=done, whole=whole)
+        sparse = holding(module, model.sparse)  # of layers that are left whole
+        return model.edited(module=module, sparse=sparse).restructured(*edits).noted(step="factorize", layers=done, whole=whole)
 
     def _ranks(self, low: LowRank, layer: Any, run: Run, bench: Bench) -> tuple[Any, Any]:
         """(ranks, what the note says of them), or (None, why the layer is left whole)."""

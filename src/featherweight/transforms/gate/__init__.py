@@ -9,7 +9,7 @@ from ...errors import InputError, RecipeError
 from ...recipe import Mark, Recipe, Transform
 from ...space import Choice, Float, Int, param
 from ...space.node import is_filled
-from ..base import Context
+from ..base import Context, applied
 from .knob import Knob, bisect, rungs, steps_of
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class _Run:
 
         context.report({"step": self.gate.kind, "knob": self.gate.knob, "setting": total})
         for i, step in enumerate((*self.knob.at(setting), *steps_of(self.gate.recover, "recover"))):
-            package = step.apply(package, context.child(i, step.kind))
+            package = applied(step, package, context.child(i, step.kind))
         judged = self.context.child("race", len(self.probes))  # an order of samples of its own for each question
         verdict: Verdict = evaluate_drop(runnable(package, context), self.baseline, judged, self.gate.max_drop, self.gate.alpha)
         self.probes.append({"setting": total, **asdict(verdict)})

@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...recipe import Made, Mark, Recipe, Transform
 from ...seeding import derive
 from ...space import Choice, Domain, Float, Int, param
-from ..base import Context
+from ..base import Context, applied
 
 if TYPE_CHECKING:
     from ...models.package import Package
@@ -97,6 +97,7 @@ class Prune(Transform):
         return f"latency on {facts['cpu']}, {sorted(facts['versions'].items())}"
 
     def apply(self, model: Package, context: Context) -> Package:
+        from ...models.zeros import holding
         self._check()
         recover = self._recovery()
         if not self.structural:
@@ -111,7 +112,8 @@ class Prune(Transform):
             if i < self.steps:
                 package = _recovered(package, recover, context, i)
         notes = package.notes[len(model.notes) :]
-        return package.edited(notes=model.notes).noted(step="prune", **cutter.note, **({"recover": list(notes)} if notes else {}))
+        package = package.edited(notes=model.notes, sparse=holding(package.module, package.sparse))
+        return package.noted(step="prune", **cutter.note, **({"recover": list(notes)} if notes else {}))
 
     def _check(self) -> None:
         """InputError for fields that contradict each other."""
@@ -142,6 +144,7 @@ class Prune(Transform):
         import torch
 
         from ...models.sparsify import sparsify
+        from ...models.zeros import holding
         from .cut import TrainBatches
 
         package = model.edited(module=copy.deepcopy(model.module).eval())
@@ -161,7 +164,8 @@ class Prune(Transform):
                 loss_fn=context.task.loss_fn,
                 rng=torch.Generator().manual_seed(derive(context.seed, "criterion", i)),
             )
-            package = package.edited(sparse=tuple(sorted({*package.sparse, *(f"{path}.weight" for path in zeros)})))
+            claims = sorted({*package.sparse, *(f"{path}.weight" for path in zeros)})
+            package = package.edited(sparse=holding(package.module, claims))
             if i < steps:
                 package = _recovered(package, recover, context, i)
         notes = package.notes[len(model.notes) :]
@@ -170,5 +174,5 @@ class Prune(Transform):
 
 def _recovered(package: Package, steps: tuple[Transform, ...], context: Context, i: int) -> Package:
     for step in steps:
-        package = step.apply(package, context.child("recover", i, step.kind))
+        package = applied(step, package, context.child("recover", i, step.kind))
     return package
