@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 
 _WHERE = {  # what stands here besides the methods: those are found by name (`registry`)
     "space": ("Choice", "Float", "Int", "Maybe", "Order"),
-    "recipe": ("Made", "Mark", "Recipe", "Transform"),
+    "recipe": ("Made", "Mark", "Recipe", "Shape", "Transform"),
     "limits": ("Budget", "Constraint", "max_drop", "max_latency", "max_macs", "max_memory", "max_params", "max_size", "min_metric"),
     "warm.guess": ("Guess",),
     "optuna_sampler": ("OptunaSampler",),

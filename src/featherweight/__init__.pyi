@@ -25,6 +25,7 @@ from .optuna_sampler import OptunaSampler as OptunaSampler
 from .recipe import Made as Made
 from .recipe import Mark as Mark
 from .recipe import Recipe as Recipe
+from .recipe import Shape as Shape
 from .recipe import Transform as Transform
 from .space import Choice as Choice
 from .space import Float as Float

@@ -38,6 +38,15 @@ class Made(Mark):
     LOW_RANK_LAYERS = "low-rank layers"
 
 
+class Shape(StrEnum):
+    """What a step does to a model's structure: its layers and their sizes, and with them its parameters and multiply-accumulates."""
+
+    KEEPS = "keeps"  # it stays, whatever the weights are
+    FIELDS = "fields"  # what it becomes follows from what it was and from the step's fields alone
+    FORMATS = "formats"  # it stays, but the number formats of its layers, and so size and speed, follow from weights, data or chance
+    WEIGHTS = "weights"  # what it becomes follows from weights, data, time or chance
+
+
 class Transform(Node):
     """Abstract: one step, model in, new model out. Subclasses are frozen dataclasses with a `version`.
 
@@ -49,6 +58,7 @@ class Transform(Node):
             ROTATED = "rotated weights"
 
     So no typo passes: a member that is not there is Python's own error, and plain text is refused when a recipe with the step is checked.
+    `shape` states what a step does to the structure, so that a search knows which limits it can check before it trains.
     """
 
     version: ClassVar[int] = 1
@@ -64,6 +74,12 @@ class Transform(Node):
     def refuses(self) -> dict[Mark, str]:
         """What an earlier step made -> why this one cannot follow it."""
         return {}
+
+    @property
+    def shape(self) -> Shape | None:
+        """What it does to the model's structure. None: it does not say, which is taken for `Shape.WEIGHTS`: then no limit is checked before
+        training in recipes with this step (a search says so), and the conformance suite does not pass it."""
+        return None
 
     @property
     def stored(self) -> bool:
@@ -135,14 +151,15 @@ class Recipe(Node):
         return is_filled(self)
 
     def check(self) -> None:
-        """RecipeError if a step cannot follow the ones before it; says why, and the order that works. Also if a step states its preconditions in
-        words that are none."""
+        """RecipeError if a step cannot follow the ones before it; says why, and the order that works. Also if a step states its preconditions or
+        its shape in words that are none."""
         if not self.is_filled:
             return
         made: dict[Mark, Transform] = {}
         for i, step in enumerate(self.steps):
             _check_words(step, "makes", step.makes)
             _check_words(step, "refuses", step.refuses)
+            stated(step)
             if step.starts and i > 0:
                 raise RecipeError(
                     f"{label(step)} makes a model of its own, so what comes before it is lost",
@@ -220,6 +237,21 @@ def _check_words(step: Transform, where: str, words: Iterable[Mark]) -> None:
                 allowed=f"{ours}, or a member of the plug-in's own subclass of Mark (both in featherweight.recipe)",
                 fix=f"write Made.{Made(near[0]).name}" if near else own,
             )
+
+
+def stated(step: Transform) -> Shape | None:
+    """The step's own `shape`. RecipeError if it is no `Shape`."""
+    shape = step.shape
+    if shape is not None and not isinstance(shape, Shape):
+        allowed = ", ".join(f"Shape.{s.name}" for s in Shape)
+        raise RecipeError(f"{step.kind} states its shape in a word that is not in the vocabulary", got=repr(shape), allowed=f"{allowed}, or None")
+    return shape
+
+
+def shape_of(steps: Iterable[Transform | Shape]) -> Shape:
+    """What steps, one after the other, do to a model's structure. RecipeError if one states what is no `Shape`."""
+    found = {step if isinstance(step, Shape) else stated(step) or Shape.WEIGHTS for step in steps} - {Shape.KEEPS}
+    return Shape.WEIGHTS if len(found) > 1 else next(iter(found), Shape.KEEPS)
 
 
 def _flat(part: Any) -> list[Any]:

@@ -69,6 +69,14 @@ def test_view_shows_steps_front_and_that_ctrl_c_was_heard(tmp_path):
     assert v.interrupted and "Ctrl-C was heard" in drawn(v)
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_limits_that_cannot_be_checked_before_training_are_said(tmp_path, terminal):
+    v = view(tmp_path, terminal)
+    with v:
+        v({"kind": "unchecked", "trial": None, "step": "new_step", "text": "params cannot be checked before training", "time": 1.0})
+    assert "params cannot be checked before training" in v.console.file.getvalue()
+
+
 def test_before_anything_is_known(tmp_path):
     v = view(tmp_path)
     assert "Starting" in drawn(v) and v.share() == 0.0

@@ -59,6 +59,18 @@ def test_a_limit_that_no_description_holds_ends_the_search_with_the_reason(tmp_p
     assert "params <= 10" in study.front_json()["ended"]
 
 
+def test_a_limit_that_cannot_be_checked_before_training_is_said_once(tmp_path):
+    heard = []
+    recipe = SPACE + fw.Prune(ratio=0.5, round_to=1, criterion="magnitude")
+    study = run(tmp_path, recipe, constraints=[fw.max_params(10**6)], on_event=heard.append)
+    said = [e for e in heard if e["kind"] == "unchecked"]
+    assert len(study.state.rows) == 2 and len(said) == 1 and said[0]["step"] == "prune"
+    assert said[0]["text"].startswith("params cannot be checked before training where prune is used so") and "(first in trial 0)" in said[0]["text"]
+    heard.clear()
+    fw.Study.resume(tmp_path, budget=fw.Budget(trials=3), on_event=heard.append)
+    assert any(e["kind"] == "finished" for e in heard) and not any(e["kind"] == "unchecked" for e in heard)
+
+
 def test_a_model_of_the_task_is_the_baseline_and_the_fixed_net_stands_beside_it(tmp_path):
     study = run(tmp_path, task="tiny.py", trials=1)
     front = study.front_json()

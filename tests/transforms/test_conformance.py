@@ -1,17 +1,23 @@
 """Every transform passes the suite that the package ships; and the suite finds what it is there to find."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 
 from featherweight import registry
 from featherweight.nets.conv_net import ConvNet
-from featherweight.recipe import Recipe, Transform
+from featherweight.recipe import Recipe, Shape, Transform
 from featherweight.space import Float, param
 from featherweight.testing import check_transform
-from featherweight.testing.transforms import check_application, check_fields, check_zeros
+from featherweight.testing.transforms import check_application, check_fields, check_shape, check_zeros
+from featherweight.transforms.cut_randomly import CutRandomly
+from featherweight.transforms.drop_blocks import DropBlocks
+from featherweight.transforms.factorize import Factorize
+from featherweight.transforms.mixed_precision import MixedPrecision
 from featherweight.transforms.prune import Prune
+from featherweight.transforms.quantize import Quantize
 from featherweight.transforms.train import Train
 from tests import toy
 
@@ -32,6 +38,14 @@ MORE = [  # what the default settings do not reach
     ("qat", {"epochs": 1, "granularity": "tensor"}),
     ("distill", {"epochs": 1, "batch_size": 16, "features": 1.0}),
     ("cut_randomly", {"unit": "block", "tolerance": 10.0, "proposals": 4}),
+    ("prune", {"round_to": 1, "allocation": "uniform", "ratios": (0.25, 0.5), "steps": 2, "recover": Train(epochs=1)}),
+    ("prune", {"round_to": 4, "allocation": "sensitivity"}),
+    ("factorize", {"round_to": 1, "form": "activation", "ratio": 0.3}),
+    ("factorize", {"round_to": 1, "rank_by": "energy"}),
+    ("drop_blocks", {"criterion": "last"}),
+    ("drop_blocks", {"criterion": "random"}),
+    ("mixed_precision", {"scheme": "weight-only", "sensitivity": "taylor", "max_drop": 1.0, "samples": 32}),
+    ("gate", {"transform": Quantize(samples=16), "knob": "calibrate", "values": ("minmax", "mse"), "max_drop": 1.0}),
     ("gate", {"transform": Prune(granularity="weight"), "how": "step", "steps": 2, "max_drop": 1.0, "recover": Train(epochs=1)}),
 ]
 
@@ -68,6 +82,50 @@ class Bad(Transform):
 def test_the_suite_finds_it(how):
     with pytest.raises(AssertionError, match=how):
         check_application(Bad(how), toy.task(), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Says(Transform):
+    """Does what another does, and says something else of it."""
+
+    what: Any = param(None, doc="the other")
+    word: Any = param(None, doc="what it says")
+
+    @property
+    def shape(self):
+        return None if self.word is None else Shape(self.word)
+
+    def apply(self, model, context):
+        return self.what.apply(model, context)
+
+
+@pytest.mark.parametrize(
+    ("what", "word", "match"),
+    [
+        (DropBlocks(criterion="last"), None, "says does not say what it does to a model's structure.*Shape.KEEPS, Shape.FIELDS"),
+        (DropBlocks(criterion="last"), "keeps", "says states Shape.KEEPS, but changes the structure: parameters [0-9]+ and [0-9]+, multiply"),
+        (DropBlocks(criterion="last"), "formats", "says states Shape.FORMATS, but changes the structure"),
+        (Factorize(round_to=1), "keeps", "changes the structure: .*3.conv1.weight .* and not there"),
+        (
+            Prune(round_to=1, criterion="magnitude"),
+            "fields",
+            "says states Shape.FIELDS, but the structure that it leaves follows from weights or chance",
+        ),
+        (CutRandomly(tolerance=10.0), "fields", "follows from weights or chance"),
+        (MixedPrecision(save=0.3, max_drop=1.0, samples=32), "keeps", "number formats that it plans follow from"),
+    ],
+    ids=lambda v: str(v)[:20],
+)
+def test_the_suite_finds_a_shape_that_is_not_so(what, word, match):
+    with pytest.raises(AssertionError, match=match):
+        check_shape(Says(what, word), toy.task(), 0)
+
+
+def test_the_whole_suite_asks_for_the_shape(monkeypatch):
+    find = registry.find
+    monkeypatch.setattr(registry, "find", lambda group, kind: Noise if kind == "noise" else find(group, kind))
+    with pytest.raises(AssertionError, match="noise does not say what it does"):
+        check_transform(Noise("honest"), toy.task())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,8 +82,8 @@ class LiveView:
         elif kind in ("finished", "failed", "stopped", "paused", "baseline", "baseline_failed", "certified"):
             self.running.pop(event.get("trial"), None)
         text = self.line(event)
-        if text and (self._live is None or kind in ("warning", "baseline_failed")):
-            self.console.print(text, markup=False, soft_wrap=True, style="yellow" if kind == "warning" else "")
+        if text and (self._live is None or kind in ("warning", "unchecked", "baseline_failed")):
+            self.console.print(text, markup=False, soft_wrap=True, style="yellow" if kind in ("warning", "unchecked") else "")
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ class LiveView:
             return f"{at} the search ends early: {event['reason']}"
         if kind == "certified":
             return f"{at} {event['certificate']['verdict']}: {event['entry']['label']}"
-        return f"{at} {event['text']}" if kind == "warning" else None
+        return f"{at} {event['text']}" if kind in ("warning", "unchecked") else None
 
     def _numbers(self, entry: dict[str, Any]) -> str:
         name = entry["metric"]["name"]

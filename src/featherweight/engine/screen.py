@@ -9,21 +9,28 @@ import dataclasses
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FeatherweightError
-from ..recipe import Recipe, Transform
+from ..recipe import Recipe, Shape, Transform, shape_of, stated
 from ..targets.base import Target
 
 if TYPE_CHECKING:
     from .messages import TrialJob
     from .runner import Runner
 
+QUANTITIES = ("latency", "size", "memory", "params", "macs")  # what can be limited before training
+_OF_FILE = ("latency", "size", "memory")  # those of them that number formats change
+_WHY = {
+    Shape.WEIGHTS: "the structure that it leaves follows from the trained weights",
+    Shape.FORMATS: "the number formats that it leaves follow from the trained weights",
+    None: "it does not say what it does to the structure (`shape` of the transform)",
+}
 MARGIN = 1.1  # a limit has to be broken by more than a tenth: what is measured briefly is not measured well
 _UNITS = {"latency": " ms", "size": " bytes", "memory": " bytes"}  # of absolute limits
 _SECONDS = 0.5  # of timing, at most
-_FIXED = ("build", "quantize")  # kinds whose result has the same structure whatever the weights are; trainings have, too
 _RETRAINED = ("epochs", "lr", "batch_size", "optimizer", "schedule", "weight_decay", "momentum", "warmup")
 
 
@@ -39,23 +46,50 @@ class OverLimits(FeatherweightError):
 
 
 def twin(recipe: Recipe) -> Recipe | None:
-    """The recipe untrained; None if it does not begin with Build, trains nothing, or its structure follows from trained weights.
+    """The recipe untrained; None if it does not begin with a step that builds, trains nothing, or what it makes follows from trained weights.
 
     Trainings that differ in how they train have one twin, so it is exported once for all of them."""
     from ..transforms.base import Trained
 
     if not recipe.steps or not recipe.steps[0].starts or not any(isinstance(s, Trained) for s in recipe.steps):
         return None
-    steps: list[Transform] = []
-    for s in recipe.steps:
-        if isinstance(s, Trained):
-            plain: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Trained) if f.name in _RETRAINED}
-            steps.append(dataclasses.replace(s, **{**plain, "epochs": 0}))
-        elif s.kind in _FIXED or (s.kind == "prune" and s.allocation == "uniform"):
-            steps.append(s)
-        else:
-            return None
-    return Recipe(*steps)
+    if shape_of(recipe.steps) not in (Shape.KEEPS, Shape.FIELDS):
+        return None
+    return Recipe(*map(_untrained, recipe.steps))
+
+
+def _untrained(value: Any) -> Any:
+    """A step with trainings of no epochs, those in its fields, too; but not the teachers of a training, which have to be good."""
+    from ..transforms.base import Trained
+
+    if isinstance(value, Trained):
+        plain: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Trained) if f.name in _RETRAINED}
+        return dataclasses.replace(value, **{**plain, "epochs": 0})
+    if isinstance(value, Recipe):
+        return Recipe(*map(_untrained, value.steps))
+    if isinstance(value, tuple):
+        return tuple(map(_untrained, value))
+    if isinstance(value, Transform):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}  # type: ignore[arg-type]
+        return dataclasses.replace(value, **{name: _untrained(v) for name, v in fields.items()})  # type: ignore[type-var]
+    return value
+
+
+def unchecked(recipe: Recipe, limits: Iterable[str]) -> dict[str, str]:
+    """{kind of a step: which limits cannot be checked before training because of it, and why} of a recipe that begins with a step that builds.
+
+    limits: the quantities that are limited."""
+    if not recipe.steps or not recipe.steps[0].starts:
+        return {}
+    limited = [q for q in QUANTITIES if q in set(limits)]
+    shapes = [stated(s) for s in recipe.steps]
+    cut = Shape.FIELDS in shapes[1:] and not {None, Shape.WEIGHTS} & set(shapes)  # then the twin, which there is not, would have been counted
+    out: dict[str, str] = {}
+    for step, shape in zip(recipe.steps, shapes, strict=True):
+        names = [] if shape in (Shape.KEEPS, Shape.FIELDS) else [q for q in limited if shape is not Shape.FORMATS or cut or q in _OF_FILE]
+        if names:
+            out[step.kind] = f"{', '.join(names)} cannot be checked before training where {step.kind} is used so: {_WHY[shape]}"
+    return out
 
 
 def screen(runner: Runner, job: TrialJob, recipe: Recipe, target: Target) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..engine.local import LocalEngine
 from ..engine.messages import Job, Made, Message, Setup, TrialJob
+from ..engine.screen import QUANTITIES
 from ..errors import TargetError
 from ..limits import Constraint
 from ..recipe import Recipe
@@ -17,8 +18,6 @@ from .clock import Clock
 from .config import Config
 from .log import Log
 from .process import Stop
-
-_SCREENED = ("latency", "size", "memory", "params", "macs")  # limits that an untrained candidate can break
 
 
 class Jobs:
@@ -66,7 +65,7 @@ class Jobs:
         """The limits that a candidate can break before it is trained, absolute (a relative latency is measured as one)."""
         base, out = self.log.state.baseline.quantities, []
         for c in self.log.state.constraints:
-            if c.quantity in _SCREENED:
+            if c.quantity in QUANTITIES:
                 absolute = c.relative and c.quantity != "latency"
                 out.append(Constraint(c.quantity, c.bound * base[c.quantity]) if absolute else c)
         return tuple(out)

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from ..engine.messages import Message
+from ..engine.screen import unchecked
 from ..errors import RecipeError, TargetError
 from ..recipe import Recipe
 from ..recipes import one_line
@@ -145,6 +146,9 @@ class Search:
         if why is not None:
             self.log.record("failed", {"reason": why, "seconds": 0.0, "refused": True}, trial=trial.number)
             return
+        for kind, why in unchecked(recipe, [c.quantity for c in self.state.constraints]).items():
+            told = {"step": kind, "text": f"{why} (first in trial {trial.number})"}
+            self.log.record("unchecked", told, key=f"unchecked {kind}")
         if trial.state != "running":  # stopped by an earlier run, or paused; a trial that was just proposed is running already
             self.log.record("started", trial=trial.number)
         more: dict[str, Any] = {"screen": () if trial.reports else self.jobs.screened()}  # what has trained already was screened

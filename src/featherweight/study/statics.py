@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, RecipeError
 from ..limits import Constraint
 from ..nets.base import Net
-from ..recipe import Candidate, Recipe
+from ..recipe import Candidate, Recipe, Shape, shape_of
 from ..recipes import builds
 from ..records import Entry
 from ..space import Space
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..nets.base import Cost
 
 _COUNTED = ("params", "macs")  # limits that a description settles, without building anything
-_KEEPS = ("build", "train", "distill", "distill_blocks", "quantize", "qat", "mixed_precision")  # steps that leave both counts as they are
 
 
 class Statics:
@@ -46,7 +45,8 @@ class Statics:
         return {**cost.features(), "work": 3.0 * cost.macs * self.samples * epochs}
 
     def refuses(self, candidate: Candidate) -> str | None:
-        """Why the candidate must not run: its fields do not fit each other, or it is over a limit that only training weights cannot change."""
+        """Why the candidate must not run: its fields do not fit each other, or the net is over a limit as it is built, and no later step changes
+        its structure (`Transform.shape`; of the rest, see `engine.screen`)."""
         recipe: Recipe = candidate.recipe
         net = recipe.steps[0].net
         if not isinstance(net, Net):
@@ -54,9 +54,10 @@ class Statics:
         try:
             net.check()
             cost = net.cost(self.shape)
-        except InputError as e:
+            later = shape_of(recipe.steps[1:])
+        except (InputError, RecipeError) as e:
             return str(e)
-        if any(step.kind not in _KEEPS for step in recipe.steps):
+        if later not in (Shape.KEEPS, Shape.FORMATS):
             return None
         for limit in self.limits:
             if limit.relative and self.baseline is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..plan import Plan
-from ..recipe import Made, Recipe, Transform
+from ..recipe import Made, Recipe, Shape, Transform, stated
 from ..seeding import generator
 from ..space import Space
 
@@ -29,6 +29,7 @@ def check_transform(transform: Transform, task: Task, seed: int = 0) -> None:
     check_round_trip(transform)
     check_application(transform, task, seed)
     check_zeros(transform, task, seed)
+    check_shape(transform, task, seed)
 
 
 def check_fields(kind: type[Transform]) -> None:
@@ -101,6 +102,68 @@ def check_zeros(transform: Transform, task: Task, seed: int) -> None:
     zeros = Zeros(before)
     wrong = zeros.wrong(_apply(transform, task, before, seed))
     assert not wrong, f"{transform.kind} claims zeros of a sparse model that are not there: {wrong}"
+
+
+def check_shape(transform: Transform, task: Task, seed: int) -> None:
+    """What the transform states of the structure (`Transform.shape`) is so, in numbers: parameters, their sizes and multiply-accumulates, of
+    what it makes of two models that differ in their weights only, with two seeds; where it states the number formats, too, those of its plan."""
+    from ..models.package import Package
+
+    shape = stated(transform)
+    assert shape is not None, (
+        f"{transform.kind} does not say what it does to a model's structure, so no limit would be checked before training where it is used: "
+        f"give it a property `shape` with one of {', '.join(f'Shape.{s.name}' for s in Shape)} (featherweight.recipe)"
+    )
+    if shape is Shape.WEIGHTS:
+        return
+    before = [Package(task.build()), Package(_other_weights(task.build()))]
+    after = [_apply(transform, task, package, seed + i) for i, package in enumerate(before)]
+    if shape is not Shape.FIELDS:
+        for old, new in zip(before, after, strict=True):
+            problem = _differs(_structure(old.module, task), _structure(new.module, task))
+            assert not problem, f"{transform.kind} states Shape.{shape.name}, but changes the structure: {problem}"
+    problem = _differs(_structure(after[0].module, task), _structure(after[1].module, task))
+    assert not problem, f"{transform.kind} states Shape.{shape.name}, but the structure that it leaves follows from weights or chance: {problem}"
+    problem = _differs(*(_formats(package.plan.to_json() if package.plan else {}) for package in after))
+    assert shape is Shape.FORMATS or not problem, (
+        f"{transform.kind} states Shape.{shape.name}, but the number formats that it plans follow from weights or chance: {problem}"
+    )
+
+
+def _other_weights(module: nn.Module) -> nn.Module:
+    """The same structure with other weights of the same order."""
+    import torch
+
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in module.parameters():
+            mixed = p.flatten()[torch.randperm(p.numel(), generator=rng)].reshape(p.shape)
+            p.copy_(mixed * (0.5 + torch.rand(p.shape, generator=rng)))
+    return module
+
+
+def _structure(module: nn.Module, task: Task) -> dict[str, Any]:
+    """The size of each parameter, how many numbers they are, and the multiply-accumulates of one sample."""
+    import numpy as np
+    import torch
+
+    from ..measure.ops import macs, params
+
+    example = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in task.example().items()}
+    counts: dict[str, Any] = {"parameters": params(module), "multiply-accumulates": macs(module, example)}
+    return counts | {name: list(p.shape) for name, p in module.named_parameters()}
+
+
+def _formats(plan: dict[str, Any]) -> dict[str, Any]:
+    """What a plan says of each layer, and of all."""
+    layers: dict[str, Any] = plan.get("layers", {})
+    return {k: v for k, v in plan.items() if k not in ("seed", "layers")} | layers
+
+
+def _differs(one: dict[str, Any], two: dict[str, Any]) -> str:
+    """Up to five differences of two structures, as text."""
+    odd = [f"{k} {one.get(k, 'not there')} and {two.get(k, 'not there')}" for k in {**one, **two} if one.get(k) != two.get(k)]
+    return ", ".join(odd[:5])
 
 
 def _data(value: Any) -> Any:

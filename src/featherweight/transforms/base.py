@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FeatherweightError
-from ..recipe import Made, Mark, Transform
+from ..recipe import Made, Mark, Shape, Transform
 from ..seeding import derive
 from ..space import Choice, Float, Int, param
 
@@ -31,6 +31,10 @@ class Trained(Transform):
     @property
     def refuses(self) -> dict[Mark, str]:
         return {Made.INTEGER_WEIGHTS: "weights are already bound to an integer grid, and training would move them off it"}
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.KEEPS
 
     @property
     def pauses(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..recipe import Transform, encode
+from ..recipe import Shape, Transform, encode
 from ..space import param
 from .base import Context
 
@@ -29,6 +29,10 @@ class Build(Transform):
     @property
     def starts(self) -> bool:
         return True
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.FIELDS
 
     net: Any = param(None, doc="the architecture: ConvNet(..), Cell(..), Encoder(..), Mlp(..); it may have holes")
 

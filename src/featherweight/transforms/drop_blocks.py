@@ -10,7 +10,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..recipe import Made, Mark, Transform
+from ..recipe import Made, Mark, Shape, Transform
 from ..space import Choice, Int, param
 from .base import Context
 
@@ -59,6 +59,10 @@ class DropBlocks(Transform):
     @property
     def refuses(self) -> dict[Mark, str]:
         return {Made.INTEGER_WEIGHTS: "blocks must be dropped before the weights are bound to integer scales"}
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.FIELDS if self.criterion in ("last", "spaced") else Shape.WEIGHTS
 
     drop: int = param(1, search=Int(0, 4), legal=Int(0, 10_000), doc="how many blocks to remove")
     criterion: str = param(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..plan import LayerPlan, Plan
-from ..recipe import Made, Mark, Transform
+from ..recipe import Made, Mark, Shape, Transform
 from ..space import Choice, Float, Int, param
 from .base import Context
 
@@ -85,6 +85,10 @@ class Quantize(Transform):
     @property
     def refuses(self) -> dict[Mark, str]:
         return {Made.INTEGER_WEIGHTS: "the weights are quantized already"}
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.KEEPS
 
     @property
     def rounds(self) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...recipe import Made, Mark, Transform
+from ...recipe import Made, Mark, Shape, Transform
 from ...space import Choice, Float, Int, param
 from ..base import Context
 from .cuts import BlockCuts, ChannelCuts
@@ -106,6 +106,10 @@ class CutRandomly(Transform):
             Made.INTEGER_WEIGHTS: "channels and blocks must be cut before weights are bound to integer scales",
             Made.NM_PATTERN: "cutting inputs would move the zeros out of their groups",
         }
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.WEIGHTS
 
     ratio: float = param(0.3, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share of the channels or blocks to remove at most")
     unit: str = param("channel", search=Choice("channel", "block"), legal=Choice("channel", "block"), doc="what is cut")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ...recipe import Made, Mark, Transform
+from ...recipe import Made, Mark, Shape, Transform
 from ...space import Choice, Float, Int, param
 from ..base import Context
 from .ranks import Bench, Run, form, grams_of, groups, layers, observe, whole_layers
@@ -51,6 +51,10 @@ class Factorize(Transform):
             Made.ZERO_WEIGHTS: "the factors of a sparse layer are dense, so its zeros would be lost",
             Made.LOW_RANK_LAYERS: "the layers are factorized already",
         }
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.FIELDS if self.rank_by == "ratio" else Shape.WEIGHTS
 
     @property
     def depends(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, RecipeError
-from ...recipe import Mark, Recipe, Transform
+from ...recipe import Mark, Recipe, Shape, Transform, shape_of
 from ...space import Choice, Float, Int, param
 from ...space.node import is_filled
 from ..base import Context, applied
@@ -71,6 +71,16 @@ class Gate(Transform):
     @property
     def refuses(self) -> dict[Mark, str]:
         return {thing: why for s in reversed(self._inner) for thing, why in s.refuses.items()}
+
+    @property
+    def shape(self) -> Shape:
+        """Which setting holds follows from the weights: only what all of them keep is sure, and no number format is."""
+        if self.transform is None:
+            return Shape.WEIGHTS
+        knob = Knob.of(self)
+        turned = [s for position in range(len(knob.values)) or (knob.low, knob.high) for s in knob.at(knob.setting(position))]
+        inside = shape_of((*turned, *steps_of(self.recover, "recover")))
+        return Shape.FORMATS if inside in (Shape.KEEPS, Shape.FORMATS) else Shape.WEIGHTS
 
     @property
     def depends(self) -> str:

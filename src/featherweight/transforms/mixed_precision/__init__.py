@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ...plan import Plan
-from ...recipe import Made, Mark, Transform
+from ...recipe import Made, Mark, Shape, Transform
 from ...space import Choice, Float, Int, param
 from ..base import Context
 
@@ -40,6 +40,10 @@ class MixedPrecision(Transform):
     @property
     def refuses(self) -> dict[Mark, str]:
         return {Made.INTEGER_WEIGHTS: "the weights are quantized already"}
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.FORMATS
 
     @property
     def depends(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import registry
 from ...errors import InputError
-from ...recipe import Made, Mark, Recipe, Transform
+from ...recipe import Made, Mark, Recipe, Shape, Transform, shape_of
 from ...seeding import derive
 from ...space import Choice, Domain, Float, Int, param
 from ..base import Context, applied
@@ -86,6 +86,12 @@ class Prune(Transform):
     def refuses(self) -> dict[Mark, str]:
         out: dict[Mark, str] = {Made.INTEGER_WEIGHTS: "channels must be cut before their weights are bound to integer scales"}
         return out | {Made.NM_PATTERN: "cutting inputs would move zeros out of their groups"} if self.structural else out
+
+    @property
+    def shape(self) -> Shape:
+        """Of the cuts (an even one takes as much from everywhere, whatever matters least there) and of what recovers between them."""
+        own = Shape.KEEPS if not self.structural else Shape.FIELDS if self.allocation == "uniform" else Shape.WEIGHTS
+        return shape_of([own, *(Recipe(self.recover).steps if self.recover is not None and self.steps > 1 else ())])
 
     @property
     def depends(self) -> str:
