@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from featherweight import cli
 from featherweight.cli import _artifact, doctor
 from featherweight.errors import FeatherweightError
+from featherweight.records import Measured
 from tests.waiting import GENEROUS_S
 
 HEAVY = ("torch", "numpy", "plotly", "pandas", "sqlalchemy", "optuna", "transformers", "onnx", "onnxruntime", "openvino", "sklearn", "jinja2", "yaml")
@@ -65,8 +66,9 @@ def test_words_of_measure(tmp_path, monkeypatch, ci95, said):
         "reference_ms": times,
         "speedup": {"ratio": sum(ci95) / 2, "ci95": ci95, "clock": "cpu", "n": 40},
         "peak_memory_bytes": 10**7,
+        "rounds": 40,
     }
-    monkeypatch.setattr("featherweight.measure.run.measure", lambda *args, **kwargs: found)
+    monkeypatch.setattr("featherweight.measure.run.measure", lambda *args, **kwargs: Measured.from_json(found))
     result = run("measure", a, "--against", b)
     assert said in result.stdout and ("faster" in result.stdout) == (said == "is faster than")
 

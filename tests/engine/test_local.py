@@ -83,6 +83,6 @@ def test_a_task_that_changed_meanwhile_is_refused(tmp_path):
 def first(engine):
     for _ in range(1800):
         for message in engine.wait(0.5):
-            if message["kind"] != "progress":
+            if message.kind != "progress":
                 return message
     raise AssertionError("no outcome")

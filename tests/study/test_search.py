@@ -67,7 +67,7 @@ def test_the_guess_comes_first(study):
 
 def test_stopped_trials_tell_their_scores_and_the_proxy_is_known(study):
     assert any(row.reports for row in study.state.trials)
-    assert all("naswot" in row.features for row in study.state.trials if row.entry is not None)
+    assert all("naswot" in row.proxy for row in study.state.trials if row.entry is not None)
     assert sum(row.state == "complete" for row in study.state.trials) >= 1
 
 

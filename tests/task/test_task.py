@@ -199,7 +199,7 @@ def test_load_from_a_file(file: Path) -> None:
 def test_a_ref_loads_the_same_task_in_another_process(file: Path) -> None:
     task = load_task(str(file))
     code = (
-        "import json, sys; from featherweight.task.task import load_task; t = load_task(json.loads(sys.argv[1]));"
+        "import json, sys; from featherweight.task.load import load_task; t = load_task(json.loads(sys.argv[1]));"
         "print(t.fingerprint, t.build()[0].weight.detach().sum().item())"
     )
     out = subprocess.run(

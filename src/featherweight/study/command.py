@@ -21,7 +21,7 @@ def command(config: Config, out: str | Path | None = None) -> str:
     """The command line that makes this study again, in the folder `out`."""
     if config.task is None:
         return "# The task was made in a program: call featherweight.optimize(...) there with the same arguments."
-    asked, line = config.settings(), ["featherweight", config.mode, *_task_words(config.task)]
+    asked, line = config.asked(), ["featherweight", config.mode, *_task_words(config.task)]
     for f in asked.fields(config.mode):
         value, option = getattr(asked, f.name), f.metadata["option"]
         if f.name == "constraints":

@@ -254,17 +254,20 @@ class Config:
 
     def settings(self, budget: Budget | None = None) -> Settings:
         """What was asked for, so that the call gives this configuration again; budget: another one instead."""
+        return dataclasses.replace(self.asked(), recipe=Recipe.from_json(self.recipe), budget=budget or self.budget)
+
+    def asked(self) -> Settings:
+        """What was asked for besides the recipe, which may be one of another version."""
         first = Target.parse(self.target.reference)
         same = {name: getattr(self, name) for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses")}
         same |= {name: getattr(self, name) for name in ("earlier", "seed", "workers", "reuse", "device", "measure_seconds")}
         return Settings(
             **same,
-            recipe=Recipe.from_json(self.recipe),
             proxy=words.proxy_text(self.proxy) if self.proxy else None,
             target=self.target.text,
             threads=first.threads,
             batch=first.batch,
-            budget=budget or self.budget,
+            budget=self.budget,
         )
 
     def differences(self, other: Config) -> list[str]:
