@@ -1,5 +1,7 @@
 import os
 
+from tests.lean import BASELINES, reference_only
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it brings
 
 import pytest  # noqa: E402
@@ -52,6 +54,4 @@ def own_store(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def one_baseline(monkeypatch):
     """Studies measure the original on the reference runtime only."""
-    from tests.lean import BASELINES, reference_only
-
     monkeypatch.setattr(BASELINES, reference_only)

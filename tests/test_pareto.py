@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.samplers.nsgaii._elite_population_selection_strategy import _calc_crowding_distance
+from optuna.study._multi_objective import _fast_non_domination_rank
+from optuna.trial import create_trial
 
 from featherweight.errors import InputError
 from featherweight.pareto import crowding, dominates, front, hypervolume, ranks
@@ -98,10 +101,6 @@ def test_ranks_are_what_peeling_gives(ps, broken, spoiled):
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
 def test_ranks_and_crowding_are_optunas(objectives):
-    from optuna.samplers.nsgaii._elite_population_selection_strategy import _calc_crowding_distance
-    from optuna.study._multi_objective import _fast_non_domination_rank
-    from optuna.trial import create_trial
-
     rng = np.random.default_rng(objectives)
     ps = rng.integers(0, 9, (150, objectives)).astype(float)
     broken = np.where(rng.random(150) < 0.4, rng.integers(1, 5, 150), 0).astype(float)

@@ -13,6 +13,9 @@ from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Maybe, Order, Space
 from featherweight.space.node import require_filled
 from featherweight.testing.transforms import check_round_trip
+from featherweight.transforms.factorize import Factorize
+from featherweight.transforms.prune import Prune
+from featherweight.transforms.quantize import Quantize
 from tests.algebra import KINDS, Freeze, Needs, Shave, Teach, recipes
 
 quick = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
@@ -359,17 +362,11 @@ def test_short_forms():
 
 
 def test_our_own_transforms_are_found():
-    from featherweight.transforms.prune import Prune
-
     recipe = Recipe(Prune.space(round_to=4))
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe and "prune.ratio" in [h.path for h in recipe.space()]
 
 
 def test_a_refused_order_names_one_that_works_or_says_that_there_is_none():
-    from featherweight.transforms.factorize import Factorize
-    from featherweight.transforms.prune import Prune
-    from featherweight.transforms.quantize import Quantize
-
     zeros = Prune(granularity="2:4")
     with pytest.raises(RecipeError) as e:
         Recipe(zeros, Factorize()).check()

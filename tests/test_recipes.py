@@ -1,3 +1,5 @@
+import numpy as np
+
 import featherweight as fw
 from featherweight import recipes
 from tests import toy
@@ -13,8 +15,6 @@ def test_the_default_recipe_fits_the_model_and_its_training():
 
 
 def test_every_default_recipe_can_be_filled_legally_and_survives_a_round_trip():
-    import numpy as np
-
     for recipe in (recipes.cnn(), recipes.encoder(), recipes.cnn((1,), lr=1e-3)):
         rng = np.random.default_rng(0)
         for _ in range(50):

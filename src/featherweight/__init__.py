@@ -13,6 +13,8 @@ import importlib
 import os
 from typing import Any
 
+from . import registry
+
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported, by whoever does; its own switch comes too late
 
 __version__ = "0.1.0"
@@ -39,8 +41,6 @@ _METHODS = ("transforms", "nets")  # groups whose classes stand here by their ow
 
 def _methods() -> dict[str, tuple[str, str]]:
     """{class name: (group, kind)} of the methods that stand here, plug-ins' too."""
-    from . import registry
-
     return {registry.class_name(kind): (group, kind) for group in _METHODS for kind in registry.names(group)}
 
 
@@ -52,8 +52,6 @@ def __getattr__(name: str) -> Any:
     if name == "__all__":
         return sorted([*_HOME, *_methods(), "recipes"])
     if not name.startswith("_"):
-        from . import registry
-
         methods = _methods()
         if name in methods:
             return registry.find(*methods[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -143,8 +144,6 @@ def judge(entry: Entry, baseline: Entry, constraints: list[Constraint]) -> float
 
 def objectives(entry: Entry, baseline: Entry, minimize: list[str]) -> tuple[float, ...]:
     """The objectives divided by the baseline's, so 1.0 is as the baseline and less is better; error becomes exp(difference)."""
-    import math
-
     q, b = entry.quantities, baseline.quantities
     out = []
     for name in minimize:

@@ -5,15 +5,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import featherweight.study.calls
 import featherweight.study.study
+import featherweight.task.kinds
 from featherweight import cli
 from featherweight.errors import InputError, StoreError, TargetError
 from featherweight.limits import Budget, Constraint
 from featherweight.recipe import Recipe
+from featherweight.store.artifacts import ArtifactStore
 from featherweight.study.config import Config
+from featherweight.task.load import load_task
 from tests.report.fake_study import config, events, infeasible, study
 
 TASK = """
@@ -194,8 +198,6 @@ def test_recipe_file(task, asked):
 
 
 def test_run_yaml_is_run_again_and_options_go_before_it(task, asked):
-    import yaml
-
     saved = config() | {"task": {"file": str(Path(task).resolve()), "name": "task"}, "seed": 9}
     Path("run.yaml").write_text(yaml.safe_dump(saved))
     assert run("optimize", "run.yaml").exit_code == 2  # needs --out
@@ -211,9 +213,6 @@ def test_run_yaml_is_run_again_and_options_go_before_it(task, asked):
 
 
 def test_built_in_kind(task, asked, monkeypatch):
-    import featherweight.task.kinds
-    from featherweight.task.load import load_task
-
     seen = {}
 
     def make_task(name, /, **options):
@@ -361,8 +360,6 @@ def test_resume(opened, monkeypatch):
 
 
 def test_cache(tmp_path, monkeypatch):
-    from featherweight.store.artifacts import ArtifactStore
-
     store = ArtifactStore()
     store.put("ab" * 32, lambda folder: (folder / "x").write_bytes(b"1" * 5000))
     shown = json.loads(run("cache", "--json").stdout)

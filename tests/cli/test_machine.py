@@ -5,7 +5,10 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from featherweight import cli
@@ -23,10 +26,6 @@ def run(*words):
 
 def artifact(folder, size, **changes):
     """A folder with an ONNX model of two products with [size, size] matrices, and its manifest."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
     folder.mkdir()
     w = numpy_helper.from_array(np.eye(size, dtype=np.float32), "w")
     graph = helper.make_graph(

@@ -4,6 +4,7 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import featherweight as fw
@@ -13,6 +14,7 @@ from featherweight.store.artifacts import ArtifactStore
 from featherweight.store.events import EventStore
 from featherweight.study.state import StudyState
 from featherweight.train.checkpoint import Paused
+from featherweight.train.loop import predict
 from tests import toy
 from tests.lean import BASELINES, reference_only
 
@@ -155,10 +157,6 @@ def test_a_runner_pauses_the_first_training_that_can_and_no_other(tmp_path, firs
 
 
 def test_a_score_is_the_metric_on_the_validation_split_less_is_better(tmp_path):
-    import numpy as np
-
-    from featherweight.train.loop import predict
-
     t = toy.task(toy.plain)
     runner, module = Runner(t, ArtifactStore(tmp_path), 0), toy.plain()
     valid = t.splits().valid

@@ -1,6 +1,7 @@
 """The race: the capital process as the paper writes it, coverage at every look by simulation, power, and the edges."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -50,8 +51,6 @@ def test_the_capital_is_the_one_of_the_paper(x, extra, m, alpha):
 
 def test_the_capital_has_mean_one_if_m_is_right():
     """Over all orders of a small population the capital after each draw averages exactly 1: it is a fair game (a martingale)."""
-    from itertools import permutations
-
     population = (0.0, 0.5, 0.5, 1.0, 0.25)
     m = sum(population) / 5
     paths = np.array([np.exp(log_capital(np.array(p[:4]), m, 5, 0.05)) for p in permutations(population)])

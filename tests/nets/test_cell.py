@@ -12,6 +12,7 @@ from featherweight.errors import InputError, RecipeError
 from featherweight.measure.accuracy import evaluate, metric
 from featherweight.models.package import Package
 from featherweight.nets.cell import EDGES, OPS, Cell, _live, _signature
+from featherweight.space import Space
 from featherweight.train.loop import predict
 from featherweight.transforms.prune import Prune
 from featherweight.transforms.train import Train
@@ -72,8 +73,6 @@ def test_text_form():
 
 
 def test_the_space_opens_the_six_operations_only():
-    from featherweight.space import Space
-
     space = Space(Cell.space())
     assert [h.path for h in space.holes] == ["op_1_0", "op_2_0", "op_2_1", "op_3_0", "op_3_1", "op_3_2"]
     assert space.size == 15_625

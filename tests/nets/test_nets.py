@@ -1,5 +1,6 @@
 """What every description has to do, then each architecture against its definition."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,8 @@ from torch import nn
 
 from featherweight import registry
 from featherweight.errors import InputError, RecipeError
+from featherweight.graphs.export import export_onnx
+from featherweight.nets._modules import Rows
 from featherweight.nets.conv_net import ConvNet
 from featherweight.nets.mlp import Mlp
 from featherweight.recipe import Recipe, content_hash, decode, encode
@@ -62,8 +65,6 @@ def test_every_draw_of_the_declared_ranges_builds(kind):
 
 @pytest.mark.parametrize("kind", registry.names("nets"))
 def test_fields_are_documented_and_holes_have_to_be_filled(kind):
-    import dataclasses
-
     cls = registry.find("nets", kind)
     assert all(f.metadata.get("doc") for f in dataclasses.fields(cls))
     with pytest.raises(RecipeError, match="still has holes"):
@@ -167,8 +168,6 @@ def test_kernels_of_stages_may_be_holes():
 
 
 def test_mlp_layers():
-    from featherweight.nets._modules import Rows
-
     net = Mlp(features=6, classes=3, hidden=(5, 4), norm="layer", dropout=0.1, activation="gelu").build()
     kinds = [Rows, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear]
     assert [type(m) for m in net] == kinds
@@ -223,8 +222,6 @@ def test_heads_have_to_divide_the_width():
 
 
 def test_every_net_exports(tmp_path):
-    from featherweight.graphs.export import export_onnx
-
     for kind in registry.names("nets"):
         names = ["input_ids", "attention_mask"] if kind == "encoder" else ["image"]
         example = {n: v[:1] for n, v in zip(names, INPUTS[kind], strict=True)}

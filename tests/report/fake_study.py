@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from featherweight.limits import Constraint, max_drop, max_latency, max_size
+from featherweight.recipe import Candidate, decode
 from featherweight.records import Entry
+from featherweight.space import Space
 from featherweight.study.command import command
 from featherweight.study.state import StudyState, artifact_id
 from featherweight.study.study import Study
@@ -173,9 +175,6 @@ def search_config(**settings: Any) -> dict[str, Any]:
 def searched(trials: int = 40, seed: int = 3, **settings: Any) -> Study:
     """A search whose error depends on lr and ratio, latency on ratio and quantize; some trials fail, some stop early. Each trial tells its
     features (`naswot` goes with the metric, `noise` with nothing) and reports."""
-    from featherweight.recipe import Candidate, decode
-    from featherweight.space import Space
-
     rng = np.random.default_rng(seed)
     chosen = search_config(**settings)
     space = Space(Candidate(decode(chosen["recipe"]), "onnxruntime"))

@@ -1,7 +1,9 @@
 import re
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from featherweight.report.card import model_card
 from tests.report.fake_study import info, study
@@ -49,9 +51,6 @@ def test_table_rows_have_three_cells():
 
 
 def onnx_model(folder):
-    import onnx
-    from onnx import TensorProto, helper
-
     graph = helper.make_graph(
         [helper.make_node("Flatten", ["x"], ["output"])],
         "test",

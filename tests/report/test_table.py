@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from featherweight.report.rows import listing
 from featherweight.report.table import front_table
 from tests.report.fake_study import infeasible, study
 
@@ -45,6 +46,4 @@ def test_limit_says_how_many_are_left_out():
 
 
 def _all():
-    from featherweight.report.rows import listing
-
     return listing(study().front_json())

@@ -3,6 +3,7 @@
 import builtins
 import math
 
+import cmaes
 import numpy as np
 import pytest
 from scipy.stats import qmc
@@ -90,8 +91,6 @@ def test_cmaes_converges_where_chance_does_not():
 
 def test_cmaes_is_the_packages_optimizer():
     """The same points as CMAwM by hand, told the same ranks."""
-    import cmaes
-
     names = list(SQUARE.sample(generator(0)))
     history = run(Cmaes(sigma=0.3), lambda f: ((1.0 + f[names[0]],), 0.0), 12, 5, SQUARE)
     xs = [np.array(t.note["x"]) for t in history]

@@ -12,6 +12,7 @@ from featherweight.records import History, Trial
 from featherweight.seeding import generator
 from featherweight.space import Choice, Float, Int, Order, Space
 from featherweight.space.space import key
+from featherweight.strategies import gradient
 from featherweight.strategies.gradient import Gradient, quantile
 from featherweight.strategies.gradient.policy import NARROWEST, WIDEST, Policy
 from featherweight.strategies.oneshot import Oneshot
@@ -105,8 +106,6 @@ def test_quantiles_share_the_places_of_ties():
 
 
 def test_a_long_history_is_read_from_a_late_base_the_same_after_a_restart(monkeypatch):
-    from featherweight.strategies import gradient
-
     monkeypatch.setattr(gradient, "_STRIDE", 4)
     for workers in (1, 12):
         check_replay(Gradient(), mixed_space(), workers, 2, 60)

@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 
 import pytest
@@ -56,8 +57,6 @@ def test_huge_spaces():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 12, 97, 1000, 2**60, 5**40])
 def test_stride_is_coprime(count):
-    import math
-
     assert math.gcd(_stride(count), count) == 1
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ import featherweight as fw
 from featherweight.errors import InputError, RecipeError, StoreError
 from featherweight.store.artifacts import sha256_file
 from featherweight.store.events import EventStore
+from featherweight.study.certify import next_to_certify
 from featherweight.study.state import StudyState
-from tests import simulated
+from tests import simulated, toy
 from tests.waiting import GENEROUS_S, logged, until
 
 TINY = str(Path(__file__).parents[1] / "tasks" / "tiny.py")
@@ -98,8 +100,6 @@ def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
 
 
 def test_the_report_is_one_file_without_network(study):
-    from html.parser import HTMLParser
-
     loads = []
 
     class Finder(HTMLParser):
@@ -191,8 +191,6 @@ def test_a_refused_trial_is_not_taken_from_the_budget(study, tmp_path, monkeypat
 
 @pytest.mark.usefixtures("one_baseline")
 def test_a_task_that_no_file_names_works_too(tmp_path):
-    from tests import toy
-
     task = toy.task(toy.plain)
     recipe = fw.Recipe(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"))
     study = fw.optimize(task, recipe, budget=fw.Budget(trials=1), out=tmp_path, reuse=False, **FAST)
@@ -363,8 +361,6 @@ def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):
 
 
 def test_looks_at_the_test_split_go_where_a_certificate_is_likely():
-    from featherweight.study.certify import next_to_certify
-
     drops = [0.009, 0.007, 0.002, 0.0]  # best score first
     assert next_to_certify(drops, [], 0.01) == 0  # the first look goes to the best
     looked = [{"drop": 0.009, "ci95": [0.005, 0.013], "valid_drop": 0.009}]

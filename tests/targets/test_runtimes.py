@@ -15,6 +15,7 @@ from torch import nn
 from featherweight import machine
 from featherweight.errors import InputError, TargetError
 from featherweight.models.package import Package
+from featherweight.targets import openvino
 from featherweight.targets.base import Target
 from tests.targets.nets import NETS, attention, cnn, plan
 from tests.waiting import GENEROUS_S
@@ -166,8 +167,6 @@ def test_onnxruntime_refuses_what_it_does_not_have(tmp_path):
 
 @needs_openvino
 def test_openvino_has_16_bit_only_where_the_processor_has_it(tmp_path, monkeypatch):
-    from featherweight.targets import openvino
-
     runtime = openvino.Openvino()
     monkeypatch.setattr(openvino, "capabilities", lambda: ["FP32", "INT8"])
     assert "bf16" in runtime.problem(Target("openvino", dtype="bf16"), None) and "fp16" in runtime.problem(Target("openvino", dtype="fp16"), None)
@@ -178,8 +177,6 @@ def test_openvino_has_16_bit_only_where_the_processor_has_it(tmp_path, monkeypat
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    from featherweight.targets import openvino
-
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     problem = openvino.Openvino().problem(Target("openvino"), None)
     assert problem == "openvino is not installed: pip install 'featherweight[openvino]'"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from featherweight import machine
 from featherweight.errors import TargetError
 from featherweight.models.package import Package
 from featherweight.targets.base import Target
@@ -50,15 +51,11 @@ def test_what_it_cannot_do_is_said(exported, tmp_path):
 
 
 def test_sixteen_bits_where_the_processor_has_none_is_refused(monkeypatch):
-    from featherweight import machine
-
     monkeypatch.setattr(machine, "flags", lambda: frozenset({"avx2"}))
     assert "no bf16" in Target("torch").load_runtime().problem(Target("torch", "bf16"), None)
 
 
 def test_sixteen_bits_compute_nearly_the_same(monkeypatch, tmp_path):
-    from featherweight import machine
-
     monkeypatch.setattr(machine, "flags", lambda: frozenset({"avx512_bf16"}))
     module, example, rows = attention()
     notes = Target("torch").load_runtime().export(Package(module), example, rows, Target("torch", "bf16"), tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -46,8 +47,6 @@ def table(n: int = 40) -> list[dict[str, Any]]:
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    import pandas as pd
-
     pd.DataFrame(rows).to_csv(path, index=False)
     return path
 

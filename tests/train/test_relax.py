@@ -19,6 +19,7 @@ from featherweight.seeding import generator
 from featherweight.space import Choice, Int, Node, Space
 from featherweight.strategies.gradient import Gradient
 from featherweight.strategies.oneshot import Oneshot
+from featherweight.train import _darts
 from featherweight.train._oneshot import draw_pool
 from featherweight.train.relax import ranked_texts, run_relax
 from featherweight.train.relax_settings import Relax
@@ -79,8 +80,6 @@ def test_a_planted_advantage_of_skips_is_stopped_with_evidence():
 
 
 def test_a_rising_eigenvalue_is_stopped_and_older_alphas_are_given_back(monkeypatch):
-    from featherweight.train import _darts
-
     planned = iter([1.0, 1.0, 4.0, 4.0])
     monkeypatch.setattr(_darts, "largest_eigenvalue", lambda *_: next(planned))
     result = relax(hessian=True, window=1, epochs=4)

@@ -1,5 +1,6 @@
 """Every transform passes the suite that the package ships; and the suite finds what it is there to find."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -69,8 +70,6 @@ class Bad(Transform):
             if self.how == "changed":
                 next(model.module.parameters()).add_(1)
             elif self.how == "same seed":
-                import copy
-
                 model = model.edited(module=copy.deepcopy(model.module))
                 next(model.module.parameters()).add_(torch.randn(()))
             elif self.how == "training mode":
@@ -135,8 +134,6 @@ class Noise(Transform):
     how: str = param("", doc="what it does wrong, if it does")
 
     def apply(self, model, context):
-        import copy
-
         module = model.module if self.how == "in place" else copy.deepcopy(model.module)
         model = model.edited(module=module)
         last = dict(module.named_parameters())["8.weight"]

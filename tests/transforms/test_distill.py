@@ -13,6 +13,7 @@ from featherweight.models.package import Package
 from featherweight.models.surgery import edit
 from featherweight.recipe import Recipe
 from featherweight.train.loop import predict
+from featherweight.train.losses import self_relation_loss
 from featherweight.transforms.distill import Distill
 from featherweight.transforms.distill.hints import Hints, Weights, pooled, projection
 from featherweight.transforms.distill_blocks import DistillBlocks, Span, spans
@@ -136,8 +137,6 @@ def test_the_gradient_reaches_the_student_and_the_projections_only(make, term):
 
 
 def test_self_attention_relations_are_those_of_the_last_matched_block():
-    from featherweight.train.losses import self_relation_loss
-
     torch.manual_seed(0)
     net, other, x = Encoder(32).eval(), Encoder(64, layers=6).eval(), torch.randn(3, 1, 8, 8)
     hints = Hints(Package(net, {"a": {}}), Package(other), Weights(0.0, 1.0, 0.0), (), [x], torch.Generator())

@@ -6,12 +6,13 @@ from torch import nn
 
 from featherweight.errors import InputError, RecipeError, StoreError
 from featherweight.measure.ops import macs, params
+from featherweight.models.lowrank import decompose
 from featherweight.models.package import Package
 from featherweight.models.surgery import edit, factorized
 from featherweight.recipe import Recipe
 from featherweight.testing import check_transform
 from featherweight.transforms.drop_blocks import DropBlocks
-from featherweight.transforms.factorize import Factorize
+from featherweight.transforms.factorize import Factorize, _fill
 from featherweight.transforms.factorize import ranks as _factorize
 from featherweight.transforms.prune import Prune
 from featherweight.transforms.quantize import Quantize
@@ -139,9 +140,6 @@ CONVS = {
 
 @pytest.mark.parametrize("name", CONVS)
 def test_full_ranks_give_the_same_function(name):
-    from featherweight.models.lowrank import decompose
-    from featherweight.transforms.factorize import _fill
-
     layer = copy.deepcopy(CONVS[name]).eval()
     low = decompose(layer.weight)
     parts = factorized(layer, _factorize.form(layer), low.full)

@@ -18,6 +18,7 @@ from featherweight.recipe import Made, Recipe, Transform
 from featherweight.space import Choice, Float, Int, Maybe, param
 from featherweight.task.data import ArraySplit
 from featherweight.task.splitting import given
+from featherweight.task.task import Task
 from featherweight.train.loop import predict
 from featherweight.transforms.distill import Distill
 from featherweight.transforms.drop_blocks import DropBlocks
@@ -49,8 +50,6 @@ def samples(n=N):
 
 
 def task(**more):
-    from featherweight.task.task import Task
-
     return Task(name="threshold", model=Threshold, data=lambda: given(samples(), samples(), samples()), **more)
 
 
@@ -333,7 +332,6 @@ class Plan(Transform):
 
 def test_a_plan_is_judged_as_it_computes():
     """The class hangs on weights of +-0.3 beside ones of 10: 8 bits tell them apart (steps of 10/127), 4 bits round them to 0 (10/7)."""
-    from featherweight.task.task import Task
 
     def build():
         net = nn.Sequential(nn.Linear(2, 2, bias=False))

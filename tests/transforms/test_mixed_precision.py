@@ -1,5 +1,6 @@
 """Widths are chosen under the saving, the worst layers are put back, and the note never hides that the floor was missed."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,11 +9,14 @@ import torch
 from torch import nn
 
 from featherweight.errors import InputError, RecipeError
+from featherweight.measure.ops import macs as whole
 from featherweight.models.package import Package
 from featherweight.models.quant.fake import quantizable, simulate
+from featherweight.models.quant.sensitivity import measured
 from featherweight.plan import Plan, check_plan
 from featherweight.recipe import Recipe
 from featherweight.testing import check_transform
+from featherweight.train.loop import predict
 from featherweight.transforms.mixed_precision import MixedPrecision
 from featherweight.transforms.mixed_precision.layers import Layers, macs
 from featherweight.transforms.quantize import Quantize
@@ -36,8 +40,6 @@ def fragile():
 
 
 def accuracy(module, split):
-    from featherweight.train.loop import predict
-
     return float((predict(module, split).argmax(1) == split.batch(np.arange(len(split)))[1]).mean())
 
 
@@ -73,10 +75,6 @@ def test_what_cannot_be_saved_is_said():
 
 def test_the_chosen_widths_lose_least():
     """Against all 3^4 choices."""
-    import itertools
-
-    from featherweight.models.quant.sensitivity import measured
-
     task, package = trained()
     step = MixedPrecision(scheme="weight-only", save=0.8, samples=32, max_drop=1.0)
     context = toy.context(task)
@@ -164,8 +162,6 @@ def test_the_question_that_targets_are_asked_is_well_formed():
 
 
 def test_multiply_accumulates_are_counted():
-    from featherweight.measure.ops import macs as whole
-
     x = torch.randn(5, 1, 8, 8)
     for net in (toy.plain(), toy.residual(), toy.depthwise()):
         counts = macs(net.eval(), list(quantizable(net)), (x,))

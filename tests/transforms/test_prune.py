@@ -7,6 +7,7 @@ from torch import nn
 from featherweight.errors import InputError, RecipeError
 from featherweight.measure.ops import macs
 from featherweight.models.coupling import couple
+from featherweight.models.cutting import cut
 from featherweight.models.groups import Group
 from featherweight.models.package import Package
 from featherweight.recipe import Recipe
@@ -160,8 +161,6 @@ def test_macs_left_are_those_of_the_cut_model():
     groups = couple(net, (X,)).groups
     counted = Macs(net, (X,))
     assert counted.left([], []) == macs(net, {"x": X})
-    from featherweight.models.cutting import cut
-
     keeps = [max(1, len(g.units) // (2 + i)) for i, g in enumerate(groups)]
     want = counted.left(groups, keeps)
     cut(net, groups, [list(range(len(g.units) - k)) for g, k in zip(groups, keeps, strict=True)])

@@ -12,7 +12,11 @@ from featherweight.models.quant.fake import quantizable, simulate
 from featherweight.models.quant.grid import Grid, nearest
 from featherweight.plan import check_plan
 from featherweight.recipe import Recipe
+from featherweight.targets.base import Target
+from featherweight.targets.onnxruntime import Onnxruntime
 from featherweight.testing import check_transform
+from featherweight.train.loop import predict
+from featherweight.train.losses import soft_loss
 from featherweight.transforms.qat import Qat
 from featherweight.transforms.train import Train
 from tests import toy
@@ -23,8 +27,6 @@ def trained(task, seed=0):
 
 
 def accuracy(module, split):
-    from featherweight.train.loop import predict
-
     return float((predict(module, split).argmax(1) == split.batch(np.arange(len(split)))[1]).mean())
 
 
@@ -119,8 +121,6 @@ def test_tied_weights_stay_float_and_tables_are_left_to_the_target():
 
 
 def test_the_teachers_term_is_that_of_distill(monkeypatch):
-    from featherweight.train.losses import soft_loss
-
     task = toy.task(toy.plain)
     n = len(task.splits().train)
     teacher = np.random.default_rng(0).normal(size=(n, 4)).astype("float32")
@@ -145,9 +145,6 @@ def test_the_order_of_steps():
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_the_exported_file_computes_what_was_trained(granularity, tmp_path):
     """Learned weights and grids reach ONNX Runtime, batch norms folded."""
-    from featherweight.targets.base import Target
-    from featherweight.targets.onnxruntime import Onnxruntime
-
     task = toy.task(n=400)
     splits, start = task.splits(), trained(toy.task(n=400))
     made = Qat(epochs=2, lr=1e-3, batch_size=16, granularity=granularity).apply(start, toy.context(task))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import PackageNotFoundError
 from typing import Annotated
 
 import typer
+
+from featherweight import __version__
 
 from . import cache, doctor, export, front, measure, methods, optimize, report, resume, search
 from ._shared import EXIT_CODES, USAGE, print_json_error
@@ -26,13 +29,11 @@ for _verb in (optimize, search, front, report, export, measure, resume, methods,
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
+        from importlib.metadata import version
 
         try:
             typer.echo(f"featherweight {version('featherweight')}")
         except PackageNotFoundError:  # run from the source tree
-            from featherweight import __version__
-
             typer.echo(f"featherweight {__version__}")
         raise typer.Exit()
 

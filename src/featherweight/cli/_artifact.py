@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..errors import InputError, StoreError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..targets.base import Target
+from ..seeding import generator
+from ..store.artifacts import sha256_file
+from ..targets.base import Target
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,6 @@ class Artifact:
 
     def example(self) -> dict[str, np.ndarray]:
         """One random sample per input: normal numbers; 0 or 1 where whole numbers are wanted, which are legal token ids and masks."""
-        import numpy as np
-
-        from ..seeding import generator
-
         rng, out = generator(0, "measure", "example"), {}
         for name, spec in self.inputs.items():
             try:
@@ -44,9 +40,6 @@ class Artifact:
 
 def read(folder: Path, threads: int | None = None) -> Artifact:
     """The artifact in a folder, with its files' sha256 checked. StoreError if they are not what the manifest says."""
-    from ..store.artifacts import sha256_file
-    from ..targets.base import Target
-
     manifest = _manifest(folder)
     for name, digest in manifest["files"].items():
         path = folder / name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..report import units
 from ..report.rows import drop, verdict_text
 from ..report.table import front_table
+from ..store.events import EventStore
 from ..study.state import StudyState
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ class LiveView:
 
     def __enter__(self) -> LiveView:
         if (self.out / "study.db").exists():
-            from ..store.events import EventStore
-
             store = EventStore(self.out / "study.db")
             try:
                 self.state.fold(store.read())

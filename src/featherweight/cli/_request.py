@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import registry
 from ..errors import InputError
-from ..limits import LIMITS, Budget
-from ..study.config import Settings
+from ..limits import LIMITS, OBJECTIVES, Budget, Constraint
+from ..recipe import Recipe
+from ..study.config import Config, Settings
+from ..targets.base import Target
 from ..warm.guess import Guess
 from ._options import parameter
 
 if TYPE_CHECKING:
-    from ..limits import Constraint
-    from ..recipe import Recipe
-    from ..study.config import Config
     from ..task.task import Task
 
 TRIALS = 40  # if neither trials nor minutes are given
@@ -143,8 +143,6 @@ def _budget(before: Budget | None, given: Mapping[str, Any]) -> Budget:
 
 
 def _recipe(path: Path) -> Recipe:
-    from ..recipe import Recipe
-
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
@@ -165,10 +163,6 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _check(values: Mapping[str, Any]) -> None:
     """InputError for a strategy, objective or target that does not exist, with the list of those that do."""
-    from .. import registry
-    from ..limits import OBJECTIVES
-    from ..targets.base import Target
-
     if "strategy" in values and values["strategy"] not in registry.names("strategies"):
         raise InputError("no such strategy", got=values["strategy"], allowed=", ".join(registry.names("strategies")))
     odd = [name for name in values.get("minimize", ()) if name not in OBJECTIVES]

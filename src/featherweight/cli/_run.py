@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..report import units
+from . import _request
 from ._live import LiveView
 from ._shared import INTERRUPTED, err_console, out_console, print_json, print_study
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 
 def command(mode: str, options: Mapping[str, Any]) -> int:
     """What `featherweight optimize` and `search` (the modes) do with their options, by parameter name; returns the exit code."""
-    from . import _request
-
     call, settings = _request.settings(mode, options)
     out, dry, as_json = options["out"], options["dry_run"], options["as_json"]
     if out is None and not dry:
@@ -51,7 +51,6 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
     from rich.table import Table
     from rich.text import Text
 
-    from ..report import units
     from ..study import calls
 
     plan = calls.dry_run(task, mode=call, **settings)

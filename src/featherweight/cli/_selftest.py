@@ -13,10 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+
+from ..seeding import generator
 
 SECONDS = 1.0
 SIZE = 64
@@ -24,10 +25,6 @@ SIZE = 64
 
 def main(name: str) -> int:
     """Test the runtime `name` and print {"ok", "version", "median_us", "error"}."""
-    import numpy as np
-
-    from ..seeding import generator
-
     rng = generator(0, "selftest")
     w = rng.standard_normal((SIZE, SIZE)).astype(np.float32)
     x = rng.standard_normal((1, SIZE)).astype(np.float32)

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from ..errors import FeatherweightError, InputError, RecipeError, TaskError
+from ..report.table import front_table
+from ..report.words import feasible, next_command, summary
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -47,7 +51,6 @@ def err_console() -> Console:
 
 def guarded(verb: Callable[P, R]) -> Callable[P, R]:
     """A verb whose errors are printed with their fix and become exit codes. Reads the verb's own `as_json` and `debug`."""
-    from ..errors import FeatherweightError
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -72,8 +75,6 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def _code(error: Exception) -> int:
-    from ..errors import InputError, RecipeError, TaskError
-
     return USAGE if isinstance(error, (InputError, RecipeError, TaskError)) else FAILED
 
 
@@ -125,9 +126,6 @@ def print_json(data: Any) -> None:
 
 def print_study(study: Study, out: Path, as_json: bool) -> int:
     """What a study found, on standard output; returns the exit code."""
-    from ..report.table import front_table
-    from ..report.words import feasible, next_command, summary
-
     front = study.front_json()
     if as_json:
         print_json(front)

@@ -6,6 +6,10 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
+from ..limits import max_size
+from ..report import units
+from ..store.artifacts import ArtifactStore
 from ._shared import DebugOption, JsonOption, guarded, out_console, print_json
 
 
@@ -20,9 +24,6 @@ def cache(
     debug: DebugOption = False,
 ) -> None:
     """Show, limit or clear the store of computed steps."""
-    from ..report import units
-    from ..store.artifacts import ArtifactStore
-
     store = ArtifactStore()
     before = store.stats()["bytes"]
     if limit is not None:
@@ -46,9 +47,6 @@ def cache(
 
 def parse_size(text: str) -> int:
     """`5GB`, `500MB` or a plain number, in bytes."""
-    from ..errors import InputError
-    from ..limits import max_size
-
     wrong = InputError("this is no size", got=text, allowed="5GB, 500MB, or a number of bytes")
     if text.strip().isdigit():
         return int(text)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from .. import registry
+from ..errors import FeatherweightError, MissingExtra, StoreError
+from ..machine import machine
+from ..report import units
+from ..store.artifacts import ArtifactStore
 from ._shared import FAILED, OK, DebugOption, JsonOption, guarded, out_console, print_json
 
 ESSENTIAL = ("torch", "onnxruntime")
@@ -63,8 +73,6 @@ def _print(checks: list[Check], broken: int) -> None:
 
 def software() -> list[Check]:
     """Python and the packages whose versions matter."""
-    from ..machine import machine
-
     found = sys.version_info[:3]
     out = [
         Check(
@@ -77,12 +85,7 @@ def software() -> list[Check]:
 
 def hardware() -> list[Check]:
     """The processor with what its instruction sets mean for int8 and bf16, memory, and the load of the moment."""
-    import os
-
     import psutil
-
-    from ..machine import machine
-    from ..report import units
 
     m = machine()
     memory = psutil.virtual_memory()
@@ -121,15 +124,6 @@ def bf16_words(flags: dict[str, bool]) -> str:
 
 def storage() -> list[Check]:
     """The artifact store's disk and the event store's database."""
-    import shutil
-    import sqlite3
-    import tempfile
-    from pathlib import Path
-
-    from ..errors import StoreError
-    from ..report import units
-    from ..store.artifacts import ArtifactStore
-
     try:
         stats = ArtifactStore().stats()
     except StoreError as e:
@@ -162,9 +156,6 @@ def extras() -> list[Check]:
 
 def methods() -> list[Check]:
     """Whether every method can be loaded, those of plug-ins, too; one finding for all, and one for each that cannot."""
-    from .. import registry
-    from ..errors import FeatherweightError, MissingExtra
-
     broken: list[Check] = []
     for group in registry.GROUPS:
         for kind in registry.names(group):
@@ -183,8 +174,6 @@ def runtime(name: str) -> Check:
     if importlib.util.find_spec(name) is None:
         extra = "" if name in ESSENTIAL else "[openvino]"
         return Check(f"runtime {name}", "broken" if name in ESSENTIAL else "missing", "not installed", f"pip install 'featherweight{extra}'")
-    from ..report import units
-
     bad = "broken" if name in ESSENTIAL else "note"
     fix = f"pip install --force-reinstall {name}"
     try:
@@ -207,9 +196,6 @@ def runtime(name: str) -> Check:
 
 def _environment() -> dict[str, str]:
     """This process's, where the package can be found even if it lies on a path that only this process knows."""
-    import os
-    from pathlib import Path
-
     root = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)}
 

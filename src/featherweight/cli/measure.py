@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from ..records import Measured
+from ..report import units
+from ..report.rows import speed_claim
 from ._shared import DebugOption, JsonOption, guarded, out_console, print_json
 
 TIMEOUT_S = 600.0  # to load and run: a hanging runtime is an error, not a hanging command
@@ -52,9 +54,6 @@ def measure(
 
 
 def _print(artifact: Path, target: str, against: Path | None, found: Measured) -> None:
-    from ..report import units
-    from ..report.rows import speed_claim
-
     def say(text: str, style: str = "") -> None:
         console.print(text, markup=False, soft_wrap=True, style=style)
 

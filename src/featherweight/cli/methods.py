@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..report.methods import GROUPS, Method, find
+from ..report.methods import methods as of
 from ._shared import DebugOption, JsonOption, guarded, out_console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..report.methods import Method
 
 _Name = Annotated[str | None, typer.Argument(metavar="NAME", help="A method or a group, as prune, adaptive or strategies \\[default: all].")]
 
@@ -22,9 +23,6 @@ def register(app: typer.Typer) -> None:
 
 def methods(name: _Name = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """List the methods by group; of one method its settings, their ranges and defaults, and its source."""
-    from ..report.methods import GROUPS, find
-    from ..report.methods import methods as of
-
     groups = [g for g in GROUPS if name is None or name in (g, g.rpartition(".")[2])]
     found = {g: of(g) for g in groups} if groups else None
     single = [] if found is not None else find(str(name))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..report import units
 from ._shared import DebugOption, JsonOption, OutArgument, guarded, out_console, print_json
 
 if TYPE_CHECKING:
@@ -80,8 +81,6 @@ def _strategies(analysis: Analysis) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
-
-    from ..report import units
 
     table = Table(title="Strategies of the portfolio", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("strategy", overflow="fold")

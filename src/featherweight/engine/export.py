@@ -6,26 +6,22 @@ import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .. import machine, registry
+from ..measure.ops import macs, params
+from ..models.package import Package
 from ..recipe import Recipe
 from ..store.artifacts import sha256_file
 from ..targets.base import Target
-
-if TYPE_CHECKING:
-    from ..models.package import Package
-    from ..task.task import Task
+from ..task.data import calibration_rows
+from ..task.task import Task
+from ..task.tensors import as_tensor
 
 MANIFEST = "manifest.json"
 
 
 def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe, folder: Path) -> None:
     """Export a model into an existing empty folder, with its manifest. recipe: all that made it, for the manifest."""
-    from ..measure.ops import macs, params
-    from ..task.data import calibration_rows
-    from ..task.tensors import as_tensor
-
     example = {k: as_tensor(v) for k, v in task.example().items()}
     calibration = None
     if package.plan is not None:

@@ -14,7 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from ..errors import FeatherweightError, StoreError
+from ..measure.accuracy import evaluate, metric
+from ..measure.certificate import certify
+from ..models.package import Package
 from ..recipe import Recipe, decode
 from ..records import Entry
 from ..targets.base import Target
@@ -29,10 +35,6 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
 
     OverLimits if it breaks one of the limits that are checked first; `train.checkpoint.Paused` if it has to wait at a rung.
     """
-    import numpy as np
-
-    from ..measure.accuracy import evaluate, metric
-
     started = time.monotonic()
     runner.steps = runner.reused = 0
     recipe, target = Recipe.from_json(job.recipe), Target.parse(job.target)
@@ -93,11 +95,6 @@ def write_outputs(runner: Runner, made: Made, split: str, timeout_s: float) -> N
 
 def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
     """{"certificate": of an artifact against the baseline's, on the test split}."""
-    import numpy as np
-
-    from ..measure.accuracy import metric
-    from ..measure.certificate import certify
-
     for side in (job.baseline, job.candidate):
         if not Path(side.to).exists():
             write_outputs(runner, side, "test", job.timeout_s)
@@ -108,10 +105,6 @@ def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
 
 def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:
     """Write a candidate as architecture spec + safetensors; it reloads to the same outputs or this fails."""
-    import torch
-
-    from ..models.package import Package
-
     package, _ = runner.model(Recipe.from_json(job.recipe))
     folder = Path(job.to)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,25 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import FeatherweightError
+import numpy as np
+from torch import nn
+
+from ..errors import FeatherweightError, TargetError
+from ..measure.accuracy import metric
+from ..models.package import Package
 from ..recipe import Recipe, content_hash
+from ..records import Measured
 from ..seeding import derive, generator
 from ..store.artifacts import ArtifactStore
 from ..targets.base import Target
+from ..task.data import Split, Subset
+from ..task.task import Task
+from ..train.checkpoint import Rungs
+from ..train.loop import predict
+from ..transforms.base import Context, Trained, applied
 from .export import versions, write_artifact
 from .messages import RungPlan
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import nn
-
-    from ..models.package import Package
-    from ..records import Measured
-    from ..task.data import Split
-    from ..task.task import Task
-    from ..train.checkpoint import Rungs
 
 OUTPUTS = "outputs.npy"
 SCORED = 2000  # validation samples that a score at a rung is made of, at most: it is told often, and compared with others of the same samples
@@ -73,9 +74,6 @@ class Runner:
         """What the full recipe makes, and its key. The longest stored beginning is loaded; what follows is computed and stored.
 
         rungs: where the first training step of `recipe` itself that can pause may have to; it raises `Paused` then."""
-        from ..models.package import Package
-        from ..transforms.base import Context, Trained, applied
-
         keys, steps = self.keys(recipe), self.full(recipe).steps
         start, package = 0, None
         for i in range(len(steps), 0, -1):
@@ -103,20 +101,12 @@ class Runner:
 
     def rungs(self, plan: RungPlan | None) -> Rungs | None:
         """Where a training has to tell its score, for the training loop; None where nobody asks or coordinates."""
-        from ..train.checkpoint import Rungs
-
         if plan is None or self.ask is None:
             return None
         return Rungs(Path(plan.checkpoint), set(plan.epochs), set(plan.reported), self.score, self.ask)
 
     def score(self, module: nn.Module) -> float:
         """The task's metric of a module on the same at most `SCORED` validation samples for every trial, turned so that less is better."""
-        import numpy as np
-
-        from ..measure.accuracy import metric
-        from ..task.data import Subset
-        from ..train.loop import predict
-
         m, valid = metric(self.task.metric), self.task.splits().valid
         some = Subset(valid, np.sort(generator(self.seed, "rungs").permutation(len(valid))[:SCORED]))
         return -m.sign * float(np.mean(m.scores(predict(module, some, self.device), some.all_targets())))
@@ -134,13 +124,9 @@ class Runner:
 
     def teacher_outputs(self, recipe: Recipe | None) -> np.ndarray:
         """A teacher's outputs [N, ...] on the training split; computed once for all candidates that learn from it."""
-        import numpy as np
-
         key = chain(self.keys(recipe or Recipe())[-1], "train outputs")
 
         def write(folder: Path) -> None:
-            from ..train.loop import predict
-
             np.save(folder / OUTPUTS, predict(self.teacher(recipe).module, self.task.splits().train, self.device))
 
         return np.load(self.store.put(key, write) / OUTPUTS)  # type: ignore[no-any-return]
@@ -160,16 +146,12 @@ class Runner:
         package, _ = self.model(recipe, rungs)
         problem = runtime.problem(target, package.plan)
         if problem is not None:
-            from ..errors import TargetError
-
             raise TargetError(f"{target} cannot run this candidate", got=problem)
         self.report({"step": "export"})
         return self.store.put(key, lambda folder: write_artifact(self.task, package, target, self.full(recipe), folder))
 
     def inputs(self, name: str) -> Path:
         """A folder with one .npy per input of a split, for a process that knows nothing of the task."""
-        import numpy as np
-
         split = self.split(name)
 
         def write(folder: Path) -> None:

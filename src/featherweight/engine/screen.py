@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FeatherweightError
 from ..recipe import Recipe, Shape, Transform, shape_of, stated
 from ..targets.base import Target
+from ..transforms.base import Trained
+from .messages import TrialJob
 
 if TYPE_CHECKING:
-    from .messages import TrialJob
     from .runner import Runner
 
 QUANTITIES = ("latency", "size", "memory", "params", "macs")  # what can be limited before training
@@ -49,8 +50,6 @@ def twin(recipe: Recipe) -> Recipe | None:
     """The recipe untrained; None if it does not begin with a step that builds, trains nothing, or what it makes follows from trained weights.
 
     Trainings that differ in how they train have one twin, so it is exported once for all of them."""
-    from ..transforms.base import Trained
-
     if not recipe.steps or not recipe.steps[0].starts or not any(isinstance(s, Trained) for s in recipe.steps):
         return None
     if shape_of(recipe.steps) not in (Shape.KEEPS, Shape.FIELDS):
@@ -60,8 +59,6 @@ def twin(recipe: Recipe) -> Recipe | None:
 
 def _untrained(value: Any) -> Any:
     """A step with trainings of no epochs, those in its fields, too; but not the teachers of a training, which have to be good."""
-    from ..transforms.base import Trained
-
     if isinstance(value, Trained):
         plain: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Trained) if f.name in _RETRAINED}
         return dataclasses.replace(value, **{**plain, "epochs": 0})

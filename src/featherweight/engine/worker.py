@@ -6,6 +6,7 @@ so a worker has no threads or locks of the parent in an unknown state, and a scr
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -18,8 +19,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+import torch
+
 from ..errors import FeatherweightError, TaskError
 from ..recipe import Recipe
+from ..store.artifacts import ArtifactStore
+from ..task.load import load_task
+from ..task.task import Task
 from ..train.checkpoint import Paused
 from .jobs import run
 from .messages import Message, Setup
@@ -40,16 +47,8 @@ def die_with_parent(parent: int) -> None:
 
 def make_runner(setup: Setup, store_root: Path, report: Any, ask: Any = None) -> Runner:
     """TaskError if the task is not the one that the study began with."""
-    from ..store.artifacts import ArtifactStore
-    from ..task.load import load_task
-    from ..task.task import Task
-
     task = setup.task
     if isinstance(task, str):  # a task that no file names travels by value, from our own parent only
-        import base64
-
-        import cloudpickle
-
         task = cloudpickle.loads(base64.b64decode(task))
     loaded: Task = load_task(task)
     if setup.fingerprint and loaded.fingerprint != setup.fingerprint:
@@ -64,8 +63,6 @@ def make_runner(setup: Setup, store_root: Path, report: Any, ask: Any = None) ->
 
 def serve(connection: Connection) -> None:
     """Answer jobs until the pipe closes. The first message is the set-up."""
-    import torch
-
     setup = Setup.from_json(json.loads(connection.recv_bytes()))
     torch.set_num_threads(setup.threads)
 

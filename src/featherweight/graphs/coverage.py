@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .sites import Site
+from .sites import Site, wanted
 
 if TYPE_CHECKING:
     from ..models.package import Package
@@ -54,8 +54,6 @@ def coverage(file: Path, package: Package, sites: list[Site], held: dict[str, st
 
 def layer_report(package: Package, sites: list[Site], how: Callable[[Site], str]) -> dict[str, str]:
     """{path: how it is held and run} for every layer of the plan, or of the module if the plan lists none."""
-    from .sites import wanted
-
     found: dict[str, list[Site]] = {}
     for site in sites:
         found.setdefault(site.path, []).append(site)

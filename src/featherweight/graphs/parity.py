@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
+from .session import Inputs, Session
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from ..models.package import Package
-    from .session import Inputs, Session
 
 FLOAT_TOLERANCE = 1e-3  # largest error allowed to a float artifact, relative to the output's largest magnitude
 ROWS = 64  # rows that a parity check looks at

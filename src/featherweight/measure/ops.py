@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import TargetError
 from ..graphs.parity import evaluating
 from ..models.hooks import watched
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 
 def params(module: nn.Module) -> int:
@@ -25,9 +27,6 @@ def macs(module: nn.Module, example: dict[str, torch.Tensor]) -> int:
 
     example: one sample per input, batch 1 (of a larger batch the first sample is used); elementwise work is not counted, as is the custom.
     """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
     if not example or any(len(v) == 0 for v in example.values()):
         raise TargetError("the example input is not usable", got=list(example), allowed="a tensor per input name with at least one sample")
     counter = FlopCounterMode(display=False)
@@ -42,10 +41,6 @@ def layer_macs(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, f
 
     inputs: the module's arguments, each [B, ...]; what all B samples take is divided by B. The module runs as it is.
     """
-    import torch
-    from torch import nn
-    from torch.nn.modules.conv import _ConvNd
-
     counts: dict[str, float] = {}
 
     def count(path: str, layer: Any, args: Any, out: torch.Tensor) -> None:

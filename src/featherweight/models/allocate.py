@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..errors import InputError
 
 
@@ -32,7 +34,6 @@ def choose(loss: Sequence[Sequence[float]], saving: Sequence[Sequence[float]], n
 
 
 def _solve(loss: Sequence[Sequence[float]], saving: Sequence[Sequence[float]], need: float) -> list[int]:
-    import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from .hooks import Hook, watched
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 def droppable(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, list[int]]:
@@ -16,9 +16,6 @@ def droppable(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, list[i
 
     They are of at least two of the same class, with layers of their own, and their (first) output has their first input's shape.
     """
-    import torch
-    from torch import nn
-
     fits: dict[tuple[str, int], bool] = {}
 
     def watch(key: tuple[str, int], _: nn.Module, args: Any, kwargs: Any, out: Any) -> None:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
 
 from ..errors import InputError
+from .cutting import can_narrow
 from .groups import HEADS, Coupling, Group, Member, owners
+from .heads import find_heads, packs_heads, projections
 from .hooks import watched
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
 
 def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[nn.Module], dict[nn.Module, int]]:
     """(the leaf layers whose output is, or is a view of, the model's output; every leaf layer's place in the forward order)."""
-    import torch
-
     made: dict[int, nn.Module] = {}
     order: dict[nn.Module, int] = {}
     kept: list[torch.Tensor] = []  # outputs stay alive during the pass, so that no address is used twice
@@ -50,8 +51,6 @@ def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "ch
 
     granularity: "channel" (all but attention heads), "head", "mlp" (inner widths of feed-forward blocks only) or "all".
     """
-    from .heads import find_heads
-
     try:
         outputs, order = trace(module, inputs)
         groups, whole = _channels(module, inputs, outputs) if granularity != "head" else ([], {})
@@ -74,12 +73,6 @@ def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "ch
 
 def _channels(module: nn.Module, inputs: tuple[Tensor, ...], outputs: list[nn.Module]) -> tuple[list[Group], dict[str, str]]:
     """The groups of Torch-Pruning's graph as data, and why others are left whole."""
-    import torch
-    import torch_pruning as tp
-    from torch import nn
-
-    from .heads import projections
-
     paths = {m: name for name, m in module.named_modules()}
     heads = projections(module)  # not walked from: rotary embeddings between them can keep the tracer busy without end
     with warnings.catch_warnings(), torch.enable_grad():
@@ -113,11 +106,6 @@ def _member(item: Any, paths: dict[nn.Module, str]) -> Member | None:
 
 def _untouchable(module: nn.Module, item: Any, paths: dict[nn.Module, str], outputs: list[nn.Module], held: dict[int, set[str]]) -> str | None:
     """Why the group that this item belongs to is left whole; None if the item does not forbid the cut."""
-    from torch import nn
-
-    from .cutting import can_narrow
-    from .heads import packs_heads
-
     layer, makes = item.dep.target.module, "out_channels" in item.dep.handler.__name__
     if layer in outputs and makes:
         return "it is coupled to the model's output"
@@ -174,8 +162,6 @@ def _unite(module: nn.Module, group: Group) -> Group | str:
 
 def _feed_forward(module: nn.Module, group: Group) -> bool:
     """Linear layers alone, of which one reads the group, and gives back the width that those which make it read: [D] -> [C] -> [D]."""
-    from torch import nn
-
     layers = [(module.get_submodule(m.path), m.axis) for m in group.members]
     if len({holder := m.path.rpartition(".")[0] for m in group.members}) == 1 and holder:
         inside = list(module.get_submodule(holder).children())

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
-    from .groups import Group
+from .groups import Group
 
 
 def can_narrow(layer: nn.Module) -> str | None:
     """Why channels of this layer cannot be cut; None if they can."""
-    from torch import nn
-    from torch.nn.modules.batchnorm import _NormBase
-    from torch.nn.modules.conv import _ConvNd
-
     if isinstance(layer, nn.GroupNorm):
         return "a GroupNorm is coupled to it, whose groups would be other channels"
     if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) > 1:
@@ -59,10 +57,6 @@ def cut(module: nn.Module, groups: Sequence[Group], drops: Sequence[Sequence[int
 
 def _narrow(layer: Any, axis: int, gone: set[int]) -> None:
     """Remove the positions `gone` of a layer's outputs (axis 0) or inputs (axis 1). In place."""
-    from torch import nn
-    from torch.nn.modules.batchnorm import _NormBase
-    from torch.nn.modules.conv import _ConvNd
-
     if isinstance(layer, nn.Linear):
         name = "out_features" if axis == 0 else "in_features"
         kept = _left(getattr(layer, name), gone)
@@ -107,9 +101,6 @@ def _left(width: int, gone: set[int]) -> list[int]:
 
 def _index(layer: nn.Module, names: tuple[str, ...], axis: int, kept: list[int]) -> None:
     """Keep `kept` of the named parameters and buffers (those that are there) along `axis`."""
-    import torch
-    from torch import nn
-
     for name in names:
         old = getattr(layer, name, None)
         if old is None:
@@ -124,8 +115,6 @@ def silenced(module: nn.Module, group: Group, drop: Sequence[int]) -> Iterator[N
 
     Their columns in the group's readers are zero meanwhile. A LayerNorm between maker and reader still counts them in its statistics.
     """
-    import torch
-
     channels = {c for u in drop for c in group.units[u]}
     saved: list[tuple[Tensor, Tensor]] = []
     try:
@@ -155,8 +144,6 @@ def add_scores(total: Tensor, group: Group, path: str, groups: int, score: Tenso
     Its rows count where the layer makes the group's channels, its columns where it reads them (only a score for each weight has columns).
     groups: of the layer, if it is a convolution.
     """
-    import torch
-
     unit = torch.empty(group.channels, dtype=torch.long)
     for u, channels in enumerate(group.units):
         unit[list(channels)] = u

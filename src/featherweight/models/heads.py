@@ -7,15 +7,16 @@ A unit is one key-value head with the r query heads that read it: rows of the qu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import torch
+from torch import Tensor, nn
+
+from .cutting import can_narrow
+from .groups import Group, Member, owners
 from .hooks import watched
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from .groups import Group
 
 ROLES = (
     ("query", "key", "value"),
@@ -33,8 +34,6 @@ WIDTHS = ("all_head_size", "inner_dim")  # H d where a module keeps it
 
 def find_heads(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[Group], dict[str, str]]:
     """The groups of attention heads, and {path: reason} for attention that is left whole. One forward pass on `inputs`."""
-    from torch import nn
-
     found: dict[str, Group] = {}
     whole: dict[str, str] = {}
     for path, m in module.named_modules():  # what is left whole, and what may be cut
@@ -83,8 +82,6 @@ def _roles(m: nn.Module) -> tuple[str, str, str] | None:
 
 def _maker(m: nn.Module, name: str) -> str:
     """The path, within `m`, of the Linear layer that makes the output of its child `name`: itself, or the last of a factorized one; "" if none."""
-    from torch import nn
-
     child = getattr(m, name, None)
     if isinstance(child, nn.Linear):
         return name
@@ -100,8 +97,6 @@ def _number(m: nn.Module, names: tuple[str, ...]) -> int | None:
 
 def _projections(path: str, m: nn.Module, roles: tuple[str, str, str]) -> Group | str:
     """The group of an attention module's heads, still without its output projection; or why there is none."""
-    from .groups import Group, Member
-
     makers = tuple(_maker(m, name) for name in roles)
     q, k, v = (cast("nn.Linear", m.get_submodule(name)) for name in makers)
     n, width = _number(m, COUNTS), q.out_features
@@ -133,8 +128,6 @@ def _projections(path: str, m: nn.Module, roles: tuple[str, str, str]) -> Group 
 
 def _odd(m: nn.Module, makers: tuple[str, ...], heads: int, width: int) -> str | None:
     """A tensor of an attention module, beside its projections, that has a place for each head or for each channel of queries or keys."""
-    from torch import nn
-
     for name, p in (*m.named_parameters(), *m.named_buffers()):
         path, _, _ = name.rpartition(".")
         layer = m.get_submodule(path)
@@ -148,9 +141,6 @@ def _odd(m: nn.Module, makers: tuple[str, ...], heads: int, width: int) -> str |
 def _readers(module: nn.Module, inputs: tuple[Tensor, ...], found: dict[str, Group]) -> dict[str, str]:
     """{attention path: path of its output projection}, found by what flows: of every value projection only the last head is let through,
     and the next Linear layer whose input is zero in exactly all other heads reads them."""
-    import torch
-    from torch import nn
-
     waiting: list[tuple[str, Group]] = []
     readers: dict[str, str] = {}
 
@@ -179,19 +169,12 @@ def _readers(module: nn.Module, inputs: tuple[Tensor, ...], found: dict[str, Gro
 
 
 def _with_reader(group: Group, reader: str) -> Group:
-    from dataclasses import replace
-
-    from .groups import Member
-
     every = tuple(range(group.channels))
     return replace(group, members=(*group.members, Member(reader, 1, every, every)))
 
 
 def _shared(module: nn.Module, paths: list[str]) -> str | None:
     """Why these layers cannot be cut: their weights belong to others too, or are not plain parameters."""
-    from .cutting import can_narrow
-    from .groups import owners
-
     held = owners(module)
     for path in paths:
         layer = module.get_submodule(path)

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Hook = Callable[..., Any]
 _NONE: Mapping[str, Hook] = MappingProxyType({})

@@ -14,12 +14,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 DAMPING = 1e-6  # of the mean diagonal of G: keeps S invertible where inputs are dead or fewer than I
 SWEEPS = 5  # of HOOI; the error of the truncated HOSVD that they start from is already within sqrt(2) of the best
@@ -84,8 +83,6 @@ class Matrix(LowRank):
     def factors(self, ranks: tuple[int, ...]) -> tuple[Tensor, ...]:
         """A = U_r s_r^1/2, B = s_r^1/2 V_r^T S^-1 (SVD-LLM, Wang et al. 2024, arXiv:2403.07378, section 3.1): by Eckart-Young and
         ||(W - W') X||_F = ||(W - W') S||_F, no W' of rank r has a smaller error on the outputs."""
-        import torch
-
         half = self.s[: ranks[0]].sqrt()
         b = half[:, None] * self.vh[: ranks[0]]  # [r, I]
         if self.root is not None:
@@ -128,8 +125,6 @@ class Tucker(LowRank):
         return _share(core.square().sum(), self.t.square().sum())  # orthonormal factors: ||T'|| = ||C||
 
     def factors(self, ranks: tuple[int, ...]) -> tuple[Tensor, ...]:
-        import torch
-
         u_in, core, u_out = tucker2(self.t, *ranks)
         first = u_in.T
         if self.root is not None:
@@ -144,8 +139,6 @@ def decompose(weight: Tensor, root: Tensor | None = None) -> LowRank:
     minimised is sum_k ||(T_k - T'_k) X||_F^2, which takes the channels' correlations into account but not those between pixels.
     InputError if a number in the weight is not finite.
     """
-    import torch
-
     w = weight.detach().double().flatten(2) if weight.ndim > 2 else weight.detach().double()[:, :, None]  # [O, I, K]
     if not bool(torch.isfinite(w).all()):
         raise InputError("a weight that is to be factorized is not finite", got="NaN or infinity", fix="did the training diverge?")
@@ -161,8 +154,6 @@ def decompose(weight: Tensor, root: Tensor | None = None) -> LowRank:
 
 def whitening(gram: Tensor, damping: float = DAMPING) -> Tensor:
     """S [I, I], the Cholesky factor of G + damping * mean(diag G) * 1 (SVD-LLM, arXiv:2403.07378, section 3.1). InputError if G is not finite."""
-    import torch
-
     g = gram.double()
     if not bool(torch.isfinite(g).all()):
         raise InputError("the inputs of a layer that is to be factorized are not finite", got="NaN or infinity", fix="did the training diverge?")
@@ -176,8 +167,6 @@ def tucker2(t: Tensor, r_in: int, r_out: int, sweeps: int = SWEEPS) -> tuple[Ten
     Truncated HOSVD, then HOOI: alternating best subspaces (Tucker-2 for convolutions: Kim et al. 2016, arXiv:1511.06530, section 3.1;
     HOOI: De Lathauwer et al. 2000, "On the best rank-1 and rank-(R1..RN) approximation", SIAM J. Matrix Anal. Appl. 21, section 4).
     """
-    import torch
-
     u_in = _leading(torch.einsum("oik,ojk->ij", t, t), r_in)
     u_out = _leading(torch.einsum("oik,pik->op", t, t), r_out)
     if (r_in, r_out) != (t.shape[1], t.shape[0]):
@@ -199,8 +188,6 @@ def rank_keeping(energy: Tensor, share: float) -> int:
 
 def _leading(gram: Tensor, r: int) -> Tensor:
     """The eigenvectors [n, r] of the r largest eigenvalues of a symmetric matrix [n, n], largest first."""
-    import torch
-
     vectors: Tensor = torch.linalg.eigh(gram)[1]
     return vectors[:, -r:].flip(1)
 

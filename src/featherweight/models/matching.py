@@ -7,12 +7,11 @@ a path is a submodule's dotted name; *origin* is the path that a submodule had b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor, nn
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 _MOST = 4  # blocks that are matched where none are named
 
@@ -20,8 +19,6 @@ _MOST = 4  # blocks that are matched where none are named
 def blocks(module: nn.Module) -> list[str]:
     """Paths of the model's blocks, in order: those of holders with at least two blocks of one class, else of all holders; never one
     inside another. A model without any: its convolutions and linear layers but the last."""
-    from torch import nn
-
     holders = [(p, m) for p, m in module.named_modules() if isinstance(m, (nn.ModuleList, nn.Sequential))]
 
     def of(at_least: int) -> list[str]:
@@ -99,8 +96,6 @@ def ends(n: int, most: int = _MOST) -> list[int]:
 def channels_first(module: nn.Module, x: Tensor) -> Tensor:
     """What `module` gave, as [B, C, *positions]. Channels are taken to be the second axis of what convolutions give, and the last of
     what linear layers and attention give (tokens [B, L, D], and images [B, H, W, D] where there is no convolution)."""
-    from torch import nn
-
     conv = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in module.modules())
     linear = any(isinstance(m, nn.Linear) for m in module.modules())
     first = x.ndim == 2 or (conv and not linear if x.ndim == 3 else conv or not linear)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..errors import InputError
+from ._follow import Follow
 from .criteria.base import Seen
 from .hooks import watched
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-Batches = Callable[[], Iterable[tuple[list["Tensor"], "Tensor"]]]  # called anew for each pass; gives (inputs in order, targets)
+Batches = Callable[[], Iterable[tuple[list[Tensor], Tensor]]]  # called anew for each pass; gives (inputs in order, targets)
 FIELDS = frozenset({"norm", "gradient", "input_norm", "hessian", "outputs"})
 _FROM_INPUTS, _FROM_OUTPUTS = frozenset({"input_norm", "hessian"}), frozenset({"norm", "outputs"})
 _UNFOLDED = 2**26  # bytes of unfolded convolution inputs at a time
@@ -58,8 +60,6 @@ def observe(
 
 
 def _layer(module: nn.Module, path: str) -> nn.Module:
-    from torch import nn
-
     try:
         layer = module.get_submodule(path)
     except AttributeError as e:
@@ -101,11 +101,6 @@ def _size(layer: Any, needs: frozenset[str], n_batches: int, n_samples: int) -> 
 
 
 def _one_pass(module: nn.Module, layers: dict[str, Any], needs: frozenset[str], batches: Batches, loss_fn: Any) -> Iterator[tuple[str, Seen]]:
-    import torch
-    from torch import Tensor
-
-    from ._follow import Follow
-
     inputs = {path: _Inputs(layer, "hessian" in needs) for path, layer in layers.items()} if needs & _FROM_INPUTS else {}
     follow = Follow(module, layers) if needs & _FROM_OUTPUTS else None
     gradients: dict[str, list[Tensor]] = {path: [] for path in layers}
@@ -177,8 +172,6 @@ def _as_found(module: nn.Module, weights: list[Any]) -> Iterator[None]:
 
 def _refuse_bypassed(module: nn.Module, idle: dict[str, Any], x: list[Tensor]) -> None:
     """InputError if the output depends on a layer that was not called: its inputs cannot be seen."""
-    import torch
-
     if not idle:
         return
     weights = [layer.weight for layer in idle.values()]
@@ -198,16 +191,12 @@ class _Inputs:
     """Sums over the rows that go into one layer: of squares [G, n], or of x x^T [G, n, n], in float32."""
 
     def __init__(self, layer: Any, outer: bool) -> None:
-        import torch
-
         groups, n = getattr(layer, "groups", 1), layer.weight[0].numel()
         self.total = torch.zeros((groups, n, n) if outer else (groups, n), device=layer.weight.device)
         self.outer, self.rows = outer, 0
 
     def add(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         """A forward pre-hook."""
-        import torch
-
         with torch.no_grad():
             for x in input_rows(layer, args[0].detach()):  # [G, R, n]
                 self.total += x.transpose(1, 2) @ x if self.outer else (x * x).sum(1)
@@ -228,9 +217,6 @@ def input_rows(layer: Any, x: Tensor) -> Iterator[Tensor]:
 
     x: [N, ..., I] of a Linear; [N, G * I, *positions] of a convolution, which is padded and unfolded.
     """
-    import torch.nn.functional as F
-    from torch import nn
-
     if isinstance(layer, nn.Linear):
         yield x.reshape(1, -1, x.shape[-1]).float()
         return

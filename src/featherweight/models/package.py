@@ -9,13 +9,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
 
 from ..errors import InputError, RecipeError, StoreError
 from ..plan import Plan
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from ..recipe import decode
+from .surgery import differences, rebuild
 
 SPEC, WEIGHTS, SCALES = "spec.json", "model.safetensors", "scales.safetensors"
 
@@ -59,10 +62,6 @@ class Package:
         """Write `spec.json`, `model.safetensors` and, if there are scales, `scales.safetensors` into an existing folder.
 
         build: what makes the task's unedited model (a package with a `net` builds that)."""
-        import safetensors.torch
-
-        from .surgery import differences
-
         sizes = differences(_fresh(self.net, build), self.module, self.edits)
         plan = None if self.plan is None else self.plan.to_json()
         spec = {"format": 2, "net": self.net, "edits": self.edits, "sizes": sizes, "sparse": self.sparse, "plan": plan, "notes": self.notes}
@@ -74,11 +73,6 @@ class Package:
     @classmethod
     def load(cls, folder: Path, build: Callable[[], nn.Module]) -> Package:
         """Read what `save` wrote. StoreError if the files do not belong to what `build` makes."""
-        import safetensors
-        import safetensors.torch
-
-        from .surgery import rebuild
-
         try:
             spec = json.loads((folder / SPEC).read_text())
             with safetensors.safe_open(str(folder / WEIGHTS), framework="pt") as f:
@@ -100,7 +94,5 @@ def _fresh(net: dict[str, Any] | None, build: Callable[[], nn.Module]) -> nn.Mod
     """The unedited module that a package started from."""
     if net is None:
         return build()
-    from ..recipe import decode
-
     described = decode(net)
     return described.build()  # type: ignore[no-any-return]

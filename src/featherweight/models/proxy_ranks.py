@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def spearman(scores: Sequence[float], truth: Sequence[float]) -> float:
@@ -32,8 +31,6 @@ def kendall(scores: Sequence[float], truth: Sequence[float]) -> float:
 def agreement(proxy: str, scores: Sequence[float], truth: Sequence[float], rng: np.random.Generator, resamples: int = 1000) -> dict[str, Any]:
     """{"proxy", "n", "spearman", "ci95": [low, high], "kendall"}: with the percentile bootstrap's interval of rho over nets (Efron and
     Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). Where one side is constant, rho, tau and interval are None."""
-    import numpy as np
-
     x, y = _pair(scores, truth)
     rho = float(_rho(x[None], y[None])[0])
     if math.isnan(rho):
@@ -56,8 +53,6 @@ def threshold(scores: Sequence[float], keep: float) -> float:
 
 
 def _pair(scores: Sequence[float], truth: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    import numpy as np
-
     x, y = np.asarray(scores, dtype=float), np.asarray(truth, dtype=float)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 3 or np.isnan(x).any() or np.isnan(y).any():
         raise InputError(
@@ -68,7 +63,6 @@ def _pair(scores: Sequence[float], truth: Sequence[float]) -> tuple[np.ndarray, 
 
 def _rho(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Row by row: [r, n], [r, n] -> [r]."""
-    import numpy as np
     from scipy.stats import rankdata
 
     a, b = rankdata(x, axis=1), rankdata(y, axis=1)

@@ -7,20 +7,16 @@ E the errors of a block, B the block size.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..errors import InputError
 from .criteria.obs import DAMP, damped, factor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 def nm_mask(scores: Tensor, n: int, m: int) -> Tensor:
     """True where a weight goes: all but the `n` highest scores of each run of `m` columns. scores [O, c]; the last run may be shorter."""
-    import torch
-    import torch.nn.functional as F
-
     rows, columns = scores.shape
     short = -columns % m
     runs = F.pad(scores, (0, short), value=-float("inf")).reshape(rows, -1, m)
@@ -48,8 +44,6 @@ def sparsegpt(
     authors' code, an input that was always zero loses its weights first, but no more of them than the ratio or pattern asks for.
     InputError if the damped Hessian is not positive definite, or block is not positive.
     """
-    import torch
-
     if block < 1:
         raise InputError("the block of SparseGPT is out of range", got=block, allowed="1 or more columns")
     w = w.detach().to(torch.promote_types(w.dtype, torch.float32), copy=True)
@@ -73,8 +67,6 @@ def sparsegpt(
 
 def _columns(w: Tensor, gone: Tensor, c: Tensor, live: Tensor, starts: list[int], pattern: tuple[int, int] | None) -> Tensor:
     """Algorithm 1's inner loop over the columns of one block; w and gone change in place. The errors E [O, B]."""
-    import torch
-
     columns = w.shape[1]
     ends = dict(zip(starts, [*starts[1:], columns], strict=True))
     errors = torch.zeros_like(w)
@@ -99,8 +91,6 @@ def _blocks(starts: list[int], n: int, block: int) -> list[tuple[int, int]]:
 
 def _choose(w: Tensor, gone: Tensor, c: Tensor, live: Tensor, count: int) -> Tensor:
     """The `count` weights of a block that matter least: w^2 / C_jj^2 = w^2 / [H^-1]_jj of what is left (Algorithm 1, line 7)."""
-    import torch
-
     score = ((w / c) ** 2 * live).masked_fill(gone, -1.0).flatten()
     order = score.argsort(stable=True)[:count]
     return torch.zeros_like(score, dtype=torch.bool).scatter_(0, order, True).reshape(w.shape)

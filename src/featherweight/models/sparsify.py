@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..registry import find
+from .coupling import output_layers
 from .criteria.base import Criterion, Seen
 from .hooks import watched
 from .observe import Batches, observe
 from .sparsegpt import nm_mask, sparsegpt
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
 
 
 def parse_pattern(granularity: str) -> tuple[int, int] | None:
@@ -35,8 +35,6 @@ def parse_pattern(granularity: str) -> tuple[int, int] | None:
 
 def lowest(scores: list[Tensor], count: int) -> list[Tensor]:
     """Masks of the `count` lowest of all scores together; among equal ones, the first. scores: tensors of any shapes, finite."""
-    import torch
-
     if count <= 0:
         return [torch.zeros_like(s, dtype=torch.bool) for s in scores]
     cut = torch.cat([s.flatten() for s in scores]).kthvalue(count).values
@@ -52,8 +50,6 @@ def lowest(scores: list[Tensor], count: int) -> list[Tensor]:
 
 def ratio_mask(scores: Tensor, ratio: float, *, by_row: bool = False) -> Tensor:
     """The mask of the lowest `ratio` of the scores [O, ...] of one layer, to the nearest whole number; `by_row`: of each output's."""
-    import torch
-
     if not by_row:
         return lowest([scores], round(ratio * scores.numel()))[0]
     rows = scores.flatten(1)  # [O, n]
@@ -75,11 +71,6 @@ def pattern_mask(scores: Tensor, n: int, m: int) -> Tensor:
 def layers_of(module: nn.Module, inputs: tuple[Tensor, ...], *, called: bool) -> dict[str, nn.Module]:
     """{path: layer} of the Linear and convolution layers to prune: each weight once, without the layers that make the model's output and
     weights that are shared with those or with layers of other kinds (embeddings). called: only layers that the model calls."""
-    import torch
-    from torch import nn
-
-    from .coupling import output_layers
-
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     ran: set[nn.Module] = set()
     before = {path: lambda m, _: ran.add(m) for path, m in module.named_modules() if isinstance(m, kinds)}
@@ -197,8 +188,6 @@ def _weight(layer: Any) -> Tensor:
 
 def _update(layer: nn.Module, hessian: Tensor, pattern: tuple[int, int] | None, ratio: float, mask: Tensor | None) -> None:
     """SparseGPT on one layer, group by group; columns are put in the order (position, input) so that N:M runs lie along inputs."""
-    import torch
-
     w = _weight(layer)
     groups, inputs, n = len(hessian), w.shape[1], hessian.shape[-1]
     order = torch.arange(n, device=w.device).reshape(inputs, -1).T.flatten()

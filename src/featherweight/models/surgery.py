@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from ..errors import StoreError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def edit(module: nn.Module, change: dict[str, Any]) -> None:
@@ -21,8 +21,6 @@ def edit(module: nn.Module, change: dict[str, Any]) -> None:
 
 def keep_blocks(module: nn.Module, path: str, index: Iterable[int]) -> None:
     """Keep only the children `index` (rising) of the ModuleList or Sequential at `path`; they are numbered anew. In place."""
-    from torch import nn
-
     index = tuple(index)
 
     blocks = module.get_submodule(path)
@@ -46,8 +44,6 @@ def factorized(layer: Any, form: str, ranks: Iterable[int]) -> nn.Sequential:
     tucker2 [r_in, r_out]: 1x1 to r_in, the layer's own kernel from r_in to r_out, 1x1 to O. Only the last has a bias, if the layer has.
     StoreError if the layer is of another kind or the ranks do not fit.
     """
-    from torch import nn
-
     ranks, cls = tuple(ranks), type(layer)
     linear, conv = cls is nn.Linear, cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and layer.groups == 1
     n_in, n_out = (layer.in_features, layer.out_features) if linear else (layer.in_channels, layer.out_channels) if conv else (0, 0)
@@ -106,9 +102,6 @@ def differences(fresh: nn.Module, module: nn.Module, edits: tuple[dict[str, Any]
 
 def rebuild(fresh: nn.Module, edits: tuple[dict[str, Any], ...], sizes: dict[str, dict[str, Any]], shapes: dict[str, tuple[int, ...]]) -> nn.Module:
     """Apply saved edits to `fresh` (used up), set sizes, and give tensors their saved shapes (unfilled)."""
-    import torch
-    from torch import nn
-
     for change in edits:
         edit(fresh, change)
     for path, changed in sizes.items():

@@ -8,17 +8,19 @@ R = a_tv R_TV + a_l2 R_l2 (eq. 2) + a_f R_feature (eq. 3), R_feature = sum_l ||m
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
 from ..seeding import derive
 from .hooks import watched
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor, nn
 
 _FEATURE, _TV, _L2 = 1.0, 1e-3, 1e-3  # a_f, a_tv, a_l2, for the priors taken per element
 _BATCH = 64
@@ -26,8 +28,6 @@ _BATCH = 64
 
 def total_variation(x: Tensor) -> Tensor:
     """The mean squared difference of neighbours along each spatial axis of x [B, C, *spatial], summed over the axes (R_TV per element)."""
-    import torch
-
     total = x.new_zeros(())
     for axis in range(2, x.ndim):
         if x.shape[axis] > 1:
@@ -39,8 +39,6 @@ class Statistics:
     """While it is entered: keeps R_feature of the module's last forward pass (eq. 4), from hooks on its batch-norm layers."""
 
     def __init__(self, module: nn.Module) -> None:
-        from torch.nn.modules.batchnorm import _BatchNorm
-
         self.module = module
         self.layers = [
             path for path, m in module.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and m.running_var is not None
@@ -57,8 +55,6 @@ class Statistics:
         self._terms = []
 
     def _watch(self, m: Any, args: tuple[Any, ...]) -> None:
-        import torch
-
         x = args[0].float()  # [B, C] or [B, C, *spatial]
         axes = [i for i in range(x.ndim) if i != 1]
         mean, var = x.mean(axes), x.var(axes, correction=0)
@@ -67,8 +63,6 @@ class Statistics:
 
     def loss(self) -> Tensor:
         """R_feature of the pass since the last call: a scalar."""
-        import torch
-
         total = torch.stack(self._terms).sum()
         self._terms = []
         return total
@@ -89,9 +83,6 @@ def synthesize(
     teacher: takes [B, *shape] and gives logits [B, classes]; in eval mode, not changed. shape: (channels, *spatial).
     Deterministic for a seed. InputError if the teacher kept no batch-norm statistics or gives no logits of classes.
     """
-    import numpy as np
-    import torch
-
     if n < 1:
         raise InputError("there is nothing to synthesise", got=n, allowed="at least one sample")
     if not Statistics(teacher).layers:
@@ -124,11 +115,6 @@ def synthesize(
 def invert(teacher: nn.Module, x: Tensor, y: Tensor, steps: int, lr: float) -> torch.Tensor:
     """x [B, C, *spatial] after `steps` of Adam on eq. 1 with a learning rate that falls to 0 as half a cosine; the teacher's
     parameters get no gradients. InputError if the loss is not finite."""
-    import math
-
-    import torch
-    import torch.nn.functional as F
-
     x = x.clone().requires_grad_()
     optimizer = torch.optim.Adam([x], lr=lr)
     with Statistics(teacher) as statistics, torch.enable_grad():

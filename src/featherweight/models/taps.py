@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..errors import InputError
 from .hooks import submodules, watched
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 _PARTS = (  # the names that queries, keys and values go by
     ("q_proj", "query", "q_lin", "to_q", "q", "wq"),
@@ -23,8 +24,6 @@ _FUSED = ("qkv", "c_attn")  # one projection that gives the three, one after the
 
 def first_tensor(value: Any) -> Tensor | None:
     """The first tensor in what a module gives or takes: a tensor, a tuple, a list or a mapping of them; None if there is none."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         return value
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
@@ -80,8 +79,6 @@ class Taps:
 def attention_paths(module: nn.Module, inside: str) -> tuple[str, ...]:
     """The submodules of the block `inside` that make queries, keys and values: three projections, one fused, or one
     nn.MultiheadAttention; () if there are none. The last attention of the block counts."""
-    from torch import nn
-
     block = module.get_submodule(inside)
     names = {f"{inside}.{n}" if n and inside else n or inside: m for n, m in block.named_modules()}
     for path, m in reversed(list(names.items())):
@@ -99,9 +96,6 @@ def attention_paths(module: nn.Module, inside: str) -> tuple[str, ...]:
 
 def queries_keys_values(module: nn.Module, taps: Taps, paths: tuple[str, ...]) -> list[Tensor]:
     """[B, L, D] each, of the last pass. paths: `attention_paths`, all of them tapped."""
-    import torch.nn.functional as F
-    from torch import nn
-
     if len(paths) == 3:
         return [taps.output(p) for p in paths]
     m = module.get_submodule(paths[0])
@@ -118,9 +112,6 @@ def queries_keys_values(module: nn.Module, taps: Taps, paths: tuple[str, ...]) -
 
 def last_linear(module: nn.Module, inputs: Sequence[Tensor]) -> str | None:
     """The path of the linear layer that runs last, which makes the outputs from the penultimate features; None if none runs."""
-    import torch
-    from torch import nn
-
     ran: list[str] = []
     after = {p: lambda *_, path=p: ran.append(path) for p, m in module.named_modules() if isinstance(m, nn.Linear)}
     with torch.no_grad(), watched(module, after):
@@ -137,8 +128,6 @@ def part(module: nn.Module, inputs: Sequence[Tensor], start: str, end: str) -> t
 
     No gradients. start and end may be the same, and must run in this order; InputError if they do not run.
     """
-    import torch
-
     call: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     given: list[Tensor] = []
 

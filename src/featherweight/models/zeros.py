@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
 
 from .matching import origin
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
-
-    from .package import Package
+from .package import Package
 
 
 def holding(module: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
@@ -24,8 +22,6 @@ class Zeros:
     """Where the parameters that a package claims as sparse are zero: one bit a weight, so that a step that changes its input is found, too."""
 
     def __init__(self, package: Package | None) -> None:
-        import numpy as np
-
         self.edits: tuple[dict[str, Any], ...] = () if package is None else package.edits
         self._known: dict[str, tuple[tuple[int, ...], np.ndarray]] = {}  # shape, bits
         for name in () if package is None else package.sparse:
@@ -55,8 +51,6 @@ class Zeros:
 
 def _lost(shape: tuple[int, ...], bits: np.ndarray, weight: Tensor) -> str | None:
     """What became of zeros that were there before (`bits` in a weight of `shape`); None if they stayed."""
-    import numpy as np
-
     before, now = np.unpackbits(bits, count=math.prod(shape)).astype(bool), _zero(weight)
     count = int(before.sum())
     if tuple(weight.shape) == shape:

@@ -7,11 +7,15 @@ study.optimize(objective, n_trials=100)
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import optuna
 from optuna.samplers import BaseSampler
+from optuna.samplers._base import _process_constraints_after_trial
+from optuna.trial import TrialState, create_trial
 
 from ..errors import InputError
 from ..records import History, Trial
@@ -24,9 +28,8 @@ from ..strategies.shared.optuna import distributions, params
 from .parameters import Parameters, Row, conditions, domain, inside, outside
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 ATTR = "featherweight"  # system attribute of a trial: {"row": by parameter, "note", "space": fingerprint of what it speaks of, "scale"}
 SETTLED = 10  # complete trials after which the scale of the objectives is fixed
@@ -60,8 +63,6 @@ class OptunaSampler(BaseSampler):
         constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
         timed: bool = False,
     ) -> None:
-        import secrets
-
         self.strategy: Strategy = find("strategies", strategy)() if isinstance(strategy, str) else strategy
         self.seed = secrets.randbits(63) if seed is None else seed
         self.space = None if space is None else dict(space)
@@ -107,8 +108,6 @@ class OptunaSampler(BaseSampler):
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         if self.constraints_func is not None:
-            from optuna.samplers._base import _process_constraints_after_trial
-
             _process_constraints_after_trial(self.constraints_func, study, trial, state)
 
     def _viewed(self, study: optuna.Study) -> _View:
@@ -226,9 +225,6 @@ def to_optuna(space: Space, history: History, storage: str | None = None, name: 
     are intermediate values by epoch, or by thousandth of an epoch where a trial told within one (Optuna's steps are whole numbers).
     InputError if a trial has another number of objectives than the first.
     """
-    import optuna
-    from optuna.trial import TrialState, create_trial
-
     objectives = next((len(t.values) for t in history if t.state == "complete" and t.values), 1)
     made = optuna.create_study(directions=["minimize"] * objectives, storage=storage, study_name=name)
     states = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL, "running": TrialState.RUNNING}

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..recipe import Recipe, describe
 from ..space import Choice, Domain, Filling, Float, Maybe, Order
 from ..transforms.build import Build
@@ -15,6 +17,7 @@ from ..transforms.drop_blocks import DropBlocks
 from ..transforms.prune import Prune
 from ..transforms.quantize import Quantize
 from ..transforms.train import Train
+from .nets import searchable, sensible
 
 if TYPE_CHECKING:
     from ..task.task import Task
@@ -106,8 +109,6 @@ def search(task: Task, compress: bool = False, stopped: bool = False) -> Recipe:
     pruning with recovery, and quantization, each of which may be left out.
 
     stopped: a stopper ends weak trainings, so all are of one length: among several it would keep the short ones, whose schedule ends sooner."""
-    from .nets import searchable
-
     epochs = _longest(task)
     training = Train(
         epochs=epochs if stopped else Choice(*sorted({max(1, epochs // 3), epochs})),
@@ -131,8 +132,6 @@ def search(task: Task, compress: bool = False, stopped: bool = False) -> Recipe:
 
 def fixed(task: Task, recipe: Recipe) -> Recipe:
     """What a search is compared with: a sensible net of its own for the task's data, trained as long as the longest training in `recipe`."""
-    from .nets import sensible
-
     longest = max((_most(step) for step in recipe.steps), default=0)
     return Recipe(Build(net=sensible(_rows(task), task.outputs)), Train(epochs=longest or _longest(task), lr=3e-3, warmup=0.05, weight_decay=1e-2))
 
@@ -153,8 +152,6 @@ def _longest(task: Task) -> int:
 
 def _rows(task: Task) -> dict[str, Any]:
     """One training row whose whole numbers are the greatest of the split, so that a vocabulary can be read off it."""
-    import numpy as np
-
     train, row = task.splits().train, {name: np.array(v) for name, v in task.example().items()}
     if all(np.issubdtype(v.dtype, np.floating) for v in row.values()):
         return row

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..errors import InputError
 from ..nets.base import Net
@@ -15,9 +17,6 @@ from ..nets.conv_net import ConvNet
 from ..nets.encoder import Encoder
 from ..nets.mlp import Mlp
 from ..space import Choice, Float, Int
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _SMALL = 64  # the longer side of an image from which on the first convolution halves it
 _LEAST = 4  # the longer side that a last stage should see, at least

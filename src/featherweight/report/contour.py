@@ -6,7 +6,9 @@ from __future__ import annotations
 import html
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..seeding import derive, generator
 from ..space import Domain, Filling, Float, Int, Space
@@ -16,9 +18,6 @@ from .analysis import Analysis, Finished, target_of
 from .importance import MIN_TRIALS, thinned
 from .labels import objective_title, short
 from .rows import Json
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _CELLS = 16  # a side
 _OTHERS = 32  # fillings that the other holes are averaged over
@@ -57,8 +56,6 @@ def surface(
     space: Space, fillings: Sequence[Filling], y: Sequence[float], pair: tuple[str, str], seed: int
 ) -> tuple[list[Any], list[Any], np.ndarray]:
     """(values of the first hole, of the second, mean prediction [second, first]). pair: two ordered holes that live in all of `fillings`."""
-    import numpy as np
-
     encoding = Encoding(space)
     fillings, y = thinned(fillings, y)
     forest = Forest(encoding.rows(fillings), np.asarray(y, dtype=float), derive(seed, "contour"), trees=_TREES, min_leaf=2)
@@ -79,8 +76,6 @@ def surface(
 
 
 def _figure(space: Space, known: Sequence[Finished], pair: tuple[str, str], name: str, seed: int, share: bool, reference: str) -> Json:
-    import numpy as np
-
     y = [target_of(name, f.values[name]) for f in known]
     first, second, mean = surface(space, [f.filling for f in known], y, pair, seed)
     shown = mean if name == "error" else np.exp(mean)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..seeding import generator
 
 MIN_TRIALS = 10
@@ -43,7 +45,6 @@ def correlations(features: Sequence[Mapping[str, float]], better: Sequence[float
 
 
 def _correlation(name: str, pairs: Sequence[tuple[float, float]], seed: int) -> Correlation:
-    import numpy as np
     from scipy.stats import rankdata
 
     table = np.array(pairs)  # [n, 2]

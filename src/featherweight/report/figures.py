@@ -12,6 +12,7 @@ from . import units
 from .history import history
 from .labels import objective_title
 from .rows import Json, constraint_text, identity, latency_interval, listing, metric_name, pair, reference
+from .table import COLUMNS, cells
 
 MAX_POINTS = 2000  # an SVG plot with more points is slow to draw and shows no more
 
@@ -52,8 +53,6 @@ _STYLE = {
 
 def hover(entry: Json, baseline: Json | None) -> str:
     """A few lines about an entry, escaped: Plotly reads a little HTML in them."""
-    from .table import COLUMNS, cells
-
     head = f"<b>{html.escape(_wrap(str(entry['label'])))}</b>".replace("\n", "<br>")
     number = "baseline" if entry.get("trial") is None else f"trial {entry['trial']}"
     body = [f"{name}: {html.escape(text)}" for name, text in zip(COLUMNS, cells(entry, baseline), strict=True)]

@@ -18,15 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..seeding import derive, generator
 from ..space import Domain, Filling, Order, Space
 from ..space.encode import DEAD, Encoding
 from ..surrogate.forest import Forest
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MIN_TRIALS = 10  # fewer tell nothing about a space
 EXPLAINED = 0.1  # of an out-of-bag R2: below it no importance is claimed
@@ -63,8 +62,6 @@ class Bags:
 
     def __init__(self, x: np.ndarray, y: np.ndarray, seed: int) -> None:
         """x: [n, d], y: [n], both finite; seed: of the samples and the trees."""
-        import numpy as np
-
         rng = generator(seed, "bags")
         self.drawn = [rng.integers(len(y), size=len(y)) for _ in range(_BAGS)]
         self.forests = [Forest(x[d], y[d], derive(seed, "bag", b), trees=_TREES, min_leaf=_MIN_LEAF) for b, d in enumerate(self.drawn)]
@@ -72,14 +69,10 @@ class Bags:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """[B, q] for rows [q, d]."""
-        import numpy as np
-
         return np.stack([f.ask(x).mean.mean(0) for f in self.forests])
 
     def _out_of_bag(self, x: np.ndarray, y: np.ndarray) -> float | None:
         """1 - residual / total sum of squares, each trial predicted by the bags that do not hold it."""
-        import numpy as np
-
         unseen = np.stack([~np.isin(np.arange(len(y)), d) for d in self.drawn])  # [B, n]
         known = unseen.any(0)
         total = float(((y - y.mean()) ** 2)[known].sum())
@@ -102,8 +95,6 @@ def thinned(fillings: Sequence[Filling], y: Sequence[float]) -> tuple[list[Filli
 
 def importance(space: Space, fillings: Sequence[Filling], y: Sequence[float], objective: str, seed: int) -> Importance:
     """Of the finished trials' `fillings` [n] of `space` and finite objectives `y` [n]: n >= MIN_TRIALS, or there are no shares."""
-    import numpy as np
-
     fillings, y = thinned(fillings, y)
     if len(y) < MIN_TRIALS or not space.holes:
         return Importance(objective, len(y), None)
@@ -127,8 +118,6 @@ def importance(space: Space, fillings: Sequence[Filling], y: Sequence[float], ob
 
 def groups(path: str, domain: Domain, sample: Sequence[Filling], place: np.ndarray) -> np.ndarray:
     """[q] the group of each filling's value, -1 where the hole is not alive. place: [q] the value's place in its range, of numbers."""
-    import numpy as np
-
     values: list[Hashable] = [_name(domain, f[path]) if path in f else None for f in sample]
     known = {v: i for i, v in enumerate(dict.fromkeys(v for v in values if v is not None))}
     if len(known) <= _GROUPS or not all(isinstance(v[1], (int, float)) for v in known):  # type: ignore[index]
@@ -150,8 +139,6 @@ def main_effect(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     What finite groups show by chance, (groups - 1) times the variance within, is taken off (the ANOVA estimate of a variance component).
     """
-    import numpy as np
-
     total = ((predicted - predicted.mean(1, keepdims=True)) ** 2).sum(1)
     alive = labels >= 0
     kept, at = predicted[:, alive], labels[alive]

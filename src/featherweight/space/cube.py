@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import bisect
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from . import Domain, Filling, Float, Int, Order, Space
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike
 
 FINE = 200  # a hole of more values counts as continuous
 
@@ -38,8 +37,6 @@ class Cube:
 
     def filling(self, u: ArrayLike) -> Filling:
         """The filling at a point [d]; coordinates outside [0, 1] are clipped."""
-        import numpy as np
-
         inside = np.clip(np.asarray(u, dtype=float), 0.0, 1.0).tolist()
 
         def choose(path: str, domain: Domain) -> Any:
@@ -53,8 +50,6 @@ class Cube:
 
     def point(self, filling: Filling) -> np.ndarray:
         """A point [d] whose filling is `filling`: the middle of its bin; 0.5 in the coordinates of dead holes."""
-        import numpy as np
-
         u = np.full(self.dims, 0.5)
         for path, value in filling.items():
             at, domain = self.start[path], self.space[path].domain

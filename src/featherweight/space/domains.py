@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from itertools import islice, permutations
 from typing import Any, ClassVar
 
 from ..errors import InputError
@@ -367,8 +368,6 @@ class Order(_Frozen):
         return ">".join(out)
 
     def options(self, points: int | None) -> list[Any] | None:
-        from itertools import islice, permutations
-
         return [">".join(p) for p in islice(permutations(self._names), points)]
 
     def __str__(self) -> str:

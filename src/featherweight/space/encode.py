@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from . import Domain, Filling, Float, Int, Order, Space
-
-if TYPE_CHECKING:
-    import numpy as np
 
 DEAD = -1.0  # stands in the columns of a hole that is not alive; living ones are in [0, 1]
 
@@ -32,8 +31,6 @@ class Encoding:
 
     def rows(self, fillings: Sequence[Filling]) -> np.ndarray:
         """[n, width] float64."""
-        import numpy as np
-
         out = np.full((len(fillings), self.width), DEAD)
         for row, filling in zip(out, fillings, strict=True):
             for path, value in filling.items():
@@ -100,8 +97,6 @@ class Description:
 
     def rows(self, fillings: Sequence[Filling]) -> np.ndarray:
         """[n, width] float64, finite. A feature that is not known, or no number, counts as 0."""
-        import numpy as np
-
         holes = self.encoding.rows(fillings)
         alive = np.maximum(holes, 0.0)
         sums = [np.sum([alive[:, s : s + width] for s in starts], axis=0) for starts, width in self._alike]

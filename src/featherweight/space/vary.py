@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from . import Domain, Filling, Space
 from .domains import Choice, Float, Int, Maybe, Order
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FINEST = 8  # a step of a continuous hole is at least 2^-FINEST of half its range
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from ..records import History
 from ..space import Filling, Space
 from ..space.space import key
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ..errors import InputError
 from ..records import History
@@ -17,9 +18,6 @@ from ..surrogate.model import Surrogate
 from ..surrogate.observed import VALUED, Observed, observed
 from ..surrogate.pool import Pool, draw
 from .base import Fresh, Proposal, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _OFTEN = 100  # a model serves until the history has grown by a share of 1 / _OFTEN
 _PARENTS = 8  # best trials whose changes are candidates, at least
@@ -114,8 +112,6 @@ class _Belief:
     """A fitted model and the candidates that it has judged; `mark` tells of which trials."""
 
     def __init__(self, settings: Bayesian, seen: Observed, history: History, rows: np.ndarray, below: int, mark: tuple[object, ...]) -> None:
-        import numpy as np
-
         self.mark, self.space = mark, seen.space
         seed = derive(0, "bayesian", below, len(rows), key(history[int(rows[-1])].filling)) % 2**31
         rng = np.random.default_rng(seed)
@@ -138,8 +134,6 @@ class _Belief:
 
     def choose(self, fresh: Fresh, seen: Observed, batch: list[Filling]) -> Proposal | None:
         """The best candidate that is fresh, away from what runs and from `batch`; None if none is left."""
-        import numpy as np
-
         if not self.pool.fillings:
             return None
         scores = self.pool.scores

@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ..errors import InputError
 from ..records import History
 from ..space import Space
 from ..space.cube import Cube
 from .base import Fresh, Proposal, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ASKS = 30  # draws of the same Gaussian, all of them known, before the run counts as converged
 DOUBLINGS = 3  # restarts that double the population
@@ -98,16 +97,12 @@ class _Runs:
 
     def padded(self, u: Any) -> np.ndarray:
         """[max(d, 2)]: the package wants two coordinates at least."""
-        import numpy as np
-
         out = np.full(max(self.cube.dims, 2), 0.5)
         out[: len(u)] = u
         return out
 
     def first(self, run: int, origin: Origin) -> Any:
         """The optimizer that a run starts with."""
-        import numpy as np
-
         bins = np.array(self.cube.bins + [0] * (2 - self.cube.dims))
         steps = np.divide(1.0, bins, out=np.zeros(len(bins)), where=bins > 0)
         population = (4 + math.floor(3 * math.log(len(bins)))) * 2 ** min(run, DOUBLINGS)
@@ -122,8 +117,6 @@ class _Runs:
 
     def current(self, history: History, rng: np.random.Generator) -> tuple[Key, Origin, Any]:
         """The generation that the next trial belongs to, what has to be noted of its origin, and an optimizer to ask (a copy)."""
-        import numpy as np
-
         if not self.generations:
             ended = [t for t in history.complete() if t.values and not math.isnan(sum(t.score_key))]
             best = min(ended, key=lambda t: (t.score_key, t.number), default=None)
@@ -158,8 +151,6 @@ class _Runs:
 
 def _tell(optimizer: Any, origin: Origin, history: History) -> None:
     """One update, by the ranks of the trials: the method looks at nothing else. NaN, failed and stopped ones come last, equals are equal."""
-    import numpy as np
-
     trials = [history[i] for i in origin["told"]]
     scores = [t.score_key if t.state == "complete" and not math.isnan(sum(t.score_key)) else (math.inf, math.inf) for t in trials]
     places = {score: float(i) for i, score in enumerate(sorted(set(scores)))}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ..errors import InputError
 from ..pareto import crowding, ranks
@@ -14,9 +16,6 @@ from ..space import Filling
 from ..space.space import Space
 from ..space.vary import centre, crossover, mutated
 from .base import Fresh, Proposal, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MODES = ("auto", "aging", "nsga2")
 RATE, LEAST, SPREAD = 0.3, 0.1, 0.3  # of the mutation: its first rate, the least one, and how far a child's is from its parent's
@@ -81,8 +80,6 @@ class Genetic(Strategy):
 
     def members(self, history: History, tolerance: float = 0.0) -> list[Trial]:
         """The population, the best first; of equals the latest. A violation up to `tolerance` counts as none."""
-        import numpy as np
-
         elite = _elite(history)
         best = sorted(elite.numbers, reverse=True)
         aging = self._aging(elite)
@@ -136,8 +133,6 @@ def _latest(history: History, most: int) -> list[int]:
 
 def _ranked(trials: list[Trial], front: np.ndarray) -> list[Trial]:
     """By front, then the least crowded first, then as they came."""
-    import numpy as np
-
     if not trials:
         return []
     values = np.array([t.values for t in trials])  # [n, objectives]
@@ -168,8 +163,6 @@ class _Elite:
         self.running = [i for i in self.running if history[i].open]
 
     def _add(self, trial: Trial) -> None:
-        import numpy as np
-
         y = np.array(trial.values)  # [objectives]
         self.objectives = self.objectives or len(y)
         if len(y) != self.objectives:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import InputError
 from ..records import History
 from ..space import Space
@@ -12,7 +14,6 @@ from .base import Proposal, Strategy
 from .shared import optuna as _optuna
 
 if TYPE_CHECKING:
-    import numpy as np
     from optuna.samplers import BaseSampler
 
 

@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ..errors import InputError
 from ..records import History, Trial
@@ -16,9 +18,6 @@ from ..space.domains import Choice, Float
 from ..space.space import key
 from ..space.vary import centre, middle, mutated
 from .base import Fresh, Proposal, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Weights = Sequence[float] | None  # None: all objectives alike
 PENALTY, GROWTH = 0.5, 1.05  # of violation, against the mean log of the objectives; a trial of the climb makes it dearer
@@ -78,8 +77,6 @@ class _Index:
     """What is derived from a history, kept up to date: each trial is read when it appears and when it has finished."""
 
     def __init__(self, space: Space) -> None:
-        import numpy as np
-
         self.space, self.read = space, 0
         self.running: list[int] = []
         self.seen: set[str] = set()  # rough keys of all fillings
@@ -105,8 +102,6 @@ class _Index:
             self._rank(history[number])
 
     def _rank(self, trial: Trial) -> None:
-        import numpy as np
-
         if trial.state != "complete" or not trial.values or not all(map(math.isfinite, (*trial.values, trial.violation))):
             return
         self.objectives = self.objectives or len(trial.values)
@@ -120,8 +115,6 @@ class _Index:
 
     def best(self, numbers: Sequence[int] | None, weights: Weights, penalty: float = math.inf, most: int = 1) -> list[int]:
         """Up to `most` trials (of `numbers`, None for all) of least weighted mean + penalty * violation; of equals the earliest first."""
-        import numpy as np
-
         if not self.objectives:
             return []
         which = np.arange(len(self.ranks)) if numbers is None else np.array([i for i in numbers if i < len(self.ranks)], dtype=int)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..errors import InputError
 from ..records import History
 from ..space import Space
 from ..space.space import key
 from .base import Proposal, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)

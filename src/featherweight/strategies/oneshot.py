@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..errors import InputError
 from ..records import History
@@ -11,9 +13,6 @@ from ..space import Filling, Space
 from ..space.vary import mutated
 from .base import Fresh, Proposal, Strategy
 from .shared.ranked import check_ranked, guides, outcomes
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)

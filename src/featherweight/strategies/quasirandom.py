@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ..errors import InputError
 from ..records import History
 from ..space import Space
 from ..space.cube import Cube
 from .base import Fresh, Proposal, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MOST_DIMS = 21201  # direction numbers of Joe and Kuo, "Constructing Sobol sequences with better two-dimensional projections", 2008
 BLOCK = 256  # points made at a time: a power of two, as a digital net needs
@@ -76,7 +74,6 @@ def _last(history: History) -> tuple[int | None, int]:
 @lru_cache(maxsize=16)
 def _block(dims: int, seed: int, number: int) -> np.ndarray:
     """Points number * BLOCK and following, [BLOCK, dims]."""
-    import numpy as np
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(dims, scramble=True, rng=np.random.default_rng(seed))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..records import History
 from ..space import Space
 from .base import Fresh, Proposal, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)

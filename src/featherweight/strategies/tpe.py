@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import InputError
 from ..records import History
 from ..space import Space
@@ -13,7 +15,6 @@ from .base import Proposal, Strategy
 from .shared import optuna as _optuna
 
 if TYPE_CHECKING:
-    import numpy as np
     from optuna.samplers import BaseSampler
 
 WINDOW = _optuna.Window(best=25, recent=75)  # the model of the good takes 25 trials at most (Optuna's gamma), that of the others any
@@ -64,7 +65,6 @@ class Tpe(Strategy):
 
 @cache
 def _sampler() -> Any:
-    import numpy as np
     from optuna.samplers import TPESampler
 
     class FreshTpe(TPESampler):

@@ -9,6 +9,7 @@ from ..recipe import Recipe
 from ..space import Domain, Space, resolve
 from ..space.domains import Choice, Maybe
 from ..targets.base import Target
+from ..transforms.quantize import Quantize
 from .config import Config
 from .jobs import Jobs
 
@@ -39,8 +40,6 @@ def measure_baselines(jobs: Jobs, space: Space) -> None:
 
 def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe, str]]:
     """(label, recipe, target) of the baselines, the reference first."""
-    from ..transforms.quantize import Quantize
-
     reference = config.target.reference
     choices = config.target.runtimes
     out: list[tuple[str, Recipe, str]] = [("baseline", Recipe(), reference)]

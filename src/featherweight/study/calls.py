@@ -9,13 +9,14 @@ import base64
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InputError, StoreError
 from ..limits import Budget
 from ..machine import machine
 from ..recipe import Recipe
 from ..task.load import load_task
+from ..task.task import Task
 from .config import Config, Settings
 from .forecast import forecast
 from .log import Listener
@@ -27,9 +28,6 @@ from .results import write_results
 from .run import Run
 from .statics import Statics, sample_shape
 from .study import Study
-
-if TYPE_CHECKING:
-    from ..task.task import Task
 
 F = TypeVar("F", bound="Callable[..., Study]")
 

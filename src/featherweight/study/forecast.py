@@ -6,14 +6,14 @@ import resource
 import statistics
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..recipe import Candidate, Recipe, decode
 from ..space import Domain, Space, resolve
+from ..task.task import Task
 from .config import Config
-
-if TYPE_CHECKING:
-    from ..task.task import Task
 
 _STEPS = 3  # training steps that are timed, after one to warm up
 _FIXED_S = 4.0  # export, starting the measuring process and loading the runtime: the middle of what trials took here (1 to 10)
@@ -63,7 +63,6 @@ def _net(recipe: Recipe) -> Any:
 
 def _time_steps(task: Task, net: Any, threads: int) -> tuple[float, float]:
     """Median seconds a training sample and a forward sample take, of the task's model or of a described net."""
-    import numpy as np
     import torch
 
     from ..train.loop import tensors

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from .. import registry
 from ..errors import InputError
+from ..nets.base import Net
 from ..seeding import derive, generator
 from ..space import Space
-
-if TYPE_CHECKING:
-    from ..nets.base import Net
-    from ..task.task import Task
+from ..task.task import Task
 
 SAMPLE = 32  # random nets whose scores set the bar
 BATCH = 32  # training samples that a net is scored on
@@ -35,8 +35,6 @@ class ProxyFilter:
     def _scored(self, net: Net) -> tuple[float, str]:
         """The score, and what kept the proxy from giving one ("": nothing)."""
         if net not in self._scores:
-            import numpy as np
-
             from ..train.loop import tensors
 
             split = self.task.splits().train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,8 +188,6 @@ class StudyState:
 
     def score(self, entry: Entry) -> float:
         """The geometric mean of the objectives, each relative to the baseline: less is better."""
-        import math
-
         values = objectives(entry, self.baseline, self.minimize)
         return sum(math.log(max(v, 1e-12)) for v in values) / len(values)
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError, RecipeError
 from ..limits import Constraint
-from ..nets.base import Net
+from ..nets.base import Cost, Net
 from ..recipe import Candidate, Recipe, Shape, shape_of
 from ..recipes import builds
 from ..records import Entry
 from ..space import Space
-
-if TYPE_CHECKING:
-    from ..nets.base import Cost
 
 _COUNTED = ("params", "macs")  # limits that a description settles, without building anything
 

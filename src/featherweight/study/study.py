@@ -11,6 +11,7 @@ from ..errors import InputError, StoreError
 from ..limits import Budget
 from ..records import Entry
 from ..report import html
+from ..report.analysis import Analysis
 from .command import command
 from .log import Listener
 from .reading import read_state
@@ -18,8 +19,6 @@ from .state import StudyState
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..report.analysis import Analysis
 
 
 class Study:

@@ -10,10 +10,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 _TINY = 1e-12
 
@@ -21,15 +18,12 @@ _TINY = 1e-12
 def log_ei(mean: np.ndarray, var: np.ndarray, best: float) -> np.ndarray:
     """log E[max(best - Y, 0)], Y ~ Normal(mean, var), [q]: finite however hopeless a candidate is (Ament et al., "Unexpected improvements
     to expected improvement for Bayesian optimization", 2023, arXiv 2310.20708, eq. 9 and appendix A)."""
-    import numpy as np
-
     sigma = np.sqrt(np.maximum(var, _TINY))
     return np.asarray(log_h((best - mean) / sigma) + np.log(sigma))
 
 
 def log_h(z: np.ndarray) -> np.ndarray:
     """log(phi(z) + z Phi(z)) without cancellation (eq. 9)."""
-    import numpy as np
     from scipy.special import erfcx, ndtr
 
     z = np.asarray(z, dtype=float)
@@ -45,8 +39,6 @@ def log_h(z: np.ndarray) -> np.ndarray:
 
 def directions(m: int, k: int, rng: np.random.Generator) -> np.ndarray:
     """[k, m] directions, even on the positive part of the unit sphere."""
-    import numpy as np
-
     ways = np.abs(rng.standard_normal((k, m))) + 1e-9
     return np.asarray(ways / np.linalg.norm(ways, axis=1, keepdims=True))
 
@@ -57,8 +49,6 @@ def hypervolume_gain(samples: np.ndarray, front: np.ndarray, reference: np.ndarr
     Hypervolume is the mean over directions of the m-th power of the farthest reach (Zhang and Golovin, "Random hypervolume scalarizations
     for provable multi-objective black box optimization", 2020, arXiv 2006.04655, lemma 5), for any number of objectives.
     """
-    import numpy as np
-
     held = _reach(front, reference, ways).max(0, initial=0.0)  # [k]
     gain = np.maximum(_reach(samples, reference, ways) - held, 0.0)  # [T, q, k]
     return np.asarray(gain.mean(axis=(0, 2)))
@@ -66,8 +56,6 @@ def hypervolume_gain(samples: np.ndarray, front: np.ndarray, reference: np.ndarr
 
 def _reach(y: np.ndarray, reference: np.ndarray, ways: np.ndarray) -> np.ndarray:
     """[..., k] of y [..., m]."""
-    import numpy as np
-
     m = y.shape[-1]
     least = None
     for j in range(m):  # one objective after the other keeps the arrays at [..., k]
@@ -79,7 +67,6 @@ def _reach(y: np.ndarray, reference: np.ndarray, ways: np.ndarray) -> np.ndarray
 def log_below(mean: np.ndarray, var: np.ndarray, bound: float) -> np.ndarray:
     """log P(V < bound), V ~ Normal(mean, var), [q]: the chance that a constraint holds, the factor of the improvement in constrained search
     (Gardner et al., "Bayesian optimization with inequality constraints", 2014, eq. 7). `var` counts as at least 0.01."""
-    import numpy as np
     from scipy.special import log_ndtr
 
     return np.asarray(log_ndtr((bound - mean) / np.sqrt(var + 0.01)))
@@ -88,7 +75,6 @@ def log_below(mean: np.ndarray, var: np.ndarray, bound: float) -> np.ndarray:
 def normal_scores(y: np.ndarray) -> np.ndarray:
     """Each value's rank as a quantile of the normal distribution, [n] -> [n]: free of scale and of heavy tails. Equal values share their mean
     rank (Blom, "Statistical estimates and transformed beta-variables", 1958)."""
-    import numpy as np
     from scipy.special import ndtri
     from scipy.stats import rankdata
 

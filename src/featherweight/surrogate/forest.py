@@ -11,12 +11,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,6 @@ class Leaves:
 def same_leaf(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """[q, p] share of the trees in which two rows fall into the same leaf, from leaf indices [T, q] and [T, p]: the forest's own kernel
     (Breiman, "Some infinity theory for predictor ensembles", 2000). From 0 to 1."""
-    import numpy as np
-
     shared = np.zeros((ours.shape[1], theirs.shape[1]))
     for a, b in zip(ours, theirs, strict=True):  # tree by tree, so that memory stays at [q, p]
         shared += a[:, None] == b[None, :]
@@ -56,7 +53,6 @@ class Forest:
 
     def __init__(self, x: np.ndarray, y: np.ndarray, seed: int, trees: int = 20, min_leaf: int = 1, extra: bool = True) -> None:
         """x: [n, d], n >= 1, d >= 0; y: [n]; seed: of samples and splits. InputError where a number is not finite."""
-        import numpy as np
         import sklearn
         from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 
@@ -79,8 +75,6 @@ class Forest:
 
     def _leaf_stats(self, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean and variance of `y` in each leaf, tree by tree; 0 at inner nodes."""
-        import numpy as np
-
         out = []
         for tree, at in zip(self._trees, self._at, strict=True):
             count = np.maximum(np.bincount(at, minlength=tree.node_count), 1)
@@ -90,8 +84,6 @@ class Forest:
 
     def ask(self, x: np.ndarray, y: np.ndarray | None = None) -> Leaves:
         """x: [q, d]; y: [n] other targets of the same training rows, whose statistics in the same leaves are wanted instead."""
-        import numpy as np
-
         rows = _rows(x)
         stats = self._stats if y is None else self._leaf_stats(y)
         leaf = np.stack([tree.apply(rows) for tree in self._trees])  # [T, q]
@@ -101,6 +93,4 @@ class Forest:
 
 def _rows(x: np.ndarray) -> np.ndarray:
     """As the compiled part wants them; one constant column where there is none."""
-    import numpy as np
-
     return np.ascontiguousarray(x if x.shape[1] else np.zeros((len(x), 1)), dtype=np.float32)

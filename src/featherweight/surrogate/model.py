@@ -5,15 +5,14 @@ Notation as in `_forest` and `_acquire`; n rows are the trials learnt from, z th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..pareto import front
 from .acquire import directions, hypervolume_gain, log_below, log_ei, normal_scores
 from .forest import Forest
 from .observed import STOPPED, VALUED, Observed
-
-if TYPE_CHECKING:
-    import numpy as np
 
 WINDOW = 400  # trials that a model is fitted to at most
 _DIRECTIONS, _DRAWS, _FRONT = 64, 24, 60
@@ -24,8 +23,6 @@ class Surrogate:
     """Fitted to the finished trials of numbers `rows`. `seed` fixes the trees, the directions and what the window leaves out."""
 
     def __init__(self, seen: Observed, rows: np.ndarray, seed: int, trees: int, min_leaf: int, extra: bool, cost_aware: bool) -> None:
-        import numpy as np
-
         rng = np.random.default_rng(seed)
         self.ranked = ranking(seen, rows)  # best first
         rows = _window(self.ranked, rows, rng)
@@ -48,8 +45,6 @@ class Surrogate:
 
     def _aim(self) -> None:
         """The incumbents: the front of the feasible trials in scores, thinned, and the corner beyond the worst trial."""
-        import numpy as np
-
         among = self.z[self.feasible]
         self.reference = self.z.max(0) + 0.1
         kept = front([tuple(z) for z in among.tolist()]) if len(among) else []
@@ -60,8 +55,6 @@ class Surrogate:
     def _constrain(self, seen: Observed, rows: np.ndarray, seed: int, grow: dict[str, Any]) -> None:
         """A model of the violation's normal scores, unless all is feasible: a failed trial is worse than any that finished. What is feasible
         has the lowest score; the bound lies halfway to the next, so what breaks a lot is far from it and what breaks a little is near."""
-        import numpy as np
-
         judged = rows[seen.fate[rows] != STOPPED]
         broken = np.nan_to_num(seen.violation[judged], nan=np.inf)
         self.violation: Forest | None = None
@@ -75,8 +68,6 @@ class Surrogate:
 
     def _log_chance(self, x: np.ndarray) -> np.ndarray:
         """log P(feasible) of rows [q, d], [q]; while nothing is feasible, log expected improvement of the violation."""
-        import numpy as np
-
         if self.violation is None:
             return np.zeros(len(x))
         mean, var = self.violation.ask(x).moments()
@@ -84,8 +75,6 @@ class Surrogate:
 
     def _cost_model(self, seen: Observed, rows: np.ndarray, seed: int, grow: dict[str, Any]) -> Forest | None:
         """Of log seconds; None unless costs are known and differ."""
-        import numpy as np
-
         timed = rows[seen.cost_s[rows] > 0]
         log_cost = np.log(seen.cost_s[timed])
         if len(timed) < 4 or log_cost.std() < _COSTS_DIFFER:
@@ -94,8 +83,6 @@ class Surrogate:
 
     def judge(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log acquisition [q] of rows [q, d], and the leaves of the first forest [T, q], by which near rows are told."""
-        import numpy as np
-
         leaves = [forest.ask(x) for forest in self.forests]
         score = self._log_chance(x)
         if self.feasible.any():
@@ -111,16 +98,12 @@ class Surrogate:
 
     def _gain(self, moments: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """Expected gain of hypervolume, [q], by the same normal draws for all candidates; objectives are taken as independent."""
-        import numpy as np
-
         drawn = [mean + np.sqrt(var) * z[:, None] for (mean, var), z in zip(moments, self.draws.T, strict=True)]
         return hypervolume_gain(np.stack(drawn, axis=-1), self.front, self.reference, self.ways)
 
     def expected_gain(self, x: np.ndarray) -> float:
         """Expected relative improvement of one row [1, d]: of the best value (one objective: E max(log best - log Y, 0), with leaf statistics
         of the logarithms), or of the hypervolume in scores; times the chance that it is feasible. 1 while nothing is feasible."""
-        import numpy as np
-
         if not self.feasible.any():
             return 1.0
         chance = float(np.exp(self._log_chance(x))[0])
@@ -136,8 +119,6 @@ class Surrogate:
 
 def ranking(seen: Observed, rows: np.ndarray) -> np.ndarray:
     """The trials of `rows` with values, best first: feasible ones of the front, other feasible ones by mean log, then by violation."""
-    import numpy as np
-
     valued = rows[seen.fate[rows] == VALUED]
     values, violation = seen.values[valued], seen.violation[valued]
     mean = np.log(np.maximum(values, 1e-12)).mean(1)
@@ -150,8 +131,6 @@ def ranking(seen: Observed, rows: np.ndarray) -> np.ndarray:
 
 def _front(values: np.ndarray, mean: np.ndarray) -> list[int]:
     """Indices of the non-dominated rows. What the rows of least mean dominate goes first, so that few are left to compare one by one."""
-    import numpy as np
-
     left = np.arange(len(values))
     for i in np.argsort(mean, kind="stable")[:50]:
         worse = (values[left] >= values[i]).all(1) & (values[left] > values[i]).any(1)
@@ -161,8 +140,6 @@ def _front(values: np.ndarray, mean: np.ndarray) -> list[int]:
 
 def _window(ranked: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """At most `WINDOW` of the rows, ascending: a quarter the best, three eighths the latest, the rest at random."""
-    import numpy as np
-
     if len(rows) <= WINDOW:
         return rows
     sure = np.union1d(ranked[: WINDOW // 4], rows[-WINDOW * 3 // 8 :])

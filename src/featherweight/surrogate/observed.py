@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ..errors import InputError
 from ..records import History, Trial
 from ..space import Space
 from ..space.encode import Description
-
-if TYPE_CHECKING:
-    import numpy as np
 
 VALUED, BROKEN, STOPPED = 1, 2, 3  # what became of a trial; 0 while it runs
 
@@ -26,8 +24,6 @@ class Observed:
     """
 
     def __init__(self, space: Space) -> None:
-        import numpy as np
-
         self.space, self.description = space, Description(space)
         self.read, self.objectives = 0, 0
         self.running: list[int] = []
@@ -38,8 +34,6 @@ class Observed:
 
     def update(self, history: History) -> None:
         """Reads the trials that are new and those that have finished: O(of these)."""
-        import numpy as np
-
         new = [history[i] for i in range(self.read, len(history))]
         if new:
             self._grow(len(history))
@@ -58,8 +52,6 @@ class Observed:
             self._settle(history[number])
 
     def _grow(self, n: int) -> None:
-        import numpy as np
-
         more = max(n, 2 * len(self.fate)) - len(self.fate) if n > len(self.fate) else 0
         if more:
             self.x = np.vstack([self.x, np.zeros((more, self.x.shape[1]))])
@@ -70,8 +62,6 @@ class Observed:
 
     def _settle(self, trial: Trial) -> None:
         """What became of a trial that has finished."""
-        import numpy as np
-
         number = trial.number
         self.cost_s[number] = trial.cost_s + trial.propose_s
         known = bool(trial.values) and all(map(math.isfinite, (*(trial.values or ()), trial.violation)))
@@ -90,8 +80,6 @@ class Observed:
 
     def settled(self, below: int) -> np.ndarray:
         """Numbers of the trials under `below` that have finished, ascending."""
-        import numpy as np
-
         return np.flatnonzero(self.fate[:below])
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..space import Domain, Filling, Space
 from ..space.domains import Float
 from ..space.space import key
 
-if TYPE_CHECKING:
-    import numpy as np
-
-Judge = Callable[["list[Filling]"], "np.ndarray"]  # fillings -> the more the better, [q]
+Judge = Callable[["list[Filling]"], np.ndarray]  # fillings -> the more the better, [q]
 
 _ON = 0.4  # chance that one more hole is changed
 _NEAR = 16  # neighbours of a filling that are looked at
@@ -23,8 +22,6 @@ class Pool:
     """Distinct candidates and how they were judged, in the order in which they came; `barred(key)`: whether one may not enter."""
 
     def __init__(self, judge: Judge, barred: Callable[[str], bool]) -> None:
-        import numpy as np
-
         self.fillings: list[Filling] = []
         self.keys: list[str] = []
         self.scores = np.empty(0)
@@ -33,8 +30,6 @@ class Pool:
 
     def extend(self, candidates: Iterable[Filling]) -> bool:
         """Judges those that are new; whether there were any."""
-        import numpy as np
-
         new = []
         for filling in candidates:
             name = key(filling)
@@ -50,8 +45,6 @@ class Pool:
     def climb(self, space: Space, rounds: int, rng: np.random.Generator) -> None:
         """Local search: in each round the neighbours of the best so far come in (hill climbing on the acquisition, as in SMAC; Hutter, Hoos
         and Leyton-Brown, "Sequential model-based optimization for general algorithm configuration", 2011, section 4.3)."""
-        import numpy as np
-
         for _ in range(rounds):
             best = np.argsort(-self.scores, kind="stable")[:_TOP]
             if not self.extend([f for i in best for f in near(space, self.fillings[i], rng)]):

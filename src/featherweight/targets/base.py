@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .. import registry
 from ..errors import InputError, TargetError
 from ..graphs.session import Session
+from ..plan import Plan
 from ..space import Choice, Int, Node, param
 
 if TYPE_CHECKING:
     import torch
 
     from ..models.package import Package
-    from ..plan import Plan
 
 @dataclass(frozen=True)
 class Target(Node):

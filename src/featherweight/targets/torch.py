@@ -9,6 +9,7 @@ a file that contains any is refused before PyTorch reads it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import shutil
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import machine
 from ..errors import TargetError
 from ..graphs.parity import as_numpy, check_float, check_rows, compare, evaluating, reference, run_rows, varied
 from ..graphs.session import Inputs, Session
+from ..plan import Plan
 from .base import Runtime, Target
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..models.package import Package
-    from ..plan import Plan
 
 FILE = "model.pt2"
 ORDER = "inputs.json"  # inside the file: the inputs' names in the order in which the program takes them
@@ -58,8 +60,6 @@ class Torch(Runtime):
     def export(
         self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
     ) -> dict[str, Any]:
-        import copy
-
         import torch
 
         if (problem := self.problem(target, package.plan)) is not None:
@@ -174,8 +174,6 @@ def _dtype(target: Target) -> torch.dtype:
 
 
 def _has_half(dtype: str) -> bool:
-    from .. import machine
-
     return bool(machine.flags() & ({"amx_bf16", "avx512_bf16", "avx_ne_convert"} if dtype == "bf16" else {"amx_fp16", "avx512_fp16"}))
 
 

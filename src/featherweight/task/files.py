@@ -48,8 +48,6 @@ def load_file(path: Path) -> types.ModuleType:
 
 def local_sources(path: Path) -> tuple[Path, ...]:
     """The file and the modules of its own folder that it imports, directly or through each other."""
-    import ast
-
     found: dict[Path, None] = {}
     queue, folder = [path.resolve()], path.resolve().parent
     while queue:

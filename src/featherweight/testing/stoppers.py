@@ -5,13 +5,12 @@ Use it in the tests of a plug-in: `check_stopper(MyStopper(...))`. It raises Ass
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..seeding import generator
 from ..stoppers.base import Stopper
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _EPOCHS = 27
 

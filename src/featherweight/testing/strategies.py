@@ -10,7 +10,9 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..recipe import Recipe, Transform
 from ..records import History, Trial
@@ -19,10 +21,7 @@ from ..space import Choice, Float, Int, Maybe, Order, Space
 from ..space.space import key
 from ..strategies.base import Proposal, Strategy
 
-if TYPE_CHECKING:
-    import numpy as np
-
-Outcome = Callable[[Trial, "np.random.Generator"], None]  # sets state, values and violation of a trial that ran
+Outcome = Callable[[Trial, np.random.Generator], None]  # sets state, values and violation of a trial that ran
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..plan import Plan
 from ..targets.base import Target
 
 if TYPE_CHECKING:
@@ -18,11 +21,9 @@ if TYPE_CHECKING:
 
 def check_target(target: Target, module: nn.Module, example: dict[str, torch.Tensor], tolerance: float = 1e-3) -> None:
     """Export `module` (eval mode), load it at batch 1 and 3, and compare. example: one sample per input, batch 1."""
-    import numpy as np
     import torch
 
     from ..models.package import Package
-    from ..plan import Plan
 
     runtime = target.load_runtime()
     assert str(Target.parse(str(target))) == str(target), "the target's text does not parse to itself"

@@ -12,10 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..plan import Plan
 from ..recipe import Made, Recipe, Shape, Transform, stated
 from ..seeding import generator
 from ..space import Space
+from ..transforms.base import Context
 
 if TYPE_CHECKING:
     from torch import nn
@@ -144,7 +147,6 @@ def _other_weights(module: nn.Module) -> nn.Module:
 
 def _structure(module: nn.Module, task: Task) -> dict[str, Any]:
     """The size of each parameter, how many numbers they are, and the multiply-accumulates of one sample."""
-    import numpy as np
     import torch
 
     from ..measure.ops import macs, params
@@ -172,7 +174,6 @@ def _data(value: Any) -> Any:
 
 def _apply(transform: Transform, task: Task, package: Any, seed: int) -> Any:
     from ..train.loop import predict
-    from ..transforms.base import Context
 
     splits = task.splits()
 
@@ -183,7 +184,6 @@ def _apply(transform: Transform, task: Task, package: Any, seed: int) -> Any:
 
 
 def _outputs(module: nn.Module, task: Task) -> Any:
-    import numpy as np
     import torch
 
     from ..train.loop import tensors

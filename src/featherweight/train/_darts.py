@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,8 @@ from ..space import Filling
 from ..task.data import Split
 from ._bilevel import Loss, largest_eigenvalue, unrolled_gradient
 from ._guards import hessian_verdict, skip_verdict
-from .loop import batches
-
-if TYPE_CHECKING:
-    from .relax_settings import Relax, Report
+from .loop import batches, tensors
+from .relax_settings import Relax, Report
 
 Batch = tuple[list[Tensor], Tensor]
 
@@ -145,8 +143,6 @@ class _Search:
 
     def eigenvalue(self) -> float:
         """Of the Hessian of the loss of the first batch of the alphas' samples, at the mixture p (R-DARTS, section 4.1)."""
-        from .loop import tensors
-
         index = generator(0).permutation(len(self.outer))[: self.s.batch_size]
         loss = self.loss(tensors(self.outer, index, self.s.device), self.net.probabilities())
         return largest_eigenvalue(loss, self.alphas, self.power_seed)

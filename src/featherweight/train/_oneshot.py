@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 
 from ..errors import InputError
@@ -16,12 +17,10 @@ from ..seeding import generator
 from ..space import Filling
 from ..space.space import Space, key
 from ..task.data import Split
+from ..task.task import Task
 from .loop import batches, tensors
+from .relax_settings import Relax, Report
 from .shared_net import SharedNet
-
-if TYPE_CHECKING:
-    from ..task.task import Task
-    from .relax_settings import Relax, Report
 
 _JUDGED, _CHUNK = 1024, 256  # held-out samples that rank the paths, and how many at a time (batch statistics need many)
 
@@ -85,8 +84,6 @@ def draw_pool(net: Any, n: int, seed: int) -> list[Filling]:
 
 def judge(task: Task, shared: SharedNet, filling: Filling, held: Split, device: str) -> tuple[float, float]:
     """(accuracy, -loss) of a path on the held-out samples, or (-loss, -loss) where the loss is not cross-entropy."""
-    import numpy as np
-
     shared.eval()
     right, loss, n = 0.0, 0.0, min(len(held), _JUDGED)
     with torch.no_grad():

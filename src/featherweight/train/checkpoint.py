@@ -13,14 +13,13 @@ import pickle
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
 
 from ..errors import StoreError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,6 @@ class Rungs:
 
     def restore(self, learned: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, seed: int, device: str) -> Position:
         """Set everything to what the checkpoint holds, if there is one. StoreError if it cannot be read or is another training's."""
-        import torch
-
         if not self.path.exists():
             return Position()
         lost = f"delete {self.path}: the training then starts anew"
@@ -100,8 +97,6 @@ class Rungs:
                 raise Paused(epoch)
 
     def _save(self, learned: nn.Module, optimizer: torch.optim.Optimizer, order: dict[str, Any], at: Position, seed: int, device: str) -> None:
-        import torch
-
         state: dict[str, Any] = {
             "seed": seed,
             **asdict(at),

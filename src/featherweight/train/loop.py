@@ -8,20 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..seeding import derive
+from ..task.data import Split
+from ..task.tensors import as_tensor
 from .checkpoint import Position, Rungs
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor, nn
-
-    from ..task.data import Split
-
-Objective = Callable[["Tensor", "Tensor", "np.ndarray"], "Tensor"]  # (outputs, targets, index) -> scalar loss
+Objective = Callable[[Tensor, Tensor, np.ndarray], Tensor]  # (outputs, targets, index) -> scalar loss
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,6 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
 
 def make_optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """SGD with momentum, Adam or AdamW. Weight decay spares biases and normalisation (tensors of one axis), as is usual."""
-    import torch
-
     decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
     spared = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
@@ -79,8 +76,6 @@ def _starts(n: int, size: int) -> range:
 
 def tensors(split: Split, index: np.ndarray, device: str) -> tuple[list[Tensor], Tensor]:
     """The samples `index` of a split as tensors: (inputs in order, targets)."""
-    from ..task.tensors import as_tensor
-
     inputs, targets = split.batch(index)
     return [as_tensor(v, device) for v in inputs.values()], as_tensor(targets, device)
 
@@ -106,9 +101,6 @@ def fit(
     The global torch generator (dropout) is seeded inside and restored after. InputError if the loss is not finite, Paused if it has
     to wait.
     """
-    import numpy as np
-    import torch
-
     if settings.epochs == 0 or len(split) == 0:
         return math.nan
     rng = np.random.default_rng(derive(seed, "order"))
@@ -152,9 +144,6 @@ def fit(
 
 def predict(module: nn.Module, split: Split, device: str = "cpu", size: int = 64) -> np.ndarray:
     """The module's outputs [N, ...] for every sample of a split, in order."""
-    import numpy as np
-    import torch
-
     module.to(device).eval()
     out = []
     with torch.inference_mode():

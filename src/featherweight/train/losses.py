@@ -10,14 +10,15 @@ Sources: Hinton, Vinyals & Dean 2015 (arXiv:1503.02531); Ba & Caruana 2014 (arXi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import gcd
-from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _HEADS, _HEAD_WIDTH = 48, 16  # MiniLMv2, section 4: 48 relation heads; on 768 features that is 16 each
 _ANGLES = 256  # samples of a batch that the angles are taken over: there are B^3 of them
@@ -29,8 +30,6 @@ def soft_loss(s: Tensor, t: Tensor, form: str, temperature: float) -> Tensor:
     kl: Hinton et al. 2015, section 2, with the factor T^2 so that it keeps its scale. mse: Ba & Caruana 2014, eq. 1;
     Kim et al. 2021 (arXiv:2105.08919) on why it is the limit of large T.
     """
-    import torch.nn.functional as F
-
     if form == "mse":
         return F.mse_loss(s, t)
     log_s, log_t = F.log_softmax(s / temperature, dim=-1), F.log_softmax(t / temperature, dim=-1)
@@ -44,10 +43,6 @@ def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float) -
     teacher's distribution is the ensemble's mean), so z = T log mean_k softmax(t_k/T). A single teacher is given back as it is.
     InputError if there is none, or if they differ in shape.
     """
-    import math
-
-    import torch
-
     if not teachers or any(t.shape != teachers[0].shape for t in teachers):
         raise InputError("teachers have to give outputs of one shape", got=[list(t.shape) for t in teachers], allowed="one or more of [B, C]")
     if len(teachers) == 1:
@@ -62,15 +57,11 @@ def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float) -
 def hint_loss(s: Tensor, t: Tensor) -> Tensor:
     """1/2 ||t - r(s)||^2 (FitNets, eq. 3), as a mean over the elements and not their sum, so that a weight means the same for
     every layer. s: the student's features after the regressor r, in the teacher's shape."""
-    import torch.nn.functional as F
-
     return 0.5 * F.mse_loss(s, t)
 
 
 def attention_map(f: Tensor) -> Tensor:
     """Feature maps [B, C, *spatial] -> [B, P]: Q = vec(sum_c |f_c|^2), divided by ||Q||_2 (attention transfer, section 3.1, F_sum^2)."""
-    import torch.nn.functional as F
-
     q: Tensor = F.normalize(f.square().sum(1).flatten(1), dim=1)
     return q
 
@@ -80,8 +71,6 @@ def attention_loss(s: Tensor, t: Tensor) -> Tensor:
 
     s [B, C_s, *spatial], t [B, C_t, *spatial]: channels may differ, positions not.
     """
-    import torch
-
     distance: Tensor = torch.linalg.vector_norm(attention_map(s) - attention_map(t), dim=1)
     return 0.5 * distance.mean()
 
@@ -98,8 +87,6 @@ def self_relation(x: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
 
     mask: [B, L], 0 at padding, which no token then relates to. -> [B, h, L, L].
     """
-    import torch
-
     b, n, width = x.shape
     a = x.reshape(b, n, heads, width // heads).transpose(1, 2)  # [B, h, L, d]
     scores = a @ a.transpose(-1, -2) / (width // heads) ** 0.5
@@ -127,9 +114,6 @@ def distance_loss(s: Tensor, t: Tensor) -> Tensor:
 
     s [B, D_s], t [B, D_t]. The mean over pairs i < j; 0 for a batch of one. Invariant to scale, rotation and shift of either.
     """
-    import torch
-    import torch.nn.functional as F
-
     if len(s) < 2:
         return s.sum() * 0
 
@@ -145,9 +129,6 @@ def angle_loss(s: Tensor, t: Tensor) -> Tensor:
 
     s [B, D_s], t [B, D_t]. The mean over triples of distinct samples, of the first 256 of a batch; 0 for fewer than three.
     """
-    import torch
-    import torch.nn.functional as F
-
     s, t = s[:_ANGLES], t[:_ANGLES]
     n = len(s)
     if n < 3:

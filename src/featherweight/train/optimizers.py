@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 
 Params = Any  # a float, a numpy array, or a dict of these; gradients have the same form
@@ -123,8 +125,6 @@ def minimize(
     bounds: (low, high), numbers or in the form of x: each iterate is projected onto the box (Bertsekas 1976).
     InputError if a value or a gradient is not finite, or for a negative number of steps.
     """
-    import numpy as np
-
     if steps < 0:
         raise InputError("the number of steps is negative", got=steps, allowed="0 or more")
 
@@ -156,8 +156,6 @@ def _map(f: Callable[..., Any], first: Params, *others: Params) -> Params:
 
 
 def _same_form(theta: Params, g: Params, name: str) -> None:
-    import numpy as np
-
     if isinstance(theta, dict) and isinstance(g, dict) and theta.keys() == g.keys():
         for k in theta:
             _same_form(theta[k], g[k], f"{name}.{k}" if name else str(k))
@@ -169,8 +167,6 @@ def _same_form(theta: Params, g: Params, name: str) -> None:
 
 
 def _form(x: Params) -> str:
-    import numpy as np
-
     return f"names {sorted(map(str, x))}" if isinstance(x, dict) else f"shape {list(np.shape(x))}"
 
 

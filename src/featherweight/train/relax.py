@@ -11,16 +11,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from ..errors import InputError
 from ..seeding import derive, generator
 from ..space import Filling
+from ..task.data import Split, Subset
+from ..task.task import Task
+from ._darts import search_mixtures
+from ._oneshot import search_paths
 from .relax_settings import Relax, Report
 
-if TYPE_CHECKING:
-    from ..task.data import Split
-    from ..task.task import Task
 
 def run_relax(
     task: Task,
@@ -41,8 +45,6 @@ def run_relax(
     "log": what happened, epoch by epoch, and why it ended; "stopped": the name of the guard, or None.
     Deterministic for a seed on one machine unless `minutes` ends it. The caller's supernet is trained in place. InputError if the loss is not finite.
     """
-    import torch
-
     made = settings if isinstance(settings, Relax) else _settings(settings)
     train = task.splits().train
     if len(train) < 4:
@@ -51,14 +53,10 @@ def run_relax(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, "relax") % 2**63)
         if made.method == "oneshot":
-            from ._oneshot import search_paths
-
             if isinstance(net, torch.nn.Module):
                 net = net.net
             found, log = search_paths(task, net, *_cut(train, 0.2, seed), made, seed, report)
         else:
-            from ._darts import search_mixtures
-
             found, log = search_mixtures(task.loss_fn, _supernet(net), *_cut(train, 0.5, seed), made, seed, report, costs)
     ranked = [_prefixed(filling, made.prefix) for filling, _ in found]
     stopped = next((e["guard"] for e in log if e["event"] == "stopped"), None)
@@ -79,8 +77,6 @@ def _settings(given: Mapping[str, Any]) -> Relax:
 
 
 def _supernet(net: Any) -> Any:
-    from torch import nn
-
     if isinstance(net, nn.Module) and hasattr(net, "arch_parameters"):
         return net
     if not hasattr(net, "supernet"):
@@ -95,8 +91,6 @@ def _supernet(net: Any) -> Any:
 
 def _cut(train: Split, share: float, seed: int) -> tuple[Split, Split]:
     """Two disjoint parts of the training split, the second with this share: the search sees no other data (DARTS, section 3.1)."""
-    from ..task.data import Subset
-
     order = generator(seed, "relax", "halves").permutation(len(train))
     held = min(max(2, round(share * len(train))), len(train) - 2)
     return Subset(train, order[held:]), Subset(train, order[:held])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FeatherweightError
-from ..recipe import Made, Mark, Shape, Transform
+from ..recipe import Made, Mark, Recipe, Shape, Transform
 from ..seeding import derive
 from ..space import Choice, Float, Int, param
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..models.package import Package
-    from ..recipe import Recipe
     from ..task.data import Splits
     from ..task.task import Task
     from ..train.checkpoint import Rungs

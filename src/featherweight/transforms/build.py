@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import InputError
+from ..nets.base import Net
 from ..recipe import Shape, Transform, encode
 from ..space import param
 from .base import Context
@@ -39,7 +42,6 @@ class Build(Transform):
     def apply(self, model: Package | None, context: Context) -> Package:
         """What came before is not looked at, so `model` may be None."""
         from ..models.package import Package
-        from ..nets.base import Net
 
         if not isinstance(self.net, Net):
             raise InputError("build needs the description of an architecture", got=repr(self.net), allowed="ConvNet(..), Cell(..), Mlp(..), ..")
@@ -51,7 +53,6 @@ class Build(Transform):
 
 def _check(net: Any, module: nn.Module, context: Context) -> None:
     """InputError if the new module does not take the task's inputs, or gives outputs that are not what the task needs."""
-    import numpy as np
     import torch
 
     from ..train.loop import tensors

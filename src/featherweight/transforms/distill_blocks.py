@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import InputError
 from ..recipe import Recipe
 from ..seeding import derive
@@ -58,8 +60,6 @@ class DistillBlocks(Trained):
         return False
 
     def apply(self, model: Package, context: Context) -> Package:
-        import numpy as np
-
         from ..train.loop import tensors
 
         module, teacher = copy.deepcopy(model.module), context.teacher(self.teacher)

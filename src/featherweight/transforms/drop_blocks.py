@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..errors import InputError
 from ..recipe import Made, Mark, Shape, Transform
 from ..space import Choice, Int, param
 from .base import Context
@@ -30,8 +34,6 @@ def influence(x: Tensor, y: Tensor) -> float:
 
 def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, dict[int, float]]:
     """{path of a ModuleList or Sequential: {index of a droppable child (`models.blocks.droppable`): influence}}."""
-    from functools import partial
-
     import torch
 
     from ..models.blocks import droppable
@@ -74,7 +76,6 @@ class DropBlocks(Transform):
     samples: int = param(64, legal=Int(1, 100_000), doc="training samples that the influence is measured on")
 
     def apply(self, model: Package, context: Context) -> Package:
-        from ..errors import InputError
         from ..models.surgery import edit, names_of
 
         if self.drop == 0:
@@ -112,8 +113,6 @@ class DropBlocks(Transform):
 
     def _order(self, influences: list[float], seed: int) -> list[int]:
         """The blocks, those that go first."""
-        import numpy as np
-
         n, k = len(influences), self.drop
         if self.criterion == "influence":
             return sorted(range(n), key=lambda i: influences[i])

@@ -9,6 +9,7 @@ a tensor it would leave the grid, so there norms are folded first and their scal
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,8 +125,6 @@ class Qat(Trained):
 
     def _left(self, module: nn.Module) -> dict[str, str]:
         """{path: why} of the layers that are not trained so."""
-        from collections import Counter
-
         found = _layers(module)
         unknown = sorted(s for s in self.skip if not any(p == s or p.startswith(s + ".") for p in dict(module.named_modules())))
         if unknown:

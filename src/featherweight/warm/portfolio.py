@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..records import Trial
 from ..space import Filling, Space
@@ -20,9 +22,6 @@ from ..strategies.base import Strategy
 from .earlier import Earlier, imported
 from .guess import Guess
 from .strategy import Warm
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _FIRST, _KEPT = 5, 50  # fillings of earlier studies that are tried first; values of a hole that a prior keeps
 
@@ -82,8 +81,6 @@ def portfolio(space: Space, earlier: Sequence[Earlier], n: int, candidates: int 
 
     Candidates are each study's best; the rank that a study did not measure is predicted, by a tree ensemble over fillings and features
     (as the surrogate of Wistuba et al. 2015, "Learning hyperparameter optimization initializations")."""
-    import numpy as np
-
     ranked = [e.ranked(space) for e in earlier]
     pool: dict[str, Filling] = {}
     for study in ranked:
@@ -150,7 +147,6 @@ def _weights(m: int) -> list[float]:
 
 def _predicted(space: Space, study: Sequence[tuple[float, Trial]], fillings: Sequence[Filling]) -> np.ndarray:
     """r_s of each filling: as measured, else as predicted, [fillings]."""
-    import numpy as np
     from sklearn.ensemble import ExtraTreesRegressor
 
     known = {key(t.filling): r for r, t in study}
@@ -162,8 +158,6 @@ def _predicted(space: Space, study: Sequence[tuple[float, Trial]], fillings: Seq
 
 def _rows(space: Space, fillings: Sequence[Filling]) -> np.ndarray:
     """[fillings, columns]: the encoding, and log(1 + feature) of the features that all have."""
-    import numpy as np
-
     known = [space.features(f) for f in fillings]
     names = sorted(set(known[0]).intersection(*known))
     features = np.array([[math.log1p(max(k[name], 0.0)) for name in names] for k in known]).reshape(len(fillings), len(names))

@@ -11,8 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ..errors import InputError
 from ..records import History, Trial
@@ -20,9 +22,6 @@ from ..space import Domain, Filling, Space
 from ..space.space import key
 from ..space.vary import mutated
 from ..strategies.base import Fresh, Proposal, Strategy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _TRIES, _ANEW = 20, 0.1  # mutations until a pull is given up; share of holes that a draw from the prior draws uniformly
 

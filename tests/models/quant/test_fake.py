@@ -15,6 +15,9 @@ from featherweight.models.quant.activations import InputGrid, chunks, grid_of, i
 from featherweight.models.quant.fake import FLOAT, Simulated, quantizable, simulate
 from featherweight.models.quant.grid import Grid, fit, nearest
 from featherweight.plan import LayerPlan, Plan
+from featherweight.targets.base import Target
+from featherweight.targets.onnxruntime import Onnxruntime
+from featherweight.train.loop import Settings, predict
 from tests import toy
 
 
@@ -202,9 +205,7 @@ def test_no_plan_is_an_exact_copy_and_a_plan_without_layers_is_refused():
 @pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
 def test_the_simulation_agrees_with_onnx_runtime(scheme, tmp_path):
     from featherweight.machine import saturates
-    from featherweight.targets.base import Target
-    from featherweight.targets.onnxruntime import Onnxruntime
-    from featherweight.train.loop import Settings, fit, predict
+    from featherweight.train.loop import fit
 
     task = toy.task(toy.plain, n=800)
     splits, net = task.splits(), task.build()

@@ -14,6 +14,7 @@ from featherweight.models.quant.fake import quantizable
 from featherweight.models.quant.grid import SMALLEST, Grid, codes, nearest
 from featherweight.models.quant.grid import fit as fit_grid
 from featherweight.models.quant.lsq import WeightStep, absorb_norms, attach, detach, first_step, gradient_scale, quantize, trained_name
+from featherweight.train.loop import Settings, fit, predict
 from tests import toy
 
 
@@ -187,8 +188,6 @@ def test_a_norm_whose_layer_is_read_elsewhere_is_refused():
 
 @pytest.mark.parametrize("start", ["lsq", "minmax"])
 def test_two_bits_need_training_and_training_mends_them(start):
-    from featherweight.train.loop import Settings, fit, predict
-
     task = toy.task(n=400)
     splits, net = task.splits(), task.build()
 

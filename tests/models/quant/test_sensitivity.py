@@ -13,6 +13,7 @@ from featherweight.models.quant.activations import chunks, input_grids
 from featherweight.models.quant.fake import FLOAT, Simulated, quantizable, rounded
 from featherweight.models.quant.sensitivity import by_formula, distance, fisher, mean_gradients, measured, taylor
 from featherweight.plan import LayerPlan
+from featherweight.train.loop import Settings, fit
 from tests import toy
 
 EIGHT, FOUR = LayerPlan(8), LayerPlan(4)
@@ -74,8 +75,6 @@ def test_by_formula_equals_the_loop_over_samples(how, monkeypatch):
 
 
 def test_fisher_predicts_the_rise_of_the_loss_of_a_trained_model():
-    from featherweight.train.loop import Settings, fit
-
     task = toy.task(toy.plain, n=400)
     net = task.build()
     fit(net, toy.images(400), lambda out, y, _: task.loss_fn(out, y), Settings(3, 3e-3, 16), seed=0)

@@ -5,14 +5,11 @@ Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slim
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from ...errors import InputError
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class BnScale(Criterion):

@@ -7,13 +7,10 @@ Notation: p_b the share of the N samples whose activation falls into bin b.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 BINS = 100  # our choice, as is their common range
 
@@ -26,8 +23,6 @@ class Entropy(Criterion):
     per_weight = False
 
     def score(self, seen: Seen, rng: torch.Generator) -> Tensor:
-        import torch
-
         outputs = seen.need("outputs").float()  # [N, O]
         n, channels = outputs.shape
         if n == 0 or bool(outputs.min() == outputs.max()):

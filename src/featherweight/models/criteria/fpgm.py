@@ -6,13 +6,10 @@ Notation: F_i filter i as a vector [I * k].
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class Fpgm(Criterion):
@@ -21,8 +18,6 @@ class Fpgm(Criterion):
     per_weight = False
 
     def score(self, seen: Seen, rng: torch.Generator) -> Tensor:
-        import torch
-
         filters = seen.weight.detach().float().flatten(1)  # [O, I * k]
         apart = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")  # [O, O]; a matmul would cancel near filters
         return apart.sum(1)  # smallest near the geometric median, which minimises this sum

@@ -5,13 +5,10 @@ Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, sect
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class L1(Criterion):

@@ -6,13 +6,10 @@ indices when sorted by size.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class Lamp(Criterion):
@@ -21,8 +18,6 @@ class Lamp(Criterion):
     comparable = True
 
     def score(self, seen: Seen, rng: torch.Generator) -> Tensor:
-        import torch
-
         squares = seen.weight.detach().double().flatten() ** 2
         ascending, order = squares.sort(stable=True)
         left = ascending.flip(0).cumsum(0).flip(0)  # sum over v >= u; in float64: layers have millions of weights

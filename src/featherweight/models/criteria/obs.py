@@ -7,22 +7,17 @@ Notation: H mean of x x^T over inputs x [I * k], q index of a weight in its row,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from ...errors import InputError
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 DAMP = 0.01  # of the mean of H's diagonal: the value of SparseGPT
 
 
 def damped(hessian: Tensor, damp: float = DAMP) -> Tensor:
     """H + damp * mean(diag H) * I, [n, n]. An input that is always zero gets 1 on the diagonal, so that H can be inverted."""
-    import torch
-
     diagonal = hessian.diagonal()  # [n]
     extra = damp * diagonal.mean() + (diagonal == 0).to(hessian.dtype)
     return hessian + torch.diag(extra)
@@ -30,8 +25,6 @@ def damped(hessian: Tensor, damp: float = DAMP) -> Tensor:
 
 def factor(hessian: Tensor) -> Tensor:
     """The lower Cholesky factor of a damped Hessian [n, n]. InputError if it is not positive definite."""
-    import torch
-
     lower, failed = torch.linalg.cholesky_ex(hessian)
     if bool(failed):
         raise InputError(
@@ -48,8 +41,6 @@ class Obs(Criterion):
     needs = frozenset({"hessian"})
 
     def score(self, seen: Seen, rng: torch.Generator) -> Tensor:
-        import torch
-
         hessian = seen.need("hessian")  # [G, I * k, I * k]
         w = seen.weight.detach().float()
         scores = torch.empty_like(w).reshape(len(hessian), -1, hessian.shape[-1])  # [G, O / G, I * k]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class Random(Criterion):
@@ -17,6 +14,4 @@ class Random(Criterion):
     comparable = True
 
     def score(self, seen: Seen, rng: torch.Generator) -> Tensor:
-        import torch
-
         return torch.rand(seen.weight.shape, generator=rng, device=rng.device).to(seen.weight.device)  # [O, I, *k]

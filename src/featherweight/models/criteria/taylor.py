@@ -5,13 +5,10 @@ Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class Taylor(Criterion):
@@ -21,8 +18,6 @@ class Taylor(Criterion):
     comparable = True
 
     def score(self, seen: Seen, rng: torch.Generator) -> Tensor:
-        import torch
-
         w = seen.weight.detach().float()
         total = torch.zeros_like(w)  # [O, I, *k]
         for g in seen.need("gradient"):  # one batch at a time: no second tensor of B weights

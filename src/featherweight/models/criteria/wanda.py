@@ -6,13 +6,10 @@ Notation: w weight, ||x_j||_2 the norm of input feature j over all samples and p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from .base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class Wanda(Criterion):

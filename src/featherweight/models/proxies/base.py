@@ -8,14 +8,15 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import InputError
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-Loss = Callable[[Any, "Tensor"], "Tensor"]  # (outputs, targets) -> scalar
+Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> scalar
 
 
 class Proxy(ABC):
@@ -33,8 +34,6 @@ class Proxy(ABC):
 def rehearsal(module: nn.Module, inputs: Sequence[Tensor], targets: Tensor | None = None) -> nn.Module:
     """A copy of the module to score: no dropout, batch normalisation by the batch's own statistics (an untrained module has no others), all
     parameters with gradients. InputError for fewer than 2 samples or inputs of different lengths."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
     lengths = [len(t) for t in (*inputs, *([] if targets is None else [targets])) if t.ndim]
     if not inputs or len(set(lengths)) != 1 or lengths[0] < 2:
         raise InputError("a proxy needs a batch: inputs and targets of equal length", got=f"lengths {lengths}", allowed="2 samples or more")
@@ -49,8 +48,6 @@ def rehearsal(module: nn.Module, inputs: Sequence[Tensor], targets: Tensor | Non
 def gradients(module: nn.Module, inputs: Sequence[Tensor], targets: Tensor, loss_fn: Loss) -> list[tuple[Tensor, Tensor]]:
     """(w, g) of every weight of two or more dimensions (matrices, kernels, embeddings) that the loss depends on, as in the code of Abdelfattah
     et al. 2021, which leaves out biases and normalisation."""
-    import torch
-
     made = rehearsal(module, inputs, targets)
     weights = [p for p in made.parameters() if p.ndim >= 2]
     with torch.enable_grad():

@@ -7,12 +7,10 @@ weight of layer l.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
 
 from .base import Loss, Proxy, gradients, number
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 class GradNorm(Proxy):

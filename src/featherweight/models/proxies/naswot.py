@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...errors import InputError
 from .base import Loss, Proxy, number, rehearsal
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 _RELU_LIKE = ("relu", "leaky_relu", "_prelu_kernel", "gelu", "silu", "hardswish", "elu", "celu", "mish")  # aten operators, `_` at the end if in place
 _CLIPPED = ("hardtanh",)  # as ReLU6 calls it: from 0 up
@@ -30,8 +31,6 @@ class Naswot(Proxy):
     """
 
     def score(self, module: nn.Module, inputs: Sequence[Tensor], targets: Tensor, loss_fn: Loss) -> float:
-        import torch
-
         made, n = rehearsal(module, inputs), len(inputs[0])
         kernel = torch.zeros(n, n, dtype=torch.float64)
 
@@ -54,7 +53,6 @@ class Naswot(Proxy):
 
 def _watch(seen: Any) -> Any:
     """A context in which `seen` is given the input of every ReLU-like operator."""
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -7,12 +7,10 @@ Abdelfattah et al. 2021, arXiv:2101.08134, eq. 1. Notation: w a weight, g the lo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
 
 from .base import Loss, Proxy, gradients, number
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 class Snip(Proxy):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ..hooks import watched
 from .base import Loss, Proxy, number, rehearsal
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 class Synflow(Proxy):
@@ -27,8 +28,6 @@ class Synflow(Proxy):
     """
 
     def score(self, module: nn.Module, inputs: Sequence[Tensor], targets: Tensor, loss_fn: Loss) -> float:
-        import torch
-
         made = rehearsal(module, inputs).double().eval()
         with torch.no_grad():
             for parameter in made.parameters():
@@ -45,10 +44,6 @@ class Synflow(Proxy):
 
 def _replacement(part: nn.Module) -> Any:
     """The forward hook that makes a normalisation pass its input on, and an embedding give ones; None for other modules."""
-    import torch
-    from torch import nn
-    from torch.nn.modules.batchnorm import _NormBase
-
     if isinstance(part, nn.Embedding):
         return lambda _, args, out: torch.ones_like(out)
     norms = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ..hooks import watched
 from .grid import SMALLEST
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 CODES = {"u8": (0, 255), "s8": (-127, 127)}
 CALIBRATIONS = ("minmax", "percentile", "mse")
@@ -42,8 +43,6 @@ class InputGrid:
 def grid_of(lo: float, hi: float, activations: str) -> InputGrid:
     """The grid that holds [lo, hi] and zero. `u8`: s = (hi - lo) / 255, z = round(-lo / s) (Nagel et al. 2021, section 2.2.1);
     `s8`: s = max|x| / 127. An input that is always 0 gets the scale 1."""
-    import numpy as np
-
     low, high = CODES[activations]
     lo, hi = min(lo, 0.0), max(hi, 0.0)
     if hi - lo < SMALLEST:
@@ -62,7 +61,6 @@ def chunks(inputs: dict[str, Tensor], size: int = 32) -> list[tuple[Tensor, ...]
 
 def watch(module: nn.Module, paths: Iterable[str], batches: Sequence[tuple[Tensor, ...]], see: Any) -> None:
     """Run the module (as it is, no gradients) and call see(path, x) with the first input of each named layer, as often as the layer runs."""
-    import torch
 
     def look(path: str, _: nn.Module, args: Any) -> None:
         if args and isinstance(args[0], torch.Tensor) and args[0].is_floating_point():
@@ -98,8 +96,6 @@ def input_grids(
 
     A layer that no batch reaches is left out. InputError for an unknown way to calibrate, or for values that are not finite.
     """
-    import torch
-
     if calibrate not in CALIBRATIONS or activations not in CODES:
         raise InputError(
             "these activation grids cannot be computed here", got=f"{calibrate}, {activations}", allowed=f"{', '.join(CALIBRATIONS)}; u8, s8"
@@ -131,8 +127,6 @@ def input_grids(
 
 def percentile(counts: Tensor, lo: float, hi: float, activations: str) -> tuple[float, float]:
     """The range that leaves (100 - PERCENTILE) / 2 percent of the values out at each end. counts: [BINS] over [lo, hi]."""
-    import torch
-
     if lo == hi or not counts.sum():
         return lo, hi
     share = counts.cumsum(0) / counts.sum()
@@ -145,8 +139,6 @@ def percentile(counts: Tensor, lo: float, hi: float, activations: str) -> tuple[
 
 def least_squares(counts: Tensor, lo: float, hi: float, activations: str) -> tuple[float, float]:
     """Among `SHRINKINGS` ranges (a lo, a hi), 0 < a <= 1, the one with the least squared error ||x - x'||^2 (Nagel et al. 2021, eq. 9)."""
-    import torch
-
     if lo == hi or not counts.sum():
         return lo, hi
     width = (hi - lo) / len(counts)

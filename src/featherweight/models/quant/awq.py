@@ -7,15 +7,12 @@ E||D x||^2 = tr(D H D^T), with D = Q(W diag(s)) diag(s)^-1 - W.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor, nn
 
 from .grid import Grid, fit, nearest
 from .inputs import Batches, collect
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from .pairs import Pair
+from .pairs import Pair, by_channel, rescale
 
 POINTS = 20  # values of a: 0, 1/20 .. 19/20, as in the published code
 
@@ -29,8 +26,6 @@ def output_error(w: Tensor, hessian: Tensor, s: Tensor, grid: Grid) -> float:
 
 def scales(magnitude: Tensor, a: float) -> Tensor:
     """s [C] = s_X^a, divided by sqrt(max s min s) so that it is around 1 (the published code); 1 for inputs that are always zero."""
-    import torch
-
     s = torch.ones_like(magnitude)
     alive = magnitude > 0
     if bool(alive.any()):
@@ -44,8 +39,6 @@ def search(layers: list[tuple[Tensor, Tensor, Tensor, Grid]], magnitude: Tensor)
 
     a = 0 leaves the weights as they are, so the error is never larger than without scales.
     """
-    import torch
-
     best: tuple[float, Tensor, float] | None = None
     for i in range(POINTS):
         s = scales(magnitude, i / POINTS)
@@ -57,10 +50,6 @@ def search(layers: list[tuple[Tensor, Tensor, Tensor, Grid]], magnitude: Tensor)
 
 def awq(module: nn.Module, pairs: list[Pair], grids: dict[str, Grid], batches: Batches) -> dict[str, float]:
     """Scale the pairs whose consumers are all Linear layers with a grid, in place, one pair's inputs at a time. {producer: a*}."""
-    import torch
-
-    from .pairs import by_channel, rescale
-
     found: dict[str, float] = {}
     for pair in pairs:
         paths = [c.path for c in pair.consumers]

@@ -6,10 +6,7 @@ Notation: W [O, I, *k], G convolution groups, n = I * k inputs of an output, m [
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 
 def correction(w: Tensor, rounded: Tensor, mean: Tensor) -> Tensor:

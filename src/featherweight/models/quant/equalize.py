@@ -6,28 +6,22 @@ r2_i = max_j |W2_ji| (column i); W1 <- S^-1 W1, b1 <- S^-1 b1, W2 <- W2 S with S
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from .pairs import Pair
+from .pairs import Pair, column_range, rescale, row_range
 
 ROUNDS, ENOUGH = 20, 1e-3  # rounds over all pairs; the largest |log s| at which they have settled
 
 
 def scales(r1: Tensor, r2: Tensor) -> Tensor:
     """s [C] = sqrt(r1 r2) / r2 (eq. 11), after which both ranges are sqrt(r1 r2); 1 where a side is all zeros."""
-    import torch
-
     alive = (r1 > 0) & (r2 > 0)
     return torch.where(alive, (r1.clamp(min=1e-30) / r2.clamp(min=1e-30)).sqrt(), torch.ones_like(r1))
 
 
 def equalize(module: nn.Module, pairs: list[Pair]) -> int:
     """Equalize the pairs whose producer is a layer, in place, pair by pair until nothing moves (the end of section 4.1). How many pairs."""
-    from .pairs import column_range, rescale, row_range
-
     joined = [p for p in pairs if not p.is_norm]
     for _ in range(ROUNDS):
         moved = 0.0

@@ -11,33 +11,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ...plan import LayerPlan
+from ..package import Package
 from . import grid as grids
-from .activations import InputGrid, chunks, input_grids
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ..package import Package
+from .activations import CODES, InputGrid, chunks, input_grids
 
 FLOAT = LayerPlan(32)  # how a plan says that a layer stays as it is
 
 
 def quantizable(module: nn.Module) -> dict[str, nn.Module]:
     """path -> layer, in the module's order: what a plan lists, every Linear, convolution and Embedding with a floating-point weight."""
-    from torch import nn
-
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
     return {path: m for path, m in module.named_modules() if isinstance(m, kinds) and m.weight.is_floating_point() and m.weight.numel()}
 
 
 def computes(layer: nn.Module) -> bool:
     """Does the layer multiply, so that its input can be quantized too? (An Embedding only looks up.)"""
-    from torch import nn
-
     return not isinstance(layer, nn.Embedding)
 
 
@@ -49,8 +44,6 @@ def weight_grid(entry: LayerPlan, scheme: str, saturates: bool) -> grids.Grid:
 
 def rounded(w: Tensor, entry: LayerPlan, scheme: str, saturates: bool) -> Tensor:
     """The weight as the plan's entry stores it, in its own dtype: unchanged at 32 bits, half precision at 16, else on its min-max grid."""
-    import torch
-
     if entry.bits == 32:
         return w.detach()
     if entry.bits == 16:
@@ -96,8 +89,6 @@ class Simulated:
 
     def set(self, path: str, entry: LayerPlan) -> None:
         """Give one layer the width (and grid) of a plan's entry; InputError if it is no layer that a plan lists."""
-        from torch import nn
-
         if path not in self._original:
             raise InputError("the plan names a layer that this model has not", got=path, allowed=list(self._original)[:40])
         layer = self.module.get_submodule(path)
@@ -121,8 +112,6 @@ class Simulated:
 
     def _integer(self, path: str, entry: LayerPlan) -> bool:
         """Is the layer's weight changed at all? Convolutions have no dynamic int8 (`targets.onnxruntime`)."""
-        from torch import nn
-
         return not (self.scheme == "int8-dynamic" and entry.bits == 8 and not isinstance(self._original[path], (nn.Linear, nn.Embedding)))
 
     def _hook(self, path: str) -> Any:
@@ -170,8 +159,6 @@ def simulate(package: Package, calibration: dict[str, Tensor], saturates: bool =
 
 def learned_grid(scales: dict[str, Tensor], path: str, activations: str) -> InputGrid:
     """The grid of a layer's input that a package brings: PATH.input.scale and, unless it is 0, PATH.input.zero."""
-    from .activations import CODES
-
     low, high = CODES[activations]
     zero = scales.get(f"{path}.input.zero")
     return InputGrid(float(scales[f"{path}.input.scale"]), 0 if zero is None else int(zero), low, high)

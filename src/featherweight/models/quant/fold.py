@@ -5,10 +5,10 @@ Nagel et al. 2021, arXiv:2106.08295, section 2.3.1. Notation: y = gamma (W x + b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
+import torch
+from torch import nn
 
 
 def fold(module: nn.Module, batch_norms: dict[str, str]) -> None:
@@ -16,8 +16,6 @@ def fold(module: nn.Module, batch_norms: dict[str, str]) -> None:
     gamma (b - mu) / sigma + beta, or, where the layer has a bias, nothing. The modules stay, and so does the function.
 
     Layers whose gamma has a zero keep that channel's weights at zero, as the folded function has it."""
-    import torch
-
     with torch.no_grad():
         for path, norm in batch_norms.items():
             layer: Any = module.get_submodule(path)

@@ -8,15 +8,14 @@ block of B columns, g the weights of a row that share a scale.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from ...errors import InputError
 from .grid import Grid, fit
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Find = Callable[["Tensor", Grid], "tuple[Tensor, Tensor]"]  # (w, grid) -> (s, z), as `grid.fit`
+Find = Callable[[Tensor, Grid], tuple[Tensor, Tensor]]  # (w, grid) -> (s, z), as `grid.fit`
 
 
 def gptq(
@@ -39,8 +38,6 @@ def gptq(
     updates are done together (the result does not depend on it, but for rounding errors). damp: share of the mean of H's diagonal added
     to it (section 3.3, step 3). order: columns with the largest inputs first. InputError if H is not finite.
     """
-    import torch
-
     w = w.detach().float().clone()
     n = w.shape[1]
     late = grid.granularity == "group" and scales is None and not order
@@ -70,8 +67,6 @@ def gptq(
 def inverse_root(hessian: Tensor, damp: float) -> Tensor:
     """U [n, n], upper triangular with U^T U = (H + damp mean(diag H) I)^-1; float32, computed in float64. Inputs that are always zero
     have no part in it but their own place."""
-    import torch
-
     if not bool(torch.isfinite(hessian).all()):
         raise InputError("the inputs of a layer are not finite, so its weights cannot be rounded with GPTQ", fix="use rounding='nearest'")
     H = hessian.double()

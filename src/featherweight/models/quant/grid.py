@@ -8,10 +8,9 @@ Symmetric codes are -(2^(b-1) - 1) .. 2^(b-1) - 1 with z = 0; asymmetric ones 0 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 SMALLEST = 1e-30  # scales are at least this: a row of zeros has the grid {0}
 
@@ -36,8 +35,6 @@ class Grid:
 
 def blocks(w: Tensor, grid: Grid) -> Tensor:
     """The weight as rows that share a scale: [1, 1, O n], [O, 1, n] or [O, ceil(n / g), g]. A short last group is filled with zeros."""
-    import torch
-
     flat = w.flatten(1) if w.ndim > 1 else w.reshape(1, -1)
     if grid.granularity == "tensor":
         return flat.reshape(1, 1, -1)
@@ -56,8 +53,6 @@ def unblock(rows: Tensor, like: Tensor) -> Tensor:
 
 def fit(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """(s, z) of the smallest grid that holds the weight: min-max, in the shapes of the notation; z is float and whole."""
-    import torch
-
     rows = blocks(w.detach().float(), grid)
     if grid.symmetric:
         s = (rows.abs().amax(-1) / grid.high).clamp(min=SMALLEST)

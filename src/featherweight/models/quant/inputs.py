@@ -11,16 +11,16 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ..hooks import watched
 from .layers import is_convolution
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-Batches = Callable[[], "Iterable[tuple[Tensor, ...]]"]  # one pass over the calibration samples: the module's inputs, batch by batch
+Batches = Callable[[], Iterable[tuple[Tensor, ...]]]  # one pass over the calibration samples: the module's inputs, batch by batch
 _CHUNK = 2**23  # numbers of an unfolded convolution input at once
 
 
@@ -37,8 +37,6 @@ class Inputs:
 @contextlib.contextmanager
 def slow_attention() -> Iterator[None]:
     """torch's fused transformer layers do not call the layers inside them; meanwhile they do."""
-    import torch
-
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -56,8 +54,6 @@ def collect(module: nn.Module, paths: Sequence[str], needs: Collection[str], bat
     `paths` are held at once: ask for few layers). once: the layers are called once a forward pass, so it may end after the last one.
     InputError for a layer that never ran.
     """
-    import torch
-
     sums = {path: _Sums(module.get_submodule(path), needs) for path in paths}
     waiting: set[str] = set()
 
@@ -82,14 +78,10 @@ class _Sums:
     """Running sums of one layer's inputs."""
 
     def __init__(self, layer: nn.Module, needs: Collection[str]) -> None:
-        import torch
-
         self.layer, self.needs, self.count, self.positions = layer, needs, 0, 0
         self.mean = self.hessian = self.absmean = self.absmax = torch.zeros(0)
 
     def add(self, x: Tensor) -> None:
-        import torch
-
         last = x.detach().float().movedim(1 if is_convolution(self.layer) else -1, -1)
         channels = last.reshape(-1, last.shape[-1])  # [R, I]
         self.positions += len(channels)
@@ -117,8 +109,6 @@ def _plus(total: Tensor, more: Tensor) -> Tensor:
 
 def features(layer: Any, x: Tensor) -> Iterator[Tensor]:
     """The vectors that the layer multiplies its rows with, [G, R, n], some samples at a time; features in the order of weight[0].flatten()."""
-    import torch
-
     if not is_convolution(layer):
         yield x.reshape(1, -1, x.shape[-1])
         return
@@ -128,8 +118,6 @@ def features(layer: Any, x: Tensor) -> Iterator[Tensor]:
 
 
 def _unfold(layer: Any, x: Tensor) -> Tensor:  # [N, I, *size] -> [G, N * positions, I / G * k]
-    import torch
-
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     x = torch.nn.functional.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
     dims = len(layer.kernel_size)
@@ -142,6 +130,4 @@ def _unfold(layer: Any, x: Tensor) -> Tensor:  # [N, I, *size] -> [G, N * positi
 
 def batched(inputs: Sequence[Tensor], size: int = 32) -> Batches:
     """Passes over tensors [n, ...], `size` samples at a time."""
-    import torch
-
     return lambda: zip(*(torch.split(t, size) for t in inputs), strict=True)

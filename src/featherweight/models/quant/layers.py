@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+from torch import nn
 
 from ...errors import InputError
 from ...plan import LayerPlan, Plan
 from .grid import Grid
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 def is_convolution(m: nn.Module) -> bool:
-    from torch import nn
-
     return isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
 
 
 def is_layer(m: nn.Module) -> bool:
     """A Linear or a convolution: what has a weight [O, I, *k]."""
-    from torch import nn
-
     return isinstance(m, nn.Linear) or is_convolution(m)
 
 
@@ -32,8 +26,6 @@ def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
     Layers at or inside a path of the plan's `skip` stay in floating point (32 bits), and so do convolutions under `int8-dynamic`, which
     no runtime computes faster that way. Embeddings have one scale a row. InputError if a path to skip matches no layer.
     """
-    from torch import nn
-
     out: dict[str, LayerPlan] = {}
     unused = set(plan.skipped)
     for path, m in module.named_modules():

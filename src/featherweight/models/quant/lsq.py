@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,7 @@ from ...errors import InputError
 from ..hooks import watched
 from . import grid as grids
 from .activations import InputGrid
-
-if TYPE_CHECKING:
-    from .grid import Grid
+from .grid import Grid
 
 _SAME = 1e-3  # largest change of the outputs, relative to their range, that folding norms may make
 _INPUT = "lsq_input"  # the name under which a layer holds the step of its input while it is trained

@@ -6,12 +6,12 @@ Notation: s [C] > 0; producer channel i is divided by s_i, the weights that read
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ...errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 TOLERANCE = 1e-4  # of the output's largest magnitude
 
@@ -37,8 +37,6 @@ class Pair:
 
 def by_channel(v: Tensor, channel: Tensor, channels: int) -> Tensor:
     """[C]: the largest of the values v [I] of the features that come from each channel; 0 where none does. v >= 0."""
-    import torch
-
     return torch.zeros(channels, dtype=v.dtype, device=v.device).scatter_reduce_(0, channel, v, "amax")
 
 
@@ -49,8 +47,6 @@ def row_range(module: nn.Module, pair: Pair) -> Tensor:
 
 def column_range(module: nn.Module, pair: Pair) -> Tensor:
     """[C]: max |W| of the columns that read each channel, over all consumers."""
-    import torch
-
     ranges = [by_channel(_columns(module.get_submodule(c.path)), c.channel, pair.channels) for c in pair.consumers]
     return torch.stack(ranges).amax(0)
 
@@ -64,8 +60,6 @@ def _columns(m: Any) -> Tensor:
 
 def rescale(module: nn.Module, pair: Pair, s: Tensor) -> None:
     """Divide the producer by s and multiply its consumers by it. A batch norm between has no scale or mean of its own (`fold`)."""
-    import torch
-
     with torch.no_grad():
         producer = module.get_submodule(pair.producer)
         _divide(producer.weight, s)

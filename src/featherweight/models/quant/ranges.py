@@ -6,12 +6,10 @@ criterion is that of Nagel et al. 2021 (arXiv:2106.08295, section 3.1, "Mean squ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
 from .grid import Grid, blocks, fit, nearest
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 STEPS, LEAST = 80, 0.2  # ratios 1.00, 0.99 .. 0.21
 
@@ -21,8 +19,6 @@ def search(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 
     Both ends of an asymmetric range shrink by the same ratio, which leaves its zero point where it is.
     """
-    import torch
-
     widest, z = fit(w, grid)
     best_s, best = widest, torch.full_like(widest, torch.inf)
     for i in range(STEPS):

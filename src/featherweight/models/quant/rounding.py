@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from .bias import correction
 from .gptq import gptq
@@ -17,11 +20,7 @@ from .grid import Grid, fit, nearest
 from .inputs import Batches, Inputs, collect
 from .layers import is_convolution
 from .ranges import search
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from .trace import Flow
+from .trace import Flow
 
 FIND = {"minmax": fit, "mse": search}
 
@@ -75,8 +74,6 @@ def _round_layer(
     module: nn.Module, path: str, grid: Grid, seen: Inputs | None, flow: Flow, how: Rounding, sparse: bool
 ) -> tuple[Tensor, Tensor, str | None]:
     """(s, z, what could not be done)."""
-    import torch
-
     layer: Any = module.get_submodule(path)
     before = layer.weight.detach().float().clone()
     if how.method == "gptq" and seen is not None:
@@ -95,8 +92,6 @@ def _round_layer(
 
 def _by_group(w: Tensor, hessian: Tensor, grid: Grid, groups: int, how: Rounding, sparse: bool) -> tuple[Tensor, Tensor, Tensor]:
     """GPTQ of a weight [O, I, *k] with H [G, n, n], one convolution group at a time. (w', s, z)."""
-    import torch
-
     find = FIND[how.range]
     whole = find(w, grid) if grid.granularity == "tensor" else None
     out, scales, zeros = [], [], []
@@ -111,8 +106,6 @@ def _by_group(w: Tensor, hessian: Tensor, grid: Grid, groups: int, how: Rounding
 
 def shift_bias(module: nn.Module, path: str, norm: str | None, shift: Tensor) -> str | None:
     """Add `shift` [O] to the layer's bias, or take it off the mean of the batch norm behind it; the reason if there is neither."""
-    import torch
-
     layer: Any = module.get_submodule(path)
     with torch.no_grad():
         if layer.bias is not None:

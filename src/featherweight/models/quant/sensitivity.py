@@ -15,21 +15,21 @@ fisher and taylor see weights only; measured sees what the simulation sees, inpu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ...plan import LayerPlan
-from .fake import FLOAT
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from .fake import Simulated
+from .fake import FLOAT, Simulated
 
 FORMULAS = ("fisher", "taylor")
 AT_ONCE = 2**27  # weights whose gradients are held at once; larger models take several backward passes a batch
-Batch = tuple[Sequence["Tensor"], "Tensor"]  # inputs, targets
+Batch = tuple[Sequence[Tensor], Tensor]  # inputs, targets
 
 
 def fisher(g2: Tensor, d: Tensor) -> Tensor:
@@ -45,8 +45,6 @@ def taylor(g: Tensor, d: Tensor) -> Tensor:
 def distance(f: Tensor, f_q: Tensor, logits: bool) -> Tensor:
     """How far f_q [B, ...] is from f, the mean over the batch: KL over the last axis in nats if they are logits of several classes, else the mean
     squared difference."""
-    import torch.nn.functional as F
-
     f, f_q = f.float(), f_q.float()
     if not logits or f.shape[-1] == 1:
         return F.mse_loss(f_q, f)
@@ -61,8 +59,6 @@ def mean_gradients(
 
     The module is used in the mode that it is in. InputError for no batches, or gradients that are not finite.
     """
-    import torch
-
     if not batches:
         raise InputError("a sensitivity needs samples", got="no batches")
     weights: dict[str, Any] = {path: module.get_submodule(path).weight for path in paths}
@@ -110,8 +106,6 @@ def measured(simulated: Simulated, options: dict[str, list[LayerPlan]], batches:
 
     The simulation is left as it was. InputError if there are no batches or the outputs are not finite.
     """
-    import math
-
     before = dict(simulated.layers)
     simulated.apply({path: FLOAT for path in before})
     expected = outputs(simulated.module, batches)
@@ -133,8 +127,6 @@ def measured(simulated: Simulated, options: dict[str, list[LayerPlan]], batches:
 
 def outputs(module: nn.Module, batches: Sequence[Sequence[Tensor]]) -> Tensor:
     """The module's outputs [N, ...] for all batches, without gradients."""
-    import torch
-
     if not batches:
         raise InputError("a sensitivity needs samples", got="no batches")
     with torch.no_grad():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ... import registry
 from ...errors import InputError
@@ -12,9 +14,6 @@ from ...space import Space
 from ..base import Fresh, Proposal, Strategy
 from .arms import Account, Ledger, ledger
 from .chooser import screen
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SETTINGS: dict[str, dict[str, Any]] = {"greedy": {"restart": 0.0, "patience": 1}}  # so it climbs from the best trial of all arms
 SCREENED = ("greedy", "genetic")  # arms that have no model: one chooses among what they propose
@@ -78,8 +77,6 @@ class Adaptive(Strategy):
 
     def _choose(self, accounts: dict[str, Account], n: int, rng: np.random.Generator) -> list[tuple[str, dict[str, Any]]]:
         """An arm for each of `n` proposals, and why."""
-        import numpy as np
-
         begun = sum(a.tried for a in accounts.values())
         out: list[tuple[str, dict[str, Any]]] = [(next(iter(accounts)), {"start": True})] * min(n, max(0, self.start - begun))
         out += [(name, {"first": True}) for name, a in accounts.items() if a.tried == 0 and name not in dict(out)][: n - len(out)]

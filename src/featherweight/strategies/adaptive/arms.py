@@ -18,14 +18,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ...errors import InputError
 from ...records import History, Trial
-
-if TYPE_CHECKING:
-    import numpy as np
 
 REACH = 1000  # trials before a trial that it is compared with
 WINDOW = 200  # trials that credit is earned in; an arm without any in it is judged anew
@@ -48,8 +47,6 @@ class Ledger:
     finished; a trial costs O(arms + `REACH`)."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        import numpy as np
-
         self.names = tuple(names)
         self.views = {name: History() for name in names}
         self.open: list[int] = []  # trials that may still change: running, or stopped (one that waits at a rung goes on)
@@ -101,8 +98,6 @@ class Ledger:
 
     def _rank(self, trial: Trial, values: tuple[float, ...]) -> None:
         """Compares a finished trial with those around it, both ways: it may have finished after younger ones."""
-        import numpy as np
-
         if not self.objectives:
             self.objectives = len(values)
             self.rows = np.full((len(self.arm), 1 + self.objectives), np.nan)
@@ -115,8 +110,6 @@ class Ledger:
         self.rows[i] = row
 
     def _grow(self, n: int) -> None:
-        import numpy as np
-
         more = max(n, 2 * len(self.arm)) - len(self.arm)
         self.rows = np.vstack([self.rows, np.full((more, self.rows.shape[1]), np.nan)])
         self.dominators, self.cost_s = np.append(self.dominators, np.zeros(more)), np.append(self.cost_s, np.zeros(more))
@@ -124,8 +117,6 @@ class Ledger:
 
     def accounts(self) -> dict[str, Account]:
         """What each arm's trials were worth, among the last `WINDOW` of all, 1 being the mean."""
-        import numpy as np
-
         n = len(self.states)
         since = max(0, n - WINDOW)
         arm, cost = self.arm[since:n], self.cost_s[since:n]
@@ -147,7 +138,6 @@ class Ledger:
     def trust(self, last: int, least: int) -> float | None:
         """How well a model foretold the last screened feasible trials: Spearman's rank correlation of what it believed before they ran and
         the geometric mean of the objectives, in [-1, 1]; None with fewer than `least` of them, or if either side is constant."""
-        import numpy as np
         from scipy.stats import rankdata
 
         numbers = [i for i in self.screened[-2 * last :] if self.rows[i, 0] <= 0][-last:]
@@ -165,8 +155,6 @@ def as_good(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Feasible before infeasible, infeasible ones by violation alone (constrained domination; Deb et al., "A fast and elitist multiobjective
     genetic algorithm: NSGA-II", 2002, section VI), except that equal is as good: a repeat of a value is no improvement. NaN is never.
     """
-    import numpy as np
-
     va, vb = a[..., 0], b[..., 0]
     both = (va <= 0) & (vb <= 0) & (a[..., 1:] <= b[..., 1:]).all(-1)
     return np.asarray(both | ((vb > 0) & (va <= vb)))

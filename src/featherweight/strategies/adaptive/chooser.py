@@ -4,17 +4,15 @@ evolutionary optimization assisted by Gaussian random field metamodels", 2006)."
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ...records import History
 from ...seeding import derive
 from ...space import Filling, Space
 from ...surrogate.model import Surrogate
 from ...surrogate.observed import VALUED, Observed, observed
-
-if TYPE_CHECKING:
-    import numpy as np
 
 LEAST = 8  # finished trials before there is a model
 _OFTEN = 50  # a model serves until the history has grown by a share of 1 / _OFTEN
@@ -32,8 +30,6 @@ class Screen:
     def judge(self, fillings: Sequence[Filling]) -> tuple[np.ndarray, np.ndarray]:
         """Of each filling the log acquisition (expected improvement for the predicted cost, within constraints), and the mean prediction of
         the objectives, in normal scores, less is better; [q] each."""
-        import numpy as np
-
         x = self.seen.description.rows(fillings)
         means = [forest.ask(x).mean.mean(0) for forest in self.model.forests]
         return self.model.judge(x)[0], np.mean(means, axis=0)

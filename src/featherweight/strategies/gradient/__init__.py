@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ...errors import InputError
 from ...records import History, Trial
@@ -14,9 +15,6 @@ from ...space import Space
 from ..base import Fresh, Proposal, Strategy
 from ..shared.ranked import check_ranked, guides, outcomes, usable
 from .policy import Beliefs, Policy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _TRIES, _MEMORY, _TAIL = 40, 30, 50  # draws a proposal; trials that utilities compare with; generations behind a running trial that are read
 _STRIDE, _BEST = 250, 10  # generations: one to two strides are read, and of what is before the best trials
@@ -98,8 +96,6 @@ class _Fold:
         return all(history[i].state != "running" for i in range(generation * self.size, (generation + 1) * self.size))
 
     def _after(self, beliefs: Beliefs, history: History, generation: int) -> Beliefs:
-        import numpy as np
-
         first = generation * self.size
         numbers = [i for i in range(max(0, first - _MEMORY), first + self.size) if history[i].state != "running"]
         rows = [self._row(history[i]) for i in numbers]

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ...space import Domain, Filling, Float, Int, Order, Space
 from ...train.optimizers import Adam, State
-
-if TYPE_CHECKING:
-    import numpy as np
 
 NARROWEST, WIDEST = 0.02, 0.3  # of sigma
 _ALPHA = 1.5  # ASNG, section 3.3: the signal-to-noise ratio that the step length holds
@@ -59,8 +58,6 @@ class Policy:
 
     def start(self, guides: Sequence[Filling] = ()) -> Beliefs:
         """Uniform and centred; with `guides` (best first) half of the mass on them, by weights that fall with the rank."""
-        import numpy as np
-
         q = {p: np.full(len(o), 1 / len(o)) for p, o in self.names.items()}
         mu, sigma = np.full(self.width, 0.5), np.full(self.width, WIDEST)
         w = np.log(len(guides) + 0.5) - np.log(np.arange(1, len(guides) + 1)) if guides else np.empty(0)
@@ -78,7 +75,6 @@ class Policy:
 
     def draw(self, beliefs: Beliefs, rng: np.random.Generator, loose: float = 0.0) -> Filling:
         """A filling; each hole with probability `loose` from its own domain instead."""
-        import numpy as np
 
         def choose(path: str, domain: Domain) -> Any:
             if loose and rng.random() < loose:
@@ -100,8 +96,6 @@ class Policy:
 
     def _numbers_step(self, b: Beliefs, fillings: Sequence[Filling], u: np.ndarray) -> Beliefs:
         """mu by Adam along the gradient in units of sigma (NES, eq. 10); log sigma along its natural gradient (NES, eq. 11)."""
-        import numpy as np
-
         cells, alive = self._encode(fillings)
         z = np.where(alive, np.clip((cells - b.mu) / b.sigma, -3.0, 3.0), 0.0)  # [n, k]
         up = (u[:, None] * z).mean(0)
@@ -112,8 +106,6 @@ class Policy:
 
     def _names_step(self, b: Beliefs, fillings: Sequence[Filling], u: np.ndarray) -> Beliefs:
         """ASNG: G = mean of u (T(c) - q), a step of length delta / D in the Fisher norm, D adapted to the signal-to-noise ratio."""
-        import numpy as np
-
         rise, roots = {}, list[Any]()
         for path, options in self.names.items():
             q = b.q[path]
@@ -135,8 +127,6 @@ class Policy:
 
     def _encode(self, fillings: Sequence[Filling]) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates [n, k] (0 where not alive), and which are alive [n, k]."""
-        import numpy as np
-
         cells, alive = np.zeros((len(fillings), self.width)), np.zeros((len(fillings), self.width), dtype=bool)
         for i, filling in enumerate(fillings):
             for path, at in self.at.items():
@@ -175,8 +165,6 @@ def _same(a: Any, b: Any) -> bool:
 
 def _bounded(q: np.ndarray, holes: int) -> np.ndarray:
     """No option dies out: each keeps 1 / (D (C - 1)), D holes of C options (ASNG, section 3.4), or half of an even share if that is less."""
-    import numpy as np
-
     c = len(q)
     if c == 1:
         return np.ones(1)

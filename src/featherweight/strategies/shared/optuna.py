@@ -23,6 +23,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from ...errors import InputError
 from ...records import History, Trial
 from ...space import Domain, Filling, Float, Int, Order, Space
@@ -31,7 +33,6 @@ from ...space.vary import middle
 from ..base import Fresh, Proposal
 
 if TYPE_CHECKING:
-    import numpy as np
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial

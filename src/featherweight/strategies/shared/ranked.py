@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from ...errors import InputError
 from ...records import History, Trial
 from ...space import Filling, Space
 from ...space.vary import middle
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def check_ranked(ranked: Any) -> None:
@@ -58,8 +57,6 @@ class Outcomes:
     """The outcomes of all usable trials as arrays, kept up to date: each trial is read when it has finished."""
 
     def __init__(self) -> None:
-        import numpy as np
-
         self.read, self.running, self.count = 0, list[int](), 0
         self.numbers = np.zeros(64, dtype=int)  # of the trials, in the order in which they were read
         self.rows = np.zeros((64, 1))  # violation, log of each objective
@@ -75,8 +72,6 @@ class Outcomes:
                 self._add(trial)
 
     def _add(self, trial: Trial) -> None:
-        import numpy as np
-
         row = [trial.violation, *(math.log(max(v, 1e-12)) for v in trial.values or ())]
         if self.count == 0:
             self.rows = np.zeros((64, len(row)))
@@ -92,8 +87,6 @@ class Outcomes:
     def best(self, n: int, rng: np.random.Generator, before: int | None = None) -> list[int]:
         """Numbers of the `n` best trials: feasible before infeasible, then by the weighted mean of log(objective), weights drawn from the
         unit simplex where there are several; the earliest of equals. before: only of trials with smaller numbers."""
-        import numpy as np
-
         rows, numbers = self.rows[: self.count], self.numbers[: self.count]
         if before is not None:
             rows, numbers = rows[numbers < before], numbers[numbers < before]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -96,8 +97,6 @@ def nncf_module() -> Any:
     openvino_module()
     if "nncf" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import logging
-
     import nncf
 
     nncf.set_log_level(logging.ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,8 +169,6 @@ def _pooled(net: Any, classes: int) -> nn.Module:
 
 
 def _pooler_is_optional(net: Any) -> bool:
-    import inspect
-
     return "add_pooling_layer" in inspect.signature(type(net).__init__).parameters
 
 

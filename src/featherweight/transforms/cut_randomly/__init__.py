@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...errors import InputError
 from ...recipe import Made, Mark, Shape, Transform
+from ...seeding import generator
 from ...space import Choice, Float, Int, param
 from ..base import Context
-from .cuts import BlockCuts, ChannelCuts
+from ..shared.drop import baseline_scores, evaluate_drop
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
 
     from ...models.package import Package
@@ -130,10 +133,9 @@ class CutRandomly(Transform):
     batches: int = param(4, legal=Int(1, 100_000), doc="training batches of 64 that the loss is taken on, the same for all proposals")
 
     def apply(self, model: Package, context: Context) -> Package:
-        from ...errors import InputError
         from ...models.surgery import names_of
         from ...models.zeros import holding
-        from ...seeding import generator
+        from .cuts import BlockCuts, ChannelCuts
 
         module = copy.deepcopy(model.module).eval()
         inputs = tuple(v.cpu() for v in context.calibration(2).values())
@@ -178,11 +180,7 @@ class CutRandomly(Transform):
 
     def _judge(self, module: nn.Module, context: Context) -> tuple[Callable[[], bool], Callable[[], float]]:
         """(is the module as it is now no worse than at first?, its value now: mean loss or mean metric)."""
-        from ..shared.drop import baseline_scores, evaluate_drop
-
         if self.judge == "metric":
-            import numpy as np
-
             first = baseline_scores(module, context)
             count = iter(range(self.proposals + 1))
 
@@ -198,7 +196,6 @@ class CutRandomly(Transform):
         """A function that gives the module's mean loss on `batches` training batches, always the same ones."""
         import torch
 
-        from ...seeding import generator
         from ...train.loop import tensors
 
         train = context.splits.train

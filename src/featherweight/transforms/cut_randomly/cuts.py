@@ -6,12 +6,15 @@ Notation: I inputs of one convolution group, G its groups; a unit is what can on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+import torch
+from torch import Tensor, nn
 
-    from ...models.groups import Group
+from ...models.blocks import droppable
+from ...models.coupling import couple
+from ...models.cutting import cut
+from ...models.groups import Group
 
 Items = list[tuple[int, int]]  # (group, unit)
 Undo = Callable[[], None]
@@ -21,10 +24,6 @@ class ChannelCuts:
     """sizes: [G] units in each group of coupled channels. A unit that is cut is silent (its readers' columns are zero) until `finish`."""
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        from torch import nn
-
-        from ...models.coupling import couple
-
         coupling = couple(module, inputs)
         self.module, self.whole = module, dict(coupling.whole)
         self.groups: list[Group] = []
@@ -54,8 +53,6 @@ class ChannelCuts:
 
     def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Cut what is silent out of the module. (edits for the package, what to say in the note)."""
-        from ...models.cutting import cut
-
         drops = [sorted(u for h, u in self.removed if h == g) for g in range(len(self.groups))]
         cut(self.module, self.groups, drops)
         widths = {g.name: [g.channels, g.channels - g.size * len(d)] for g, d in zip(self.groups, drops, strict=True)}
@@ -64,8 +61,6 @@ class ChannelCuts:
 
 def _silence(module: nn.Module, group: Group, units: list[int]) -> list[Undo]:
     """Zero the weights that read these units; only the slices that change are kept aside."""
-    import torch
-
     channels = {c for u in units for c in group.units[u]}
     undo: list[Undo] = []
     for m in group.members:
@@ -100,8 +95,6 @@ class BlockCuts:
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.module = module
-        from ...models.blocks import droppable
-
         found = droppable(module, inputs)
         self.paths, self.blocks = list(found), list(found.values())
         self.children = [list(module.get_submodule(p).children()) for p in self.paths]

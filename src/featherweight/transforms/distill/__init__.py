@@ -13,19 +13,23 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import InputError
 from ...recipe import Recipe
 from ...seeding import derive
 from ...space import Choice, Domain, Float, Int, param
+from ...task.data import ArraySplit, Split
+from ...task.files import parse_ref
+from ...task.load import load_task
+from ...task.task import Task
 from ..base import Context, Trained
-from .hints import Hints, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ...models.package import Package
-    from ...task.data import Split
-    from ...task.task import Task
+    from .hints import Weights
 
 _WEIGHT = Float(0.0, 1e6)
 
@@ -73,6 +77,8 @@ class Distill(Trained):
         return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
 
     def apply(self, model: Package, context: Context) -> Package:
+        from .hints import Weights
+
         split = self._split(model, context)
         weights = Weights(self.features, self.attention, self.relations)
         if weights.wanted:
@@ -114,11 +120,11 @@ class Distill(Trained):
 
     def _inside(self, model: Package, context: Context, split: Split, weights: Weights) -> Package:
         """Training with terms that look inside: the teachers run on every batch that the student runs on."""
-        import numpy as np
         import torch
 
         from ...train.loop import fit, tensors
         from ...train.losses import ensemble_logits
+        from .hints import Hints
 
         student = model.edited(module=copy.deepcopy(model.module))
         teachers = [self._package(t, model, context) for t in self.teachers]
@@ -152,8 +158,6 @@ class Distill(Trained):
 
     def _split(self, model: Package, context: Context) -> Split:
         """The inputs to train on, with targets that only count for the task's own."""
-        import numpy as np
-
         own = context.splits.train
         if not self.data:
             return own
@@ -169,10 +173,7 @@ class Distill(Trained):
 
     def _synthetic(self, model: Package, context: Context) -> Split:
         """Inputs made from the (first) teacher; of the task's own samples only the name, type and shape of the input are used."""
-        import numpy as np
-
         from ...models.synthesize import synthesize
-        from ...task.data import ArraySplit
 
         example = context.splits.train.batch(np.arange(1))[0]
         name, like = next(iter(example.items()))
@@ -194,14 +195,10 @@ class Distill(Trained):
 
 def _task(ref: str) -> Task:
     """The task that `data` names. Its file is executed once for every change of it."""
-    from ...task.files import parse_ref
-
     path, _ = parse_ref(ref, "task")
     return _loaded(ref, path.stat().st_mtime_ns if path.is_file() else 0)
 
 
 @lru_cache(maxsize=4)
 def _loaded(ref: str, _stamp: int) -> Task:
-    from ...task.load import load_task
-
     return load_task(ref)

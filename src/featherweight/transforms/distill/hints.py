@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from ...errors import InputError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from ...models.package import Package
-    from ...models.taps import Taps
+from ...models.matching import channels_first, matched
+from ...models.package import Package
+from ...models.taps import Taps, attention_paths, first_tensor, last_linear, queries_keys_values
+from ...train.losses import attention_loss, hint_loss, relational_loss, self_relation_loss
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,6 @@ class Hints:
     ) -> None:
         """student: of the module that is trained; layers: the student's, () for the ends of its stages; example: inputs [n, ...] in
         order; mask: which of the inputs is the attention mask [B, L]."""
-        from torch import nn
-
-        from ...models.matching import matched
-        from ...models.taps import attention_paths, last_linear
-
         self.weights, self.mask, self.teacher, self.student = weights, mask, teacher.module, student.module
         self.pairs: list[tuple[str, str]] = []
         self.attention: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
@@ -73,8 +70,6 @@ class Hints:
 
     def _look(self, example: Sequence[Tensor], generator: torch.Generator) -> None:
         """One pass of both, to see the shapes: makes the projections, and finds what cannot be compared."""
-        import torch
-
         with torch.no_grad(), self.tap_student() as s, self.tap_teacher() as t:
             self.student(*example)
             self.teacher(*example)
@@ -92,13 +87,9 @@ class Hints:
             )
 
     def tap_student(self) -> Taps:
-        from ...models.taps import Taps
-
         return Taps(self.student, self._paths(0))
 
     def tap_teacher(self) -> Taps:
-        from ...models.taps import Taps
-
         return Taps(self.teacher, self._paths(1))
 
     def _paths(self, side: int) -> list[str]:
@@ -107,8 +98,6 @@ class Hints:
 
     def _features(self, s: Taps, t: Taps) -> list[tuple[Tensor, Tensor]]:
         """For every pair: ([B, C_s, *positions], [B, C_t, *positions]) of the last pass."""
-        from ...models.matching import channels_first
-
         return [
             (
                 channels_first(self.student.get_submodule(a), s.output(a)).float(),
@@ -119,7 +108,6 @@ class Hints:
 
     def _maps(self, features: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         """The pairs that are feature maps: they have positions, and come from convolutions."""
-        from torch.nn.modules.conv import _ConvNd
 
         def convolves(path: str) -> bool:
             return any(isinstance(m, _ConvNd) for m in self.student.get_submodule(path).modules())
@@ -128,8 +116,6 @@ class Hints:
 
     def loss(self, s: Taps, t: Taps, student_out: Tensor, teacher_out: Tensor) -> Tensor:
         """The weighted sum of the terms, of the last pass of both models: a scalar. Its gradient reaches the student and the projections only."""
-        from ...train.losses import attention_loss, hint_loss, relational_loss
-
         total = student_out.new_zeros(())
         features = self._features(s, t)
         if self.weights.features:
@@ -148,9 +134,6 @@ class Hints:
 
     def _self_attention(self, s: Taps, t: Taps) -> Tensor:
         """The sum of the self-relation losses of queries, keys and values of the last pair (MiniLMv2, section 3.1)."""
-        from ...models.taps import queries_keys_values
-        from ...train.losses import self_relation_loss
-
         ours = queries_keys_values(self.student, s, self.attention[0])
         theirs = queries_keys_values(self.teacher, t, self.attention[1])
         mask = s.inputs[self.mask] if self.mask is not None else None
@@ -161,8 +144,6 @@ class Hints:
 
     def _penultimate(self, taps: Taps, side: int, out: Tensor) -> Tensor:
         """What the last linear layer was given [B, ...]; the outputs if the model has none."""
-        from ...models.taps import first_tensor
-
         path = self.penultimate[side]
         found = first_tensor(taps.calls[path][0]) if path is not None else None
         return found if found is not None and len(found) == len(out) else out.reshape(len(out), -1)
@@ -170,8 +151,6 @@ class Hints:
 
 def projection(inputs: int, outputs: int, generator: torch.Generator) -> nn.Module:
     """A learned linear map of the channel axis, [B, inputs, *positions] -> [B, outputs, *positions]: FitNets' regressor r as a 1x1 convolution."""
-    import torch
-    from torch import nn
 
     class Projection(nn.Module):
         def __init__(self) -> None:
@@ -187,8 +166,6 @@ def projection(inputs: int, outputs: int, generator: torch.Generator) -> nn.Modu
 
 def pooled(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Both [B, C, *positions] averaged to the smaller number of positions along each axis; as they are if they agree."""
-    import torch.nn.functional as F
-
     if s.shape[2:] == t.shape[2:]:
         return s, t
     size = [min(a, b) for a, b in zip(s.shape[2:], t.shape[2:], strict=True)]

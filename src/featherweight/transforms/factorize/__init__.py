@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ...machine import machine
 from ...recipe import Made, Mark, Shape, Transform
 from ...space import Choice, Float, Int, param
 from ..base import Context
-from .ranks import Bench, Run, form, grams_of, groups, layers, observe, whole_layers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ...models.lowrank import LowRank
     from ...models.package import Package
+    from .ranks import Bench, Run
 
 _TRIED = 9  # ranks that are timed: those that save 10, 20, .. 90 % of the parameters
 _LOST = 1e-3  # share of the energy below which a loss counts as this much: so small a loss is no reason for a larger rank
@@ -61,8 +62,6 @@ class Factorize(Transform):
         """Measured ranks belong to a processor and to a runtime's version."""
         if self.rank_by != "latency":
             return ""
-        from ...machine import machine
-
         here = machine()
         return f"{here['cpu']} {here['versions'].get(self.on.partition(':')[0])}"
 
@@ -87,6 +86,7 @@ class Factorize(Transform):
 
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.zeros import holding
+        from .ranks import Bench, form, grams_of, groups, layers, observe, whole_layers
         if self.rank_by == "ratio" and self.ratio == 0:
             return model.noted(step="factorize", layers={}, whole={})
         from ...models.lowrank import decompose, whitening
@@ -136,6 +136,7 @@ class Factorize(Transform):
 
     def _timed(self, low: LowRank, layer: Any, run: Run, bench: Bench) -> tuple[Any, Any]:
         from ...models.surgery import factorized
+        from .ranks import form
 
         tried = dict.fromkeys(self._below(low, (i + 1) / (_TRIED + 1)) for i in range(_TRIED))
         best, value, said = None, 0.0, {}
@@ -158,6 +159,8 @@ def _multiple(n: int, round_to: int, most: int) -> int:
 
 def _saves(low: LowRank, layer: Any, ranks: tuple[int, ...], run: Run) -> str | None:
     """None if these ranks save parameters and multiply-accumulates, else which they do not."""
+    from .ranks import form
+
     sizes = low.sizes(ranks)
     if any(r >= most for r, most in zip(ranks, low.full, strict=True)):  # of an image's three channels, say
         return f"rank {list(ranks)} is a full rank"

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ...errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from ...measure.latency import faster
+from ...measure.probe import time_pair
+from ...models.coupling import output_layers
+from ...models.hooks import watched
+from ...models.package import Package
+from ...targets.base import Target
 
 GRAM_BYTES = 2**30  # Gram matrices held at once; more layers than fit are seen in several passes over the samples
 _CHUNK = 16  # samples in one forward pass
@@ -39,12 +47,6 @@ class Bench:
     def race(self, layer: nn.Module, parts: nn.Module, shape: tuple[int, ...]) -> tuple[bool, float, float]:
         """(is the pair measured faster, ms of the layer, ms of the pair): processor time of one inference, interleaved, of ONNX files
         or whatever the runtime makes, in this process."""
-        import torch
-
-        from ...measure.latency import faster
-        from ...measure.probe import time_pair
-        from ...targets.base import Target
-
         key = f"{layer} {parts} {shape}"
         if key not in self.known:
             target = Target.parse(self.on)
@@ -58,11 +60,6 @@ class Bench:
 
 def _session(layer: nn.Module, x: Tensor, target: Any) -> Any:
     """A single layer, exported and loaded by the target's runtime."""
-    import tempfile
-    from pathlib import Path
-
-    from ...models.package import Package
-
     runtime = target.load_runtime()
     with tempfile.TemporaryDirectory(prefix="featherweight-") as folder:
         runtime.export(Package(copy.deepcopy(layer).float()), {"x": x}, None, target, Path(folder))
@@ -71,8 +68,6 @@ def _session(layer: nn.Module, x: Tensor, target: Any) -> Any:
 
 def layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Every Linear and convolution, those of derived classes too."""
-    from torch import nn
-
     return ((p, m) for p, m in module.named_modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)))
 
 
@@ -84,10 +79,6 @@ def form(layer: Any) -> str:
 
 def whole_layers(module: nn.Module, inputs: tuple[Tensor, ...], skip: tuple[str, ...], convolutions: str) -> dict[str, str]:
     """{path: reason} of the layers that are no candidates. InputError if `skip` names nothing."""
-    from torch import nn
-
-    from ...models.coupling import output_layers
-
     every = dict(layers(module))
     inside = {s: [p for p in every if p == s or p.startswith(s + ".")] for s in skip}
     if missing := [s for s, found in inside.items() if not found]:
@@ -115,10 +106,6 @@ def whole_layers(module: nn.Module, inputs: tuple[Tensor, ...], skip: tuple[str,
 
 def observe(module: nn.Module, paths: list[str], inputs: tuple[Tensor, ...]) -> dict[str, Run]:
     """One forward pass of one sample. A layer that is called several times has the positions of all calls."""
-    import torch
-
-    from ...models.hooks import watched
-
     runs = {p: Run() for p in paths}
 
     def watch(run: Run, m: Any, args: Any, kwargs: Any, y: Tensor) -> None:
@@ -149,10 +136,6 @@ def groups(module: nn.Module, paths: list[str]) -> Iterator[list[str]]:
 
 def grams_of(module: nn.Module, paths: list[str], samples: dict[str, Tensor]) -> dict[str, Tensor]:
     """{path: X X^T [I, I]}, float64, over all positions of all samples; of a strided 1x1 convolution over the positions that it reads."""
-    import torch
-
-    from ...models.hooks import watched
-
     grams: dict[str, Tensor] = {}
 
     def add(path: str, m: Any, args: Any, kwargs: Any) -> None:

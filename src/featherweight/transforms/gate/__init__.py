@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import InputError, RecipeError
 from ...recipe import Mark, Recipe, Shape, Transform, shape_of
 from ...space import Choice, Float, Int, param
 from ...space.node import is_filled
 from ..base import Context, applied
+from ..shared.drop import baseline_scores, evaluate_drop, runnable
 from .knob import Knob, bisect, rungs, steps_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ...measure.race import Verdict
     from ...models.package import Package
 
@@ -91,8 +92,6 @@ class Gate(Transform):
         return (*steps_of(self.transform, "transform"), *steps_of(self.recover, "recover"))
 
     def apply(self, model: Package, context: Context) -> Package:
-        from ..shared.drop import baseline_scores, evaluate_drop, runnable
-
         if self.transform is None:
             raise InputError("a gate needs a transform", got="none", fix='Gate(Prune(), knob="ratio")')
         knob = Knob.of(self)
@@ -148,8 +147,6 @@ class _Run:
 
     def _try(self, package: Package, total: Any, setting: Any, context: Context) -> Package | None:
         """The package with the knob at `setting`, recovered, if it keeps the floor; recorded either way."""
-        from ..shared.drop import evaluate_drop, runnable
-
         context.report({"step": self.gate.kind, "knob": self.gate.knob, "setting": total})
         for i, step in enumerate((*self.knob.at(setting), *steps_of(self.gate.recover, "recover"))):
             package = applied(step, package, context.child(i, step.kind))

@@ -5,16 +5,20 @@ Notation: saving is a share of the whole model's bytes or time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ...machine import saturates
+from ...measure.ops import layer_macs
+from ...models.quant.activations import InputGrid, chunks, input_grids
+from ...models.quant.fake import Simulated, computes, quantizable
+from ...models.quant.sensitivity import by_formula, measured
 from ...plan import LayerPlan, Plan
+from ...task.data import calibration_rows
+from ...train.loop import tensors
 from ..base import Context
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
 
 Options = dict[str, list[LayerPlan]]  # by layer, what a plan may say of it
 
@@ -34,9 +38,6 @@ class Layers:
         skip: tuple[str, ...] = (),
         by_time: bool = False,
     ) -> None:
-        from ...models.quant.activations import InputGrid, chunks, input_grids
-        from ...models.quant.fake import Simulated, computes, quantizable
-
         self.plan, self.context, self.by_time = plan, context, by_time
         found = quantizable(module)
         self.tables = [path for path, m in found.items() if not computes(m)]
@@ -55,8 +56,6 @@ class Layers:
 
     def _left(self, found: dict[str, nn.Module], grids: dict[str, Any], skip: tuple[str, ...]) -> dict[str, str]:
         """{path: why} of the layers that stay in floating point whatever is saved."""
-        from torch import nn
-
         scheme = self.plan.scheme
         if unknown := [s for s in skip if not any(p == s or p.startswith(s + ".") for p in found)]:
             raise InputError("there are no such layers to skip", got=unknown, allowed=list(found)[:40])
@@ -78,17 +77,12 @@ class Layers:
         return [LayerPlan(b, by, group, self.plan.symmetric) for b in widths]
 
     def losses(self, how: str, options: Options) -> dict[str, list[float]]:
-        from ...models.quant.sensitivity import by_formula, measured
-
         if how == "measured":
             return measured(self.simulated, options, self.inputs, self.logits)
         return by_formula(self.simulated, options, self._labelled(), self.context.task.loss_fn, how)
 
     def _labelled(self) -> list[tuple[list[Tensor], Tensor]]:
         """The calibration samples, which `Context.calibration` gives without targets, one a batch with theirs."""
-        from ...task.data import calibration_rows
-        from ...train.loop import tensors
-
         train = self.context.splits.train
         rows = calibration_rows(train, self.samples, self.context.seed)
         return [tensors(train, rows[i : i + 1], "cpu") for i in range(len(rows))]
@@ -111,7 +105,5 @@ def macs(module: nn.Module, paths: list[str], batch: tuple[Tensor, ...]) -> dict
 
     batch: inputs [B, ...], of which the first is used.
     """
-    from ...measure.ops import layer_macs
-
     counts = layer_macs(module, [v[:1] for v in batch])
     return {path: counts.get(path, 0.0) for path in paths}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import registry
 from ...errors import InputError
+from ...machine import machine
 from ...recipe import Made, Mark, Recipe, Shape, Transform, shape_of
 from ...seeding import derive
 from ...space import Choice, Domain, Float, Int, param
@@ -97,8 +98,6 @@ class Prune(Transform):
     def depends(self) -> str:
         if self.allocation != "latency" or not self.structural:
             return ""
-        from ...machine import machine
-
         facts = machine()
         return f"latency on {facts['cpu']}, {sorted(facts['versions'].items())}"
 

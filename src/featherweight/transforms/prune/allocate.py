@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor, nn
+
+from ...models.allocate import choose
+from ...models.groups import Group
+from ...models.package import Package
 from .cost import Batches, Clock, Macs, levels, losses
 from .widths import least
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ...models.groups import Group
-    from ...models.package import Package
 
 _ROUNDS = 20  # of asking for more where groups together save less than each alone
 
@@ -25,8 +24,6 @@ def by_macs(
     The rises are measured one group at a time. What a level saves is known one group at a time too, and a layer between two cut groups is then
     counted by both; so the saving that is asked of the solver is raised until all together save enough.
     """
-    from ...models.allocate import choose
-
     keeps = [levels(g, round_to) for g in groups]
     rises = losses(module, groups, importance, keeps, batches, loss_fn)
     now = macs.left(groups, [row[0] for row in keeps])
@@ -63,8 +60,6 @@ def by_latency(
 ) -> tuple[list[int], dict[str, Any]]:
     """(units that stay in each group, report) so that at least `share` of the latency on the target `on` is saved, as far as the savings of
     groups cut alone add up, and the losses' sum rises least. The report says what all cuts together were measured to save."""
-    from ...models.allocate import choose
-
     keeps = [levels(g, round_to) for g in groups]
     rises = losses(module, groups, importance, keeps, batches, loss_fn)
     with Clock(package, module, on, example) as clock:

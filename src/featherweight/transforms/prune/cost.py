@@ -9,18 +9,21 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ...errors import InputError
+from ...measure.ops import layer_macs
+from ...measure.probe import repeated, time_pair
+from ...models.cutting import cut, silenced
+from ...models.groups import Group
+from ...models.package import Package
+from ...targets.base import Target
 from .widths import least, rounded
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from ...models.groups import Group
-    from ...models.package import Package
-
-Batches = Callable[[], Iterable[tuple[list["Tensor"], "Tensor"]]]  # called anew for each pass; gives (inputs in order, targets)
+Batches = Callable[[], Iterable[tuple[list[Tensor], Tensor]]]  # called anew for each pass; gives (inputs in order, targets)
 SHARES = (0.75, 0.5, 0.25, 0.1)  # of a group's units, that its levels try
 SECONDS = 0.3  # of timing one candidate against the uncut model
 
@@ -35,8 +38,6 @@ def losses(
     module: nn.Module, groups: Sequence[Group], importance: Sequence[Tensor], keeps: Sequence[list[int]], batches: Batches, loss_fn: Any
 ) -> list[list[float]]:
     """How much the mean training loss of the module rises with one group at one of its levels and all others whole: [g][l]."""
-    from ...models.cutting import silenced
-
     whole = _loss(module, batches, loss_fn)
     out = []
     for group, s, row in zip(groups, importance, keeps, strict=True):
@@ -49,8 +50,6 @@ def losses(
 
 
 def _loss(module: nn.Module, batches: Batches, loss_fn: Any) -> float:
-    import torch
-
     total, n = 0.0, 0
     with torch.no_grad():
         for x, y in batches():
@@ -63,8 +62,6 @@ class Macs:
     """Multiply-accumulates of a module's Linear and convolution layers for one sample, and what is left of them after cuts."""
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        from ...measure.ops import layer_macs
-
         self.module, self.layer = module, layer_macs(module, inputs)
 
     def left(self, groups: Sequence[Group], keeps: Sequence[int]) -> float:
@@ -92,9 +89,6 @@ class Clock:
     """Times models of a package on a runtime: processor time of one inference, interleaved with the model as it is, one thread."""
 
     def __init__(self, package: Package, module: nn.Module, on: str, example: dict[str, Tensor]) -> None:
-        from ...measure.probe import repeated
-        from ...targets.base import Target
-
         self.package, self.module, self.example = package, module, example
         self.target = Target.parse(on)
         if self.target.threads != 1 or self.target.device != "cpu":
@@ -114,9 +108,6 @@ class Clock:
 
     def saved(self, groups: Sequence[Group], drops: Sequence[Sequence[int]]) -> float:
         """The share of the model's latency that these cuts together save; negative: it got slower."""
-        from ...measure.probe import time_pair
-        from ...models.cutting import cut
-
         small = copy.deepcopy(self.module)
         cut(small, groups, drops)
         session = self._session(small)

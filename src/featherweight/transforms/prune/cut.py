@@ -6,20 +6,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor, nn
+
 from ...errors import InputError
+from ...models.coupling import couple
+from ...models.cutting import add_scores, cut
+from ...models.groups import Group
+from ...models.observe import observe
+from ...models.package import Package
 from ...registry import find
 from ...seeding import derive
+from ...train.loop import tensors
+from ..base import Context
 from . import widths
 from .allocate import by_latency, by_macs
 from .cost import Macs
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from ...models.criteria.base import Criterion
-    from ...models.groups import Group
-    from ...models.package import Package
-    from ..base import Context
 
 
 class Cutter:
@@ -37,11 +42,6 @@ class Cutter:
 
     def cut(self, package: Package, step: int) -> None:
         """Step `step` (from 1), in place on the package's module."""
-        import torch
-
-        from ...models.coupling import couple
-        from ...models.cutting import cut
-
         module = package.module
         coupling = couple(module, self.inputs, self.prune.granularity)
         groups = list(coupling.groups)
@@ -83,12 +83,6 @@ class Cutter:
 
     def _importance(self, module: nn.Module, groups: Sequence[Group], step: int) -> list[Tensor]:
         """What each group's units matter: [U] each. Layer by layer, so that no more than one layer's scores are held."""
-        import torch
-        from torch import nn
-
-        from ...models.cutting import add_scores
-        from ...models.observe import observe
-
         judge: Criterion = find("models.criteria", self.prune.criterion)()
         rng = torch.Generator().manual_seed(derive(self.context.seed, "criterion", step))
         members = [(m, g) for g in groups for m in g.members if m.axis == 0 or judge.per_weight]
@@ -148,10 +142,6 @@ class TrainBatches:
     n: int
 
     def __call__(self) -> Iterator[tuple[list[Tensor], Tensor]]:
-        import torch
-
-        from ...train.loop import tensors
-
         train = self.context.splits.train
         generator = torch.Generator().manual_seed(derive(self.context.seed, "batches"))
         order = torch.randperm(len(train), generator=generator)[: 64 * self.n].numpy()

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
-    from ...models.groups import Group
+from ...models.groups import Group
 
 
 def rounded(keep: float, group: Group, round_to: int) -> int:
@@ -32,8 +31,6 @@ def ranked(importance: Sequence[Tensor], sizes: Sequence[int], full: Sequence[in
 
     Each group's importance is divided by its mean, so that groups of different scale can be compared.
     """
-    import torch
-
     if not importance:
         return []
     scaled = [s / s.mean().clamp(min=1e-30) for s in importance]

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ...measure.accuracy import metric
+from ...measure.race import Verdict, race
+from ...seeding import generator
 from ..base import Context
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
 
-    from ...measure.race import Verdict
     from ...models.package import Package
 
 _BATCH = 64
@@ -34,7 +37,6 @@ def runnable(package: Package, context: Context) -> nn.Module:
 
 def baseline_scores(module: nn.Module, context: Context) -> np.ndarray | float:
     """The task's metric of `module` on the validation split: one value a sample [N], or one number for a metric that is no mean."""
-    from ...measure.accuracy import metric
     from ...train.loop import predict
 
     valid = context.splits.valid
@@ -49,11 +51,6 @@ def evaluate_drop(module: nn.Module, baseline: np.ndarray | float, context: Cont
     (`context.child`). Other metrics have no bounds, or are no means over samples (macro_f1): the whole split is seen.
     The module is left in eval mode on the CPU.
     """
-    import numpy as np
-
-    from ...measure.accuracy import metric
-    from ...measure.race import Verdict, race
-    from ...seeding import generator
     from ...train.loop import predict, tensors
 
     m, valid = metric(context.task.metric), context.splits.valid
