@@ -1,7 +1,7 @@
 """Finds methods by file name: `transforms/prune/__init__.py` holds the transform of kind `prune`. There is no other list.
 
-A plug-in package adds its own with an entry point of group `featherweight.transforms`, `featherweight.strategies`,
-`featherweight.targets`, `featherweight.nets` or `featherweight.stoppers`, whose value is `module:Class`. A name that a method has already is
+A plug-in package adds its own with an entry point of group `featherweight.GROUP`, as `featherweight.transforms` or
+`featherweight.models.criteria` (`GROUPS` has them all), whose value is `module:Class`. A name that a method has already is
 refused. The class of a transform or a net is called as its entry point, or recipes could not name it: `shave = module:Shave`.
 """
 
