@@ -1,4 +1,5 @@
-"""Studies that measure less: the baselines that most tests do not look at take longer than their trials."""
+"""Studies that measure less: the baselines that most tests do not look at take longer
+than their trials."""
 
 from featherweight.study.baselines import baseline_candidates
 from featherweight.targets.base import Target
@@ -7,8 +8,13 @@ BASELINES = "featherweight.study.baselines.baseline_candidates"  # what a study 
 
 
 def without_torch(config, space):
-    """All but the original on the torch runtime, whose process takes five times what another one takes."""
-    return [(label, recipe, target) for label, recipe, target in baseline_candidates(config, space) if Target.parse(target).runtime != "torch"]
+    """All but the original on the torch runtime, whose process takes five times what
+    another one takes."""
+    return [
+        (label, recipe, target)
+        for label, recipe, target in baseline_candidates(config, space)
+        if Target.parse(target).runtime != "torch"
+    ]
 
 
 def reference_only(config, space):

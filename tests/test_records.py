@@ -47,7 +47,14 @@ def entry(**more):
         "trial": 3,
         "recipe": {"recipe": []},
         "target": "onnxruntime",
-        "metric": {"name": "accuracy", "value": 0.9, "ci95": [0.8, 1.0], "n": 9, "higher_is_better": True, "split": "valid"},
+        "metric": {
+            "name": "accuracy",
+            "value": 0.9,
+            "ci95": [0.8, 1.0],
+            "n": 9,
+            "higher_is_better": True,
+            "split": "valid",
+        },
         "latency_ms": {"median": 2.0, "p90": 3.0, "n": 9, "cpu_median": 1.9, "load": 0.1},
         "speedup": {"ratio": 4.0, "ci95": [3.9, 4.1], "clock": "cpu", "n": 9},
         "size_bytes": 10,
@@ -76,8 +83,10 @@ def test_quantities():
         "params": 30.0,
         "macs": 40.0,
     }
-    assert entry(metric={"name": "nll", "value": 3.0, "ci95": None, "n": 9, "higher_is_better": False}).quantities["error"] == 3.0
-
+    assert (
+        entry(metric={"name": "nll", "value": 3.0, "ci95": None, "n": 9, "higher_is_better": False}).quantities["error"]
+        == 3.0
+    )
 
 
 def test_seeds_are_the_same_everywhere():
@@ -95,7 +104,9 @@ def test_errors_say_got_allowed_and_fix():
 
 def test_methods_are_found_by_file_name():
     assert class_name("drop_blocks") == "DropBlocks" and class_name("nsga2") == "Nsga2"
-    assert {"greedy", "random"} <= set(names("strategies")) and not {"base", "_optuna", "common"} & set(names("strategies"))
+    assert {"greedy", "random"} <= set(names("strategies")) and not {"base", "_optuna", "common"} & set(
+        names("strategies")
+    )
     assert find("strategies", "grid").__name__ == "Grid"
     with pytest.raises(InputError, match="nothing in strategies is called 'magic'") as e:
         find("strategies", "magic")

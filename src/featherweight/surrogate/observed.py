@@ -16,11 +16,14 @@ VALUED, BROKEN, STOPPED = 1, 2, 3  # what became of a trial; 0 while it runs
 
 
 class Observed:
-    """Row i is trial i. All that stands here depends on the trials alone, not on the order in which they finished.
+    """Row i is trial i. All that stands here depends on the trials alone,
+    not on the order in which they finished.
 
-    x: [capacity, width] descriptions; values: [capacity, m] objectives as told, NaN where there are none; violation: NaN where unknown;
-    cost_s: seconds to run and to propose; fate: `VALUED` (finite values; of a stopped trial too, the values it had then), `BROKEN` (failed, or
-    values that are no numbers) or `STOPPED` (stopped without values); objectives: m, 0 before any trial has finished with values.
+    x: [capacity, width] descriptions; values: [capacity, m] objectives as told, NaN where there are
+    none; violation: NaN where unknown;
+    cost_s: seconds to run and to propose; fate: `VALUED` (finite values; of a stopped trial too,
+    the values it had then), `BROKEN` (failed, or values that are no numbers) or `STOPPED`
+    (stopped without values); objectives: m, 0 before any trial has finished with values.
     """
 
     def __init__(self, space: Space) -> None:
@@ -45,7 +48,11 @@ class Observed:
                 self.x[self.read : len(history)] = self.description.rows([t.filling for t in new])
             self.open += [t.number for t in new]
             self.read = len(history)
-        finished = [i for i in self.open if history[i].state != "running" and not (self.fate[i] == STOPPED and history[i].state == "stopped")]
+        finished = [
+            i
+            for i in self.open
+            if history[i].state != "running" and not (self.fate[i] == STOPPED and history[i].state == "stopped")
+        ]
         self.running = [i for i in self.open if history[i].state == "running"]
         self.open = [i for i in self.open if history[i].open]
         for number in finished:
@@ -75,7 +82,11 @@ class Observed:
                 self.objectives = len(values)
                 self.values = np.full((len(self.fate), self.objectives), np.nan)
             if len(values) != self.objectives:
-                raise InputError(f"trial {number} has another number of objectives than the first", got=len(values), allowed=self.objectives)
+                raise InputError(
+                    f"trial {number} has another number of objectives than the first",
+                    got=len(values),
+                    allowed=self.objectives,
+                )
             self.fate[number], self.values[number], self.violation[number] = VALUED, values, max(trial.violation, 0.0)
 
     def settled(self, below: int) -> np.ndarray:

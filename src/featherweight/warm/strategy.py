@@ -23,24 +23,30 @@ from ..space.space import key
 from ..space.vary import mutated
 from ..strategies.base import Fresh, Proposal, Strategy
 
-_TRIES, _ANEW = 20, 0.1  # mutations until a pull is given up; share of holes that a draw from the prior draws uniformly
+# mutations until a pull is given up; share of holes that a draw from the prior draws uniformly
+_TRIES, _ANEW = 20, 0.1
 
 
 @dataclass(frozen=True)
 class Warm(Strategy):
-    """Proposes `starts` in turn, then what `inner` proposes, but with probability W / (W + t) a proposal that a guess or the prior pulls.
+    """Proposes `starts` in turn, then what `inner` proposes, but with probability W / (W + t) a
+    proposal that a guess or the prior pulls.
 
-    So a belief decays with the evidence, as beta / t does in Hvarfner et al. 2022 (piBO, arXiv:2204.11051, eq. 6), and a wrong one costs about
-    W ln(1 + T / W) of T trials. A guess (drawn by weight) pulls by its values laid over the best filling so far, mutated; the prior by values
-    drawn hole by hole.
+    So a belief decays with the evidence, as beta / t does in Hvarfner et al. 2022 (piBO,
+    arXiv:2204.11051, eq. 6), and a wrong one costs about W ln(1 + T / W) of T trials. A guess
+    (drawn by weight) pulls by its values laid over the best filling so far, mutated; the prior by
+    values drawn hole by hole.
 
-    `inner` sees the trials of this study after those of earlier ones, and the notes of its own proposals alone. Of what earlier studies
-    tried it proposes nothing again; that comes when `inner` has nothing left.
+    `inner` sees the trials of this study after those of earlier ones, and the notes of its own
+    proposals alone. Of what earlier studies tried it proposes nothing again; that comes when
+    `inner` has nothing left.
 
-    starts: fillings; guesses: (values of some holes, weight); prior: {path: [[value, weight], ...]}, drawn from with weight `prior_weight`;
-    earlier: trials of the same task, {"filling", "values", "violation", "note"}. All as JSON, so that a warm strategy can be compared, hashed
-    and stored. `warm.py` makes them. InputError for text that is something else, weights that are no weights, and, when it proposes, a
-    start that is no filling of the space.
+    starts: fillings; guesses: (values of some holes, weight);
+    prior: {path: [[value, weight], ...]}, drawn from with weight `prior_weight`;
+    earlier: trials of the same task, {"filling", "values", "violation", "note"}. All as JSON, so
+    that a warm strategy can be compared, hashed and stored. `warm.py` makes them. InputError for
+    text that is something else, weights that are no weights, and, when it proposes, a start that is
+    no filling of the space.
     """
 
     inner: Strategy
@@ -55,7 +61,9 @@ class Warm(Strategy):
             _read(text)
         weights = [*(w for _, w in self.guesses), self.prior_weight]
         if not all(0 <= w < math.inf for w in weights):
-            raise InputError("a guess or a prior has a weight that is none", got=weights, allowed="0 or more, in trials")
+            raise InputError(
+                "a guess or a prior has a weight that is none", got=weights, allowed="0 or more, in trials"
+            )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Notes: {"warm": "start" | "guess" | "prior" | "earlier"}, or what `inner` noted."""
@@ -109,8 +117,8 @@ class Warm(Strategy):
 
 
 class _View:
-    """The trials of earlier studies and then those of this one, as the inner strategy sees them. Each is read when it appears and until it has
-    ended."""
+    """The trials of earlier studies and then those of this one, as the inner strategy sees them.
+    Each is read when it appears and until it has ended."""
 
     def __init__(self, earlier: Sequence[str]) -> None:
         self.history = History()
@@ -119,7 +127,16 @@ class _View:
         self.best: tuple[tuple[float, float], int] | None = None
         for number, text in enumerate(earlier):
             data = _read(text)
-            self.history.add(Trial(number, data["filling"], "complete", tuple(data["values"]), data.get("violation", 0.0), note=data.get("note", {})))
+            self.history.add(
+                Trial(
+                    number,
+                    data["filling"],
+                    "complete",
+                    tuple(data["values"]),
+                    data.get("violation", 0.0),
+                    note=data.get("note", {}),
+                )
+            )
             self._weigh(self.history[number])
 
     @property
@@ -141,7 +158,8 @@ class _View:
                 if f.name not in ("number", "filling", "note"):
                     setattr(ours, f.name, getattr(theirs, f.name))
             self._weigh(ours)
-        self.open = [i for i in self.open if history[i].state in ("running", "stopped")]  # one that a stopper paused may go on
+        # one that a stopper paused may go on
+        self.open = [i for i in self.open if history[i].state in ("running", "stopped")]
 
     def _weigh(self, trial: Trial) -> None:
         if trial.state == "complete" and trial.values and all(map(math.isfinite, (*trial.values, trial.violation))):
@@ -161,7 +179,8 @@ def _view(earlier: tuple[str, ...], history: History) -> _View:
 
 
 def _drawn(weighed: list[list[Any]] | None, domain: Domain, rng: np.random.Generator) -> Any:
-    """A value of the prior, one of its neighbours (so that numbers between those tried can come), or any value."""
+    """A value of the prior, one of its neighbours (so that numbers between those tried can
+    come), or any value."""
     if not weighed or rng.random() < _ANEW:
         return domain.sample(rng)
     total = sum(w for _, w in weighed)

@@ -1,5 +1,6 @@
-"""A model that chooses among what other strategies propose (pre-screening; Emmerich, Giannakoglou and Naujoks, "Single- and multiobjective
-evolutionary optimization assisted by Gaussian random field metamodels", 2006)."""
+"""A model that chooses among what other strategies propose (pre-screening; Emmerich, Giannakoglou
+and Naujoks, "Single- and multiobjective evolutionary optimization assisted by Gaussian random field
+metamodels", 2006)."""
 
 from __future__ import annotations
 
@@ -28,8 +29,9 @@ class Screen:
         self.model = Surrogate(seen, rows, seed, trees=_TREES, min_leaf=1, extra=True, cost_aware=True)
 
     def judge(self, fillings: Sequence[Filling]) -> tuple[np.ndarray, np.ndarray]:
-        """Of each filling the log acquisition (expected improvement for the predicted cost, within constraints), and the mean prediction of
-        the objectives, in normal scores, less is better; [q] each."""
+        """Of each filling the log acquisition (expected improvement for the predicted cost,
+        within constraints), and the mean prediction of the objectives, in normal scores, less is
+        better; [q] each."""
         x = self.seen.description.rows(fillings)
         means = [forest.ask(x).mean.mean(0) for forest in self.model.forests]
         return self.model.judge(x)[0], np.mean(means, axis=0)
@@ -39,7 +41,8 @@ _SCREENS: WeakKeyDictionary[History, Screen] = WeakKeyDictionary()
 
 
 def screen(space: Space, history: History) -> Screen | None:
-    """The model of the history as it is; None while fewer than `LEAST` trials have finished, or fewer than two with values."""
+    """The model of the history as it is; None while fewer than `LEAST` trials have finished, or
+    fewer than two with values."""
     seen = observed(space, history)
     step = max(1, len(history) // _OFTEN) if len(history) >= 2 * _OFTEN else 1
     below = len(history) // step * step

@@ -1,4 +1,5 @@
-"""Gradient search: a distribution over fillings climbs the natural gradient of what trials told. From a supernet's ranking, if there is one."""
+"""Gradient search: a distribution over fillings climbs the natural gradient of what trials told.
+From a supernet's ranking, if there is one."""
 
 from __future__ import annotations
 
@@ -16,22 +17,30 @@ from ..base import Fresh, Proposal, Strategy
 from ..shared.ranked import check_ranked, guides, outcomes, usable
 from .policy import Beliefs, Policy
 
-_TRIES, _MEMORY, _TAIL = 40, 30, 50  # draws a proposal; trials that utilities compare with; generations behind a running trial that are read
-_STRIDE, _BEST = 250, 10  # generations: one to two strides are read, and of what is before the best trials
+# draws a proposal; trials that utilities compare with; generations behind a running
+# trial that are read
+_TRIES, _MEMORY, _TAIL = 40, 30, 50
+# generations: one to two strides are read, and of what is before the best trials
+_STRIDE, _BEST = 250, 10
 
 
 @dataclass(frozen=True)
 class Gradient(Strategy):
-    """Stochastic natural gradient over all holes (ASNG, Akimoto et al. 2019, arXiv:1905.08537; NES for numbers, with Adam).
+    """Stochastic natural gradient over all holes (ASNG, Akimoto et al. 2019, arXiv:1905.08537;
+    NES for numbers, with Adam).
 
-    Maximises the expected utility E[u] of a trial under independent distributions of the holes: u is its rank among the latest trials, feasible
-    before infeasible, then by the weighted mean of log(objective): only ranks count, not scales. Several objectives: each generation draws its
-    weights from the unit simplex, so that the front is climbed at many places. Failed and stopped trials rank last.
+    Maximises the expected utility E[u] of a trial under independent distributions of the holes:
+    u is its rank among the latest trials, feasible before infeasible, then by the weighted mean of
+    log(objective): only ranks count, not scales. Several objectives: each generation draws its
+    weights from the unit simplex, so that the front is climbed at many places. Failed and stopped
+    trials rank last.
 
-    ranked: JSON texts of fillings, best first, as `featherweight.train.relax.run_relax` gives them back from a supernet (DARTS or its Gumbel
-    variant; who drives the strategy runs that before the search). They are proposed first, to be trained for real; the distribution starts
-    with half of its mass on them. Holes that they do not fill take their middles.
-    generation: trials of one step; lr: of Adam, in units of a number's range; delta: the step length of ASNG in the Fisher norm, at first.
+    ranked: JSON texts of fillings, best first, as `featherweight.train.relax.run_relax` gives them
+    back from a supernet (DARTS or its Gumbel variant; who drives the strategy runs that before the
+    search). They are proposed first, to be trained for real; the distribution starts with half of
+    its mass on them. Holes that they do not fill take their middles.
+    generation: trials of one step; lr: of Adam, in units of a number's range; delta: the step
+    length of ASNG in the Fisher norm, at first.
     """
 
     ranked: tuple[str, ...] = ()
@@ -43,7 +52,8 @@ class Gradient(Strategy):
         check_ranked(self.ranked)
         if self.generation < 1 or not 0 < self.lr <= 1 or not 0 < self.delta < math.inf:
             raise InputError(
-                "gradient needs a generation of at least 1, 0 < lr <= 1 and delta > 0", got=f"{self.generation}, lr={self.lr}, delta={self.delta}"
+                "gradient needs a generation of at least 1, 0 < lr <= 1 and delta > 0",
+                got=f"{self.generation}, lr={self.lr}, delta={self.delta}",
             )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
@@ -55,7 +65,8 @@ class Gradient(Strategy):
                 out.append(fresh.take(filling, {"rank": rank}))
         beliefs = fold.now(history) if len(out) < n else None
         while beliefs is not None and len(out) < n:
-            draws = (fold.policy.draw(beliefs, rng, loose=i / _TRIES) for i in range(_TRIES))  # a narrow distribution repeats itself
+            # a narrow distribution repeats itself
+            draws = (fold.policy.draw(beliefs, rng, loose=i / _TRIES) for i in range(_TRIES))
             filling_or_none = next((f for f in draws if f in fresh), None) or fresh.sample(rng)
             if filling_or_none is None:
                 break
@@ -64,17 +75,20 @@ class Gradient(Strategy):
 
 
 class _Fold:
-    """The beliefs after a history, generation by generation in order of number, from generation `base` on. What can change no more is kept:
-    the generations before the first that has a running trial. Of what lies before `base` the best trials are known, as guides."""
+    """The beliefs after a history, generation by generation in order of number, from generation
+    `base` on. What can change no more is kept: the generations before the first that has a running
+    trial. Of what lies before `base` the best trials are known, as guides."""
 
     def __init__(self, strategy: Gradient, space: Space, history: History, base: int) -> None:
         self.space, self.size, self.base = space, strategy.generation, base
         self.policy = Policy(space, strategy.lr, strategy.delta)
         self.guides = guides(space, strategy.ranked)
         best = outcomes(history).best(_BEST, generator(base, "gradient base"), base * self.size) if base else []
-        self.beliefs, self.done = self.policy.start([history[i].filling for i in best] or self.guides), base  # after `done` generations
+        # after `done` generations
+        self.beliefs, self.done = self.policy.start([history[i].filling for i in best] or self.guides), base
         self.stopped: list[int] = []  # of the generations that are kept
-        self.rows: dict[int, tuple[float, ...]] = {}  # of finished trials: violation, log of each objective; one infinity if not usable
+        # of finished trials: violation, log of each objective; one infinity if not usable
+        self.rows: dict[int, tuple[float, ...]] = {}
 
     def stale(self, history: History) -> bool:
         """Has a trial that was taken for stopped gone on?"""
@@ -116,8 +130,8 @@ class _Fold:
 
 
 def quantile(scores: np.ndarray, i: int) -> float:
-    """The place of row `i` among the rows of `scores` [n, 2], by the first column, then the second: 0 the best, 1 the last, 0.5 if there is no
-    other; ties share their places."""
+    """The place of row `i` among the rows of `scores` [n, 2], by the first column, then the second:
+    0 the best, 1 the last, 0.5 if there is no other; ties share their places."""
     v, mean = scores[:, 0], scores[:, 1]
     less = (v < v[i]) | ((v == v[i]) & (mean < mean[i]))
     equal = (v == v[i]) & (mean == mean[i])
