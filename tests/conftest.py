@@ -1,9 +1,15 @@
 import os
+import sys
 
 from tests.lean import BASELINES, reference_only
 
 # tiny models: a second thread costs more than it brings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# nor do threads that spin while another test computes
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# a test that imports openvino by itself would have it report from then on,
+# by a process for each export
+sys.modules["openvino_telemetry"] = None
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -47,6 +53,17 @@ def pytest_fixture_setup():
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call():
     fresh_torch()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_machine():
+    """A study has one worker, with one thread, unless it asks for more: what it proposes does not
+    depend on this machine's processors."""
+    from tests.lean import one_processor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.cpu_count", one_processor)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

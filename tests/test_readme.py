@@ -15,6 +15,7 @@ from tests.waiting import GENEROUS_S
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+LEAN = "from tests import lean; lean.start(lean.without_torch)\n"
 
 
 def blocks(language):
@@ -28,19 +29,15 @@ def commands():
 
 def python(code, store):
     """Run a README's Python code in a process of its own."""
-    head = (
-        "import unittest.mock\nfrom tests.lean import BASELINES, without_torch\nunittest.mock.patch(BASELINES, "
-        "without_torch).start()\n"
-    )
     env = {**os.environ, "FEATHERWEIGHT_CACHE": str(store)}
     done = subprocess.run(
-        [sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=GENEROUS_S
+        [sys.executable, "-c", LEAN + code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=GENEROUS_S
     )
     assert done.returncode == 0, done.stderr
 
 
 def featherweight(*args):
-    code = "import sys; from featherweight.cli import main; sys.exit(main())"
+    code = "import os, sys; os.cpu_count = lambda: 1; from featherweight.cli import main; sys.exit(main())"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=GENEROUS_S
     )

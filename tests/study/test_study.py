@@ -229,9 +229,9 @@ def test_without_reuse_every_step_is_computed(tmp_path):
 
 
 SCRIPT = """
-import sys, unittest.mock, featherweight as fw
-from tests.lean import BASELINES, reference_only
-unittest.mock.patch(BASELINES, reference_only).start()
+import sys, featherweight as fw
+from tests import lean
+lean.start(lean.reference_only)
 fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv[2], measure_seconds=0.2,
             minimize=["params", "size"], strategy="greedy", constraints=[fw.max_drop(0.05)])
 """
