@@ -41,6 +41,14 @@ def test_score_key():
     assert Trial(5, {}, "complete", ()).score_key == (0.0, 0.0)
 
 
+def test_trials_have_as_many_objectives_as_the_first():
+    two = Trial(3, {}, "complete", (0.5, 0.9))
+    assert two.objectives(0) == two.objectives(2) == 2 and Trial(4, {}).objectives(0) == 0
+    with pytest.raises(InputError, match="trial 3 has another number of objectives than the first") as error:
+        two.objectives(1)
+    assert (error.value.got, error.value.allowed) == (2, 1)
+
+
 def entry(**more):
     base = {
         "label": "x",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from .errors import InputError
 from .space.space import Filling, key
 
 State = Literal["running", "complete", "failed", "stopped"]
@@ -228,6 +229,16 @@ class Trial:
     def finite(self) -> bool:
         """Has it objectives, in whatever state it is, and are they numbers?"""
         return bool(self.values) and all(map(math.isfinite, (*(self.values or ()), self.violation)))
+
+    def objectives(self, first: int) -> int:
+        """How many objectives it has. InputError unless as many as `first`, the number of those of
+        the first with values (0: it is the first)."""
+        found = len(self.values or ())
+        if first and found != first:
+            raise InputError(
+                f"trial {self.number} has another number of objectives than the first", got=found, allowed=first
+            )
+        return found
 
     @property
     def score_key(self) -> tuple[float, float]:

@@ -17,7 +17,6 @@ from optuna.samplers import BaseSampler
 from optuna.samplers._base import _process_constraints_after_trial
 from optuna.trial import TrialState, create_trial
 
-from ..errors import InputError
 from ..records import History, Trial
 from ..registry import find
 from ..seeding import generator
@@ -278,10 +277,8 @@ def to_optuna(space: Space, history: History, storage: str | None = None, name: 
     scale = 1 if all(float(epoch).is_integer() for t in history for epoch in t.reports) else 1000
     for t in history:
         state, values = states[t.state], t.values
-        if state == TrialState.COMPLETE and values and len(values) != objectives:
-            raise InputError(
-                f"trial {t.number} has another number of objectives than the first", got=len(values), allowed=objectives
-            )
+        if state == TrialState.COMPLETE and values:
+            t.objectives(objectives)
         if state == TrialState.COMPLETE and not (values and all(map(math.isfinite, values))):
             state = TrialState.FAIL
         told: dict[str, Any] = {}

@@ -27,9 +27,9 @@ class Strategy(ABC):
     """Abstract. Holds settings, no state: what it needs to know it reads from the history,
     so resuming is replaying.
 
-    What it derives from a history may be kept for the next call (in a `WeakKeyDictionary` by
-    History), as long as a history that was read anew gives the same proposals. Trials that it did
-    not propose have notes that it does not know, or none.
+    What it derives from a history may be kept for the next call (in a `Digest`), as long as a
+    history that was read anew gives the same proposals. Trials that it did not propose have notes
+    that it does not know, or none.
     """
 
     # does it note (`ei`) how much it expects of a proposal, so that a search may end by it?

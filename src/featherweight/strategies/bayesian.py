@@ -4,7 +4,6 @@ cost, within constraints."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -97,10 +96,7 @@ class Bayesian(Strategy):
         if len(rows) < self.startup or (seen.fate[rows] == VALUED).sum() < 2:
             return None
         mark = (self, below, len(rows), int(rows.sum()))
-        kept = _BELIEFS.get(history)
-        if kept is None or kept.mark != mark or kept.space is not seen.space:
-            kept = _BELIEFS[history] = _Belief(self, seen, history, rows, below, mark)
-        return kept
+        return seen.kept("bayesian", mark, lambda: _Belief(self, seen, history, rows, below))
 
 
 def _horizon(seen: Observed) -> int:
@@ -118,18 +114,10 @@ def _horizon(seen: Observed) -> int:
 
 
 class _Belief:
-    """A fitted model and the candidates that it has judged; `mark` tells of which trials."""
+    """A fitted model and the candidates that it has judged."""
 
-    def __init__(
-        self,
-        settings: Bayesian,
-        seen: Observed,
-        history: History,
-        rows: np.ndarray,
-        below: int,
-        mark: tuple[object, ...],
-    ) -> None:
-        self.mark, self.space = mark, seen.space
+    def __init__(self, settings: Bayesian, seen: Observed, history: History, rows: np.ndarray, below: int) -> None:
+        space = seen.space
         seed = derive(0, "bayesian", below, len(rows), key(history[int(rows[-1])].filling)) % 2**31
         rng = np.random.default_rng(seed)
         self.model = Surrogate(seen, rows, seed, settings.trees, settings.min_leaf, settings.extra, settings.cost_aware)
@@ -145,8 +133,8 @@ class _Belief:
 
         self.pool = Pool(judge, known.__contains__)
         count = settings.candidates + 4 * step
-        self.pool.extend(draw(self.space, parents, count - count // 4, count // 4, rng))
-        self.pool.climb(self.space, settings.rounds, rng)
+        self.pool.extend(draw(space, parents, count - count // 4, count // 4, rng))
+        self.pool.climb(space, settings.rounds, rng)
         self.leaf = np.concatenate(leaves, axis=1) if leaves else np.empty((settings.trees, 0))  # [T, q]
 
     def choose(self, fresh: Fresh, seen: Observed, batch: list[Filling]) -> Proposal | None:
@@ -167,6 +155,3 @@ class _Belief:
                 gain = self.model.expected_gain(seen.description.rows([filling]))
                 return fresh.take(filling, {"ei": float(f"{gain:.6g}")})
         return None
-
-
-_BELIEFS: WeakKeyDictionary[History, _Belief] = WeakKeyDictionary()

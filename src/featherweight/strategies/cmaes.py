@@ -7,12 +7,12 @@ import copy
 import math
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..digest import Digest
 from ..errors import InputError
-from ..records import History
+from ..records import History, Trial
 from ..space import Space
 from ..space.cube import Cube
 from .base import Fresh, Proposal, Strategy
@@ -55,7 +55,7 @@ class Cmaes(Strategy):
             raise InputError("cmaes needs a first standard deviation in (0, 1]", got=self.sigma)
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
-        runs = _runs(self, space, history)
+        runs = _Runs.of(history, self, space=space)
         key, origin, optimizer = runs.current(history, rng)
         optimizer.reseed_rng(int(rng.integers(2**31)))
         fresh, out = Fresh(space, history), list[Proposal]()
@@ -83,26 +83,23 @@ class _Generation:
     members: list[int] = field(default_factory=list)  # numbers of its trials
 
 
-class _Runs:
-    """The generations found in a history's notes, and the last optimizer that they lead to.
-    Each trial is read once."""
+class _Runs(Digest):
+    """The generations found in a history's notes, and the last optimizer that they lead to."""
 
-    def __init__(self, settings: Cmaes, space: Space) -> None:
-        self.settings, self.space, self.cube = settings, space, Cube(space)
-        self.read = 0
+    def __init__(self, space: Space, settings: Cmaes) -> None:
+        super().__init__()
+        self.settings, self.cube = settings, Cube(space)
         self.generations: dict[Key, _Generation] = {}
         # the last generation that was built, and its optimizer
         self.reached: tuple[Key, Any] | None = None
 
-    def update(self, history: History) -> None:
-        for number in range(self.read, len(history)):
-            note = history[number].note
-            if "cma" in note and len(note["x"]) == len(self.padded([])):
-                key = (int(note["cma"][0]), int(note["cma"][1]))
-                if key not in self.generations:
-                    self.generations[key] = _Generation({k: note[k] for k in ("start", "told") if k in note})
-                self.generations[key].members.append(number)
-        self.read = len(history)
+    def begun(self, trial: Trial) -> None:
+        note = trial.note
+        if "cma" in note and len(note["x"]) == len(self.padded([])):
+            key = (int(note["cma"][0]), int(note["cma"][1]))
+            if key not in self.generations:
+                self.generations[key] = _Generation({k: note[k] for k in ("start", "told") if k in note})
+            self.generations[key].members.append(trial.number)
 
     def padded(self, u: Any) -> np.ndarray:
         """[max(d, 2)]: the package wants two coordinates at least."""
@@ -170,17 +167,6 @@ def _tell(optimizer: Any, origin: Origin, history: History) -> None:
     ]
     places = {score: float(i) for i, score in enumerate(sorted(set(scores)))}
     optimizer.tell([(np.array(t.note["x"]), places[s]) for t, s in zip(trials, scores, strict=True)])
-
-
-_KEPT: WeakKeyDictionary[History, dict[Cmaes, _Runs]] = WeakKeyDictionary()
-
-
-def _runs(settings: Cmaes, space: Space, history: History) -> _Runs:
-    kept = _KEPT.setdefault(history, {})
-    if settings not in kept or kept[settings].space is not space:
-        kept[settings] = _Runs(settings, space)
-    kept[settings].update(history)
-    return kept[settings]
 
 
 def _package() -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..digest import Digest
 from ..errors import InputError
 from ..pareto import crowding, ranks
 from ..records import History, Trial
@@ -81,7 +81,7 @@ class Genetic(Strategy):
         reads the history."""
         fresh = Fresh(space, history)
         members = self.members(history, TOLERANCE * (len(history) % 2)) if n else []
-        size = self.sample or (8 if self._aging(_elite(history)) else 2)
+        size = self.sample or (8 if self._aging(_Elite.of(history)) else 2)
         out: list[Proposal] = []
         while len(out) < n:
             young = len(history) + len(out) < self.startup or not members
@@ -98,7 +98,7 @@ class Genetic(Strategy):
     def members(self, history: History, tolerance: float = 0.0) -> list[Trial]:
         """The population, the best first; of equals the latest.
         A violation up to `tolerance` counts as none."""
-        elite = _elite(history)
+        elite = _Elite.of(history)
         best = sorted(elite.numbers, reverse=True)
         aging = self._aging(elite)
         # all that live are of the first front
@@ -141,21 +141,13 @@ def _rate(parent: Trial) -> float:
     return float(rate) if isinstance(rate, (int, float)) and rate > 0 else RATE
 
 
-def _usable(trial: Trial) -> bool:
-    return (
-        trial.state == "complete"
-        and bool(trial.values)
-        and all(map(math.isfinite, (*(trial.values or ()), trial.violation)))
-    )
-
-
 def _latest(history: History, most: int) -> list[int]:
     """The numbers of the last finished trials, at most `most`."""
     out: list[int] = []
     for i in range(len(history) - 1, -1, -1):
         if len(out) == most:
             break
-        if _usable(history[i]):
+        if history[i].usable:
             out.append(i)
     return out
 
@@ -172,35 +164,22 @@ def _ranked(trials: list[Trial], front: np.ndarray) -> list[Trial]:
     return [trials[int(i)] for i in np.lexsort((-room, front))]
 
 
-class _Elite:
+class _Elite(Digest):
     """The trials that no other dominates, of those of least violation:
     the same whatever order they finished in."""
 
     def __init__(self) -> None:
-        self.read = 0
-        self.running: list[int] = []
+        super().__init__()
         self.objectives = 0  # 0: no trial has finished
         self.level = math.inf  # the least violation
         self.numbers: list[int] = []
         self.rows: Any = None  # [len(numbers), objectives]
 
-    def update(self, history: History) -> None:
-        self.running += range(self.read, len(history))
-        self.read = len(history)
-        for number in self.running:
-            if _usable(history[number]):
-                self._add(history[number])
-        self.running = [i for i in self.running if history[i].open]
-
-    def _add(self, trial: Trial) -> None:
+    def told(self, trial: Trial) -> None:
+        if not trial.usable:
+            return
+        self.objectives = trial.objectives(self.objectives)
         y = np.array(trial.values)  # [objectives]
-        self.objectives = self.objectives or len(y)
-        if len(y) != self.objectives:
-            raise InputError(
-                f"trial {trial.number} has another number of objectives than the first",
-                got=len(y),
-                allowed=self.objectives,
-            )
         if trial.violation > self.level:
             return
         if trial.violation < self.level:
@@ -210,12 +189,3 @@ class _Elite:
         kept = ~((y <= self.rows).all(1) & (y < self.rows).any(1))
         self.numbers = [*(i for i, k in zip(self.numbers, kept, strict=True) if k), trial.number]
         self.rows = np.vstack([self.rows[kept], y])
-
-
-_ELITES: WeakKeyDictionary[History, _Elite] = WeakKeyDictionary()
-
-
-def _elite(history: History) -> _Elite:
-    elite = _ELITES.setdefault(history, _Elite())
-    elite.update(history)
-    return elite

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..digest import Digest
 from ..errors import InputError
 from ..records import History, Trial
 from ..space import Filling, Space
@@ -75,7 +75,7 @@ class Greedy(Strategy):
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Notes hold the climb, its weights and the change that was made,
         so a climb goes on after a restart."""
-        index = _index(space, history)
+        index = _Index.of(history, space=space)
         patience = self.patience or (16 if index.objectives == 1 else 8)
         batch: list[Proposal] = []
         for _ in range(n):
@@ -91,13 +91,12 @@ class Greedy(Strategy):
         return batch
 
 
-class _Index:
-    """What is derived from a history, kept up to date: each trial is read when it appears and when
-    it has finished."""
+class _Index(Digest):
+    """What a climb looks up in a history."""
 
     def __init__(self, space: Space) -> None:
-        self.space, self.read = space, 0
-        self.running: list[int] = []
+        super().__init__()
+        self.space = space
         self.seen: set[str] = set()  # rough keys of all fillings
         self.climbs: dict[int, list[int]] = {}  # climb -> numbers of its trials
         # (hole, value that brings others to life) -> numbers
@@ -106,41 +105,23 @@ class _Index:
         # row = trial: violation, log of each objective; infinite if it has no values
         self.ranks = np.empty((0, 1))
 
-    def update(self, history: History) -> None:
-        for number in range(self.read, len(history)):
-            trial = history[number]
-            self.seen.add(_rough(self.space, trial.filling))
-            if "climb" in trial.note:
-                self.climbs.setdefault(int(trial.note["climb"]), []).append(number)
-            for path, value in trial.filling.items():
-                if self.space[path].domain.branches(value, path):
-                    self.having.setdefault((path, repr(value)), []).append(number)
-            self.running.append(number)
-        self.read = len(history)
-        finished = [i for i in self.running if history[i].state != "running"]
-        self.running = [i for i in self.running if history[i].open]
-        for number in finished:
-            self._rank(history[number])
+    def begun(self, trial: Trial) -> None:
+        self.seen.add(_rough(self.space, trial.filling))
+        if "climb" in trial.note:
+            self.climbs.setdefault(int(trial.note["climb"]), []).append(trial.number)
+        for path, value in trial.filling.items():
+            if self.space[path].domain.branches(value, path):
+                self.having.setdefault((path, repr(value)), []).append(trial.number)
 
-    def _rank(self, trial: Trial) -> None:
-        if (
-            trial.state != "complete"
-            or not trial.values
-            or not all(map(math.isfinite, (*trial.values, trial.violation)))
-        ):
+    def told(self, trial: Trial) -> None:
+        if not trial.usable:
             return
-        self.objectives = self.objectives or len(trial.values)
-        if len(trial.values) != self.objectives:
-            raise InputError(
-                f"trial {trial.number} has another number of objectives than the first",
-                got=len(trial.values),
-                allowed=self.objectives,
-            )
+        self.objectives = trial.objectives(self.objectives)
         if len(self.ranks) <= trial.number:
             grown = np.full((2 * (trial.number + 8), 1 + self.objectives), math.inf)
             grown[: len(self.ranks), : self.ranks.shape[1]] = self.ranks
             self.ranks = grown
-        self.ranks[trial.number] = [trial.violation, *(math.log(max(v, 1e-12)) for v in trial.values)]
+        self.ranks[trial.number] = [trial.violation, *(math.log(max(v, 1e-12)) for v in trial.values or ())]
 
     def best(
         self, numbers: Sequence[int] | None, weights: Weights, penalty: float = math.inf, most: int = 1
@@ -170,17 +151,6 @@ class _Index:
         scores = means + penalty * self.ranks[which, 0]
         order = [np.argmin(scores)] if most == 1 else np.argsort(scores, kind="stable")[:most]
         return [int(which[i]) for i in order]
-
-
-_INDICES: WeakKeyDictionary[History, _Index] = WeakKeyDictionary()
-
-
-def _index(space: Space, history: History) -> _Index:
-    index = _INDICES.get(history)
-    if index is None or index.space is not space:
-        index = _INDICES[history] = _Index(space)
-    index.update(history)
-    return index
 
 
 class _View:

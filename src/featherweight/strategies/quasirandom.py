@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..digest import Digest
 from ..errors import InputError
-from ..records import History
+from ..records import History, Trial
 from ..space import Space
 from ..space.cube import Cube
 from .base import Fresh, Proposal, Strategy
@@ -46,7 +46,8 @@ class Quasirandom(Strategy):
                 allowed=f"up to {MOST_DIMS}",
                 fix="use random",
             )
-        seed, index = _last(history)
+        last = _Last.of(history)
+        seed, index = last.seed, last.index
         if seed is None:
             seed = int(rng.integers(2**31))
         fresh, out = Fresh(space, history), list[Proposal]()
@@ -68,19 +69,18 @@ class Quasirandom(Strategy):
         return out
 
 
-_READ: WeakKeyDictionary[History, tuple[int, int | None, int]] = WeakKeyDictionary()
+class _Last(Digest):
+    """The scrambling in use (None: none yet) and the index of the next point."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed: int | None = None
+        self.index = 0
 
-def _last(history: History) -> tuple[int | None, int]:
-    """The scrambling in use (None: none yet) and the index of the next point.
-    Reads each trial once."""
-    read, seed, index = _READ.get(history, (0, None, 0))
-    for number in range(read, len(history)):
-        note = history[number].note
-        if "sobol" in note and seed in (None, note["sobol"]):
-            seed, index = int(note["sobol"]), max(index, int(note["index"]) + 1)
-    _READ[history] = (len(history), seed, index)
-    return seed, index
+    def begun(self, trial: Trial) -> None:
+        note = trial.note
+        if "sobol" in note and self.seed in (None, note["sobol"]):
+            self.seed, self.index = int(note["sobol"]), max(self.index, int(note["index"]) + 1)
 
 
 @lru_cache(maxsize=16)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 from typing import Any
-from weakref import WeakKeyDictionary
 
+from ..digest import Digest
 from ..limits import Budget
 from ..pareto import dominates
 from ..records import Entry, History, Trial
@@ -46,33 +46,24 @@ def _reached(budget: Budget, best: Entry | None) -> str | None:
     return f"the best candidate's {best.metric.name} of {value:.4g} has reached {budget.enough:g}"
 
 
-class _Progress:
-    """How many finished trials there are since one brought something;
-    each trial is read once, when it has finished."""
+class _Progress(Digest):
+    """How many finished trials there are since one brought something.
+    A stopped one counts, until it goes on."""
 
     def __init__(self) -> None:
-        self.read = 0
-        self.running: list[int] = []
-        self.stopped: set[int] = set()  # of `running`: counted, but they may go on
+        super().__init__()
+        self.stopped: set[int] = set()  # counted, but they may go on
         self.since = 0
         self.least = math.inf  # violation so far
         self.front: list[tuple[float, ...]] = []  # of the trials with that violation
 
-    def update(self, history: History) -> int:
-        self.running += range(self.read, len(history))
-        self.read = len(history)
-        for number in [i for i in self.running if history[i].state != "running"]:
-            if number not in self.stopped:
-                self._count(history[number])
-            elif history[number].values:  # it went on after all
-                self.since -= 1
-                self._count(history[number])
-            if history[number].state == "stopped":
-                self.stopped.add(number)
-        self.running = [i for i in self.running if history[i].open and not history[i].values]
-        return self.since
-
-    def _count(self, trial: Trial) -> None:
+    def told(self, trial: Trial) -> None:
+        if trial.number in self.stopped:
+            if not trial.values:
+                return
+            self.since -= 1  # it went on after all
+        if trial.state == "stopped":
+            self.stopped.add(trial.number)
         self.since += 1
         values = trial.values
         if (
@@ -89,15 +80,12 @@ class _Progress:
             self.since = 0
 
 
-_PROGRESS: WeakKeyDictionary[History, _Progress] = WeakKeyDictionary()
-
-
 def _stalled(budget: Budget, history: History) -> str | None:
     """A trial brings something if no earlier one was as good or better,
     or if it is less infeasible than all before."""
     if budget.stall is None:
         return None
-    since = _PROGRESS.setdefault(history, _Progress()).update(history)
+    since = _Progress.of(history).since
     return f"the last {since} trials brought nothing" if since >= budget.stall else None
 
 

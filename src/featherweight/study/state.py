@@ -178,7 +178,7 @@ class StudyState:
     def unfinished(self) -> list[Trial]:
         """Trials that were proposed, have no outcome and do not wait at a rung: running when the
         run was killed, or stopped with it."""
-        return [r for r in self.trials if r.state in ("running", "stopped") and not r.paused]
+        return [r for r in self.trials if r.open and not r.paused]
 
     def complete(self) -> list[Entry]:
         return [r.entry for r in self.trials if r.state == "complete" and r.entry is not None]

@@ -4,7 +4,6 @@ Notation: s a study, c a filling, r_s(c) in [0, 1] its rank within the study (0:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,11 +29,7 @@ class Earlier:
         """(r_s(c), trial) for its finished trials that the space has, best first, each filling
         once; of several objectives the geometric mean counts, and feasible ones come first.
         InputError if there are none."""
-        done = [
-            t
-            for t in self.history
-            if t.state == "complete" and t.values and all(map(math.isfinite, (*t.values, t.violation)))
-        ]
+        done = [t for t in self.history if t.usable]
         first = {
             key(t.filling): t
             for t in sorted(done, key=lambda t: (t.score_key, t.number), reverse=True)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..digest import Digest
 from ..errors import InputError
 from ..records import History, Trial
 from ..space import Domain, Filling, Space
@@ -67,7 +67,7 @@ class Warm(Strategy):
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Notes: {"warm": "start" | "guess" | "prior" | "earlier"}, or what `inner` noted."""
-        fresh, view = Fresh(space, history), _view(self.earlier, history)
+        fresh, view = Fresh(space, history), _View.of(history, self.earlier)
         out = [fresh.take(f, {"warm": "start"}) for f in self._next_starts(space, fresh, n)]
         for slot in range(len(out), n):
             pulled = self._pulled(space, view, fresh, len(history) + slot, rng)
@@ -116,14 +116,12 @@ class Warm(Strategy):
         return None
 
 
-class _View:
-    """The trials of earlier studies and then those of this one, as the inner strategy sees them.
-    Each is read when it appears and until it has ended."""
+class _View(Digest):
+    """The trials of earlier studies and then those of this one, as the inner strategy sees them."""
 
     def __init__(self, earlier: Sequence[str]) -> None:
-        self.history = History()
-        self.open: list[int] = []  # numbers in the study's own history
-        self.read, self.shift = 0, len(earlier)
+        super().__init__()
+        self.history, self.shift = History(), len(earlier)
         self.best: tuple[tuple[float, float], int] | None = None
         for number, text in enumerate(earlier):
             data = _read(text)
@@ -143,39 +141,23 @@ class _View:
     def best_filling(self) -> Filling:
         return {} if self.best is None else self.history[self.best[1]].filling
 
-    def update(self, history: History) -> None:
-        for number in range(self.read, len(history)):
-            theirs = history[number]
-            note = {} if "warm" in theirs.note else theirs.note
-            self.history.add(dataclasses.replace(theirs, number=number + self.shift, note=note, state="running"))
-            self.open.append(number)
-        self.read = len(history)
-        for number in self.open:
-            theirs, ours = history[number], self.history[number + self.shift]
-            if theirs.state == ours.state == "stopped":
-                continue
-            for f in dataclasses.fields(Trial):
-                if f.name not in ("number", "filling", "note"):
-                    setattr(ours, f.name, getattr(theirs, f.name))
-            self._weigh(ours)
-        # one that a stopper paused may go on
-        self.open = [i for i in self.open if history[i].state in ("running", "stopped")]
+    def begun(self, trial: Trial) -> None:
+        note = {} if "warm" in trial.note else trial.note
+        self.history.add(dataclasses.replace(trial, number=trial.number + self.shift, note=note, state="running"))
+
+    def told(self, trial: Trial) -> None:
+        ours = self.history[trial.number + self.shift]
+        for f in dataclasses.fields(Trial):
+            if f.name not in ("number", "filling", "note"):
+                setattr(ours, f.name, getattr(trial, f.name))
+        self._weigh(ours)
+
+    resumed = told
 
     def _weigh(self, trial: Trial) -> None:
-        if trial.state == "complete" and trial.values and all(map(math.isfinite, (*trial.values, trial.violation))):
+        if trial.usable:
             standing = (trial.score_key, trial.number)
             self.best = standing if self.best is None else min(self.best, standing)
-
-
-_VIEWS: WeakKeyDictionary[History, dict[tuple[str, ...], _View]] = WeakKeyDictionary()
-
-
-def _view(earlier: tuple[str, ...], history: History) -> _View:
-    views = _VIEWS.setdefault(history, {})
-    if earlier not in views:
-        views[earlier] = _View(earlier)
-    views[earlier].update(history)
-    return views[earlier]
 
 
 def _drawn(weighed: list[list[Any]] | None, domain: Domain, rng: np.random.Generator) -> Any:

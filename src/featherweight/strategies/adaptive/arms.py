@@ -23,11 +23,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ...errors import InputError
+from ...digest import Digest
 from ...records import History, Trial
 
 REACH = 1000  # trials before a trial that it is compared with
@@ -49,16 +48,14 @@ class Account:
     credit: float
 
 
-class Ledger:
+class Ledger(Digest):
     """All trials of a history as the arms see them, and as they are paid. It depends on the trials
     alone, not on the order in which they finished; a trial costs O(arms + `REACH`)."""
 
     def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
         self.names = tuple(names)
         self.views = {name: History() for name in names}
-        # trials that may still change: running, or stopped (one that waits at a rung goes on)
-        self.open: list[int] = []
-        self.states: list[str] = []
         self.screened: list[int] = []  # trials of which a model's belief is noted
         self.beliefs: dict[int, float] = {}
         self.objectives = 0  # 0: none finished with values
@@ -68,20 +65,9 @@ class Ledger:
         self.arm = np.empty(0, dtype=int)  # -1: proposed by none of them
         self.cost_s, self.ended = np.empty(0), np.empty(0, dtype=bool)
 
-    def update(self, history: History) -> None:
-        """Reads the trials that are new or have changed their state."""
-        first = len(self.states)
-        if len(history) > len(self.arm):
-            self._grow(len(history))
-        for number in range(first, len(history)):
-            self._add(history[number])
-        changed = [i for i in self.open if i >= first or history[i].state != self.states[i]]
-        for number in changed:
-            self._told(history[number])
-        if changed:
-            self.open = [i for i in self.open if history[i].state in ("running", "stopped")]
-
-    def _add(self, trial: Trial) -> None:
+    def begun(self, trial: Trial) -> None:
+        if trial.number >= len(self.arm):
+            self._grow(trial.number + 1)
         name = trial.note.get("arm")
         for arm, view in self.views.items():
             own = trial.note.get("note") if arm == name else None
@@ -91,34 +77,30 @@ class Ledger:
         if belief is not None:
             self.screened.append(trial.number)
             self.beliefs[trial.number] = belief
-        self.states.append("running")
-        self.open.append(trial.number)
 
-    def _told(self, trial: Trial) -> None:
+    def told(self, trial: Trial) -> None:
         number = trial.number
         for view in self.views.values():
             for name in _TOLD:
                 setattr(view[number], name, getattr(trial, name))
-        self.states[number] = trial.state
         self.ended[number] = trial.state != "running"
         self.cost_s[number] = trial.cost_s + trial.propose_s
-        if trial.state == "complete" and trial.values and all(map(math.isfinite, (*trial.values, trial.violation))):
-            self._rank(trial, trial.values)
+        if trial.usable:
+            self._rank(trial)
 
-    def _rank(self, trial: Trial, values: tuple[float, ...]) -> None:
+    resumed = told
+
+    def _rank(self, trial: Trial) -> None:
         """Compares a finished trial with those around it, both ways:
         it may have finished after younger ones."""
         if not self.objectives:
-            self.objectives = len(values)
-            self.rows = np.full((len(self.arm), 1 + self.objectives), np.nan)
-        if len(values) != self.objectives:
-            raise InputError(
-                f"trial {trial.number} has another number of objectives than the first",
-                got=len(values),
-                allowed=self.objectives,
-            )
-        i, row = trial.number, np.array([max(trial.violation, 0.0), *(math.log(max(v, 1e-12)) for v in values)])
-        start, end = max(0, i - REACH), min(len(self.states), i + REACH + 1)
+            self.rows = np.full((len(self.arm), 1 + trial.objectives(0)), np.nan)
+        self.objectives = trial.objectives(self.objectives)
+        i, row = (
+            trial.number,
+            np.array([max(trial.violation, 0.0), *(math.log(max(v, 1e-12)) for v in trial.values or ())]),
+        )
+        start, end = max(0, i - REACH), min(self.read, i + REACH + 1)
         self.dominators[i] = as_good(self.rows[start:i], row).sum()
         self.dominators[i + 1 : end] += as_good(row, self.rows[i + 1 : end])
         self.rows[i] = row
@@ -134,7 +116,7 @@ class Ledger:
 
     def accounts(self) -> dict[str, Account]:
         """What each arm's trials were worth, among the last `WINDOW` of all, 1 being the mean."""
-        n = len(self.states)
+        n = self.read
         since = max(0, n - WINDOW)
         arm, cost = self.arm[since:n], self.cost_s[since:n]
         valued = ~np.isnan(self.rows[since:n, 0])
@@ -193,13 +175,6 @@ def _price(mean: float, overall: float) -> float:
     return 2.0 ** round(math.log2(mean / overall)) if mean > 0 and overall > 0 else 1.0
 
 
-_LEDGERS: WeakKeyDictionary[History, dict[tuple[str, ...], Ledger]] = WeakKeyDictionary()
-
-
 def ledger(history: History, names: Sequence[str]) -> Ledger:
     """The ledger of a history as it is now."""
-    kept = _LEDGERS.setdefault(history, {})
-    if tuple(names) not in kept:
-        kept[tuple(names)] = Ledger(names)
-    kept[tuple(names)].update(history)
-    return kept[tuple(names)]
+    return Ledger.of(history, tuple(names))

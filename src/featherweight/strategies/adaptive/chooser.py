@@ -5,7 +5,6 @@ metamodels", 2006)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -25,7 +24,7 @@ class Screen:
 
     def __init__(self, seen: Observed, rows: np.ndarray, mark: tuple[int, ...]) -> None:
         seed = derive(0, "screen", *mark) % 2**31
-        self.seen, self.mark = seen, mark
+        self.seen = seen
         self.model = Surrogate(seen, rows, seed, trees=_TREES, min_leaf=1, extra=True, cost_aware=True)
 
     def judge(self, fillings: Sequence[Filling]) -> tuple[np.ndarray, np.ndarray]:
@@ -35,9 +34,6 @@ class Screen:
         x = self.seen.description.rows(fillings)
         means = [forest.ask(x).mean.mean(0) for forest in self.model.forests]
         return self.model.judge(x)[0], np.mean(means, axis=0)
-
-
-_SCREENS: WeakKeyDictionary[History, Screen] = WeakKeyDictionary()
 
 
 def screen(space: Space, history: History) -> Screen | None:
@@ -50,7 +46,4 @@ def screen(space: Space, history: History) -> Screen | None:
     if len(rows) < LEAST or (seen.fate[rows] == VALUED).sum() < 2:
         return None
     mark = (below, len(rows), int(rows.sum()))
-    kept = _SCREENS.get(history)
-    if kept is None or kept.mark != mark or kept.seen is not seen:
-        kept = _SCREENS[history] = Screen(seen, rows, mark)
-    return kept
+    return seen.kept("screen", mark, lambda: Screen(seen, rows, mark))

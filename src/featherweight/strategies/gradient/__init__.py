@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ...digest import Digest
 from ...errors import InputError
 from ...records import History, Trial
 from ...seeding import generator
 from ...space import Space
 from ..base import Fresh, Proposal, Strategy
-from ..shared.ranked import check_ranked, guides, outcomes, usable
+from ..shared.ranked import check_ranked, guides, outcomes
 from .policy import Beliefs, Policy
 
 # draws a proposal; trials that utilities compare with; generations behind a running
@@ -59,7 +59,7 @@ class Gradient(Strategy):
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Notes: {"rank"} of those that a supernet ranked."""
         fresh, out = Fresh(space, history), list[Proposal]()
-        fold = _fold(self, space, history)
+        fold = _Fold.of(history, self, space=space)
         for rank, filling in enumerate(fold.guides):
             if len(out) < n and filling in fresh:
                 out.append(fresh.take(filling, {"rank": rank}))
@@ -74,31 +74,42 @@ class Gradient(Strategy):
         return out
 
 
-class _Fold:
+class _Fold(Digest):
     """The beliefs after a history, generation by generation in order of number, from generation
-    `base` on. What can change no more is kept: the generations before the first that has a running
-    trial. Of what lies before `base` the best trials are known, as guides."""
+    `base` on. What is before the first generation that has a running trial is kept. Of what lies
+    before `base` the best trials are known, as guides. Long histories are read from one of their
+    last generations on, which moves in strides."""
 
-    def __init__(self, strategy: Gradient, space: Space, history: History, base: int) -> None:
-        self.space, self.size, self.base = space, strategy.generation, base
+    def __init__(self, space: Space, strategy: Gradient) -> None:
+        super().__init__()
+        self.size, self.base, self.done = strategy.generation, 0, 0
         self.policy = Policy(space, strategy.lr, strategy.delta)
         self.guides = guides(space, strategy.ranked)
-        best = outcomes(history).best(_BEST, generator(base, "gradient base"), base * self.size) if base else []
-        # after `done` generations
-        self.beliefs, self.done = self.policy.start([history[i].filling for i in best] or self.guides), base
-        self.stopped: list[int] = []  # of the generations that are kept
+        self.beliefs: Beliefs | None = None  # after `done` generations; None: to be read anew
         # of finished trials: violation, log of each objective; one infinity if not usable
         self.rows: dict[int, tuple[float, ...]] = {}
 
-    def stale(self, history: History) -> bool:
-        """Has a trial that was taken for stopped gone on?"""
-        return any(history[i].state != "stopped" for i in self.stopped)
+    def told(self, trial: Trial) -> None:
+        """A trial before `base` may be one of the best, and one that was taken for
+        stopped has gone on."""
+        if trial.number < self.done * self.size:
+            self.beliefs = None
+
+    resumed = told
 
     def now(self, history: History) -> Beliefs:
         generations = len(history) // self.size
+        base = max(0, (generations // _STRIDE - 1) * _STRIDE)
+        if self.beliefs is None or base != self.base:
+            best = outcomes(history).best(_BEST, generator(base, "gradient base"), base * self.size) if base else []
+            self.beliefs, self.base, self.done = (
+                self.policy.start([history[i].filling for i in best] or self.guides),
+                base,
+                base,
+            )
+            self.rows.clear()
         while self.done < generations and self._finished(history, self.done):
             self.beliefs = self._after(self.beliefs, history, self.done)
-            self.stopped += [i for i in range(self.done * self.size, (self.done + 1) * self.size) if history[i].open]
             self.done += 1
         beliefs = self.beliefs
         for g in range(max(self.done, generations - _TAIL), generations):
@@ -125,7 +136,7 @@ class _Fold:
             return (math.inf,)
         if trial.number not in self.rows:
             logs = [math.log(max(v, 1e-12)) for v in trial.values or ()]
-            self.rows[trial.number] = (trial.violation, *logs) if usable(trial) else (math.inf,)
+            self.rows[trial.number] = (trial.violation, *logs) if trial.usable else (math.inf,)
         return self.rows[trial.number]
 
 
@@ -136,19 +147,3 @@ def quantile(scores: np.ndarray, i: int) -> float:
     less = (v < v[i]) | ((v == v[i]) & (mean < mean[i]))
     equal = (v == v[i]) & (mean == mean[i])
     return (float(less.sum()) + (float(equal.sum()) - 1) / 2) / (len(v) - 1) if len(v) > 1 else 0.5
-
-
-_FOLDS: WeakKeyDictionary[History, dict[Gradient, _Fold]] = WeakKeyDictionary()
-
-
-def _fold(strategy: Gradient, space: Space, history: History) -> _Fold:
-    """Long histories are read from one of their last generations on, which moves in strides."""
-    base = max(0, (len(history) // strategy.generation // _STRIDE - 1) * _STRIDE)
-    folds = _FOLDS.setdefault(history, {})
-    fold = folds.get(strategy)
-    if fold is None or fold.space is not space or fold.base != base or fold.stale(history):
-        fold = _Fold(strategy, space, history, base)
-        early = outcomes(history).running
-        if not base or not early or early[0] >= base * strategy.generation:
-            folds[strategy] = fold  # else a trial before `base` may still become one of the best
-    return fold

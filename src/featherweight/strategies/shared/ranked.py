@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import math
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ...digest import Digest
 from ...errors import InputError
 from ...records import History, Trial
 from ...space import Filling, Space
@@ -50,45 +50,23 @@ def _completed(space: Space, given: Filling) -> Filling:
     return space.walk(lambda path, domain: given[path] if path in given else middle(domain))
 
 
-def usable(trial: Trial) -> bool:
-    """Did it finish with objectives that are numbers?"""
-    return (
-        trial.state == "complete"
-        and bool(trial.values)
-        and all(map(math.isfinite, (*(trial.values or ()), trial.violation)))
-    )
-
-
-class Outcomes:
-    """The outcomes of all usable trials as arrays, kept up to date:
-    each trial is read when it has finished."""
+class Outcomes(Digest):
+    """The outcomes of all usable trials as arrays."""
 
     def __init__(self) -> None:
-        self.read, self.running, self.count = 0, list[int](), 0
+        super().__init__()
+        self.count = self.objectives = 0
         # of the trials, in the order in which they were read
         self.numbers = np.zeros(64, dtype=int)
         self.rows = np.zeros((64, 1))  # violation, log of each objective
 
-    def update(self, history: History) -> None:
-        self.running += range(self.read, len(history))
-        self.read = len(history)
-        done = [i for i in self.running if history[i].state != "running"]
-        if done:
-            self.running = [i for i in self.running if history[i].open]
-        for trial in (history[i] for i in done):
-            if usable(trial):
-                self._add(trial)
-
-    def _add(self, trial: Trial) -> None:
+    def told(self, trial: Trial) -> None:
+        if not trial.usable:
+            return
+        self.objectives = trial.objectives(self.objectives)
         row = [trial.violation, *(math.log(max(v, 1e-12)) for v in trial.values or ())]
         if self.count == 0:
             self.rows = np.zeros((64, len(row)))
-        if len(row) != self.rows.shape[1]:
-            raise InputError(
-                f"trial {trial.number} has another number of objectives than those before",
-                got=len(row) - 1,
-                allowed=self.rows.shape[1] - 1,
-            )
         if self.count == len(self.rows):
             self.rows, self.numbers = (
                 np.concatenate([self.rows, np.zeros_like(self.rows)]),
@@ -116,11 +94,6 @@ class Outcomes:
         return [int(i) for i in numbers[keep][np.lexsort((numbers[keep], means[keep], rows[keep, 0]))[:n]]]
 
 
-_OUTCOMES: WeakKeyDictionary[History, Outcomes] = WeakKeyDictionary()
-
-
 def outcomes(history: History) -> Outcomes:
     """The outcomes of a history, as they are now."""
-    found = _OUTCOMES.setdefault(history, Outcomes())
-    found.update(history)
-    return found
+    return Outcomes.of(history)
