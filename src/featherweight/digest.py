@@ -18,13 +18,13 @@ class Digest:
     Every trial is told to `begun` once, whatever its state is by then. An update tells of each
     trial, as it is now, what is new since the last one; what it was in between is not seen:
 
-    | at the last update it was | and is now       | call                                                    |
-    |---------------------------|------------------|---------------------------------------------------------|
-    | running, or not there yet | complete, failed | `told`, for the last time: it is not looked at any more |
-    | running, or not there yet | stopped          | `told`; it may go on, so it is looked at again          |
-    | stopped                   | running          | `resumed`; after that as any that runs                  |
-    | stopped                   | complete, failed | `told` again, for the last time                         |
-    | running, stopped          | the same         | none                                                    |
+    - that ran, or was not there yet, and is complete or failed now: `told`, for the last time, it is
+      not looked at any more;
+    - that ran, or was not there yet, and is stopped now: `told`; it may go on, so it is looked at
+      again;
+    - that was stopped and runs now: `resumed`; after that it is as any that runs;
+    - that was stopped and is complete or failed now: `told` again, for the last time;
+    - that runs, or is stopped, as before: nothing.
 
     First all new trials begin, then the others are called for, each in order of number. So a
     history that is read anew tells of each trial once, one that was followed perhaps more often,
