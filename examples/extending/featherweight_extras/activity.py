@@ -7,13 +7,9 @@ activation over the positions of sample n.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Generator, Tensor
 
 from featherweight.models.criteria.base import Criterion, Seen
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 class Activity(Criterion):
@@ -22,6 +18,6 @@ class Activity(Criterion):
     needs = frozenset({"outputs"})
     per_weight = False
 
-    def score(self, seen: Seen, rng: torch.Generator) -> Tensor:
+    def score(self, seen: Seen, rng: Generator) -> Tensor:
         outputs = seen.need("outputs").float()  # [N, O]
         return outputs.abs().sum(0) / max(len(outputs), 1)  # [O]

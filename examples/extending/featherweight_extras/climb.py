@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from numpy.random import Generator
 
 from featherweight.errors import InputError
 from featherweight.records import History
 from featherweight.space import Space
 from featherweight.strategies.base import Fresh, Proposal, Strategy
-
-if TYPE_CHECKING:
-    from numpy.random import Generator
 
 
 @dataclass(frozen=True)

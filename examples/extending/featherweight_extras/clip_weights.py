@@ -10,7 +10,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from featherweight.recipe import Made, Mark, Transform
+from featherweight.recipe import Made, Mark, Shape, Transform
 from featherweight.space import Float, param
 from featherweight.transforms.base import Context
 
@@ -42,6 +42,10 @@ class ClipWeights(Transform):
     @property
     def refuses(self) -> dict[Mark, str]:
         return {Made.INTEGER_WEIGHTS: "the weights are on an integer grid, which clipping leaves"}
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.KEEPS
 
     def apply(self, model: Package, context: Context) -> Package:
         import torch

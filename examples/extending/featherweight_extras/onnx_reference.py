@@ -14,6 +14,7 @@ from featherweight.errors import TargetError
 from featherweight.graphs.export import export_onnx
 from featherweight.graphs.parity import as_numpy, check_float, check_rows, reference, run_rows
 from featherweight.graphs.session import Inputs, Session
+from featherweight.plan import Plan
 from featherweight.targets.base import Runtime, Target
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class OnnxReference(Runtime):
     automatic = False
     packages = ("torch", "onnx")
 
-    def problem(self, target: Target, plan: dict[str, Any] | None) -> str | None:
+    def problem(self, target: Target, plan: Plan | None) -> str | None:
         if target.dtype != "fp32" or target.mode or target.device != "cpu":
             return "the onnx package's evaluator computes in fp32 on the cpu, and compiles nothing"
         if plan is not None:

@@ -7,7 +7,9 @@ from torch import nn
 
 import featherweight as fw
 from featherweight.models.criteria.base import Seen
+from featherweight.models.package import Package
 from featherweight.testing import check_criterion, check_transform
+from featherweight.transforms.base import Context
 
 
 def net():
@@ -43,9 +45,6 @@ def test_a_layer_that_was_never_seen():
 def test_silent_channels_go():
     prune = fw.Prune(ratio=0.5, criterion="activity", round_to=1)
     check_transform(prune, task())
-    from featherweight.models.package import Package
-    from featherweight.transforms.base import Context
-
     t = task()
     context = Context(t, t.splits(), 0, lambda _: None, lambda _: None, lambda _: None)
     cut = prune.apply(Package(t.build()), context)
