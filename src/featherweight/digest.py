@@ -18,8 +18,8 @@ class Digest:
     Every trial is told to `begun` once, whatever its state is by then. An update tells of each
     trial, as it is now, what is new since the last one; what it was in between is not seen:
 
-    - that ran, or was not there yet, and is complete or failed now: `told`, for the last time, it is
-      not looked at any more;
+    - that ran, or was not there yet, and is complete or failed now: `told`, for the last time, it
+      is not looked at any more;
     - that ran, or was not there yet, and is stopped now: `told`; it may go on, so it is looked at
       again;
     - that was stopped and runs now: `resumed`; after that it is as any that runs;
