@@ -1,9 +1,11 @@
-"""Seconds that Featherweight itself adds to a trial: propose, log, fold, at 10, 1,000 and 5,000 trials.
+"""Seconds that Featherweight itself adds to a trial: propose, log, fold, at 10,
+1,000 and 5,000 trials.
 
     python benchmarks/overhead.py [--trials 5000] [--strategies random,grid,greedy,genetic,tpe]
 
-The study's own loop runs with its real SQLite log; only the engine is replaced, by one that answers at once with figures
-computed from the filling. Timings are of this machine; compare rows of one run.
+The study's own loop runs with its real SQLite log; only the engine is replaced, by one that
+answers at once with figures computed from the filling. Timings are of this machine; compare
+rows of one run.
 """
 
 from __future__ import annotations
@@ -42,7 +44,11 @@ SPACE = Recipe(
 
 def entry(label: str, trial: int | None, filling: dict[str, Any]) -> Entry:
     """Figures that depend on the filling smoothly, so that strategies have something to find."""
-    ratio, epochs, small = filling.get("prune.ratio", 0.0), filling.get("distill.epochs", 1), filling.get("quantize", False)
+    ratio, epochs, small = (
+        filling.get("prune.ratio", 0.0),
+        filling.get("distill.epochs", 1),
+        filling.get("quantize", False),
+    )
     accuracy = 0.99 - 0.05 * ratio**3 / math.sqrt(epochs) - 0.003 * small
     size, time_ratio = 1e6 * (1 - ratio) ** 2 * (0.3 if small else 1.0), (1 - ratio) * (0.5 if small else 1.0)
     return Entry.from_json(

@@ -2,7 +2,8 @@
 
     python benchmarks/reuse.py [--task examples/digits.py] [--trials 12]
 
-Both searches start from an empty store and propose the same candidates (greedy on objectives that do not depend on timing).
+Both searches start from an empty store and propose the same candidates (greedy on objectives that
+do not depend on timing).
 """
 
 from __future__ import annotations

@@ -25,7 +25,11 @@ class Block(nn.Module):
             nn.BatchNorm2d(outside),
         )
         fits = inside == outside and stride == 1
-        self.shortcut = nn.Identity() if fits else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        self.shortcut = (
+            nn.Identity()
+            if fits
+            else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
@@ -50,7 +54,9 @@ def data() -> fw.Splits:
 
     digits = load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)  # [1797, 1, 8, 8]
-    return fw.split(fw.ArraySplit({"image": images}, digits.target, classes=digits.target_names), fractions=(0.4, 0.2, 0.4))
+    return fw.split(
+        fw.ArraySplit({"image": images}, digits.target, classes=digits.target_names), fractions=(0.4, 0.2, 0.4)
+    )
 
 
 task = fw.Task(

@@ -45,14 +45,18 @@ def data() -> fw.Splits:
     """Copies are judged by what the model sees: the first 128 tokens."""
     texts = [f.read_text(encoding="utf-8", errors="ignore") for f in FILES]
     targets = np.array([CLASSES.index(f.parent.name) for f in FILES])
-    return fw.split(tokenized(MODEL, texts, targets, MAX_LENGTH, CLASSES), fractions=(0.5, 0.2, 0.3), seed=0, duplicates="drop")
+    return fw.split(
+        tokenized(MODEL, texts, targets, MAX_LENGTH, CLASSES), fractions=(0.5, 0.2, 0.3), seed=0, duplicates="drop"
+    )
 
 
 task = fw.Task(
     name="encoder-bbc",
     model=model,
     data=data,
-    baseline=fw.Recipe(fw.Train(epochs=2, lr=5e-5, batch_size=16, optimizer="adamw", schedule="linear", warmup=0.1, weight_decay=0.01)),
+    baseline=fw.Recipe(
+        fw.Train(epochs=2, lr=5e-5, batch_size=16, optimizer="adamw", schedule="linear", warmup=0.1, weight_decay=0.01)
+    ),
     recipe=fw.Recipe(
         fw.DropBlocks(drop=fw.Choice(0, 2, 3, 4), criterion=fw.Choice("influence", "last", "spaced", "random")),
         fw.Prune(

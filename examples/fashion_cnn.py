@@ -36,7 +36,11 @@ class Block(nn.Module):
             nn.BatchNorm2d(outside),
         )
         fits = inside == outside and stride == 1
-        self.shortcut = nn.Identity() if fits else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        self.shortcut = (
+            nn.Identity()
+            if fits
+            else nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
@@ -48,7 +52,9 @@ class FashionNet(nn.Module):
     def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())  # 14x14
-        self.stages = nn.Sequential(Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 4 * width, 2))  # 14, 7, 4
+        self.stages = nn.Sequential(
+            Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 4 * width, 2)
+        )  # 14, 7, 4
         self.head = nn.Linear(4 * width, len(CLASSES))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -67,7 +73,11 @@ def idx(name: str) -> np.ndarray:
         )
     raw = gzip.decompress(path.read_bytes())
     if raw[:3] != b"\0\0\x08":
-        raise TaskError("this is no IDX file of bytes", got=f"{path}: starts with {raw[:4].hex()}", allowed="000008 and the number of axes")
+        raise TaskError(
+            "this is no IDX file of bytes",
+            got=f"{path}: starts with {raw[:4].hex()}",
+            allowed="000008 and the number of axes",
+        )
     shape = np.frombuffer(raw, ">u4", raw[3], 4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
 
@@ -75,7 +85,9 @@ def idx(name: str) -> np.ndarray:
 def part(name: str) -> fw.Split:
     """Pixels stay bytes in memory and become float32 in [0, 1] when they are read."""
     images, labels = idx(f"{name}-images-idx3-ubyte.gz"), idx(f"{name}-labels-idx1-ubyte.gz").astype(np.int64)
-    return fw.LazySplit(len(labels), lambda i: ({"image": images[i][:, None].astype(np.float32) / 255}, labels[i]), CLASSES)
+    return fw.LazySplit(
+        len(labels), lambda i: ({"image": images[i][:, None].astype(np.float32) / 255}, labels[i]), CLASSES
+    )
 
 
 def data() -> fw.Splits:
@@ -86,7 +98,9 @@ task = fw.Task(
     name="fashion",
     model=FashionNet,
     data=data,
-    baseline=fw.Recipe(fw.Train(epochs=5, lr=4e-3, batch_size=128, optimizer="adamw", schedule="cosine", warmup=0.1, weight_decay=0.01)),
+    baseline=fw.Recipe(
+        fw.Train(epochs=5, lr=4e-3, batch_size=128, optimizer="adamw", schedule="cosine", warmup=0.1, weight_decay=0.01)
+    ),
     recipe=fw.Recipe(
         fw.Maybe(fw.DropBlocks(drop=1)),
         fw.Prune(

@@ -16,7 +16,9 @@ def data() -> fw.Splits:
 
     digits = load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)  # [1797, 1, 8, 8]
-    return fw.split(fw.ArraySplit({"image": images}, digits.target, classes=digits.target_names), fractions=(0.4, 0.2, 0.4))
+    return fw.split(
+        fw.ArraySplit({"image": images}, digits.target, classes=digits.target_names), fractions=(0.4, 0.2, 0.4)
+    )
 
 
 task = fw.Task(name="search-digits", model=None, data=data)

@@ -28,7 +28,7 @@ FLOORS = [  # from the top down; rooms on one floor do not import each other
     ("targets",),
     ("graphs", "train"),
     ("models", "task"),
-    ("limits", "pareto", "plan", "recipe", "store"),
+    ("digest", "limits", "pareto", "plan", "recipe", "store"),
     ("records",),
     ("space",),
     ("machine", "registry", "seeding"),
@@ -39,7 +39,8 @@ FLOORS = [  # from the top down; rooms on one floor do not import each other
 class House:
     """The package below ROOT/src/featherweight: its files, their imports, its rooms.
 
-    A file is named by its path from the package (`prune/cut.py`), a room by its folder or, for a file at the root, by the file's name.
+    A file is named by its path from the package (`prune/cut.py`), a room by its folder or, for a
+    file at the root, by the file's name.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,7 +57,8 @@ class House:
         return str(Path(file).parent)
 
     def imports(self, file: str) -> Iterator[tuple[str, bool]]:
-        """(imported file, inside a function?) of every import of our own, those for type checkers alone left out."""
+        """(imported file, inside a function?) of every import of our own,
+        those for type checkers alone left out."""
         tree = self.trees[file]
         typing_only = {
             id(n)
@@ -102,7 +104,8 @@ class House:
         return {file: {to for to, _ in self.imports(file)} for file in self.files}
 
     def circles(self) -> list[list[str]]:
-        """The groups of files that import each other, directly or through others (strongly connected components of more than one)."""
+        """The groups of files that import each other, directly or through others (strongly
+        connected components of more than one)."""
         graph, index, low, stack, on, out = self.graph(), {}, {}, [], set(), []
 
         def visit(v: str) -> None:  # Tarjan 1972
@@ -155,12 +158,15 @@ class House:
                 f"{file} imports {to}"
                 for file in self.files
                 for to, _ in self.imports(file)
-                if Path(to).name.startswith("_") and Path(to).name != "__init__.py" and Path(to).parent != Path(file).parent
+                if Path(to).name.startswith("_")
+                and Path(to).name != "__init__.py"
+                and Path(to).parent != Path(file).parent
             }
         )
 
     def picture(self) -> str:
-        """The rooms by floor, with the number of their files, and the arrows between them, as SVG."""
+        """The rooms by floor, with the number of their files,
+        and the arrows between them, as SVG."""
         width, high, step = 150, 34, 92
         files: dict[str, int] = {}
         for file, text in self.files.items():
@@ -218,7 +224,9 @@ class House:
             "of our own modules": sum(inside for f in self.files for _, inside in self.imports(f)),
             "files with an underscore": len(hidden),
             "imports of them from another folder": len(self.trespassing()),
-            "Any in annotations": sum(isinstance(n, ast.Name) and n.id == "Any" for t in self.trees.values() for n in ast.walk(t)),
+            "Any in annotations": sum(
+                isinstance(n, ast.Name) and n.id == "Any" for t in self.trees.values() for n in ast.walk(t)
+            ),
             "dict[str, Any]": sum(text.count("dict[str, Any]") for text in self.files.values()),
             "lines over 120": sum(len(line) > 120 for text in self.files.values() for line in text.split("\n")),
         }
@@ -246,7 +254,11 @@ def main() -> None:
     for name, value in house.figures().items():
         print(f"{name:36} {value}")
     circles = [" <-> ".join(c) for c in house.circles()]
-    for title, rows in (("circles", circles), ("upward", house.upward()), ("hidden, taken elsewhere", house.trespassing())):
+    for title, rows in (
+        ("circles", circles),
+        ("upward", house.upward()),
+        ("hidden, taken elsewhere", house.trespassing()),
+    ):
         if rows:
             print(f"\n{title}:\n  " + "\n  ".join(rows))
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the pages that are made from the code: docs/methods.md (all methods, from the registry) and docs/house.svg (the rooms, from the
-imports).
+"""Writes the pages that are made from the code: docs/methods.md (all methods, from the registry)
+and docs/house.svg (the rooms, from the imports).
 
     python scripts/pages.py          writes them
     python scripts/pages.py --check  names those that are out of date (exit code 1 if there are any)

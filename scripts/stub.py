@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Writes src/featherweight/__init__.pyi: what `import featherweight as fw` offers, for type checkers and editors.
+"""Writes src/featherweight/__init__.pyi: what `import featherweight as fw` offers,
+for type checkers and editors.
 
     python scripts/stub.py          writes it
     python scripts/stub.py --check  says whether it is up to date (exit code 1 if not)
 
-Names come from where the package itself takes them: its table, the registry's built-in methods, and `study.config.Settings`.
+Names come from where the package itself takes them: its table, the registry's built-in methods, and
+`study.config.Settings`.
 """
 
 from __future__ import annotations
@@ -42,9 +44,17 @@ def text() -> str:
         for kind in sorted(registry.built_in(group)):
             where[registry.class_name(kind)] = f"{group}.{kind}"
     lines = ["# Written by scripts/stub.py; a test says when it is out of date.", ""]
-    lines += ["from collections.abc import Callable, Sequence", "from pathlib import Path", "from typing import Any", ""]
+    lines += [
+        "from collections.abc import Callable, Sequence",
+        "from pathlib import Path",
+        "from typing import Any",
+        "",
+    ]
     lines += [f"from . import {name} as {name}" for name in sorted(featherweight._MODULES)]
-    lines += [f"from .{module} import {name} as {name}" for name, module in sorted(where.items(), key=lambda item: (item[1], item[0]))]
+    lines += [
+        f"from .{module} import {name} as {name}"
+        for name, module in sorted(where.items(), key=lambda item: (item[1], item[0]))
+    ]
     lines += ["", "__version__: str", *map(_call, ("optimize", "search"))]
     return "\n".join(lines) + "\n"
 
@@ -55,7 +65,11 @@ def _call(name: str) -> str:
         default = "" if f.name == "budget" else f" = {_said(f.default)}"
         settings.append(f"    {f.name}: {TYPES.get(f.name, f.type)}{default},")
     doc = (getattr(featherweight, name).__doc__ or "").strip().split("\n")
-    return CALL.format(name=name, settings="\n".join(settings), doc="\n".join(f"    {line}".rstrip() for line in doc).strip() + "\n    ")
+    return CALL.format(
+        name=name,
+        settings="\n".join(settings),
+        doc="\n".join(f"    {line}".rstrip() for line in doc).strip() + "\n    ",
+    )
 
 
 def _said(value: object) -> str:

@@ -63,7 +63,12 @@ def _unique(options):
     """No two options that a Choice would call the same."""
     out = {}
     for o in options:
-        out.setdefault(o if isinstance(o, str) else (type(o).__name__, str(o) if isinstance(o, (int, float, type(None))) else repr(o)), o)
+        out.setdefault(
+            o
+            if isinstance(o, str)
+            else (type(o).__name__, str(o) if isinstance(o, (int, float, type(None))) else repr(o)),
+            o,
+        )
     return list(out.values())
 
 
@@ -82,10 +87,15 @@ def ints(draw, low=0, high=60):
     return Int(a, b, log=a >= 1 and draw(st.booleans()), step=draw(st.integers(1, 5)))
 
 
-plain_holes = floats(-5.0, 5.0) | ints(-20, 20) | st.lists(scalars, min_size=1, max_size=4).map(lambda o: Choice(*_unique(o)))
+plain_holes = (
+    floats(-5.0, 5.0) | ints(-20, 20) | st.lists(scalars, min_size=1, max_size=4).map(lambda o: Choice(*_unique(o)))
+)
 any_holes = st.recursive(
     plain_holes,
-    lambda inner: inner.filter(lambda d: not isinstance(d, Maybe)).map(Maybe) | st.lists(inner, min_size=1, max_size=2).map(lambda o: Choice(*o)),
+    lambda inner: (
+        inner.filter(lambda d: not isinstance(d, Maybe)).map(Maybe)
+        | st.lists(inner, min_size=1, max_size=2).map(lambda o: Choice(*o))
+    ),
     max_leaves=3,
 )
 shaves = st.builds(
@@ -95,7 +105,10 @@ shaves = st.builds(
     round_to=st.integers(1, 64) | ints(1, 64),
 )
 freezes = st.builds(
-    Freeze, bits=st.integers(1, 16) | ints(1, 16), exact=st.booleans() | st.just(Choice(True, False)), skip=st.lists(words, max_size=2).map(tuple)
+    Freeze,
+    bits=st.integers(1, 16) | ints(1, 16),
+    exact=st.booleans() | st.just(Choice(True, False)),
+    skip=st.lists(words, max_size=2).map(tuple),
 )
 
 

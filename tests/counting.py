@@ -5,7 +5,8 @@ import tracemalloc
 
 
 def bytecodes(call):
-    """How many bytecodes of Python code `call()` executes, in whatever it calls too (what compiled code does is not counted)."""
+    """How many bytecodes of Python code `call()` executes, in whatever it calls too (what compiled
+    code does is not counted)."""
     count, before = 0, sys.gettrace()
 
     def trace(frame, event, arg):
@@ -23,7 +24,8 @@ def bytecodes(call):
 
 
 def peak_bytes(call):
-    """The most memory that `call()` holds at a time beyond what there was before, arrays included: what compiled code works on."""
+    """The most memory that `call()` holds at a time beyond what there was before, arrays included:
+    what compiled code works on."""
     tracemalloc.start()
     try:
         tracemalloc.reset_peak()

@@ -1,4 +1,7 @@
-"""Studies that measure less: the baselines that most tests do not look at take longer than their trials."""
+"""Studies that take less: the baselines that most tests do not look at take longer than their
+trials, and tiny nets need one thread."""
+
+from unittest.mock import patch
 
 from featherweight.study.baselines import baseline_candidates
 from featherweight.targets.base import Target
@@ -6,9 +9,25 @@ from featherweight.targets.base import Target
 BASELINES = "featherweight.study.baselines.baseline_candidates"  # what a study asks
 
 
+def start(baselines):
+    """To be called first in a program of its own: its studies have these baselines,
+    and one worker with one thread."""
+    patch(BASELINES, baselines).start()
+    patch("os.cpu_count", one_processor).start()
+
+
+def one_processor():
+    return 1
+
+
 def without_torch(config, space):
-    """All but the original on the torch runtime, whose process takes five times what another one takes."""
-    return [(label, recipe, target) for label, recipe, target in baseline_candidates(config, space) if Target.parse(target).runtime != "torch"]
+    """All but the original on the torch runtime, whose process takes five times what
+    another one takes."""
+    return [
+        (label, recipe, target)
+        for label, recipe, target in baseline_candidates(config, space)
+        if Target.parse(target).runtime != "torch"
+    ]
 
 
 def reference_only(config, space):

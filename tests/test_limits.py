@@ -3,7 +3,19 @@ import math
 import pytest
 
 from featherweight.errors import InputError
-from featherweight.limits import Budget, Constraint, judge, max_drop, max_latency, max_macs, max_memory, max_params, max_size, min_metric, objectives
+from featherweight.limits import (
+    Budget,
+    Constraint,
+    judge,
+    max_drop,
+    max_latency,
+    max_macs,
+    max_memory,
+    max_params,
+    max_size,
+    min_metric,
+    objectives,
+)
 from featherweight.records import Entry, Latency, Quality, Speedup
 
 
@@ -43,7 +55,27 @@ def test_limits_are_read(make, text, bound, relative):
 
 @pytest.mark.parametrize("make", [max_latency, max_size, max_memory, max_params, max_macs])
 @pytest.mark.parametrize(
-    "bad", ["", "fast", "x", "-1x", "0x", "0", 0, -3, "1.2.3x", "5 parsecs", None, True, math.nan, math.inf, "1e999x", "nan", "inf", "0.5xx"]
+    "bad",
+    [
+        "",
+        "fast",
+        "x",
+        "-1x",
+        "0x",
+        "0",
+        0,
+        -3,
+        "1.2.3x",
+        "5 parsecs",
+        None,
+        True,
+        math.nan,
+        math.inf,
+        "1e999x",
+        "nan",
+        "inf",
+        "0.5xx",
+    ],
 )
 def test_bad_limits(make, bad):
     with pytest.raises(InputError) as e:
@@ -95,8 +127,25 @@ def test_drop_where_lower_is_better():
 
 
 def test_constraints_are_written_as_people_do():
-    texts = [str(c) for c in (max_drop(0.01), min_metric(0.8), max_latency("0.5x"), max_latency("2ms"), max_size("1KB"), max_params(7))]
-    assert texts == ["drop <= 0.01", "metric >= 0.8", "latency <= 0.5x", "latency <= 2 ms", "size <= 1000 bytes", "params <= 7"]
+    texts = [
+        str(c)
+        for c in (
+            max_drop(0.01),
+            min_metric(0.8),
+            max_latency("0.5x"),
+            max_latency("2ms"),
+            max_size("1KB"),
+            max_params(7),
+        )
+    ]
+    assert texts == [
+        "drop <= 0.01",
+        "metric >= 0.8",
+        "latency <= 0.5x",
+        "latency <= 2 ms",
+        "size <= 1000 bytes",
+        "params <= 7",
+    ]
     assert Constraint(**max_size("0.5x").to_json()) == max_size("0.5x")
 
 

@@ -1,4 +1,5 @@
-"""Our strategies under Optuna: its own suite for samplers, conditions found in trials, values of any sign, shared and resumed studies."""
+"""Our strategies under Optuna: its own suite for samplers, conditions found in trials, values of
+any sign, shared and resumed studies."""
 
 import math
 import pickle
@@ -33,7 +34,12 @@ def conditional(trial):
     rate = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
     kind = trial.suggest_categorical("kind", ["sgd", "adam", None])
     momentum = trial.suggest_float("momentum", 0.0, 1.0) if kind == "sgd" else 0.5
-    return (math.log10(rate) + 2) ** 2 + (momentum - 0.9) ** 2 + 0.1 * sum((w - 8) ** 2 / 64 for w in widths) - 5.0 * layers
+    return (
+        (math.log10(rate) + 2) ** 2
+        + (momentum - 0.9) ** 2
+        + 0.1 * sum((w - 8) ** 2 / 64 for w in widths)
+        - 5.0 * layers
+    )
 
 
 def studied(sampler, objective, trials, directions=("minimize",), storage=None, **settings):
@@ -46,7 +52,9 @@ def studied(sampler, objective, trials, directions=("minimize",), storage=None, 
 def test_conditions_are_found_and_respected(strategy):
     sampler = OptunaSampler(strategy, seed=1)
     study = studied(sampler, conditional, 40)
-    sampler.infer_relative_search_space(study, study._storage.get_trial(study._storage.create_new_trial(study._study_id)))
+    sampler.infer_relative_search_space(
+        study, study._storage.get_trial(study._storage.create_new_trial(study._study_id))
+    )
     found = sampler._view.parameters
     assert set(found.paths) == {"layers", "w0", "w1", "w2", "lr", "kind", "momentum"}
     assert {v for _, v in found.conditions["w1"][1]} == {2, 3} and {v for _, v in found.conditions["w2"][1]} == {3}
@@ -61,7 +69,12 @@ def test_conditions_are_found_and_respected(strategy):
 
 
 def test_conditions_of_conditions_and_what_cannot_be_explained():
-    known = {"a": CategoricalDistribution(["x", "y"]), "b": IntDistribution(0, 2), "c": FloatDistribution(0, 1), "d": FloatDistribution(0, 1)}
+    known = {
+        "a": CategoricalDistribution(["x", "y"]),
+        "b": IntDistribution(0, 2),
+        "c": FloatDistribution(0, 1),
+        "d": FloatDistribution(0, 1),
+    }
     rows = [{"a": "x"}, {"a": "y", "b": 0}, {"a": "y", "b": 1, "c": 0.5}, {"a": "x", "d": 0.1}]
     found = conditions(rows, known)
     assert found == {"b": ("a", frozenset({("str", "y")})), "c": ("b", frozenset({("int", 1)})), "d": None}
@@ -72,7 +85,11 @@ def test_conditions_of_conditions_and_what_cannot_be_explained():
         row = {made.names[p]: v for p, v in made.space.sample(generator(i)).items()}
         assert ("b" in row) == (row["a"] == "y") and ("c" in row) == (row.get("b") == 1)
         assert made.filling(row) is not None
-    assert made.filling({"a": "x", "b": 1}) is None and made.filling({"a": "y"}) is None and made.filling({"a": "z"}) is None
+    assert (
+        made.filling({"a": "x", "b": 1}) is None
+        and made.filling({"a": "y"}) is None
+        and made.filling({"a": "z"}) is None
+    )
     assert conditions([], known) == {} and conditions([{"a": "x"}], {"a": known["a"]}) == {}
 
 
@@ -109,7 +126,11 @@ def test_objectives_of_any_sign_keep_their_order():
     told = [_positive(v, *scale) for v in values]
     assert told == sorted(told) and len(set(told[1:-1])) == len(told[1:-1]) and all(0 < v < math.inf for v in told)
     assert math.log(_positive(7.0, 5.0, 2.0)) == pytest.approx(math.asinh(1.0))
-    assert _scale([]) == (0.0, 1.0) and _scale([2.0, 2.0]) == (2.0, 1.0) and _scale([0.0, 1.0, 2.0, 3.0, 4.0]) == (2.0, 1.0)
+    assert (
+        _scale([]) == (0.0, 1.0)
+        and _scale([2.0, 2.0]) == (2.0, 1.0)
+        and _scale([0.0, 1.0, 2.0, 3.0, 4.0]) == (2.0, 1.0)
+    )
 
 
 def test_maximised_objectives_states_and_constraints():
@@ -134,14 +155,21 @@ def test_maximised_objectives_states_and_constraints():
                 study.tell(t, state=TrialState.PRUNED)
             except RuntimeError:
                 study.tell(t, state=TrialState.FAIL)
-    sampler.infer_relative_search_space(study, study._storage.get_trial(study._storage.create_new_trial(study._study_id)))
+    sampler.infer_relative_search_space(
+        study, study._storage.get_trial(study._storage.create_new_trial(study._study_id))
+    )
     history = sampler._view.history
     assert [t.state for t in history][:10] == (["complete"] * 3 + ["stopped", "failed"]) * 2
     xs = [t.params["x"] for t in study.trials[:21]]
     for t in history:
         assert t.violation == pytest.approx(max(0.0, xs[t.number] - 0.5) if t.state != "failed" else 0.0)
         if t.state == "complete":
-            assert all((xs[t.number] > xs[u.number]) == (t.values[j] < u.values[j]) for u in history.complete() for j in (0, 1) if u is not t)
+            assert all(
+                (xs[t.number] > xs[u.number]) == (t.values[j] < u.values[j])
+                for u in history.complete()
+                for j in (0, 1)
+                if u is not t
+            )
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "tpe", "cmaes"])
@@ -149,11 +177,17 @@ def test_same_seed_and_resumed(strategy, tmp_path):
     fixed = {"x": FloatDistribution(-5, 5), "y": FloatDistribution(-5, 5), "n": IntDistribution(1, 9)}
 
     def objective(trial):
-        return (trial.suggest_float("x", -5, 5) - 2) ** 2 + (trial.suggest_float("y", -5, 5) + 1) ** 2 + trial.suggest_int("n", 1, 9) - 3
+        return (
+            (trial.suggest_float("x", -5, 5) - 2) ** 2
+            + (trial.suggest_float("y", -5, 5) + 1) ** 2
+            + trial.suggest_int("n", 1, 9)
+            - 3
+        )
 
     a = studied(OptunaSampler(strategy, seed=3, space=fixed), objective, 30)
     b = studied(OptunaSampler(strategy, seed=3, space=fixed), objective, 15)
-    b.sampler = pickle.loads(pickle.dumps(OptunaSampler(strategy, seed=3, space=fixed)))  # another process reads what the first one wrote
+    # another process reads what the first one wrote
+    b.sampler = pickle.loads(pickle.dumps(OptunaSampler(strategy, seed=3, space=fixed)))
     b.optimize(objective, n_trials=15)
     assert [t.params for t in a.trials] == [t.params for t in b.trials]
     assert len({str(t.params) for t in a.trials}) == 30
@@ -209,4 +243,9 @@ def test_a_history_becomes_a_study():
         assert (not theirs.constraints) or theirs.constraints["violation"] == ours.violation
     assert to_optuna(space, History()).trials == []
     with pytest.raises(InputError):
-        to_optuna(space, History([Trial(0, space.sample(rng), "complete", (1.0,)), Trial(1, space.sample(rng), "complete", (1.0, 2.0))]))
+        to_optuna(
+            space,
+            History(
+                [Trial(0, space.sample(rng), "complete", (1.0,)), Trial(1, space.sample(rng), "complete", (1.0, 2.0))]
+            ),
+        )

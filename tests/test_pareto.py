@@ -25,7 +25,8 @@ def test_front_is_what_nothing_dominates(ps):
 @given(points)
 @settings(max_examples=150, deadline=None)
 def test_hypervolume_counts_cells(ps):
-    """Integer points: the volume is the number of unit cells of the box that some point dominates."""
+    """Integer points: the volume is the number of unit cells of the box that some
+    point dominates."""
     m = len(ps[0]) if ps else 2
     cells = np.stack(np.meshgrid(*[np.arange(5)] * m, indexing="ij"), -1).reshape(-1, m)
     covered = np.zeros(len(cells), bool)
@@ -53,7 +54,9 @@ def test_edges():
     assert front([]) == [] and front([(1.0,)]) == [0] and front([(1.0, 2.0), (1.0, 2.0)]) == [0]
     assert front([(2.0,), (1.0,), (1.0,)]) == [1]
     assert front([(float("nan"), 0.0), (1.0, 1.0)]) == [1] and front([(float("nan"),)]) == []
-    assert front([(float("inf"), 1.0), (1.0, float("inf"))]) == [1, 0] and front([(2.0, float("inf")), (2.0, float("inf"))]) == [0]
+    assert front([(float("inf"), 1.0), (1.0, float("inf"))]) == [1, 0] and front(
+        [(2.0, float("inf")), (2.0, float("inf"))]
+    ) == [0]
 
 
 def test_dominance():
@@ -71,7 +74,8 @@ def test_large_fronts_are_fast():
 
 
 def brute_ranks(points, violations):
-    """By the definition: peel what no remaining one dominates (Deb et al. 2002, definition 1); NaN last."""
+    """By the definition: peel what no remaining one dominates (Deb et al. 2002,
+    definition 1); NaN last."""
     bad = {i for i, p in enumerate(points) if any(x != x for x in (*p, violations[i]))}
 
     def better(i, j):
@@ -89,7 +93,9 @@ def brute_ranks(points, violations):
     return out
 
 
-@given(points, st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0, float("nan")]), min_size=12, max_size=12), st.booleans())
+@given(
+    points, st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0, float("nan")]), min_size=12, max_size=12), st.booleans()
+)
 @settings(max_examples=200, deadline=None)
 def test_ranks_are_what_peeling_gives(ps, broken, spoiled):
     if spoiled and ps:
@@ -116,8 +122,14 @@ def test_ranks_and_crowding_are_optunas(objectives):
 
 def test_crowding_of_a_known_front():
     assert crowding([(0.0, 4.0), (1.0, 2.0), (4.0, 0.0)]).tolist() == [np.inf, 2.0, np.inf]
-    assert crowding([(0.0, 4.0), (3.0, 1.0), (1.0, 2.0), (4.0, 0.0)]).tolist() == pytest.approx([np.inf, 0.75 + 0.5, 0.75 + 0.75, np.inf])
-    assert crowding([]).tolist() == [] and crowding([(1.0, 2.0)]).tolist() == [0.0] and crowding([(1.0,), (1.0,)]).tolist() == [0.0, 0.0]
+    assert crowding([(0.0, 4.0), (3.0, 1.0), (1.0, 2.0), (4.0, 0.0)]).tolist() == pytest.approx(
+        [np.inf, 0.75 + 0.5, 0.75 + 0.75, np.inf]
+    )
+    assert (
+        crowding([]).tolist() == []
+        and crowding([(1.0, 2.0)]).tolist() == [0.0]
+        and crowding([(1.0,), (1.0,)]).tolist() == [0.0, 0.0]
+    )
 
 
 def test_ranks_edges():
@@ -134,4 +146,6 @@ def test_ranks_of_thousands():
     for m in (1, 2, 3):
         ps = rng.random((2000, m))
         found = ranks(ps)
-        assert set(np.flatnonzero(found == 0)) == set(front(ps.tolist())) and set(found) == set(range(int(found.max()) + 1))
+        assert set(np.flatnonzero(found == 0)) == set(front(ps.tolist())) and set(found) == set(
+            range(int(found.max()) + 1)
+        )

@@ -1,4 +1,5 @@
-"""A plan and its JSON: what is stored is what has been stored since the first package, and what is no plan is refused by name."""
+"""A plan and its JSON: what is stored is what has been stored since the first package, and what is
+no plan is refused by name."""
 
 import json
 from dataclasses import replace
@@ -21,59 +22,106 @@ def build():
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4))
 
 
-# Each step's question under seed 3 and its plan for `build` under seed 5, as they were written when plans were dicts.
+# Each step's question under seed 3 and its plan for `build` under seed 5,
+# as they were written when plans were dicts.
 STORED = {
     Quantize(skip=("0",)): (
-        '{"scheme": "int8-static", "bits": 8, "granularity": "channel", "group": 32, "symmetric": true, "embeddings": 8, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 256, "skip": ["0"], "seed": 3}',
-        '{"scheme": "int8-static", "bits": 8, "granularity": "channel", "group": 32, "symmetric": true, "embeddings": 8, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 256, "skip": ["0"], "seed": 5, "layers": {"0": {"bits": 32, "granularity": "channel", "group": 0, '
-        '"symmetric": true}, "3": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": true}}}',
+        (
+            '{"scheme": "int8-static", "bits": 8, "granularity": "channel", "group": 32, "symmetric": true, '
+            '"embeddings": 8, "activations": "u8", "calibrate": "minmax", "samples": 256, "skip": ["0"], "seed": 3}'
+        ),
+        (
+            '{"scheme": "int8-static", "bits": 8, "granularity": "channel", "group": 32, "symmetric": true, '
+            '"embeddings": 8, "activations": "u8", "calibrate": "minmax", "samples": 256, "skip": ["0"], "seed": 5, '
+            '"layers": {"0": {"bits": 32, "granularity": "channel", "group": 0, "symmetric": true}, '
+            '"3": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": true}}}'
+        ),
     ),
     Quantize(scheme="int8-dynamic", activations="s8", calibrate="mse", samples=64): (
-        '{"scheme": "int8-dynamic", "bits": 8, "granularity": "channel", "group": 32, "symmetric": true, "embeddings": 8, "activations": "s8", '
-        '"calibrate": "mse", "samples": 64, "skip": [], "seed": 3}',
-        '{"scheme": "int8-dynamic", "bits": 8, "granularity": "channel", "group": 32, "symmetric": true, "embeddings": 8, "activations": "s8", '
-        '"calibrate": "mse", "samples": 64, "skip": [], "seed": 5, "layers": {"0": {"bits": 32, "granularity": "channel", "group": 0, '
-        '"symmetric": true}, "3": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": true}}}',
+        (
+            '{"scheme": "int8-dynamic", "bits": 8, "granularity": "channel", "group": 32, "symmetric": true, '
+            '"embeddings": 8, "activations": "s8", "calibrate": "mse", "samples": 64, "skip": [], "seed": 3}'
+        ),
+        (
+            '{"scheme": "int8-dynamic", "bits": 8, "granularity": "channel", "group": 32, "symmetric": true, '
+            '"embeddings": 8, "activations": "s8", "calibrate": "mse", "samples": 64, "skip": [], "seed": 5, '
+            '"layers": {"0": {"bits": 32, "granularity": "channel", "group": 0, "symmetric": true}, '
+            '"3": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": true}}}'
+        ),
     ),
     Quantize(scheme="weight-only", bits=4, granularity="group", group=16, symmetric=False, embeddings=16): (
-        '{"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 16, "symmetric": false, "embeddings": 16, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 256, "skip": [], "seed": 3}',
-        '{"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 16, "symmetric": false, "embeddings": 16, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 256, "skip": [], "seed": 5, "layers": {"0": {"bits": 4, "granularity": "group", "group": 16, '
-        '"symmetric": false}, "3": {"bits": 4, "granularity": "group", "group": 16, "symmetric": false}}}',
+        (
+            '{"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 16, "symmetric": false, '
+            '"embeddings": 16, "activations": "u8", "calibrate": "minmax", "samples": 256, "skip": [], "seed": 3}'
+        ),
+        (
+            '{"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 16, "symmetric": false, '
+            '"embeddings": 16, "activations": "u8", "calibrate": "minmax", "samples": 256, "skip": [], "seed": 5, '
+            '"layers": {"0": {"bits": 4, "granularity": "group", "group": 16, "symmetric": false}, '
+            '"3": {"bits": 4, "granularity": "group", "group": 16, "symmetric": false}}}'
+        ),
     ),
     Qat(epochs=0, samples=8, granularity="tensor", skip=("3",)): (
-        '{"scheme": "int8-static", "bits": 8, "granularity": "tensor", "group": 0, "symmetric": true, "embeddings": 8, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 8, "seed": 3}',
-        '{"scheme": "int8-static", "bits": 8, "granularity": "tensor", "group": 0, "symmetric": true, "embeddings": 8, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 8, "seed": 5, "layers": {"0": {"bits": 8, "granularity": "tensor", "group": 0, "symmetric": true}, '
-        '"3": {"bits": 32, "granularity": "tensor", "group": 0, "symmetric": true}}}',
+        (
+            '{"scheme": "int8-static", "bits": 8, "granularity": "tensor", "group": 0, "symmetric": true, '
+            '"embeddings": 8, "activations": "u8", "calibrate": "minmax", "samples": 8, "seed": 3}'
+        ),
+        (
+            '{"scheme": "int8-static", "bits": 8, "granularity": "tensor", "group": 0, "symmetric": true, '
+            '"embeddings": 8, "activations": "u8", "calibrate": "minmax", "samples": 8, "seed": 5, '
+            '"layers": {"0": {"bits": 8, "granularity": "tensor", "group": 0, "symmetric": true}, '
+            '"3": {"bits": 32, "granularity": "tensor", "group": 0, "symmetric": true}}}'
+        ),
     ),
     MixedPrecision(samples=8, max_drop=1.0): (
-        '{"scheme": "int8-static", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, "embeddings": 8, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 8, "seed": 3}',
-        '{"scheme": "int8-static", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, "embeddings": 32, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 8, "seed": 5, "layers": {"0": {"bits": 32, "granularity": "channel", "group": 0, "symmetric": true}, '
-        '"3": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": true}}}',
+        (
+            '{"scheme": "int8-static", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, '
+            '"embeddings": 8, "activations": "u8", "calibrate": "minmax", "samples": 8, "seed": 3}'
+        ),
+        (
+            '{"scheme": "int8-static", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, '
+            '"embeddings": 32, "activations": "u8", "calibrate": "minmax", "samples": 8, "seed": 5, '
+            '"layers": {"0": {"bits": 32, "granularity": "channel", "group": 0, "symmetric": true}, '
+            '"3": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": true}}}'
+        ),
     ),
     MixedPrecision(scheme="int8-dynamic", samples=8, max_drop=1.0): (
-        '{"scheme": "int8-dynamic", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, "embeddings": 8, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 8, "seed": 3}',
-        '{"scheme": "int8-dynamic", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, "embeddings": 32, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 8, "seed": 5, "layers": {"0": {"bits": 32, "granularity": "channel", "group": 0, "symmetric": true}, '
-        '"3": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": true}}}',
+        (
+            '{"scheme": "int8-dynamic", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, '
+            '"embeddings": 8, "activations": "u8", "calibrate": "minmax", "samples": 8, "seed": 3}'
+        ),
+        (
+            '{"scheme": "int8-dynamic", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, '
+            '"embeddings": 32, "activations": "u8", "calibrate": "minmax", "samples": 8, "seed": 5, '
+            '"layers": {"0": {"bits": 32, "granularity": "channel", "group": 0, "symmetric": true}, '
+            '"3": {"bits": 8, "granularity": "channel", "group": 0, "symmetric": true}}}'
+        ),
     ),
-    MixedPrecision(scheme="weight-only", widths=(4,), save=0.8, samples=8, max_drop=1.0, granularity="group", group=16, symmetric=False): (
-        '{"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 16, "symmetric": false, "embeddings": 4, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 8, "seed": 3}',
-        '{"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 16, "symmetric": false, "embeddings": 32, "activations": "u8", '
-        '"calibrate": "minmax", "samples": 8, "seed": 5, "layers": {"0": {"bits": 4, "granularity": "group", "group": 16, "symmetric": false}, '
-        '"3": {"bits": 4, "granularity": "group", "group": 16, "symmetric": false}}}',
+    MixedPrecision(
+        scheme="weight-only",
+        widths=(4,),
+        save=0.8,
+        samples=8,
+        max_drop=1.0,
+        granularity="group",
+        group=16,
+        symmetric=False,
+    ): (
+        (
+            '{"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 16, "symmetric": false, '
+            '"embeddings": 4, "activations": "u8", "calibrate": "minmax", "samples": 8, "seed": 3}'
+        ),
+        (
+            '{"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 16, "symmetric": false, '
+            '"embeddings": 32, "activations": "u8", "calibrate": "minmax", "samples": 8, "seed": 5, '
+            '"layers": {"0": {"bits": 4, "granularity": "group", "group": 16, "symmetric": false}, '
+            '"3": {"bits": 4, "granularity": "group", "group": 16, "symmetric": false}}}'
+        ),
     ),
 }
-BY_HAND = '{"scheme": "weight-only", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, "embeddings": 32}'
+BY_HAND = (
+    '{"scheme": "weight-only", "bits": 8, "granularity": "channel", "group": 0, "symmetric": true, "embeddings": 32}'
+)
 WELL = json.loads(STORED[Quantize(skip=("0",))][1])
 
 
@@ -95,14 +143,22 @@ def test_a_package_stored_before_is_read_and_written_again_byte_for_byte(text, t
     spec = tmp_path / "old" / "spec.json"
     spec.write_text(json.dumps(json.loads(spec.read_text()) | {"plan": json.loads(text)}, indent=1))
     loaded = Package.load(tmp_path / "old", build)
-    assert json.dumps(loaded.plan.to_json()) == text and loaded.plan == Plan.from_json(json.loads(text)) and check_plan(loaded.plan) is None
+    assert (
+        json.dumps(loaded.plan.to_json()) == text
+        and loaded.plan == Plan.from_json(json.loads(text))
+        and check_plan(loaded.plan) is None
+    )
     loaded.save(tmp_path / "new", build)
     assert (tmp_path / "new" / "spec.json").read_bytes() == spec.read_bytes()
 
 
 def test_a_layer_that_names_its_bits_only_takes_the_rest_from_the_plan():
-    data = json.loads(STORED[Quantize(scheme="weight-only", bits=4, granularity="group", group=16, symmetric=False, embeddings=16)][1])
-    plan = Plan.from_json(data | {"layers": {"0": {"bits": 8}, "3": {"bits": 4, "granularity": "channel", "group": None}}})
+    data = json.loads(
+        STORED[Quantize(scheme="weight-only", bits=4, granularity="group", group=16, symmetric=False, embeddings=16)][1]
+    )
+    plan = Plan.from_json(
+        data | {"layers": {"0": {"bits": 8}, "3": {"bits": 4, "granularity": "channel", "group": None}}}
+    )
     assert plan.layers == {"0": LayerPlan(8, "group", 16, False), "3": LayerPlan(4, "channel", 0, False)}
 
 
@@ -124,23 +180,47 @@ REFUSED = [
     ({"skip": "head"}, "the plan's skip is 'head'; allowed: a list of module paths"),
     ({"skip": [1]}, "the plan's skip is [1]; allowed: a list of module paths"),
     ({"skip": None}, "the plan's skip is None; allowed: a list of module paths"),
-    ({"layers": []}, "the plan's layers are []; allowed: {path: {'bits': one of (4, 8, 16, 32), 'granularity': .., ..}}"),
-    ({"layers": None}, "the plan's layers are None; allowed: {path: {'bits': one of (4, 8, 16, 32), 'granularity': .., ..}}"),
-    ({"layers": {"0": 8}}, "the plan's layers are {'0': 8}; allowed: {path: {'bits': one of (4, 8, 16, 32), 'granularity': .., ..}}"),
+    (
+        {"layers": []},
+        "the plan's layers are []; allowed: {path: {'bits': one of (4, 8, 16, 32), 'granularity': .., ..}}",
+    ),
+    (
+        {"layers": None},
+        "the plan's layers are None; allowed: {path: {'bits': one of (4, 8, 16, 32), 'granularity': .., ..}}",
+    ),
+    (
+        {"layers": {"0": 8}},
+        "the plan's layers are {'0': 8}; allowed: {path: {'bits': one of (4, 8, 16, 32), 'granularity': .., ..}}",
+    ),
     (
         {"layers": {"0": {"bits": 5}}},
-        "the plan's layers are {'0': {'bits': 5}}; allowed: {path: {'bits': one of (4, 8, 16, 32), 'granularity': .., ..}}",
+        (
+            "the plan's layers are {'0': {'bits': 5}}; "
+            "allowed: {path: {'bits': one of (4, 8, 16, 32), 'granularity': .., ..}}"
+        ),
     ),
 ]
 # What would have been an exception somewhere later.
 REFUSED_TOO = [
     ({"group": "x"}, "the plan's group is 'x'; allowed: a whole number"),
     ({"seed": "x"}, "the plan's seed is 'x'; allowed: a whole number"),
-    ({"layers": {"0": {"bits": 8, "granularity": "row"}}}, "the plan's granularity of 0 is 'row'; allowed: tensor, channel, group"),
+    (
+        {"layers": {"0": {"bits": 8, "granularity": "row"}}},
+        "the plan's granularity of 0 is 'row'; allowed: tensor, channel, group",
+    ),
     ({"layers": {"0": {"bits": 8, "symmetric": "no"}}}, "the plan's symmetric of 0 is 'no'; allowed: True, False"),
-    ({"layers": {"0": {"bits": 8, "granularity": "group", "group": 1}}}, "the plan's group of 0 is 1; allowed: a whole number of at least 2"),
-    ({"layers": {"0": {"bits": 8, "group": "x"}}}, "the plan's group of 0 is 'x'; allowed: a whole number of at least 0"),
-    ({"layers": {"0": {"bits": 8, "zero": 1}}}, "the plan's layer 0 has the keys ['zero']; allowed: bits, granularity, group, symmetric"),
+    (
+        {"layers": {"0": {"bits": 8, "granularity": "group", "group": 1}}},
+        "the plan's group of 0 is 1; allowed: a whole number of at least 2",
+    ),
+    (
+        {"layers": {"0": {"bits": 8, "group": "x"}}},
+        "the plan's group of 0 is 'x'; allowed: a whole number of at least 0",
+    ),
+    (
+        {"layers": {"0": {"bits": 8, "zero": 1}}},
+        "the plan's layer 0 has the keys ['zero']; allowed: bits, granularity, group, symmetric",
+    ),
 ]
 
 
@@ -151,14 +231,19 @@ def test_json_that_is_not_well_formed_is_refused(changes, why):
     assert caught.value.got == why and caught.value.fix
 
 
-@pytest.mark.parametrize(("changes", "why"), [(c, why) for c, why in REFUSED + REFUSED_TOO if "layers" not in c and c != {"skip": None}])
+@pytest.mark.parametrize(
+    ("changes", "why"), [(c, why) for c, why in REFUSED + REFUSED_TOO if "layers" not in c and c != {"skip": None}]
+)
 def test_a_plan_that_is_not_well_formed_can_be_made_and_is_a_problem(changes, why):
     assert check_plan(replace(Plan.from_json(WELL), **changes)) == why
 
 
 def test_wrong_layers_of_a_plan_are_a_problem():
     plan = replace(Plan.from_json(WELL), layers={"0": LayerPlan(5)})
-    assert "the plan's layers are {'0': {'bits': 5, 'granularity': 'channel', 'group': 0, 'symmetric': True}}; allowed" in check_plan(plan)
+    assert (
+        "the plan's layers are {'0': {'bits': 5, 'granularity': 'channel', 'group': 0, 'symmetric': True}}; allowed"
+        in check_plan(plan)
+    )
     assert "the plan's group of 0 is 0" in check_plan(replace(plan, layers={"0": LayerPlan(8, "group")}))
 
 

@@ -1,4 +1,5 @@
-"""What the README shows works as it is written (with a smaller budget, and a shorter time for each measurement)."""
+"""What the README shows works as it is written (with a smaller budget,
+and a shorter time for each measurement)."""
 
 import json
 import os
@@ -14,6 +15,7 @@ from tests.waiting import GENEROUS_S
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+LEAN = "from tests import lean; lean.start(lean.without_torch)\n"
 
 
 def blocks(language):
@@ -27,15 +29,18 @@ def commands():
 
 def python(code, store):
     """Run a README's Python code in a process of its own."""
-    head = "import unittest.mock\nfrom tests.lean import BASELINES, without_torch\nunittest.mock.patch(BASELINES, without_torch).start()\n"
     env = {**os.environ, "FEATHERWEIGHT_CACHE": str(store)}
-    done = subprocess.run([sys.executable, "-c", head + code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=GENEROUS_S)
+    done = subprocess.run(
+        [sys.executable, "-c", LEAN + code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=GENEROUS_S
+    )
     assert done.returncode == 0, done.stderr
 
 
 def featherweight(*args):
-    code = "import sys; from featherweight.cli import main; sys.exit(main())"
-    return subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=GENEROUS_S)
+    code = "import os, sys; os.cpu_count = lambda: 1; from featherweight.cli import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=GENEROUS_S
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +89,12 @@ def test_the_demo_of_the_makefile_is_the_command_of_the_readme():
 def test_every_command_is_understood(command, run, tmp_path):
     args = [str(run) if a == "runs/digits" else str(tmp_path / "new") if a == "deployed/" else a for a in command[1:]]
     if "--task" in args:
-        done = featherweight(*args, "--dry-run")  # its files do not exist: the message has to be about them, not about the options
+        # its files do not exist: the message has to be about them, not about the options
+        done = featherweight(*args, "--dry-run")
         assert done.returncode == 2 and "no such" in done.stderr + done.stdout
     elif args[0] in ("optimize", "search"):
         assert featherweight(*args, "--dry-run").returncode == 0
     elif args[0] != "export" or (run / "best").exists():
         done = featherweight(*args)
-        assert done.returncode in (0, 3), done.stderr  # 3: two random trials need not meet the limits
+        # 3: two random trials need not meet the limits
+        assert done.returncode in (0, 3), done.stderr

@@ -24,7 +24,11 @@ quick = settings(max_examples=50, deadline=None, suppress_health_check=list(Heal
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
     real = registry.find
-    monkeypatch.setattr(registry, "find", lambda group, kind: KINDS[kind] if group == "transforms" and kind in KINDS else real(group, kind))
+    monkeypatch.setattr(
+        registry,
+        "find",
+        lambda group, kind: KINDS[kind] if group == "transforms" and kind in KINDS else real(group, kind),
+    )
 
 
 # --- round trips
@@ -118,7 +122,8 @@ def test_hash_sees_order_version_kind_and_type(monkeypatch):
 
 
 def test_hash_is_stable():
-    """Stored results are found by it: a change of the hash is a change of the format, to be made on purpose."""
+    """Stored results are found by it: a change of the hash is a change of the format,
+    to be made on purpose."""
     text = (
         '{"recipe":[{"shave":{"criterion":"small","ratio":0.25,"round_to":8},"version":1},'
         '{"maybe":{"freeze":{"bits":{"choice":[4,8]},"exact":false,"skip":[]},"version":1}}]}'
@@ -144,8 +149,13 @@ def test_steps_and_nesting():
 
 
 def test_filling_splices():
-    recipe = Recipe(Maybe(Shave()), Order(Recipe(Teach(), Teach(epochs=4)), Order(Shave(ratio=0.1), Shave(ratio=0.2)), Maybe(Freeze())))
-    filled = Space(recipe).fill({"shave": False, "order": "order>freeze>recipe", "order.order": "shave_2>shave", "order.freeze": True})
+    recipe = Recipe(
+        Maybe(Shave()),
+        Order(Recipe(Teach(), Teach(epochs=4)), Order(Shave(ratio=0.1), Shave(ratio=0.2)), Maybe(Freeze())),
+    )
+    filled = Space(recipe).fill(
+        {"shave": False, "order": "order>freeze>recipe", "order.order": "shave_2>shave", "order.freeze": True}
+    )
     assert filled == Recipe(Shave(ratio=0.2), Shave(ratio=0.1), Freeze(), Teach(), Teach(epochs=4))
     assert Recipe(Choice(Recipe(Shave(), Shave()), Recipe())).fill({"choice": "recipe_2"}) == Recipe()
 
@@ -192,7 +202,10 @@ def test_order_holes_meet_preconditions():
 
 def states(kind, makes=(), refuses=()):
     """A transform that says so."""
-    body = {"makes": property(lambda self: frozenset(makes)), "refuses": property(lambda self: dict.fromkeys(refuses, "of the test"))}
+    body = {
+        "makes": property(lambda self: frozenset(makes)),
+        "refuses": property(lambda self: dict.fromkeys(refuses, "of the test")),
+    }
     return dataclasses.dataclass(frozen=True)(type(kind, (Transform,), body))
 
 
@@ -220,7 +233,10 @@ def test_a_plug_in_has_words_of_its_own():
     class Turned(Mark):
         ROTATED = "rotated weights"
 
-    turn, sharpen = states("Turn", makes=[Turned.ROTATED])(), states("Sharpen", refuses=[Turned.ROTATED, Made.INTEGER_WEIGHTS])()
+    turn, sharpen = (
+        states("Turn", makes=[Turned.ROTATED])(),
+        states("Sharpen", refuses=[Turned.ROTATED, Made.INTEGER_WEIGHTS])(),
+    )
     Recipe(sharpen, turn).check()
     with pytest.raises(RecipeError, match="of the test") as e:
         Recipe(turn, sharpen).check()
@@ -231,7 +247,9 @@ def test_a_plug_in_has_words_of_its_own():
 
 def test_words_keep_their_text():
     """Plug-ins and notes may have written it down."""
-    assert [str(m) for m in Made] == ["integer weights", "zero weights", "n:m pattern", "low-rank layers"] and not list(Mark)
+    assert [str(m) for m in Made] == ["integer weights", "zero weights", "n:m pattern", "low-rank layers"] and not list(
+        Mark
+    )
 
 
 # --- files from strangers
@@ -242,13 +260,18 @@ junk = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(st.text(max_size=4), inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["recipe", "float", "int", "choice", "maybe", "order", "shave", "freeze", "teach", "needs", "prune"]),
+            st.sampled_from(
+                ["recipe", "float", "int", "choice", "maybe", "order", "shave", "freeze", "teach", "needs", "prune"]
+            ),
             inner,
             min_size=1,
             max_size=1,
         )
         | st.fixed_dictionaries(
-            {}, optional={k: inner for k in ("low", "high", "log", "step", "options", "name", "ratio", "bits", "teacher", "what")}
+            {},
+            optional={
+                k: inner for k in ("low", "high", "log", "step", "options", "name", "ratio", "bits", "teacher", "what")
+            },
         )
     ),
     max_leaves=12,
@@ -348,7 +371,17 @@ def test_deep_nesting_is_refused():
 
 
 @pytest.mark.parametrize(
-    "text", ["[1, 2", "a: b: c", "2024-13-45", "- !!python/object/apply:os.system ['true']", "", "recipe:\n- 2024-01-01", "? [a]\n: b", "&a [*a]"]
+    "text",
+    [
+        "[1, 2",
+        "a: b: c",
+        "2024-13-45",
+        "- !!python/object/apply:os.system ['true']",
+        "",
+        "recipe:\n- 2024-01-01",
+        "? [a]\n: b",
+        "&a [*a]",
+    ],
 )
 def test_bad_yaml(text):
     with pytest.raises(FeatherweightError):
@@ -358,7 +391,9 @@ def test_bad_yaml(text):
 def test_short_forms():
     assert Recipe.from_yaml("recipe:\n- shave:\n- freeze: {bits: 4}") == Recipe(Shave(), Freeze(bits=4))
     assert Recipe.from_json([{"needs": {"what": "this"}}]) == Recipe(Needs("this"))
-    assert Recipe.from_json({"recipe": [{"teach": {"epochs": {"int": {"low": 1, "high": 3}}}}]}) == Recipe(Teach(epochs=Int(1, 3)))
+    assert Recipe.from_json({"recipe": [{"teach": {"epochs": {"int": {"low": 1, "high": 3}}}}]}) == Recipe(
+        Teach(epochs=Int(1, 3))
+    )
 
 
 def test_our_own_transforms_are_found():

@@ -41,13 +41,28 @@ def test_score_key():
     assert Trial(5, {}, "complete", ()).score_key == (0.0, 0.0)
 
 
+def test_trials_have_as_many_objectives_as_the_first():
+    two = Trial(3, {}, "complete", (0.5, 0.9))
+    assert two.objectives(0) == two.objectives(2) == 2 and Trial(4, {}).objectives(0) == 0
+    with pytest.raises(InputError, match="trial 3 has another number of objectives than the first") as error:
+        two.objectives(1)
+    assert (error.value.got, error.value.allowed) == (2, 1)
+
+
 def entry(**more):
     base = {
         "label": "x",
         "trial": 3,
         "recipe": {"recipe": []},
         "target": "onnxruntime",
-        "metric": {"name": "accuracy", "value": 0.9, "ci95": [0.8, 1.0], "n": 9, "higher_is_better": True, "split": "valid"},
+        "metric": {
+            "name": "accuracy",
+            "value": 0.9,
+            "ci95": [0.8, 1.0],
+            "n": 9,
+            "higher_is_better": True,
+            "split": "valid",
+        },
         "latency_ms": {"median": 2.0, "p90": 3.0, "n": 9, "cpu_median": 1.9, "load": 0.1},
         "speedup": {"ratio": 4.0, "ci95": [3.9, 4.1], "clock": "cpu", "n": 9},
         "size_bytes": 10,
@@ -76,8 +91,10 @@ def test_quantities():
         "params": 30.0,
         "macs": 40.0,
     }
-    assert entry(metric={"name": "nll", "value": 3.0, "ci95": None, "n": 9, "higher_is_better": False}).quantities["error"] == 3.0
-
+    assert (
+        entry(metric={"name": "nll", "value": 3.0, "ci95": None, "n": 9, "higher_is_better": False}).quantities["error"]
+        == 3.0
+    )
 
 
 def test_seeds_are_the_same_everywhere():
@@ -95,7 +112,9 @@ def test_errors_say_got_allowed_and_fix():
 
 def test_methods_are_found_by_file_name():
     assert class_name("drop_blocks") == "DropBlocks" and class_name("nsga2") == "Nsga2"
-    assert {"greedy", "random"} <= set(names("strategies")) and not {"base", "_optuna", "common"} & set(names("strategies"))
+    assert {"greedy", "random"} <= set(names("strategies")) and not {"base", "_optuna", "common"} & set(
+        names("strategies")
+    )
     assert find("strategies", "grid").__name__ == "Grid"
     with pytest.raises(InputError, match="nothing in strategies is called 'magic'") as e:
         find("strategies", "magic")

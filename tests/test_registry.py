@@ -1,4 +1,5 @@
-"""Methods are found by name; what their authors get wrong is said with the file, what it has and what it must have."""
+"""Methods are found by name; what their authors get wrong is said with the file,
+what it has and what it must have."""
 
 import sys
 
@@ -30,7 +31,9 @@ def forgetful(monkeypatch):
     def forget():
         for known in (registry.names, registry.find, registry.built_in):
             known.cache_clear()
-        for name in [n for n in sys.modules if n.split(".")[0].startswith("razor") or n == "featherweight.transforms.shave"]:
+        for name in [
+            n for n in sys.modules if n.split(".")[0].startswith("razor") or n == "featherweight.transforms.shave"
+        ]:
             del sys.modules[name]
         vars(featherweight.transforms).pop("shave", None)
 
@@ -73,7 +76,8 @@ def refused(group="transforms", kind="shave"):
     with pytest.raises(InputError) as e:
         registry.find(group, kind)
     assert kind in e.value.what and e.value.got and (e.value.allowed or e.value.fix)
-    assert kind in registry.names(group) and registry.find("transforms", "train").__name__ == "Train"  # the others go on
+    # the others go on
+    assert kind in registry.names(group) and registry.find("transforms", "train").__name__ == "Train"
     return e.value
 
 
@@ -105,7 +109,11 @@ def test_everything_of_ours_can_be_loaded():
 def test_a_class_that_is_not_named_after_its_file(file):
     path = file(GOOD.replace("class Shave", "class Shaver") + "\nclass Helper: pass\n")
     error = refused()
-    assert error.got == f"{path}: class Helper, Shaver" and error.allowed == "class Shave(Transform)" and "name the class Shave" in error.fix
+    assert (
+        error.got == f"{path}: class Helper, Shaver"
+        and error.allowed == "class Shave(Transform)"
+        and "name the class Shave" in error.fix
+    )
 
 
 def test_a_file_without_a_class(file):
@@ -116,7 +124,10 @@ def test_a_file_without_a_class(file):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = 1\nimport razor_that_is_not_there\n", "ModuleNotFoundError: No module named 'razor_that_is_not_there' ({path}:2)"),
+        (
+            "x = 1\nimport razor_that_is_not_there\n",
+            "ModuleNotFoundError: No module named 'razor_that_is_not_there' ({path}:2)",
+        ),
         ("def f(:\n", "SyntaxError: invalid syntax ({path}:1)"),
         ("\n\nvalue = missing\n", "NameError: name 'missing' is not defined ({path}:3)"),
         ("from featherweight.space import Float\nFloat(1, 0)\n", "step=None ({path}:2, raised at "),
@@ -136,10 +147,18 @@ def test_a_file_that_cannot_be_imported(file, text, said):
         ("class Shave: pass\n", "is no Transform", "a subclass of featherweight.recipe.Transform"),
         ("def Shave(): pass\n", "is no Transform", "a subclass of featherweight.recipe.Transform"),
         (GOOD.replace("    ratio", '    kind = "razor"\n    ratio'), "called otherwise by its class", "class Shave"),
-        (GOOD.replace("@dataclass(frozen=True)", ""), "no frozen dataclass", "@dataclass(frozen=True) above class Shave"),
+        (
+            GOOD.replace("@dataclass(frozen=True)", ""),
+            "no frozen dataclass",
+            "@dataclass(frozen=True) above class Shave",
+        ),
         (GOOD.replace("(frozen=True)", ""), "no frozen dataclass", "@dataclass(frozen=True) above class Shave"),
         (GOOD + "\nclass Sharp(Shave): pass\nShave = Sharp\n", "called otherwise by its class", "class Shave"),
-        (GOOD + "\nclass Sharp(Shave):\n    kind = 'shave'\nShave = Sharp\n", "no frozen dataclass", "@dataclass(frozen=True)"),
+        (
+            GOOD + "\nclass Sharp(Shave):\n    kind = 'shave'\nShave = Sharp\n",
+            "no frozen dataclass",
+            "@dataclass(frozen=True)",
+        ),
     ],
 )
 def test_a_class_that_is_no_method(file, text, said, way):
@@ -163,7 +182,12 @@ def test_a_class_that_is_no_method(file, text, said, way):
         ("class Shave: pass", "shave = razor_module:Shave", "is no Transform", "class Shave"),
         ("Shave = 3", "shave = razor_module:Shave", "is no Transform", "int 3"),
         (GOOD, "cut = razor_module:Shave", "called otherwise by its class", "Shave, whose kind is 'shave'"),
-        (GOOD, "prune = razor_module:Shave", "more than one method called 'prune'", "built in: featherweight.transforms.prune"),
+        (
+            GOOD,
+            "prune = razor_module:Shave",
+            "more than one method called 'prune'",
+            "built in: featherweight.transforms.prune",
+        ),
     ],
 )
 def test_a_plug_in_that_is_wrong(install, text, entry, said, got):
@@ -177,7 +201,10 @@ def test_two_plug_ins_of_one_name(install):
     install(GOOD, "shave = razor_module:Other", name="razors2")
     error = refused()
     assert "more than one method called 'shave'" in error.what
-    assert error.got == "shave = razor_module:Other of the package razors2; shave = razor_module:Shave of the package razors"
+    assert (
+        error.got
+        == "shave = razor_module:Other of the package razors2; shave = razor_module:Shave of the package razors"
+    )
 
 
 def test_an_unfinished_class(install):
@@ -197,9 +224,13 @@ def test_a_missing_extra_says_how_to_install_it(install):
 def test_the_command_line_says_it_without_a_traceback(install, tmp_path, monkeypatch):
     path = install("import nothing_at_all\n")
     (tmp_path / "recipe.yaml").write_text("recipe:\n- shave:\n")
-    (tmp_path / "task.py").write_text("import featherweight as fw\ntask = fw.Task('t', model=lambda: None, data=lambda: None)\n")
+    (tmp_path / "task.py").write_text(
+        "import featherweight as fw\ntask = fw.Task('t', model=lambda: None, data=lambda: None)\n"
+    )
     monkeypatch.chdir(tmp_path)
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["optimize", "task.py", "--recipe", "recipe.yaml", "--trials", "1"])
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(
+        cli.app, ["optimize", "task.py", "--recipe", "recipe.yaml", "--trials", "1"]
+    )
     assert result.exit_code == 2 and "Traceback" not in result.output and "bug" not in result.output
     assert "Error: the plug-in's method 'shave' cannot be imported" in result.output and f"{path}:1" in result.output
 
@@ -212,10 +243,17 @@ def test_doctor_names_methods_that_cannot_be_loaded(install, monkeypatch):
     install(GOOD, "shave = razor_module:Shave\nprune = razor_module:Shave")
     found = doctor.methods()
     assert [(c.name, c.status) for c in found] == [("methods", "ok"), ("transforms prune", "broken")]
-    assert "shave in transforms" in found[0].found and "of the package razors" in found[1].found and "another name" in found[1].fix
+    assert (
+        "shave in transforms" in found[0].found
+        and "of the package razors" in found[1].found
+        and "another name" in found[1].fix
+    )
     monkeypatch.setattr(doctor, "runtime", lambda name: doctor.Check(f"runtime {name}", "ok", "fine"))
     result = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["doctor"])
-    assert result.exit_code == 1 and "broken  transforms prune: there is more than one method called 'prune'" in result.output
+    assert (
+        result.exit_code == 1
+        and "broken  transforms prune: there is more than one method called 'prune'" in result.output
+    )
     assert "Traceback" not in result.output
 
 

@@ -51,5 +51,7 @@ def test_a_type_checker_sees_fields_and_settings(tmp_path):
         "fw.Prune(rato=0.5)\n"
         'fw.optimize("t.py", out="x", budget=fw.Budget(trials=1), sed=1)\n'
     )
-    said = subprocess.run([sys.executable, "-m", "mypy", "--strict", str(tmp_path / "use.py")], capture_output=True, text=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "use.py")], capture_output=True, text=True
+    ).stdout
     assert "use.py:3" in said and "use.py:4" in said and "use.py:2" not in said

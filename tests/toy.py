@@ -19,7 +19,11 @@ class Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(o)
         self.conv2 = nn.Conv2d(o, o, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(o)
-        self.short = nn.Identity() if stride == 1 and i == o else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+        self.short = (
+            nn.Identity()
+            if stride == 1 and i == o
+            else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+        )
 
     def forward(self, x):
         return torch.relu(self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))) + self.short(x))
@@ -88,10 +92,18 @@ def images(n=160, seed=0):
 
 
 def task(model=residual, n=160, epochs=2, **more):
-    return Task(name="toy", model=model, data=lambda: split(images(n)), baseline=Recipe(Train(epochs=epochs, lr=3e-3, batch_size=16)), **more)
+    return Task(
+        name="toy",
+        model=model,
+        data=lambda: split(images(n)),
+        baseline=Recipe(Train(epochs=epochs, lr=3e-3, batch_size=16)),
+        **more,
+    )
 
 
 def context(t=None, seed=0, teacher=None, model=None):
     """teacher: its outputs; model: its package."""
     t = t or task()
-    return Context(t, t.splits(), seed, teacher=lambda recipe: model, teacher_outputs=lambda recipe: teacher, report=lambda _: None)
+    return Context(
+        t, t.splits(), seed, teacher=lambda recipe: model, teacher_outputs=lambda recipe: teacher, report=lambda _: None
+    )

@@ -1,4 +1,5 @@
-"""Waiting for what another process does: as long as it takes, so that a slow machine only makes a test slower."""
+"""Waiting for what another process does: as long as it takes,
+so that a slow machine only makes a test slower."""
 
 import sqlite3
 import time
@@ -15,7 +16,8 @@ def until(condition, what):
 
 
 def logged(path, kind="%"):
-    """How many events of a kind are in the log of a study that may be starting just now, without touching it."""
+    """How many events of a kind are in the log of a study that may be starting just now,
+    without touching it."""
     if not path.exists():
         return 0
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)

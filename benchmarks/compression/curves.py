@@ -1,11 +1,14 @@
-"""Accuracy against ratio for every pruning criterion, and against size for every quantization scheme, on one task, with plots.
+"""Accuracy against ratio for every pruning criterion, and against size for every quantization
+scheme, on one task, with plots.
 
-    python benchmarks/compression/curves.py [--task examples/digits.py] [--epochs 2] [--seeds 3] [--out runs/curves]
+    python benchmarks/compression/curves.py [--task examples/digits.py] [--epochs 2] [--seeds 3]
+        [--out runs/curves]
 
-Pruning: channels, the same ratio in every layer, one cut; accuracy on test before recovery and after `--epochs` of distillation. Dashed:
-Torch-Pruning's own importances on the same model, cut and recovered in the same way. Weights: single weights set to zero, before recovery,
-one ranking over all layers where the criterion allows it. Quantization: the exported file on ONNX Runtime; crosses: its own quantizer.
-Means over seeds; the band is one standard deviation.
+Pruning: channels, the same ratio in every layer, one cut; accuracy on test before recovery and
+after `--epochs` of distillation. Dashed: Torch-Pruning's own importances on the same model, cut and
+recovered in the same way. Weights: single weights set to zero, before recovery, one ranking over
+all layers where the criterion allows it. Quantization: the exported file on ONNX Runtime;
+crosses: its own quantizer. Means over seeds; the band is one standard deviation.
 """
 
 from __future__ import annotations
@@ -25,7 +28,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)
 SPARSITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
-REFERENCE = {"magnitude": "GroupMagnitudeImportance", "taylor": "GroupTaylorImportance", "fpgm": "FPGMImportance", "lamp": "LAMPImportance"}
+REFERENCE = {
+    "magnitude": "GroupMagnitudeImportance",
+    "taylor": "GroupTaylorImportance",
+    "fpgm": "FPGMImportance",
+    "lamp": "LAMPImportance",
+}
 SCHEMES: dict[str, dict[str, Any]] = {
     **{f"static {c}, per channel": {"calibrate": c} for c in ("minmax", "percentile", "mse", "entropy")},
     "static minmax, per tensor": {"granularity": "tensor"},
@@ -36,7 +44,14 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "weight-only 16": {"scheme": "weight-only", "bits": 16},
     "weight-only 8": {"scheme": "weight-only"},
     **{
-        f"weight-only 4, {g}, {r}, {a}": {"scheme": "weight-only", "bits": 4, "granularity": g, "rounding": r, "range": a, "group": 32}
+        f"weight-only 4, {g}, {r}, {a}": {
+            "scheme": "weight-only",
+            "bits": 4,
+            "granularity": g,
+            "rounding": r,
+            "range": a,
+            "group": 32,
+        }
         for g in ("channel", "group")
         for r, a in (("nearest", "minmax"), ("nearest", "mse"), ("gptq", "minmax"))
     },
@@ -59,7 +74,12 @@ class Bench:
         self.task, self.splits = self.runner.task, self.runner.task.splits()
         self.package, _ = self.runner.model(Recipe())
         self.context = Context(
-            self.task, self.splits, derive(seed, "curves"), self.runner.teacher, self.runner.teacher_outputs, report=lambda _: None
+            self.task,
+            self.splits,
+            derive(seed, "curves"),
+            self.runner.teacher,
+            self.runner.teacher_outputs,
+            report=lambda _: None,
         )
         trained = self.task.baseline.steps[0]
         self.recovery = Distill(epochs=epochs, lr=trained.lr, batch_size=trained.batch_size, warmup=0.1)
@@ -97,7 +117,9 @@ class Bench:
             self.task.loss_fn(module(*inputs), torch.from_numpy(np.ascontiguousarray(y))).backward()
         last = [m for m in module.modules() if isinstance(m, nn.Linear)][-1]
         judge = getattr(tp.importance, importance)()
-        tp.pruner.MetaPruner(module, tuple(rows.values()), importance=judge, pruning_ratio=ratio, ignored_layers=[last]).step()
+        tp.pruner.MetaPruner(
+            module, tuple(rows.values()), importance=judge, pruning_ratio=ratio, ignored_layers=[last]
+        ).step()
         return self.package.edited(module=module.eval())
 
 
@@ -107,11 +129,25 @@ def pruning(bench: Bench) -> Iterator[dict[str, Any]]:
     for kind in registry.names("models.criteria"):
         for ratio in RATIOS:
             cut = bench.ours(ratio=ratio, criterion=kind, allocation="uniform", round_to=1)
-            yield {"what": "channels", "method": kind, "ours": 1, "x": ratio, "before": bench.of(cut), "after": bench.recovered(cut)}
+            yield {
+                "what": "channels",
+                "method": kind,
+                "ours": 1,
+                "x": ratio,
+                "before": bench.of(cut),
+                "after": bench.recovered(cut),
+            }
     for kind, importance in REFERENCE.items():
         for ratio in RATIOS:
             cut = bench.theirs(importance, ratio)
-            yield {"what": "channels", "method": kind, "ours": 0, "x": ratio, "before": bench.of(cut), "after": bench.recovered(cut)}
+            yield {
+                "what": "channels",
+                "method": kind,
+                "ours": 0,
+                "x": ratio,
+                "before": bench.of(cut),
+                "after": bench.recovered(cut),
+            }
 
 
 def weights(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -124,7 +160,14 @@ def weights(bench: Bench) -> Iterator[dict[str, Any]]:
             cut = bench.ours(ratio=sparsity, granularity="weight", allocation="global", **fields)
             yield {"what": "weights", "method": name, "ours": 1, "x": sparsity, "before": bench.of(cut)}
         cut = bench.ours(granularity="2:4", **fields)
-        yield {"what": "2:4", "method": name, "ours": 1, "x": 0.5, "before": bench.of(cut), "after": bench.recovered(cut)}
+        yield {
+            "what": "2:4",
+            "method": name,
+            "ours": 1,
+            "x": 0.5,
+            "before": bench.of(cut),
+            "after": bench.recovered(cut),
+        }
 
 
 def quantization(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -154,11 +197,20 @@ def quantization(bench: Bench) -> Iterator[dict[str, Any]]:
         case = Case(bench.task, bench.splits, bench.package.module, Settings(1, 1e-3, 64), example)
         ort_static(case, Path(tmp))
         size = (Path(tmp) / "model.onnx").stat().st_size
-        yield {"what": "quantization", "method": "ONNX Runtime's static int8", "ours": 0, "x": size, "before": run(Path(tmp))}
+        yield {
+            "what": "quantization",
+            "method": "ONNX Runtime's static int8",
+            "ours": 0,
+            "x": size,
+            "before": run(Path(tmp)),
+        }
 
 
 def all_inputs(bench: Bench) -> dict[str, np.ndarray]:
-    parts = [bench.splits.test.batch(np.arange(s, min(s + 512, len(bench.splits.test))))[0] for s in range(0, len(bench.splits.test), 512)]
+    parts = [
+        bench.splits.test.batch(np.arange(s, min(s + 512, len(bench.splits.test))))[0]
+        for s in range(0, len(bench.splits.test), 512)
+    ]
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
 
@@ -173,7 +225,15 @@ def curve(axis: Any, rows: list[dict[str, Any]], value: str) -> None:
         means = np.array([np.mean([r[value] for r in mine if r["x"] == x]) for x in xs])
         stds = np.array([np.std([r[value] for r in mine if r["x"] == x]) for x in xs])
         label = method if ours else f"{method} (Torch-Pruning)"
-        axis.plot(xs, means, "-" if ours else "--", color=colours[method], label=label, marker="." if ours else "x", linewidth=1.4)
+        axis.plot(
+            xs,
+            means,
+            "-" if ours else "--",
+            color=colours[method],
+            label=label,
+            marker="." if ours else "x",
+            linewidth=1.4,
+        )
         axis.fill_between(xs, means - stds, means + stds, color=colours[method], alpha=0.08, linewidth=0)
     axis.grid(alpha=0.3)
 
@@ -186,7 +246,10 @@ def plots(rows: list[dict[str, Any]], baseline: float, out: Path) -> None:
 
     figure, axes = plt.subplots(1, 3, figsize=(19, 6), sharey=True)
     channels = [r for r in rows if r["what"] == "channels"]
-    for axis, value, title in ((axes[0], "before", "channels, before recovery"), (axes[1], "after", "channels, after recovery")):
+    for axis, value, title in (
+        (axes[0], "before", "channels, before recovery"),
+        (axes[1], "after", "channels, after recovery"),
+    ):
         curve(axis, channels, value)
         axis.set(title=title, xlabel="share of the channels removed, the same in every layer")
     curve(axes[2], [r for r in rows if r["what"] == "weights"], "before")
@@ -203,20 +266,28 @@ def plots(rows: list[dict[str, Any]], baseline: float, out: Path) -> None:
     for i, name in enumerate(names):
         mine = [r for r in table if r["method"] == name]
         axis.errorbar(
-            np.mean([r["before"] for r in mine]), i, xerr=np.std([r["before"] for r in mine]), fmt="o" if mine[0]["ours"] else "x", color="C0"
+            np.mean([r["before"] for r in mine]),
+            i,
+            xerr=np.std([r["before"] for r in mine]),
+            fmt="o" if mine[0]["ours"] else "x",
+            color="C0",
         )
     sizes = {n: np.mean([r["x"] for r in table if r["method"] == n]) / 1000 for n in names}
     axis.set_yticks(range(len(names)), [f"{n}  ({sizes[n]:.0f} kB)" for n in names], fontsize=8)
     axis.invert_yaxis()
     axis.axvline(baseline, color="k", linewidth=0.8)
-    axis.set(xlabel="test accuracy of the exported file on ONNX Runtime", title="quantization schemes; x: the runtime's own quantizer")
+    axis.set(
+        xlabel="test accuracy of the exported file on ONNX Runtime",
+        title="quantization schemes; x: the runtime's own quantizer",
+    )
     axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(out / "quantization.png", dpi=110)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Ours against the reference where both exist: the mean difference in points over ratios and seeds, with its standard error."""
+    """Ours against the reference where both exist: the mean difference in points over ratios and
+    seeds, with its standard error."""
     lines = ["| criterion | ours - Torch-Pruning before recovery, points | after |", "|---|---|---|"]
     for kind in REFERENCE:
         cells = []

@@ -1,6 +1,8 @@
-"""What a user would pick instead, each used as its own documentation shows: model in, deployable file out.
+"""What a user would pick instead, each used as its own documentation shows:
+model in, deployable file out.
 
-Every function takes a `Case` and an empty folder, writes the file there, and returns the target that it runs on.
+Every function takes a `Case` and an empty folder, writes the file there,
+and returns the target that it runs on.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ CALIBRATION = 256  # samples, for every peer and for ours
 
 @dataclass(frozen=True)
 class Case:
-    """module: the trained baseline; settings: of fine-tuning after a cut; example: one sample an input, batch 1."""
+    """module: the trained baseline; settings: of fine-tuning after a cut; example:
+    one sample an input, batch 1."""
 
     task: Task
     splits: Splits
@@ -93,7 +96,8 @@ def ort_static(case: Case, folder: Path, module: nn.Module | None = None) -> str
     prepared = folder / "prepared.onnx"
     try:
         quant_pre_process(str(plain), str(prepared))
-    except Exception:  # symbolic shape inference fails on some attention graphs; its own advice is to skip it
+    except Exception:
+        # symbolic shape inference fails on some attention graphs; its own advice is to skip it
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
     quantize_static(
         prepared,
@@ -114,7 +118,9 @@ def ort_dynamic(case: Case, folder: Path) -> str:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     plain = onnx_file(case.module, case, folder / "float.onnx")
-    quantize_dynamic(plain, folder / "model.onnx", weight_type=QuantType.QInt8, per_channel=True, reduce_range=_saturates())
+    quantize_dynamic(
+        plain, folder / "model.onnx", weight_type=QuantType.QInt8, per_channel=True, reduce_range=_saturates()
+    )
     plain.unlink()
     return "onnxruntime"
 
@@ -130,13 +136,16 @@ def nncf_ptq(case: Case, folder: Path) -> str:
     rows = case.rows()
     data = nncf.Dataset(range(len(next(iter(rows.values())))), lambda i: {k: v[i : i + 1] for k, v in rows.items()})
     encoder = any(isinstance(m, nn.Embedding) for m in case.module.modules())
-    model = nncf.quantize(model, data, subset_size=CALIBRATION, model_type=nncf.ModelType.TRANSFORMER if encoder else None)
+    model = nncf.quantize(
+        model, data, subset_size=CALIBRATION, model_type=nncf.ModelType.TRANSFORMER if encoder else None
+    )
     ov.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
     return "openvino"
 
 
 def neural_compressor(case: Case, folder: Path) -> str:
-    """Neural Compressor for ONNX: static for convolutional nets, dynamic for encoders (its own advice)."""
+    """Neural Compressor for ONNX: static for convolutional nets,
+    dynamic for encoders (its own advice)."""
     from onnx_neural_compressor.data_reader import CalibrationDataReader
     from onnx_neural_compressor.quantization import CalibrationMethod, QuantType, config, quantize
 
@@ -161,7 +170,8 @@ def neural_compressor(case: Case, folder: Path) -> str:
 
 
 def pruned(case: Case, ratio: float) -> nn.Module:
-    """Torch-Pruning's magnitude pruner (group L2 importance, the same ratio in every layer), then fine-tuning on the labels."""
+    """Torch-Pruning's magnitude pruner (group L2 importance, the same ratio in every layer), then
+    fine-tuning on the labels."""
     import torch_pruning as tp
 
     module = copy.deepcopy(case.module)
@@ -170,7 +180,12 @@ def pruned(case: Case, ratio: float) -> nn.Module:
     last = [m for m in module.modules() if isinstance(m, nn.Linear)][-1]
     inputs = tuple(torch.cat([v, v]) for v in case.example.values())
     pruner = tp.pruner.MagnitudePruner(
-        module, inputs, importance=tp.importance.GroupMagnitudeImportance(p=2), pruning_ratio=ratio, ignored_layers=[last], round_to=8
+        module,
+        inputs,
+        importance=tp.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=ratio,
+        ignored_layers=[last],
+        round_to=8,
     )
     pruner.step()
     loss = case.task.loss_fn
@@ -204,7 +219,11 @@ CNN: dict[str, Callable[[Case, Path], str]] = {
     "ONNX Runtime static int8": ort_static,
     "NNCF PTQ (OpenVINO)": nncf_ptq,
     "Neural Compressor (ONNX) static int8": neural_compressor,
-    **{f"Torch-Pruning {r}{' + ORT int8' if q else ''}": torch_pruning(r, q) for r in (0.3, 0.5, 0.7) for q in (False, True)},
+    **{
+        f"Torch-Pruning {r}{' + ORT int8' if q else ''}": torch_pruning(r, q)
+        for r in (0.3, 0.5, 0.7)
+        for q in (False, True)
+    },
 }
 ENCODER: dict[str, Callable[[Case, Path], str]] = {
     "ONNX Runtime dynamic int8": ort_dynamic,

@@ -1,11 +1,14 @@
-"""Ours against the peers on one task: speed, size, accuracy and wall time, all in one run, on the same data, threads and epochs.
+"""Ours against the peers on one task: speed, size, accuracy and wall time, all in one run, on the
+same data, threads and epochs.
 
     pip install --no-deps -r benchmarks/compression/requirements.txt
-    python benchmarks/compression/run.py fashion-residual [--epochs 3] [--trials 12] [--minutes 20] [--out results]
+    python benchmarks/compression/run.py fashion-residual [--epochs 3] [--trials 12]
+        [--minutes 20] [--out results]
 
-Every file, ours and theirs, is measured by the same probe, in a fresh process, interleaved with the fp32 original on ONNX Runtime (one
-thread, batch 1), and judged on the same test split. A peer that fails is a row that says why. `--only ours` or `--only peers` runs a part;
-parts that are there already are kept.
+Every file, ours and theirs, is measured by the same probe, in a fresh process, interleaved with the
+fp32 original on ONNX Runtime (one thread, batch 1), and judged on the same test split. A peer that
+fails is a row that says why. `--only ours` or `--only peers` runs a part; parts that are there
+already are kept.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ MAX_DROP = 0.01
 
 
 def baseline(name: str, out: Path) -> tuple[Any, Any, Path]:
-    """(runner, package, artifact folder) of the trained fp32 original; trained once, kept in the artifact store."""
+    """(runner, package, artifact folder) of the trained fp32 original;
+    trained once, kept in the artifact store."""
     from featherweight.engine.runner import Runner
     from featherweight.recipe import Recipe
     from featherweight.store.artifacts import ArtifactStore, default_root
@@ -84,7 +88,16 @@ def run_peers(name: str, epochs: int, out: Path) -> list[dict[str, Any]]:
     runner, package, _ = baseline(name, out)
     task = runner.task
     trained = next(s for s in task.baseline.steps)
-    settings = Settings(epochs, trained.lr / 2, trained.batch_size, trained.optimizer, "cosine", trained.weight_decay, trained.momentum, 0.1)
+    settings = Settings(
+        epochs,
+        trained.lr / 2,
+        trained.batch_size,
+        trained.optimizer,
+        "cosine",
+        trained.weight_decay,
+        trained.momentum,
+        0.1,
+    )
     example = {k: torch.from_numpy(v.copy()) for k, v in task.example().items()}
     case = Case(task, task.splits(), package.module, settings, example)
     table = CNN if any(isinstance(m, nn.Conv2d) for m in package.module.modules()) else ENCODER
@@ -147,8 +160,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         interval = f"[{s['ci95'][0]:.2f}, {s['ci95'][1]:.2f}]"
         drop = f"{100 * c['drop']:.2f} [{100 * c['ci95'][0]:.2f}, {100 * c['ci95'][1]:.2f}]"
         lines.append(
-            f"| {r['label']} ({r['target']}) | {s['ratio']:.2f}x {interval} | {r['size_ratio']:.1f}x smaller | {100 * r['accuracy']:.2f} | {drop} "
-            f"| {c['verdict']} | {r['seconds']:.0f} |"
+            f"| {r['label']} ({r['target']}) | {s['ratio']:.2f}x {interval} | {r['size_ratio']:.1f}x smaller | "
+            f"{100 * r['accuracy']:.2f} | {drop} | {c['verdict']} | {r['seconds']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -160,7 +173,10 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument(
-        "--floor", type=float, default=MAX_DROP, help="largest drop on valid; below a point leaves room for the certificate's interval"
+        "--floor",
+        type=float,
+        default=MAX_DROP,
+        help="largest drop on valid; below a point leaves room for the certificate's interval",
     )
     parser.add_argument("--recipe", default="", help="a YAML recipe for ours (default: the task's, or the kind's)")
     parser.add_argument("--only", choices=("ours", "peers", "measure"))

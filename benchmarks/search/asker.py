@@ -18,11 +18,13 @@ class Asker(ABC):
 
     @abstractmethod
     def tell(self, values: tuple[float, ...], cost_s: float, propose_s: float) -> None:
-        """The outcome of what was asked last: objectives, all to be minimised, and seconds that the trial and the proposal took."""
+        """The outcome of what was asked last: objectives, all to be minimised, and seconds that the
+        trial and the proposal took."""
 
 
 class Ours(Asker):
-    """A strategy of the registry with its defaults, asked as a study does: one proposal at a time, none running."""
+    """A strategy of the registry with its defaults, asked as a study does:
+    one proposal at a time, none running."""
 
     def __init__(self, kind: str, space: Space, seed: int) -> None:
         self.strategy, self.space, self.seed = registry.find("strategies", kind)(), space, seed

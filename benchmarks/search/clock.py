@@ -1,14 +1,17 @@
-"""Simulated clock: stoppers against full training, and cost-aware against cost-blind search, in seconds of training instead of trials.
+"""Simulated clock: stoppers against full training, and cost-aware against cost-blind search, in
+seconds of training instead of trials.
 
     python benchmarks/search/learning.py digits; python benchmarks/search/learning.py synthetic
-    python benchmarks/search/clock.py stoppers [--seeds 20] [--workers 4] [--budget 20] [--strategy random]
+    python benchmarks/search/clock.py stoppers [--seeds 20] [--workers 4] [--budget 20]
+        [--strategy random]
     python benchmarks/search/clock.py cost [--seeds 20] [--evaluations 200] [--methods bayesian]
 
-stoppers: the recorded learning curves (learning.py) are replayed by workers on an event queue; nothing sleeps. A paused trial that is
-promoted goes on where it stood. Score: the least error that any trial has shown at its full 27 epochs or where it stopped, by that time, less
-the least final error of all settings. budget: simulated time, in mean full trainings of one worker.
-cost: tables (NAS-Bench-201, HPOLib, HPOBench), one worker; regret after seconds of training, as the strategy sees them and with all seconds
-shown as 1 (cost-blind).
+stoppers: the recorded learning curves (learning.py) are replayed by workers on an event queue;
+nothing sleeps. A paused trial that is promoted goes on where it stood. Score: the least error that
+any trial has shown at its full 27 epochs or where it stopped, by that time, less the least final
+error of all settings. budget: simulated time, in mean full trainings of one worker.
+cost: tables (NAS-Bench-201, HPOLib, HPOBench), one worker; regret after seconds of training, as the
+strategy sees them and with all seconds shown as 1 (cost-blind).
 """
 
 from __future__ import annotations
@@ -47,12 +50,17 @@ SHARES = (0.1, 0.25, 0.5, 1.0)  # of the simulated time, where scores are shown
 
 def make(name: str) -> Stopper | None:
     settings = STOPPERS[name]
-    return None if settings is None else registry.find("stoppers", settings["kind"])(**{k: v for k, v in settings.items() if k != "kind"})
+    return (
+        None
+        if settings is None
+        else registry.find("stoppers", settings["kind"])(**{k: v for k, v in settings.items() if k != "kind"})
+    )
 
 
 @dataclass
 class Cluster:
-    """Workers on a simulated clock. `busy`: (when a segment ends, trial, epoch it ends at). `best`: (seconds, least error shown), as it fell.
+    """Workers on a simulated clock. `busy`: (when a segment ends, trial, epoch it ends at).
+    `best`: (seconds, least error shown), as it fell.
 
     epochs: run by all trials together; full: trials that reached the last epoch; started: trials.
     """
@@ -88,7 +96,8 @@ class Cluster:
             self.reached(trial, epoch)
 
     def next_trial(self) -> int | None:
-        """A paused trial that is promoted, else a new one, else (nothing new is left) whatever may be promoted then."""
+        """A paused trial that is promoted, else a new one, else (nothing new is left) whatever may
+        be promoted then."""
         promoted = None if self.stopper is None else self.stopper.promote(self.reports, self.states)
         if promoted is not None:
             return promoted
@@ -132,8 +141,9 @@ class Cluster:
             self.best.append((self.now, error))
 
     def score(self, seconds: float) -> float:
-        """The least error shown by then, less the least final error of all settings (below 0 where an early epoch was better); before any
-        trial has shown one, the mean final error, which is what a random setting has."""
+        """The least error shown by then, less the least final error of all settings (below 0 where
+        an early epoch was better); before any trial has shown one, the mean final error, which is
+        what a random setting has."""
         known = [e for t, e in self.best if t <= seconds]
         least = known[-1] if known else float(self.curves.error[:, -1].mean())
         return least - float(self.curves.error[:, -1].min())
@@ -157,7 +167,9 @@ def stoppers(args: argparse.Namespace) -> str:
             full = [float(sum(e == learning.EPOCHS for e in c.at.values())) for c in runs]
             counts = [shown([float(len(c.history)) for c in runs]), shown(full), shown([float(c.epochs) for c in runs])]
             lines.append(f"| {name} | {label} | {' | '.join([*cells, *counts])} |")
-    setting = f"{args.strategy}, {args.workers} workers, {args.budget:g} mean full trainings of each, {args.seeds} seeds"
+    setting = (
+        f"{args.strategy}, {args.workers} workers, {args.budget:g} mean full trainings of each, {args.seeds} seeds"
+    )
     head = f"Error in points above the least final error of all settings; {setting}."
     return "\n".join([head, "", *lines])
 
@@ -167,7 +179,9 @@ def shown(values: Sequence[float]) -> str:
     return f"{mean.mean:.3g}" + ("" if math.isnan(mean.error) else f" +- {mean.error:.2g}")
 
 
-def costs(problem: problems.Problem, method: str, seed: int, evaluations: int, blind: bool) -> list[tuple[float, float]]:
+def costs(
+    problem: problems.Problem, method: str, seed: int, evaluations: int, blind: bool
+) -> list[tuple[float, float]]:
     """(seconds of training so far, score) after each evaluation."""
     search = play.asker(method, problem, seed, evaluations)
     outcomes, clock = [], []
@@ -183,8 +197,12 @@ def costs(problem: problems.Problem, method: str, seed: int, evaluations: int, b
 
 
 def cost(args: argparse.Namespace) -> str:
-    """Each search's scores at shares of the seconds that random search spends on as many evaluations, in the mean."""
-    lines = ["| search | method | " + " | ".join(f"{s:.0%} of time" for s in SHARES) + " |", f"|---|---|{'---|' * len(SHARES)}"]
+    """Each search's scores at shares of the seconds that random search spends on as many
+    evaluations, in the mean."""
+    lines = [
+        "| search | method | " + " | ".join(f"{s:.0%} of time" for s in SHARES) + " |",
+        f"|---|---|{'---|' * len(SHARES)}",
+    ]
     for name in (n for g in args.groups.split(",") for n in problems.GROUPS[g]):
         problem = problems.load(name)
         spent = [costs(problem, "random", s, args.evaluations, True) for s in range(args.seeds)]
@@ -196,9 +214,15 @@ def cost(args: argparse.Namespace) -> str:
                     costs(problem, method, s, args.evaluations, blind) for s in range(args.seeds)
                 ]
         for label, runs in table.items():
-            cells = [shown([next((v for t, v in reversed(run) if t <= s * horizon), run[0][1]) for run in runs]) for s in SHARES]
+            cells = [
+                shown([next((v for t, v in reversed(run) if t <= s * horizon), run[0][1]) for run in runs])
+                for s in SHARES
+            ]
             lines.append(f"| {name} | {label} | {' | '.join(cells)} |")
-    head = f"Score after seconds of training; 100 % is {args.share:g} of the seconds that {args.evaluations} random trials take; {args.seeds} seeds."
+    head = (
+        f"Score after seconds of training; 100 % is {args.share:g} of the seconds that {args.evaluations} random "
+        f"trials take; {args.seeds} seeds."
+    )
     return "\n".join([head, "", *lines])
 
 
@@ -211,7 +235,9 @@ def main() -> None:
     parser.add_argument("--strategy", default="random")
     parser.add_argument("--data", default=",".join(learning.DATA))
     parser.add_argument("--evaluations", type=int, default=200)
-    parser.add_argument("--share", type=float, default=0.5, help="cost: the whole time, as a share of what the random trials take")
+    parser.add_argument(
+        "--share", type=float, default=0.5, help="cost: the whole time, as a share of what the random trials take"
+    )
     parser.add_argument("--methods", default="bayesian")
     parser.add_argument("--groups", default="nas201,hpolib,hpobench")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "results")

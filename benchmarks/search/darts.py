@@ -1,11 +1,14 @@
 """DARTS on the space of NAS-Bench-201 with Fashion-MNIST, against random search in equal time.
 
-    python benchmarks/search/darts.py [--minutes 10] [--seeds 3] [--methods darts,gumbel,random] [--train 6000] [--width 8] [--cells 1]
+    python benchmarks/search/darts.py [--minutes 10] [--seeds 3] [--methods darts,gumbel,random]
+        [--train 6000] [--width 8] [--cells 1]
 
-Each method may use the training split only, cut in two as DARTS does, and the same minutes. darts, gumbel: a supernet is trained and its best cell
-read off (`featherweight.train.relax`). random: random cells are trained for `--proxy` epochs on one half, one after another until the time
-is up, and the one with the best accuracy on the other half is taken. Then each cell is trained alike, on the whole split, and judged on the
-test split. Also shown: the cell's regret on CIFAR-10 in NAS-Bench-201's table, where other data judge it. Results are in results/darts.md.
+Each method may use the training split only, cut in two as DARTS does, and the same minutes. darts,
+gumbel: a supernet is trained and its best cell read off (`featherweight.train.relax`).
+random: random cells are trained for `--proxy` epochs on one half, one after another until the time
+is up, and the one with the best accuracy on the other half is taken. Then each cell is trained
+alike, on the whole split, and judged on the test split. Also shown: the cell's regret on CIFAR-10
+in NAS-Bench-201's table, where other data judge it. Results are in results/darts.md.
 """
 
 from __future__ import annotations
@@ -38,7 +41,13 @@ def accuracy(net: Net, task: Any, train: Any, judge: Any, epochs: int, seed: int
     import numpy as np
 
     module = net.build(derive(seed, "initial") % 2**31)
-    fit(module, train, lambda outputs, targets, index: task.loss_fn(outputs, targets), Settings(epochs, 3e-3, 64, warmup=0.1), seed=seed)
+    fit(
+        module,
+        train,
+        lambda outputs, targets, index: task.loss_fn(outputs, targets),
+        Settings(epochs, 3e-3, 64, warmup=0.1),
+        seed=seed,
+    )
     right = predict(module, judge).argmax(1) == np.concatenate([y for _, y in judge.batches(1024)])
     return float(right.mean())
 
@@ -65,7 +74,9 @@ def random_cell(task: Any, net: Cell, minutes: float, proxy: int, seed: int) -> 
 
 def relaxed_cell(task: Any, net: Cell, minutes: float, method: str, epochs: int, seed: int) -> tuple[Filling, str]:
     result = run_relax(task, net, {"method": method, "epochs": epochs, "minutes": minutes, "top": 1}, seed)
-    return result["filling"], f"{sum(e['event'] == 'epoch' for e in result['log'])} epochs, stopped by {result['stopped'] or 'nothing'}"
+    return result[
+        "filling"
+    ], f"{sum(e['event'] == 'epoch' for e in result['log'])} epochs, stopped by {result['stopped'] or 'nothing'}"
 
 
 def cifar_regret(filling: Filling) -> float:
@@ -88,7 +99,10 @@ def main() -> None:
     args = parser.parse_args()
     task = fashion_task(args.train)
     net = Cell.space(in_channels=1, classes=10, width=args.width, cells=args.cells)
-    lines = ["| method | seed | minutes | what it did | cell | accuracy on test, % | regret on CIFAR-10, points |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| method | seed | minutes | what it did | cell | accuracy on test, % | regret on CIFAR-10, points |",
+        "|---|---|---|---|---|---|---|",
+    ]
     scores: dict[str, list[float]] = {}
     for method in args.methods.split(","):
         for seed in range(args.seeds):
@@ -102,12 +116,16 @@ def main() -> None:
             score = 100 * accuracy(Space(net).fill(filling), task, splits.train, splits.test, args.final, seed)
             scores.setdefault(method, []).append(score)
             cell = " ".join(filling[f"op_{t}_{s}"] for t, s in EDGES)
-            lines.append(f"| {method} | {seed} | {took:.1f} | {did} | {cell} | {score:.2f} | {cifar_regret(filling):.2f} |")
+            lines.append(
+                f"| {method} | {seed} | {took:.1f} | {did} | {cell} | {score:.2f} | {cifar_regret(filling):.2f} |"
+            )
             print(lines[-1], flush=True)
     lines += ["", "| method | accuracy on test, % |", "|---|---|"]
     for method, values in scores.items():
         mean = stats.of(values)
-        lines.append(f"| {method} | {mean.mean:.2f}" + ("" if math.isnan(mean.error) else f" +- {mean.error:.2f}") + " |")
+        lines.append(
+            f"| {method} | {mean.mean:.2f}" + ("" if math.isnan(mean.error) else f" +- {mean.error:.2f}") + " |"
+        )
     text = "\n".join(lines)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "darts.md").write_text(text + "\n")

@@ -1,13 +1,17 @@
-"""A real search on Fashion-MNIST: architecture and training together, against the fixed sensible net with the same budget.
+"""A real search on Fashion-MNIST: architecture and training together, against the fixed sensible
+net with the same budget.
 
-    python benchmarks/search/fashion.py [--minutes 30] [--strategy adaptive] [--stopper "asha(min_budget=0.1)"] [--out runs/search/fashion]
+    python benchmarks/search/fashion.py [--minutes 30] [--strategy adaptive]
+        [--stopper "asha(min_budget=0.1)"] [--out runs/search/fashion]
     python benchmarks/search/fashion.py --minutes 3 --train 3000          (a look)
 
-Two studies, one after the other, each with all of the minutes: `search` (fw.search's own recipe: net and training have holes) and `fixed` (the
-sensible net; the same training holes), so that what is compared is the search of the architecture alone. Both front tables hold the
-sensible net with its fixed training as the baseline. Accuracy is on the validation split for every trial, on the test split (with the
-certificate) for the winners; latency is of the ONNX file, one thread. Writes results/fashion.md, results/fashion.json and results/fashion.png.
-Needs the data: sudo apt-get install dataset-fashion-mnist.
+Two studies, one after the other, each with all of the minutes: `search` (fw.search's own recipe:
+net and training have holes) and `fixed` (the sensible net; the same training holes), so that what
+is compared is the search of the architecture alone. Both front tables hold the sensible net with
+its fixed training as the baseline. Accuracy is on the validation split for every trial, on the test
+split (with the certificate) for the winners; latency is of the ONNX file, one thread. Writes
+results/fashion.md, results/fashion.json and results/fashion.png. Needs the data: sudo apt-get
+install dataset-fashion-mnist.
 """
 
 from __future__ import annotations
@@ -41,7 +45,11 @@ def fashion_task(train: int | None = None) -> fw.Task:
         splits = example.data()
         if train is None or train >= len(splits.train):
             return splits
-        return given(Subset(splits.train, generator(0, "fewer").permutation(len(splits.train))[:train]), splits.valid, splits.test)
+        return given(
+            Subset(splits.train, generator(0, "fewer").permutation(len(splits.train))[:train]),
+            splits.valid,
+            splits.test,
+        )
 
     return fw.Task(name="fashion-search", model=None, data=data, sources=(str(EXAMPLE), __file__))
 
@@ -70,22 +78,38 @@ def row(study: str, entry: Any) -> dict[str, Any]:
 
 
 def plot(trials: list[dict[str, Any]], baselines: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy on validation against parameters and against latency; every trial a dot, the baseline a star, fronts as steps."""
+    """Accuracy on validation against parameters and against latency; every trial a dot, the
+    baseline a star, fronts as steps."""
     from matplotlib.figure import Figure
 
     from featherweight.pareto import front
 
     figure = Figure(figsize=(11, 4.5))
-    for axes, quantity, name in zip(figure.subplots(1, 2), ("params", "latency_ms"), ("parameters", "latency, ms (one thread)"), strict=True):
+    for axes, quantity, name in zip(
+        figure.subplots(1, 2), ("params", "latency_ms"), ("parameters", "latency, ms (one thread)"), strict=True
+    ):
         for study, colour in (("search", "tab:blue"), ("fixed", "tab:orange")):
             dots = [t for t in trials if t["study"] == study]
             if not dots:
                 continue  # no trial was complete in time
             points = [(float(t[quantity]), -float(t["valid"])) for t in dots]
-            axes.scatter([x for x, _ in points], [-y for _, y in points], s=14, alpha=0.6, color=colour, label=f"{study} ({len(dots)})")
+            axes.scatter(
+                [x for x, _ in points],
+                [-y for _, y in points],
+                s=14,
+                alpha=0.6,
+                color=colour,
+                label=f"{study} ({len(dots)})",
+            )
             best = sorted(points[i] for i in front(points))
             axes.step([x for x, _ in best], [-y for _, y in best], where="post", color=colour, linewidth=1)
-        axes.plot([b[quantity] for b in baselines], [b["valid"] for b in baselines], "k*", markersize=10, label="sensible net, fixed training")
+        axes.plot(
+            [b[quantity] for b in baselines],
+            [b["valid"] for b in baselines],
+            "k*",
+            markersize=10,
+            label="sensible net, fixed training",
+        )
         values = [row[quantity] for row in (*trials, *baselines)]
         if max(values) > 5 * min(values):
             axes.set_xscale("log")
@@ -96,10 +120,17 @@ def plot(trials: list[dict[str, Any]], baselines: list[dict[str, Any]], path: Pa
 
 
 def table(winners: list[dict[str, Any]]) -> str:
-    lines = ["| study | | parameters | MACs | latency, ms | size, bytes | valid | certificate on test |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| study | | parameters | MACs | latency, ms | size, bytes | valid | certificate on test |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for w in winners:
         c = w["certificate"]
-        said = f"{c['verdict']}: drop {100 * c['drop']:.2f} [{100 * c['ci95'][0]:.2f}, {100 * c['ci95'][1]:.2f}] points" if "drop" in c else "-"
+        said = (
+            f"{c['verdict']}: drop {100 * c['drop']:.2f} [{100 * c['ci95'][0]:.2f}, {100 * c['ci95'][1]:.2f}] points"
+            if "drop" in c
+            else "-"
+        )
         cells = (
             w["study"],
             w["label"],
@@ -118,10 +149,20 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="of each of the two studies")
     parser.add_argument("--strategy", default="adaptive")
     parser.add_argument("--stopper", default="asha(min_budget=0.1)", help="`none` for none")
-    parser.add_argument("--max-macs", default="1x", help="limit of both: as many multiply-accumulates as the sensible net has")
+    parser.add_argument(
+        "--max-macs", default="1x", help="limit of both: as many multiply-accumulates as the sensible net has"
+    )
     parser.add_argument("--train", type=int, help="only so many training samples")
-    parser.add_argument("--studies", default="search,fixed", help="which of them; studies that are there are only read once their time is up")
-    parser.add_argument("--store", type=Path, help="a store for both, so that the baseline is trained once, before them [default: one each]")
+    parser.add_argument(
+        "--studies",
+        default="search,fixed",
+        help="which of them; studies that are there are only read once their time is up",
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="a store for both, so that the baseline is trained once, before them [default: one each]",
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/search/fashion"))
@@ -135,7 +176,8 @@ def main() -> None:
         if name not in args.studies.split(","):
             continue
         if args.store is None:
-            os.environ["FEATHERWEIGHT_CACHE"] = str((args.out / name / "store").resolve())  # each trains its own baseline: equal budgets
+            # each trains its own baseline: equal budgets
+            os.environ["FEATHERWEIGHT_CACHE"] = str((args.out / name / "store").resolve())
         else:
             os.environ["FEATHERWEIGHT_CACHE"] = str(args.store.resolve())
         study = fw.search(
@@ -154,7 +196,9 @@ def main() -> None:
         winners += [row(name, e) for e in study.state.front()]
         trials += [row(name, r.entry) for r in study.state.rows if r.entry is not None]
     args.results.mkdir(parents=True, exist_ok=True)
-    (args.results / "fashion.json").write_text(json.dumps({"front": winners, "trials": trials, "minutes": args.minutes, "seed": args.seed}, indent=1))
+    (args.results / "fashion.json").write_text(
+        json.dumps({"front": winners, "trials": trials, "minutes": args.minutes, "seed": args.seed}, indent=1)
+    )
     plot(trials, baselines, args.results / "fashion.png")
     text = table(winners)
     (args.results / "fashion.md").write_text(text + "\n")

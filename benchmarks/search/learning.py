@@ -1,9 +1,12 @@
-"""Real learning curves, recorded once: multi-layer perceptrons on small data sets, error on validation and CPU seconds of every epoch.
+"""Real learning curves, recorded once: multi-layer perceptrons on small data sets, error on
+validation and CPU seconds of every epoch.
 
-    python benchmarks/search/learning.py digits          (about 10 minutes; writes runs/search/curves-digits.npz, which git leaves out)
+    python benchmarks/search/learning.py digits
+        (about 10 minutes; writes runs/search/curves-digits.npz, which git leaves out)
 
-The simulated clock (clock.py) replays them. 288 settings (width, learning rate, batch, L2, activation) are trained for 27 epochs each with
-Adam (scikit-learn's MLPClassifier, `partial_fit`), on half of the data; the error is the share of wrong answers on the other half.
+The simulated clock (clock.py) replays them. 288 settings (width, learning rate, batch, L2,
+activation) are trained for 27 epochs each with Adam (scikit-learn's MLPClassifier, `partial_fit`),
+on half of the data; the error is the share of wrong answers on the other half.
 """
 
 from __future__ import annotations
@@ -53,18 +56,24 @@ class Curves:
         return index
 
     def space(self) -> Space:
-        return Space(Perceptron(**{k: Choice(*v) for k, v in OPTIONS.items()}), features=lambda tree: {"params": 75.0 * tree.width + 10})
+        return Space(
+            Perceptron(**{k: Choice(*v) for k, v in OPTIONS.items()}),
+            features=lambda tree: {"params": 75.0 * tree.width + 10},
+        )
 
 
 def data(name: str) -> tuple[Any, Any]:
-    """Standardised inputs and labels. synthetic: 2,000 samples of 64 features, 12 of them informative, 10 classes, 5 % of labels wrong."""
+    """Standardised inputs and labels. synthetic: 2,000 samples of 64 features, 12 of them
+    informative, 10 classes, 5 % of labels wrong."""
     from sklearn.datasets import load_digits, make_classification
     from sklearn.preprocessing import StandardScaler
 
     if name == "digits":
         x, y = load_digits(return_X_y=True)
     else:
-        x, y = make_classification(2000, 64, n_informative=12, n_classes=10, n_clusters_per_class=1, flip_y=0.05, random_state=0)
+        x, y = make_classification(
+            2000, 64, n_informative=12, n_classes=10, n_clusters_per_class=1, flip_y=0.05, random_state=0
+        )
     return StandardScaler().fit_transform(x), y
 
 

@@ -1,11 +1,15 @@
-"""Seconds that a proposal takes after 10, 100, 1,000 and 10,000 trials: each strategy of ours, and Optuna's own samplers.
+"""Seconds that a proposal takes after 10, 100, 1,000 and 10,000 trials:
+each strategy of ours, and Optuna's own samplers.
 
-    python benchmarks/search/overhead.py [--strategies random,tpe] [--marks 10,100,1000,10000] [--repeats 5]
+    python benchmarks/search/overhead.py [--strategies random,tpe]
+        [--marks 10,100,1000,10000] [--repeats 5]
 
-The space has 10 mixed holes, two objectives (CMA-ES of Optuna: one) and some infeasible and failed trials. Histories are filled with random
-trials, so a strategy meets trials that are not its own. A cell is the median over `repeats` proposals, each after the trial before it has been
-told; the first, which reads the whole history, is in a column of its own. A row ends after a cell of more than 5 s. Writes
-results/overhead.csv and overhead.md; timings are of this machine, in CPU seconds of this process, one thread.
+The space has 10 mixed holes, two objectives (CMA-ES of Optuna: one) and some infeasible and failed
+trials. Histories are filled with random trials, so a strategy meets trials that are not its own.
+A cell is the median over `repeats` proposals, each after the trial before it has been told;
+the first, which reads the whole history, is in a column of its own. A row ends after a cell of more
+than 5 s. Writes results/overhead.csv and overhead.md; timings are of this machine, in CPU seconds
+of this process, one thread.
 """
 
 from __future__ import annotations
@@ -56,7 +60,14 @@ class Shrink(Transform):
 
 
 SPACE = Recipe(
-    Fit(Float(1e-5, 1.0, log=True), Float(0.0, 1.0), Choice(16, 32, 64, 128), Int(1, 100, log=True), Choice("cosine", "step"), Choice("sgd", "adam")),
+    Fit(
+        Float(1e-5, 1.0, log=True),
+        Float(0.0, 1.0),
+        Choice(16, 32, 64, 128),
+        Int(1, 100, log=True),
+        Choice("cosine", "step"),
+        Choice("sgd", "adam"),
+    ),
     Maybe(Shrink(Float(0.0, 0.9), Choice("magnitude", "taylor", "random"), Int(2, 8))),
 )
 
@@ -65,7 +76,11 @@ def outcome(trial: Trial) -> None:
     """Two objectives that conflict; one in 20 fails, about a third breaks a constraint."""
     f = trial.filling
     error = (
-        0.1 + (math.log10(f["fit.lr"]) + 2) ** 2 / 10 + (f["fit.momentum"] - 0.9) ** 2 + 0.3 / f["fit.epochs"] + 0.1 * f.get("shrink.ratio", 0.0) ** 2
+        0.1
+        + (math.log10(f["fit.lr"]) + 2) ** 2 / 10
+        + (f["fit.momentum"] - 0.9) ** 2
+        + 0.3 / f["fit.epochs"]
+        + 0.1 * f.get("shrink.ratio", 0.0) ** 2
     )
     latency = 1.0 - 0.8 * f.get("shrink.ratio", 0.0)
     trial.state, trial.values, trial.violation, trial.cost_s = "complete", (error, latency), max(0.0, error - 0.6), 1.0
@@ -101,7 +116,8 @@ def ours(kind: str, n: int, repeats: int) -> tuple[float, list[float]]:
 
 
 def theirs(make: Callable[[], Any], objectives: int, n: int, repeats: int) -> tuple[float, list[float]]:
-    """The same for an Optuna sampler, on the same trials; all 10 parameters are suggested within the time."""
+    """The same for an Optuna sampler, on the same trials; all 10 parameters are suggested
+    within the time."""
     space = Space(SPACE)
     study = to_optuna(space, filled(space, n, objectives))
     study.sampler = make()
@@ -170,15 +186,26 @@ def rows(kinds: list[str], marks: list[int], repeats: int) -> list[dict[str, Any
                     "peak_mb": memory,
                 }
             )
-            print(f"{library:14}{kind:14}{n:7,} {1e3 * statistics.median(later):10.2f} ms  (first {first:.2f} s)", flush=True)
+            print(
+                f"{library:14}{kind:14}{n:7,} {1e3 * statistics.median(later):10.2f} ms  (first {first:.2f} s)",
+                flush=True,
+            )
             if statistics.median(later) > SLOW or first > 6 * SLOW:
                 break
     return out
 
 
 def table(found: list[dict[str, Any]], marks: list[int], per_second: float) -> str:
-    lines = ["# Overhead of a proposal", "", "Median CPU milliseconds a proposal after so many trials; in brackets the slowest. One thread.", ""]
-    lines += ["| library | strategy | " + " | ".join(f"{m:,}" for m in marks) + " | first at the last mark, s |", "|---" * (len(marks) + 3) + "|"]
+    lines = [
+        "# Overhead of a proposal",
+        "",
+        "Median CPU milliseconds a proposal after so many trials; in brackets the slowest. One thread.",
+        "",
+    ]
+    lines += [
+        "| library | strategy | " + " | ".join(f"{m:,}" for m in marks) + " | first at the last mark, s |",
+        "|---" * (len(marks) + 3) + "|",
+    ]
     for library, kind in dict.fromkeys((r["library"], r["strategy"]) for r in found):
         by = {r["trials"]: r for r in found if (r["library"], r["strategy"]) == (library, kind)}
         cells = [f"{1e3 * by[m]['median_s']:.2f} ({1e3 * by[m]['worst_s']:.1f})" if m in by else "-" for m in marks]

@@ -1,7 +1,9 @@
-"""The peers: Optuna's samplers, SMAC3, and the three plain searches that every paper has: random, regularized evolution, local search.
+"""The peers: Optuna's samplers, SMAC3, and the three plain searches that every paper has: random,
+regularized evolution, local search.
 
-Every peer gets the best form of a space that it can take: numbers among options are an ordered scale (whole numbers 0 to n - 1), names are
-categories, conditional holes are asked for (Optuna) or declared (SMAC) only where they are alive.
+Every peer gets the best form of a space that it can take: numbers among options are an ordered
+scale (whole numbers 0 to n - 1), names are categories, conditional holes are asked for (Optuna) or
+declared (SMAC) only where they are alive.
 """
 
 from __future__ import annotations
@@ -25,11 +27,16 @@ from featherweight.space.space import key
 def scale(domain: Domain) -> list[Any] | None:
     """The options of a domain in order, if they are numbers; None if they are names or a range."""
     options = domain.options(None) if isinstance(domain, Choice) else None
-    return sorted(options) if options and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options) else None
+    return (
+        sorted(options)
+        if options and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options)
+        else None
+    )
 
 
 class Plain(Asker):
-    """Abstract: a search written as a generator that yields a filling and is sent its value (the first objective)."""
+    """Abstract: a search written as a generator that yields a filling and is sent its value
+    (the first objective)."""
 
     def __init__(self, space: Space, seed: int, evaluations: int) -> None:
         self.space, self.rng = space, generator(seed, type(self).__name__)
@@ -54,8 +61,9 @@ class PlainRandom(Plain):
 
 
 class Evolution(Plain):
-    """Regularized evolution (Real et al. 2019, arXiv:1802.01548, Algorithm 1) with a population of 10 and samples of 3 (the setting of
-    NAS-Bench-201, arXiv:2001.00326, section 5): the best of a sample is changed in one hole, the oldest dies; repeats are run again."""
+    """Regularized evolution (Real et al. 2019, arXiv:1802.01548, Algorithm 1) with a population of
+    10 and samples of 3 (the setting of NAS-Bench-201, arXiv:2001.00326, section 5): the best of a
+    sample is changed in one hole, the oldest dies; repeats are run again."""
 
     population, sample = 10, 3
 
@@ -81,8 +89,9 @@ class Evolution(Plain):
 
 
 class LocalSearch(Plain):
-    """Local search (White et al. 2021, arXiv:2005.02960, "query until lower"): neighbours differ in one hole and come in random order; the
-    first that is better is the next centre; where none is, a random start. Known fillings are not run again."""
+    """Local search (White et al. 2021, arXiv:2005.02960, "query until lower"): neighbours differ in
+    one hole and come in random order; the first that is better is the next centre; where none is, a
+    random start. Known fillings are not run again."""
 
     def search(self) -> Any:
         known: dict[str, float] = {}
@@ -129,7 +138,9 @@ class Optuna(Asker):
             if isinstance(domain, Float):
                 return trial.suggest_float(path, domain.low, domain.high, step=domain.step, log=domain.log)
             if isinstance(domain, Int):
-                return trial.suggest_int(path, domain.low, domain.high, step=1 if domain.log else domain.step, log=domain.log)
+                return trial.suggest_int(
+                    path, domain.low, domain.high, step=1 if domain.log else domain.step, log=domain.log
+                )
             ordered = scale(domain)
             if ordered is not None:
                 return ordered[trial.suggest_int(path, 0, len(ordered) - 1)]
@@ -142,7 +153,8 @@ class Optuna(Asker):
 
 
 def sampler(name: str, seed: int) -> Any:
-    """Optuna's sampler of that name with its defaults, but `multivariate`, which is another sampler in effect."""
+    """Optuna's sampler of that name with its defaults, but `multivariate`,
+    which is another sampler in effect."""
     import warnings
 
     from optuna import samplers
@@ -161,11 +173,16 @@ def sampler(name: str, seed: int) -> Any:
 
 
 def _auto_sampler() -> Any:
-    """AutoSampler from a clone of optunahub-registry, whose folder stands in OPTUNAHUB (see `--hub`)."""
+    """AutoSampler from a clone of optunahub-registry, whose folder stands in
+    OPTUNAHUB (see `--hub`)."""
     folder = Path(os.environ.get("OPTUNAHUB", "")) / "package" / "samplers" / "auto_sampler"
     if not (folder / "__init__.py").exists():
-        raise SystemExit("AutoSampler is not on PyPI: git clone https://github.com/optuna/optunahub-registry, then --hub FOLDER")
-    spec = importlib.util.spec_from_file_location("auto_sampler", folder / "__init__.py", submodule_search_locations=[str(folder)])
+        raise SystemExit(
+            "AutoSampler is not on PyPI: git clone https://github.com/optuna/optunahub-registry, then --hub FOLDER"
+        )
+    spec = importlib.util.spec_from_file_location(
+        "auto_sampler", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     if spec is None or spec.loader is None:
         raise SystemExit(f"{folder} cannot be imported")
     import sys
@@ -176,8 +193,9 @@ def _auto_sampler() -> Any:
 
 
 class Smac(Asker):
-    """SMAC3's random-forest search (HyperparameterOptimizationFacade; Lindauer et al. 2022, arXiv:2109.09831). `start`: configurations of the
-    initial design; None for its default, 10 a hyperparameter and at most a quarter of the evaluations."""
+    """SMAC3's random-forest search (HyperparameterOptimizationFacade; Lindauer et al. 2022,
+    arXiv:2109.09831). `start`: configurations of the initial design; None for its default, 10 a
+    hyperparameter and at most a quarter of the evaluations."""
 
     def __init__(self, space: Space, seed: int, evaluations: int, start: int | None) -> None:
         import warnings
@@ -187,16 +205,24 @@ class Smac(Asker):
         self.space = space
         self.folder = tempfile.TemporaryDirectory()  # SMAC writes its own log
         declared, self.decode = _config_space(space, seed)
-        scenario = Scenario(declared, deterministic=True, n_trials=evaluations, seed=seed, output_directory=Path(self.folder.name))
+        scenario = Scenario(
+            declared, deterministic=True, n_trials=evaluations, seed=seed, output_directory=Path(self.folder.name)
+        )
         facade = HyperparameterOptimizationFacade
         design = facade.get_initial_design(scenario, **({} if start is None else {"n_configs": start}))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.smac = facade(scenario, lambda config, seed=0: 0.0, initial_design=design, overwrite=True, logging_level=False)
+            self.smac = facade(
+                scenario, lambda config, seed=0: 0.0, initial_design=design, overwrite=True, logging_level=False
+            )
 
     def ask(self) -> Filling | None:
         self.info = next((i for i in [self.smac.ask()] if i is not None), None)
-        return None if self.info is None else self.space.walk(lambda path, domain: self.decode[path](self.info.config[path]))
+        return (
+            None
+            if self.info is None
+            else self.space.walk(lambda path, domain: self.decode[path](self.info.config[path]))
+        )
 
     def tell(self, values: tuple[float, ...], cost_s: float, propose_s: float) -> None:
         from smac.runhistory.dataclasses import TrialValue
@@ -219,7 +245,9 @@ def _config_space(space: Space, seed: int) -> tuple[Any, dict[str, Callable[[Any
             declared.add(cs.UniformIntegerHyperparameter(path, domain.low, domain.high, log=domain.log))
             decode[path] = int
         elif ordered is not None:
-            declared.add(cs.UniformIntegerHyperparameter(path, 0, len(ordered) - 1) if len(ordered) > 1 else cs.Constant(path, 0))
+            declared.add(
+                cs.UniformIntegerHyperparameter(path, 0, len(ordered) - 1) if len(ordered) > 1 else cs.Constant(path, 0)
+            )
             decode[path] = lambda v, o=ordered: o[int(v)]  # type: ignore[misc]
         else:
             declared.add(cs.CategoricalHyperparameter(path, [json.dumps(v) for v in domain.options(None) or []]))

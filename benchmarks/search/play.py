@@ -17,8 +17,17 @@ from featherweight.space.space import key
 
 NEED_NETS = {"oneshot"}  # of ours: it ranks by a trained supernet, so a table cannot judge it
 BLIND = "~blind"  # after the name of one of ours: without the static features
-SEVERAL = {"optuna-tpe", "optuna-tpe-multivariate", "optuna-nsga2", "optuna-gp", "optuna-auto", "optuna-random", "plain-random"}
-CAPS = {"optuna-gp": (10, 100), "smac": (10, 100), "smac-10": (10, 100)}  # (seeds, evaluations) that a slow peer gets at most
+SEVERAL = {
+    "optuna-tpe",
+    "optuna-tpe-multivariate",
+    "optuna-nsga2",
+    "optuna-gp",
+    "optuna-auto",
+    "optuna-random",
+    "plain-random",
+}
+# (seeds, evaluations) that a slow peer gets at most
+CAPS = {"optuna-gp": (10, 100), "smac": (10, 100), "smac-10": (10, 100)}
 
 
 def ours() -> tuple[str, ...]:
@@ -57,8 +66,10 @@ def asker(method: str, problem: problems.Problem, seed: int, evaluations: int) -
 
 
 def play(problem: problems.Problem, method: str, seed: int, evaluations: int, tag: str) -> dict[str, Any]:
-    """The search, run. `steps`: [evaluation, score] where the score fell; `evaluations`: done, fewer if the space was exhausted;
-    `duplicates`: evaluations of a filling that had been evaluated; `propose_s`: seconds proposing and telling; `cost_s`: of the trials."""
+    """The search, run. `steps`: [evaluation, score] where the score fell; `evaluations`: done,
+    fewer if the space was exhausted;
+    `duplicates`: evaluations of a filling that had been evaluated; `propose_s`: seconds proposing
+    and telling; `cost_s`: of the trials."""
     search = asker(method, problem, seed, evaluations)
     seen: set[str] = set()
     outcomes: list[Any] = []
@@ -73,7 +84,8 @@ def play(problem: problems.Problem, method: str, seed: int, evaluations: int, ta
         outcome = problem.outcome(filling)
         outcomes.append(outcome)
         start = time.perf_counter()
-        search.tell(problem.values(outcome), 1.0, 0.0)  # the score counts evaluations, so to the method each costs the same
+        # the score counts evaluations, so to the method each costs the same
+        search.tell(problem.values(outcome), 1.0, 0.0)
         took = asked + time.perf_counter() - start
         proposing, slowest = proposing + took, max(slowest, took)
     curve = problem.curve(outcomes)

@@ -9,14 +9,16 @@ import stats
 
 
 def groups(ranks: Mapping[str, float], difference: float) -> list[tuple[float, float]]:
-    """The longest stretches of ranks that lie within `difference`: (first, last), none inside another."""
+    """The longest stretches of ranks that lie within `difference`:
+    (first, last), none inside another."""
     values = sorted(ranks.values())
     spans = [(v, max(w for w in values if w - v <= difference)) for v in values]
     return [s for i, s in enumerate(spans) if s[1] > s[0] and all(s[1] > t[1] for t in spans[:i])]
 
 
 def critical_difference(ranks: Mapping[str, float], difference: float, title: str, path: Path) -> None:
-    """Methods on a line of mean ranks, the best on the left; bars join those that the test does not tell apart (Demsar 2006, figure 1)."""
+    """Methods on a line of mean ranks, the best on the left; bars join those that the test does not
+    tell apart (Demsar 2006, figure 1)."""
     from matplotlib.figure import Figure
 
     order = sorted(ranks, key=lambda m: ranks[m])
@@ -48,7 +50,8 @@ def critical_difference(ranks: Mapping[str, float], difference: float, title: st
 
 
 def curves(problem: str, runs: Mapping[str, Sequence[stats.Row]], path: Path) -> None:
-    """Mean score after each evaluation with a band of one standard error, logarithmic where all are above 0."""
+    """Mean score after each evaluation with a band of one standard error,
+    logarithmic where all are above 0."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5))
@@ -59,7 +62,13 @@ def curves(problem: str, runs: Mapping[str, Sequence[stats.Row]], path: Path) ->
         found = [stats.of([s for s in (stats.at(r, i) for r in rows) if s is not None]) for i in places]
         (line,) = axes.plot(places, [f.mean for f in found], label=m, linewidth=1.2, linestyle=":" if "-" in m else "-")
         if found[0].n > 1:
-            axes.fill_between(places, [f.mean - f.error for f in found], [f.mean + f.error for f in found], alpha=0.12, color=line.get_color())
+            axes.fill_between(
+                places,
+                [f.mean - f.error for f in found],
+                [f.mean + f.error for f in found],
+                alpha=0.12,
+                color=line.get_color(),
+            )
     axes.set_yscale("symlog", linthresh=1e-2)
     axes.set_xlabel("evaluations")
     axes.set_ylabel("score (less is better)")

@@ -1,8 +1,10 @@
-"""What is searched, and how a search is scored: a space, the outcome of a filling, and one curve that falls to 0.
+"""What is searched, and how a search is scored: a space, the outcome of a filling,
+and one curve that falls to 0.
 
-One objective: the score after n evaluations is the least error so far, less the table's optimum ("simple regret"; where the optimum is not
-known, the least error itself). Two objectives: 1 - hypervolume / hypervolume of the true front, in the unit square that has the table's
-least values in one corner and the reference point (1.0 in each normalised objective) in the other.
+One objective: the score after n evaluations is the least error so far, less the table's optimum
+("simple regret"; where the optimum is not known, the least error itself). Two objectives:
+1 - hypervolume / hypervolume of the true front, in the unit square that has the table's least
+values in one corner and the reference point (1.0 in each normalised objective) in the other.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ Outcome = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Problem:
-    """space(informed): with static features where they are known; outcome: of a filling, with `error`, `cost_s` and the other objectives.
+    """space(informed): with static features where they are known; outcome: of a filling, with
+    `error`, `cost_s` and the other objectives.
 
-    reference: the outcome of the filling that stands in the middle; what a strategy is told is the ratio to it. best: the least error, None
-    if unknown. corner: (least, reference point) of each objective, and the hypervolume of the true front, if there are two.
+    reference: the outcome of the filling that stands in the middle; what a strategy is told is the
+    ratio to it. best: the least error, None if unknown. corner: (least, reference point) of each
+    objective, and the hypervolume of the true front, if there are two.
     """
 
     name: str
@@ -71,16 +75,21 @@ def from_table(name: str) -> Problem:
 
 
 def two_objectives(name: str) -> Problem:
-    """Error and latency of NAS-Bench-201. The reference point: twice the least error, and the largest latency."""
+    """Error and latency of NAS-Bench-201. The reference point:
+    twice the least error, and the largest latency."""
     table = tables.load(name)
-    every = [table.outcome(dict(zip(table.options, v, strict=True))) for v in itertools.product(*table.options.values())]
+    every = [
+        table.outcome(dict(zip(table.options, v, strict=True))) for v in itertools.product(*table.options.values())
+    ]
     objectives = ("error", "latency")
     least = {o: min(e[o] for e in every) for o in objectives}
     corner = ((least["error"], 2 * least["error"]), (least["latency"], max(e["latency"] for e in every)))
     points = [_unit(e, objectives, corner) for e in every]
     volume = hypervolume(points, (1.0, 1.0))
     middle = table.outcome({k: v[len(v) // 2] for k, v in table.options.items()})
-    return Problem(name.replace("nas201", "nas201-multi"), table.space, table.outcome, middle, objectives, None, corner, volume)
+    return Problem(
+        name.replace("nas201", "nas201-multi"), table.space, table.outcome, middle, objectives, None, corner, volume
+    )
 
 
 def from_task(name: str) -> Problem:

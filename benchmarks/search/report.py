@@ -12,7 +12,8 @@ import stats
 from stats import Means, Row
 
 TABLES = ("nas201", "hpolib", "hpobench")  # whose optimum is known; ranks are over these
-GOAL = ("optuna-tpe", 200)  # whose score after so many evaluations is the goal of "evaluations until"
+# whose score after so many evaluations is the goal of "evaluations until"
+GOAL = ("optuna-tpe", 200)
 
 
 def write(rows: Sequence[Row], folder: Path, tag: str, control: str) -> str:
@@ -20,13 +21,20 @@ def write(rows: Sequence[Row], folder: Path, tag: str, control: str) -> str:
     current = [r for r in rows if r["version"] == play.version(r["method"], tag)]
     if not current:
         raise SystemExit(f"there are no results of tag {tag} in {folder}: run.py GROUP first")
-    parts = ["Score: regret (single objective), the least error (`sklearn`), 1 - share of the true front's hypervolume (`nas201-multi`)."]
+    parts = [
+        "Score: regret (single objective), the least error (`sklearn`), 1 - share of the true front's hypervolume "
+        "(`nas201-multi`)."
+    ]
     parts.append("Mean over seeds +- standard error; (n) where the seeds are not as many as of most.")
     for group in sorted({r["problem"].partition("/")[0] for r in current}):
         runs = stats.longest(r for r in current if r["problem"].partition("/")[0] == group)
         for problem in sorted({p for p, _ in runs}):
             parts.append(problem_table(problem, {m: v for (p, m), v in runs.items() if p == problem}))
-            plots.curves(problem, {m: v for (p, m), v in runs.items() if p == problem}, folder / f"curves-{problem.replace('/', '-')}.png")
+            plots.curves(
+                problem,
+                {m: v for (p, m), v in runs.items() if p == problem},
+                folder / f"curves-{problem.replace('/', '-')}.png",
+            )
         parts += ranked(runs, group, folder, control)
     runs = stats.longest(r for r in current if r["problem"].partition("/")[0] in TABLES)
     if runs:
@@ -45,7 +53,12 @@ def problem_table(problem: str, runs: dict[str, list[Row]]) -> str:
     most = max(len(v) for v in runs.values())
     if not marks:
         return f"### {problem}\n\nNo search has {stats.MARKS[0]} evaluations."
-    lines = [f"### {problem}", "", f"| method | {' | '.join(map(str, marks))} | duplicates | ms a proposal |", f"|---|{'---|' * (len(marks) + 2)}"]
+    lines = [
+        f"### {problem}",
+        "",
+        f"| method | {' | '.join(map(str, marks))} | duplicates | ms a proposal |",
+        f"|---|{'---|' * (len(marks) + 2)}",
+    ]
 
     def place(m: str) -> list[float]:
         return [by_mark[n][problem, m].mean if (problem, m) in by_mark[n] else math.inf for n in reversed(marks)]
@@ -54,7 +67,10 @@ def problem_table(problem: str, runs: dict[str, list[Row]]) -> str:
         cells = [cell(by_mark[n].get((problem, m)), most) for n in marks]
         n = max(sum(r["evaluations"] for r in runs[m]), 1)
         duplicates = 100 * sum(r["duplicates"] for r in runs[m]) / n
-        lines.append(f"| {m} | {' | '.join(cells)} | {duplicates:.1f} % | {1000 * sum(r['propose_s'] for r in runs[m]) / n:.2f} |")
+        lines.append(
+            f"| {m} | {' | '.join(cells)} | {duplicates:.1f} % | "
+            f"{1000 * sum(r['propose_s'] for r in runs[m]) / n:.2f} |"
+        )
     return "\n".join(lines)
 
 
@@ -66,7 +82,8 @@ def cell(mean: stats.Mean | None, most: int) -> str:
 
 
 def ranked(runs: dict[tuple[str, str], list[Row]], title: str, folder: Path, control: str) -> list[str]:
-    """Mean ranks at each mark, the tests, and the critical-difference plot; methods that lack a table are named and left out."""
+    """Mean ranks at each mark, the tests, and the critical-difference plot; methods that lack a
+    table are named and left out."""
     out = []
     for n in stats.MARKS:
         scores: Means = stats.means(runs, n)
@@ -80,9 +97,15 @@ def ranked(runs: dict[tuple[str, str], list[Row]], title: str, folder: Path, con
         left = sorted({m for _, m in scores} - set(methods))
         lines = [f"### Mean rank after {n} evaluations, {title} ({len(problems)} searches)", ""]
         tested = "" if p is None else f"Friedman p = {p:.2g}; "
-        lines.append(f"{tested}critical difference {difference:.2f} (Nemenyi, 0.05)." + (f" Not on all: {', '.join(left)}." if left else ""))
+        lines.append(
+            f"{tested}critical difference {difference:.2f} (Nemenyi, 0.05)."
+            + (f" Not on all: {', '.join(left)}." if left else "")
+        )
         lines += ["", f"| method | mean rank | p against {control} (Wilcoxon, Holm) |", "|---|---|---|"]
-        lines += [f"| {m} | {rank[m]:.2f} | {f'{holm[m]:.2g}' if m in holm else ''} |" for m in sorted(rank, key=lambda m: rank[m])]
+        lines += [
+            f"| {m} | {rank[m]:.2f} | {f'{holm[m]:.2g}' if m in holm else ''} |"
+            for m in sorted(rank, key=lambda m: rank[m])
+        ]
         out.append("\n".join(lines))
         name = f"ranks-{title.replace(' ', '-')}-{n}.png"
         plots.critical_difference(rank, difference, f"Mean rank after {n} evaluations, {title}", folder / name)
@@ -90,13 +113,18 @@ def ranked(runs: dict[tuple[str, str], list[Row]], title: str, folder: Path, con
 
 
 def until(runs: dict[tuple[str, str], list[Row]]) -> str:
-    """How many evaluations each method needs to have the mean score that the goal's method has in the end."""
+    """How many evaluations each method needs to have the mean score that the goal's
+    method has in the end."""
     method, evaluation = GOAL
     goals = {p: m.mean for (p, name), m in stats.means(runs, evaluation).items() if name == method}
     if not goals:
         return ""
     problems, methods = sorted(goals), sorted({m for _, m in runs})
-    lines = [f"### Evaluations until the mean score of {method} after {evaluation}", "", f"| method | {' | '.join(problems)} |"]
+    lines = [
+        f"### Evaluations until the mean score of {method} after {evaluation}",
+        "",
+        f"| method | {' | '.join(problems)} |",
+    ]
     lines.append(f"|---|{'---|' * len(problems)}")
     for m in methods:
         needed = [stats.reaches(runs[p, m], goals[p]) if (p, m) in runs else None for p in problems]
@@ -105,9 +133,13 @@ def until(runs: dict[tuple[str, str], list[Row]]) -> str:
 
 
 def against_arms(runs: dict[tuple[str, str], list[Row]], control: str) -> str:
-    """The control's score beside that of the best other strategy of ours on each table, at each mark."""
+    """The control's score beside that of the best other strategy of ours on each
+    table, at each mark."""
     lines = [f"### {control} against the best other strategy of ours on each table", ""]
-    lines += ["| search | evaluations | best other | its score | " + control + " | ratio |", "|---|---|---|---|---|---|"]
+    lines += [
+        "| search | evaluations | best other | its score | " + control + " | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
     for n in stats.MARKS:
         scores = stats.means(runs, n)
         for problem in sorted({p for p, m in scores if m == control}):

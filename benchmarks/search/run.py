@@ -1,12 +1,15 @@
 """Searches compared: one command a table.
 
     python -m venv peers && peers/bin/pip install -e . -r benchmarks/search/requirements.txt
-    peers/bin/python benchmarks/search/run.py nas201 [--seeds 20] [--evaluations 200] [--methods ours,peers] [--jobs 1] [--tag VERSION]
+    peers/bin/python benchmarks/search/run.py nas201 [--seeds 20] [--evaluations 200]
+        [--methods ours,peers] [--jobs 1] [--tag VERSION]
     peers/bin/python benchmarks/search/run.py report
 
-Groups: nas201, hpolib, hpobench, sklearn, nas201-multi, tables (the first three), or one search such as hpolib/protein_structure. Methods: names,
-`ours`, `peers`; NAME~blind is one of ours without static features. Each (search, method, version, seed) is a line in results/*.jsonl,
-written as soon as it is there and skipped when it is; `report` reads them all. Each method runs in a process of its own, with one thread.
+Groups: nas201, hpolib, hpobench, sklearn, nas201-multi, tables (the first three), or one search
+such as hpolib/protein_structure. Methods: names, `ours`, `peers`; NAME~blind is one of ours without
+static features. Each (search, method, version, seed) is a line in results/*.jsonl, written as soon
+as it is there and skipped when it is; `report` reads them all. Each method runs in a process of its
+own, with one thread.
 """
 
 from __future__ import annotations
@@ -59,7 +62,8 @@ def run_method(names: list[str], method: str, args: argparse.Namespace) -> None:
         done = {
             r["seed"]
             for r in rows(args.out, name.replace("/", "-"))
-            if (r["method"], r["version"]) == (method, wanted) and (r["asked"] >= evaluations or r["evaluations"] < r["asked"])
+            if (r["method"], r["version"]) == (method, wanted)
+            and (r["asked"] >= evaluations or r["evaluations"] < r["asked"])
         }
         missing = [s for s in range(seeds) if s not in done]
         problem = problems.load(name) if missing else None
@@ -67,7 +71,10 @@ def run_method(names: list[str], method: str, args: argparse.Namespace) -> None:
             start = time.perf_counter()
             row = play.play(problem, method, seed, evaluations, args.tag)  # type: ignore[arg-type]
             append(args.out, row)
-            print(f"{name} {method} seed {seed}: {row['steps'][-1][1]:.4g} in {time.perf_counter() - start:.1f} s", flush=True)
+            print(
+                f"{name} {method} seed {seed}: {row['steps'][-1][1]:.4g} in {time.perf_counter() - start:.1f} s",
+                flush=True,
+            )
 
 
 def chosen(methods: str, names: list[str]) -> list[str]:
@@ -78,7 +85,10 @@ def chosen(methods: str, names: list[str]) -> list[str]:
         out += [n for n in more if n not in out]
     if not os.environ.get("OPTUNAHUB") and "optuna-auto" in out:
         out.remove("optuna-auto")
-        print("optuna-auto is left out: it needs --hub FOLDER, a clone of https://github.com/optuna/optunahub-registry", file=sys.stderr)
+        print(
+            "optuna-auto is left out: it needs --hub FOLDER, a clone of https://github.com/optuna/optunahub-registry",
+            file=sys.stderr,
+        )
     return out
 
 
@@ -87,7 +97,16 @@ def run_all(names: list[str], args: argparse.Namespace) -> int:
     waiting = chosen(args.methods, names)
     running: dict[str, subprocess.Popen[bytes]] = {}
     failed = 0
-    argv = ["--seeds", str(args.seeds), "--evaluations", str(args.evaluations), "--tag", args.tag, "--out", str(args.out)]
+    argv = [
+        "--seeds",
+        str(args.seeds),
+        "--evaluations",
+        str(args.evaluations),
+        "--tag",
+        args.tag,
+        "--out",
+        str(args.out),
+    ]
     argv += ["--uncapped"] if args.uncapped else []
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     while waiting or running:
@@ -111,11 +130,15 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--methods", default="ours,peers")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--tag", default=featherweight.__version__, help="the version that results of ours are kept under")
+    parser.add_argument(
+        "--tag", default=featherweight.__version__, help="the version that results of ours are kept under"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--hub", type=Path, help="a clone of optunahub-registry, for Optuna's AutoSampler")
     parser.add_argument("--uncapped", action="store_true", help="slow peers get all seeds and evaluations too")
-    parser.add_argument("--control", default="adaptive", help="of the report: the method that the others are tested against")
+    parser.add_argument(
+        "--control", default="adaptive", help="of the report: the method that the others are tested against"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.hub:
@@ -125,7 +148,10 @@ def main() -> None:
 
         print(report.write(list(rows(args.out)), args.out, args.tag, args.control))
         return
-    groups = {**problems.GROUPS, "tables": tuple(n for g in ("nas201", "hpolib", "hpobench") for n in problems.GROUPS[g])}
+    groups = {
+        **problems.GROUPS,
+        "tables": tuple(n for g in ("nas201", "hpolib", "hpobench") for n in problems.GROUPS[g]),
+    }
     names = list(groups.get(args.what, (args.what,)))
     if args.one:
         run_method(names, args.one, args)

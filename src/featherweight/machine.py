@@ -1,4 +1,5 @@
-"""Facts about this machine: what its processor can do, and what is kept with every measurement. No torch here."""
+"""Facts about this machine: what its processor can do, and what is kept with every
+measurement. No torch here."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf")
 
 
 def machine() -> dict[str, Any]:
-    """{"cpu", "cores", "flags", "memory_bytes", "os", "python", "versions"}; flags: which of the vector and 8-bit instruction
-    sets the processor lists (all False where the system lists none); versions: of the packages that are installed."""
+    """{"cpu", "cores", "flags", "memory_bytes", "os", "python", "versions"}; flags: which of the
+    vector and 8-bit instruction sets the processor lists (all False where the system lists none);
+    versions: of the packages that are installed."""
     import psutil
 
     known = flags()
@@ -54,7 +56,8 @@ def _cpu_model() -> str:
 
 @cache
 def flags() -> frozenset[str]:
-    """The processor's feature flags as Linux names them (`avx512_vnni`); empty where the system does not list them."""
+    """The processor's feature flags as Linux names them (`avx512_vnni`);
+    empty where the system does not list them."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -66,8 +69,8 @@ def flags() -> frozenset[str]:
 def saturates() -> bool:
     """Does an unsigned-by-signed 8-bit product overflow its 16-bit sum here?
 
-    x86 without VNNI multiplies with `vpmaddubsw`, which adds two products into 16 bits with saturation, so full-range
-    8-bit weights give wrong sums; 7-bit weights cannot (255 * 64 * 2 < 2^15). ONNX Runtime, "Quantize ONNX models", section on
-    U8S8 and `reduce_range`.
+    x86 without VNNI multiplies with `vpmaddubsw`, which adds two products into 16 bits with
+    saturation, so full-range 8-bit weights give wrong sums; 7-bit weights cannot
+    (255 * 64 * 2 < 2^15). ONNX Runtime, "Quantize ONNX models", section on U8S8 and `reduce_range`.
     """
     return "avx" in flags() and not flags() & {"avx512_vnni", "avx_vnni"}

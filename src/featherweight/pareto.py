@@ -1,4 +1,5 @@
-"""Dominance, fronts, crowding and hypervolume. Every objective is to be minimised. No torch here."""
+"""Dominance, fronts, crowding and hypervolume. Every objective is to be
+minimised. No torch here."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ def dominates(a: Point, b: Point) -> bool:
 
 
 def front(points: Sequence[Point]) -> list[int]:
-    """Indices of the non-dominated points, in order of the first objective; of equal points the first is kept.
+    """Indices of the non-dominated points, in order of the first objective;
+    of equal points the first is kept.
 
-    A point with a NaN is on no front. Sorted first, so a point can be dominated only by an earlier one: O(n log n) for
-    two objectives, O(n * front) else.
+    A point with a NaN is on no front. Sorted first, so a point can be dominated only by an earlier
+    one: O(n log n) for two objectives, O(n * front) else.
     """
     order = sorted((i for i, p in enumerate(points) if not any(x != x for x in p)), key=lambda i: (tuple(points[i]), i))
     kept: list[int] = []
@@ -42,19 +44,23 @@ def front(points: Sequence[Point]) -> list[int]:
 
 
 def ranks(points: Sequence[Point] | np.ndarray, violations: Sequence[float] | np.ndarray | None = None) -> np.ndarray:
-    """The front of each of `points` [n, m]: 0 for those that nothing dominates, 1 for those that only front 0 does, ... [n] int.
+    """The front of each of `points` [n, m]: 0 for those that nothing dominates, 1 for those that
+    only front 0 does, ... [n] int.
 
-    Non-dominated sorting with constrained domination (Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002,
-    sections III-A and VI): feasible ones (violation 0) come first, by their objectives; then the others by violation, equal ones
-    together; what holds a NaN is last. None: all are feasible. O(n log n) for up to two objectives, O(n^2 m) in numpy else.
-    InputError if points and violations are not equally many.
+    Non-dominated sorting with constrained domination (Deb et al., "A fast and elitist
+    multiobjective genetic algorithm: NSGA-II", 2002, sections III-A and VI): feasible ones
+    (violation 0) come first, by their objectives; then the others by violation, equal ones
+    together; what holds a NaN is last. None: all are feasible. O(n log n) for up to two objectives,
+    O(n^2 m) in numpy else. InputError if points and violations are not equally many.
     """
     import numpy as np
 
     values = _matrix(points)  # [n, m]
     broken = np.zeros(len(values)) if violations is None else np.asarray(violations, dtype=float)  # [n]
     if broken.shape != (len(values),):
-        raise InputError("each point needs its violation", got=f"{len(values)} points, violations of shape {broken.shape}")
+        raise InputError(
+            "each point needs its violation", got=f"{len(values)} points, violations of shape {broken.shape}"
+        )
     out = np.zeros(len(values), dtype=int)
     bad = np.isnan(values).any(1) | np.isnan(broken)
     legal, last = ~bad & (broken <= 0), 0
@@ -78,12 +84,14 @@ def _sorted_fronts(values: np.ndarray) -> np.ndarray:
     """The front of each row of `values` [n, m], n > 0, no NaN."""
     import numpy as np
 
-    distinct, place = np.unique(values, axis=0, return_inverse=True)  # rows in lexicographic order: dominated by earlier ones only
+    # rows in lexicographic order: dominated by earlier ones only
+    distinct, place = np.unique(values, axis=0, return_inverse=True)
     n, m = distinct.shape
     if m == 1:
         return np.asarray(place).reshape(-1)
     level = np.zeros(n, dtype=int)
-    if m == 2:  # the least second objective of each front rises from front to front (Jensen 2003, section III)
+    # the least second objective of each front rises from front to front (Jensen 2003, section III)
+    if m == 2:
         least: list[float] = []
         for i, y in enumerate(distinct[:, 1].tolist()):
             level[i] = at = bisect_right(least, y)
@@ -104,8 +112,9 @@ def _sorted_fronts(values: np.ndarray) -> np.ndarray:
 
 
 def crowding(points: Sequence[Point] | np.ndarray) -> np.ndarray:
-    """How much room each of the points [n, m] of one front has: for each objective, the distance between its two neighbours over the range,
-    summed; infinite at the ends. [n] float (Deb et al. 2002, section III-B). Points must be finite."""
+    """How much room each of the points [n, m] of one front has: for each objective, the distance
+    between its two neighbours over the range, summed; infinite at the ends. [n] float
+    (Deb et al. 2002, section III-B). Points must be finite."""
     import numpy as np
 
     values = _matrix(points)
@@ -123,7 +132,8 @@ def crowding(points: Sequence[Point] | np.ndarray) -> np.ndarray:
 def hypervolume(points: Sequence[Point], reference: Point) -> float:
     """The volume that `points` dominate within the box below `reference`.
 
-    By slicing along the last objective (HSO; While et al., "A faster algorithm for calculating hypervolume", 2006).
+    By slicing along the last objective (HSO; While et al., "A faster algorithm for calculating
+    hypervolume", 2006).
     """
     inside = [tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))]
     if not inside:

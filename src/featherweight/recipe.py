@@ -1,7 +1,9 @@
-"""The recipe algebra: transforms, recipes of transforms, JSON, content hash and preconditions. No torch here.
+"""The recipe algebra: transforms, recipes of transforms, JSON,
+content hash and preconditions. No torch here.
 
-JSON: a scalar is itself; everything else is an object with one key, its kind: `{"prune": {"ratio": 0.5}}`,
-`{"float": {"low": 0, "high": 0.8}}`, `{"recipe": [...]}`. Files from strangers are data: nothing in them is executed.
+JSON: a scalar is itself; everything else is an object with one key, its kind:
+`{"prune": {"ratio": 0.5}}`, `{"float": {"low": 0, "high": 0.8}}`, `{"recipe": [...]}`. Files from
+strangers are data: nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from .space import Domain, Filling, Node, Space
 from .space.domains import Choice, Float, Int, Maybe, Order
 from .space.node import is_filled, label, labels
 
-_DEEPEST = 64  # a deeper tree is an accident or an attack; Python's own limit would end in a RecursionError
+# a deeper tree is an accident or an attack; Python's own limit would end in a RecursionError
+_DEEPEST = 64
 _DOMAINS: dict[str, type[Domain]] = {d.tag: d for d in (Float, Int, Choice, Maybe, Order)}
 
 
 class Mark(StrEnum):
-    """Abstract: the words of `Transform.makes` and `Transform.refuses`. It has none itself: ours are `Made`, a plug-in's a subclass of its own."""
+    """Abstract: the words of `Transform.makes` and `Transform.refuses`. It has none itself: ours
+    are `Made`, a plug-in's a subclass of its own."""
 
 
 class Made(Mark):
@@ -39,31 +43,38 @@ class Made(Mark):
 
 
 class Shape(StrEnum):
-    """What a step does to a model's structure: its layers and their sizes, and with them its parameters and multiply-accumulates."""
+    """What a step does to a model's structure: its layers and their sizes, and with them its
+    parameters and multiply-accumulates."""
 
     KEEPS = "keeps"  # it stays, whatever the weights are
     FIELDS = "fields"  # what it becomes follows from what it was and from the step's fields alone
-    FORMATS = "formats"  # it stays, but the number formats of its layers, and so size and speed, follow from weights, data or chance
+    # it stays, but the number formats of its layers, and so size and speed,
+    # follow from weights, data or chance
+    FORMATS = "formats"
     WEIGHTS = "weights"  # what it becomes follows from weights, data, time or chance
 
 
 class Transform(Node):
-    """Abstract: one step, model in, new model out. Subclasses are frozen dataclasses with a `version`.
+    """Abstract: one step, model in, new model out. Subclasses are frozen dataclasses
+    with a `version`.
 
     `version` is part of the content hash: raise it when the same fields would give another model.
-    `makes` and `refuses` state the preconditions: a step may not follow one that makes what it refuses. Both speak in members of `Made`.
-    A plug-in with a word of its own makes a subclass of `Mark`, once, and takes the word from there in every step that makes or refuses it:
+    `makes` and `refuses` state the preconditions: a step may not follow one that makes what it
+    refuses. Both speak in members of `Made`. A plug-in with a word of its own makes a subclass of
+    `Mark`, once, and takes the word from there in every step that makes or refuses it:
 
         class Turned(Mark):
             ROTATED = "rotated weights"
 
-    So no typo passes: a member that is not there is Python's own error, and plain text is refused when a recipe with the step is checked.
-    `shape` states what a step does to the structure, so that a search knows which limits it can check before it trains.
+    So no typo passes: a member that is not there is Python's own error, and plain text is refused
+    when a recipe with the step is checked. `shape` states what a step does to the structure, so
+    that a search knows which limits it can check before it trains.
     """
 
     version: ClassVar[int] = 1
     says: ClassVar[str] = ""  # what it does, in words for a report; none: its kind
-    teaches: ClassVar[bool] = False  # does a teacher's forward pass over the training split come before it?
+    # does a teacher's forward pass over the training split come before it?
+    teaches: ClassVar[bool] = False
 
     @property
     def makes(self) -> frozenset[Mark]:
@@ -77,8 +88,9 @@ class Transform(Node):
 
     @property
     def shape(self) -> Shape | None:
-        """What it does to the model's structure. None: it does not say, which is taken for `Shape.WEIGHTS`: then no limit is checked before
-        training in recipes with this step (a search says so), and the conformance suite does not pass it."""
+        """What it does to the model's structure. None: it does not say, which is taken for
+        `Shape.WEIGHTS`: then no limit is checked before training in recipes with this step
+        (a search says so), and the conformance suite does not pass it."""
         return None
 
     @property
@@ -88,16 +100,19 @@ class Transform(Node):
 
     @property
     def starts(self) -> bool:
-        """True: it makes a model of its own, whatever came before; so it can only be the first step."""
+        """True: it makes a model of its own, whatever came before;
+        so it can only be the first step."""
         return False
 
     @property
     def depends(self) -> str:
-        """What else decides its result on this machine (a processor's grid, a runtime's version); part of the key it is stored under."""
+        """What else decides its result on this machine (a processor's grid, a runtime's version);
+        part of the key it is stored under."""
         return ""
 
     def apply(self, model: Any, context: Any) -> Any:
-        """The transformed model (`models.Package`); the input is left as it was. `context`: `transforms.base.Context`."""
+        """The transformed model (`models.Package`); the input is left as it was.
+        `context`: `transforms.base.Context`."""
         raise TypeError(f"{type(self).__name__} has no apply")
 
 
@@ -115,7 +130,9 @@ class Recipe(Node):
             elif isinstance(s, (Transform, Choice, Maybe, Order)):
                 flat.append(s)
             else:
-                raise RecipeError("a recipe is made of transforms", got=repr(s), allowed="Transform, Recipe, Choice, Maybe, Order")
+                raise RecipeError(
+                    "a recipe is made of transforms", got=repr(s), allowed="Transform, Recipe, Choice, Maybe, Order"
+                )
         object.__setattr__(self, "steps", tuple(flat))
 
     def parts(self, path: str) -> list[tuple[Any, str]]:
@@ -151,8 +168,8 @@ class Recipe(Node):
         return is_filled(self)
 
     def check(self) -> None:
-        """RecipeError if a step cannot follow the ones before it; says why, and the order that works. Also if a step states its preconditions or
-        its shape in words that are none."""
+        """RecipeError if a step cannot follow the ones before it; says why, and the order that
+        works. Also if a step states its preconditions or its shape in words that are none."""
         if not self.is_filled:
             return
         made: dict[Mark, Transform] = {}
@@ -172,14 +189,17 @@ class Recipe(Node):
                     raise RecipeError(
                         f"{label(step)} cannot follow {label(made[thing])}: {reason}",
                         got=" -> ".join(label(s) for s in self.steps),
-                        allowed=" -> ".join(label(s) for s in order) if order else f"one of {label(made[thing])} and {label(step)}, not both",
+                        allowed=" -> ".join(label(s) for s in order)
+                        if order
+                        else f"one of {label(made[thing])} and {label(step)}, not both",
                     )
             made.update(dict.fromkeys(step.makes, step))
             for nested in _recipes(tuple(getattr(step, f.name) for f in dataclasses.fields(step))):
                 nested.check()
 
     def _legal_order(self) -> list[Transform]:
-        """Steps that make what others refuse go last, otherwise the order stays; empty if no such order is legal."""
+        """Steps that make what others refuse go last, otherwise the order stays;
+        empty if no such order is legal."""
         steps = sorted(self.steps, key=lambda s: sum(bool(s.makes & set(o.refuses)) for o in self.steps if o is not s))
         made: set[Mark] = set()
         for s in steps:
@@ -212,12 +232,14 @@ class Recipe(Node):
 
         try:
             return cls.from_json(yaml.safe_load(text))
-        except (yaml.YAMLError, ValueError, RecursionError) as e:  # ValueError: a date such as 2024-13-45
+        except (yaml.YAMLError, ValueError, RecursionError) as e:
+            # ValueError: a date such as 2024-13-45
             raise RecipeError("the recipe is not valid YAML", got=str(e)) from e
 
     @property
     def hash(self) -> str:
-        """sha256 of the canonical JSON with the transforms' versions: equal recipes, and only those, have equal hashes."""
+        """sha256 of the canonical JSON with the transforms' versions: equal recipes, and only
+        those, have equal hashes."""
         return content_hash(self)
 
     def __str__(self) -> str:
@@ -225,12 +247,16 @@ class Recipe(Node):
 
 
 def _check_words(step: Transform, where: str, words: Iterable[Mark]) -> None:
-    """RecipeError if one of the words that a step states its preconditions in is plain text: nothing would notice a typo in it."""
+    """RecipeError if one of the words that a step states its preconditions in is plain text:
+    nothing would notice a typo in it."""
     for word in words:
         if not isinstance(word, Mark):
             near = get_close_matches(str(word), list(Made), n=1)
             ours = ", ".join(f"Made.{m.name}" for m in Made)
-            own = f"make it a word of the plug-in: class Own(Mark): WORD = {str(word)!r}, and write Own.WORD in every step that needs it"
+            own = (
+                f"make it a word of the plug-in: class Own(Mark): WORD = {str(word)!r}, "
+                "and write Own.WORD in every step that needs it"
+            )
             raise RecipeError(
                 f"{step.kind} states what it {where} in a word that is not in the vocabulary of preconditions",
                 got=repr(word),
@@ -244,25 +270,32 @@ def stated(step: Transform) -> Shape | None:
     shape = step.shape
     if shape is not None and not isinstance(shape, Shape):
         allowed = ", ".join(f"Shape.{s.name}" for s in Shape)
-        raise RecipeError(f"{step.kind} states its shape in a word that is not in the vocabulary", got=repr(shape), allowed=f"{allowed}, or None")
+        raise RecipeError(
+            f"{step.kind} states its shape in a word that is not in the vocabulary",
+            got=repr(shape),
+            allowed=f"{allowed}, or None",
+        )
     return shape
 
 
 def shape_of(steps: Iterable[Transform | Shape]) -> Shape:
-    """What steps, one after the other, do to a model's structure. RecipeError if one states what is no `Shape`."""
+    """What steps, one after the other, do to a model's structure.
+    RecipeError if one states what is no `Shape`."""
     found = {step if isinstance(step, Shape) else stated(step) or Shape.WEIGHTS for step in steps} - {Shape.KEEPS}
     return Shape.WEIGHTS if len(found) > 1 else next(iter(found), Shape.KEEPS)
 
 
 def _flat(part: Any) -> list[Any]:
-    """The steps that a filled hole stands for: an Order gives a tuple (of what its items gave), a Maybe left out none."""
+    """The steps that a filled hole stands for: an Order gives a tuple (of what its items gave),
+    a Maybe left out none."""
     if isinstance(part, tuple):
         return [s for p in part for s in _flat(p)]
     return [] if part is None else [part]
 
 
 def _recipes(value: Any) -> Iterator[Recipe]:
-    """The outermost recipes in a field's value: the value itself, in a list, or in a field of a transform."""
+    """The outermost recipes in a field's value: the value itself, in a list,
+    or in a field of a transform."""
     if isinstance(value, Recipe):
         yield value
     elif isinstance(value, tuple):
@@ -330,7 +363,8 @@ def decode(data: Any, depth: int = 0) -> Any:
         return Recipe(*[decode(s, depth + 1) for s in body])
     if kind in _DOMAINS:
         return _decode_domain(kind, body, depth)
-    described = kind not in registry.names("transforms") and kind in registry.names("nets")  # an architecture, in a field of a transform
+    # an architecture, in a field of a transform
+    described = kind not in registry.names("transforms") and kind in registry.names("nets")
     cls = registry.find("nets" if described else "transforms", kind)
     body = {} if body is None else body
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -340,7 +374,11 @@ def decode(data: Any, depth: int = 0) -> Any:
             got=sorted(map(str, set(body) - set(fields))) if isinstance(body, dict) else repr(body)[:200],
             allowed=sorted(fields),
         )
-    missing = [n for n, f in fields.items() if n not in body and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    missing = [
+        n
+        for n, f in fields.items()
+        if n not in body and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
     if missing:
         raise RecipeError(f"{kind} lacks fields that it needs", got=sorted(body), fix=f"add {', '.join(missing)}")
     return cls(**{k: decode(v, depth + 1) for k, v in body.items()})
@@ -389,7 +427,8 @@ def content_hash(value: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate(Node):
-    """What a study searches over: a recipe and the target that its result runs on. Either may have holes."""
+    """What a study searches over: a recipe and the target that its result runs on.
+    Either may have holes."""
 
     recipe: Any
     target: Any  # text, as `Target.parse` reads it

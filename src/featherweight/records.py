@@ -1,4 +1,5 @@
-"""What the parts of Featherweight tell each other: trials, entries, events. Plain data, JSON round trip, no torch."""
+"""What the parts of Featherweight tell each other: trials, entries, events.
+Plain data, JSON round trip, no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from .errors import InputError
 from .space.space import Filling, key
 
 State = Literal["running", "complete", "failed", "stopped"]
@@ -16,7 +18,8 @@ Event = dict[str, Any]  # {"kind": .., "trial": n or None, "time": unix seconds,
 
 
 class _Numbers:
-    """Abstract: a measurement as a frozen dataclass that reads its own JSON, of any age; what it does not know is left out."""
+    """Abstract: a measurement as a frozen dataclass that reads its own JSON, of any age; what it
+    does not know is left out."""
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -47,8 +50,8 @@ class Quality(_Numbers):
 
 @dataclass(frozen=True)
 class Latency(_Numbers):
-    """Wall milliseconds an inference (batch of the target) of n; cpu_median: processor milliseconds; load: the share of the machine
-    that others used meanwhile."""
+    """Wall milliseconds an inference (batch of the target) of n; cpu_median: processor
+    milliseconds; load: the share of the machine that others used meanwhile."""
 
     median: float
     p90: float
@@ -59,8 +62,8 @@ class Latency(_Numbers):
 
 @dataclass(frozen=True)
 class Speedup(_Numbers):
-    """Baseline time / this time, interleaved, in n rounds, by `clock` ("cpu" or "wall"), with its 95 % interval; wall, cpu: {"ratio", "ci95"}
-    by each clock."""
+    """Baseline time / this time, interleaved, in n rounds, by `clock` ("cpu" or "wall"), with its
+    95 % interval; wall, cpu: {"ratio", "ci95"} by each clock."""
 
     ratio: float
     ci95: tuple[float, float]
@@ -75,8 +78,9 @@ class Speedup(_Numbers):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a fresh process found of an artifact. reference, speedup: None if it was timed alone; rounds: of the timing; outputs: a .npy file,
-    None if they were not asked for, computed in batches of outputs_batch."""
+    """What a fresh process found of an artifact. reference, speedup: None if it was timed alone;
+    rounds: of the timing; outputs: a .npy file, None if they were not asked for, computed in
+    batches of outputs_batch."""
 
     peak_memory_bytes: int
     latency_ms: Latency
@@ -106,10 +110,12 @@ class Measured:
 
 @dataclass
 class Entry:
-    """A measured candidate or baseline: one line of the front table. `to_json` is ENTRY of front.json.
+    """A measured candidate or baseline: one line of the front table.
+    `to_json` is ENTRY of front.json.
 
     parity: of the artifact's outputs with the PyTorch model's.
-    coverage: of a quantized artifact {"quantized": {operator: count}, "float": {...}, "layers": {how they are held and run: number of layers}}.
+    coverage: of a quantized artifact {"quantized": {operator: count}, "float": {...},
+    "layers": {how they are held and run: number of layers}}.
     """
 
     label: str
@@ -135,7 +141,10 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         numbers = {name: getattr(self, name).to_json() for name in _MEASURED}
-        return {f.name: numbers[f.name] if f.name in numbers else copy.deepcopy(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {
+            f.name: numbers[f.name] if f.name in numbers else copy.deepcopy(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Entry:
@@ -145,8 +154,9 @@ class Entry:
     def quantities(self) -> dict[str, float]:
         """The numbers that constraints and objectives are about.
 
-        `latency` is the ratio to the baseline, measured interleaved, because only ratios are comparable between
-        trials on a machine whose speed drifts; `latency_ms` is the absolute median.
+        `latency` is the ratio to the baseline, measured interleaved, because only ratios are
+        comparable between trials on a machine whose speed drifts; `latency_ms` is the
+        absolute median.
         """
         return {
             "metric": self.metric.value,
@@ -160,21 +170,28 @@ class Entry:
         }
 
 
-_MEASURED: dict[str, type[Quality] | type[Latency] | type[Speedup]] = {"metric": Quality, "latency_ms": Latency, "speedup": Speedup}
+_MEASURED: dict[str, type[Quality] | type[Latency] | type[Speedup]] = {
+    "metric": Quality,
+    "latency_ms": Latency,
+    "speedup": Speedup,
+}
 
 
 @dataclass
 class Trial:
     """A filled recipe and what became of it: what a strategy is shown, and what reports tell.
 
-    values: the objectives, all to be minimised, each divided by the baseline's (1.0 = as the baseline).
+    values: the objectives, all to be minimised, each divided by the baseline's
+    (1.0 = as the baseline).
     violation: sum of how far each constraint is broken (0 = feasible), each relative to its bound.
-    note: what the proposing strategy wants to find again (JSON); cost_s: seconds that the trial took; propose_s: that it took to
-    propose it; features: what was known of the filling before it ran; reports: of a trial that tells while it trains, by budget
-    spent (epochs), its loss-like score then (less is better).
-    For reports: proxy: what it scored untrained; recipe (JSON), target: as they ran; entry: its measurement; reason: why it
-    failed or was stopped; steps, reused: how many it had, and how many of them were found in the store; paused: it waits at a
-    rung, its state is "stopped"; before_s: seconds that it took until its last pause.
+    note: what the proposing strategy wants to find again (JSON); cost_s: seconds that the trial
+    took; propose_s: that it took to propose it; features: what was known of the filling before it
+    ran; reports: of a trial that tells while it trains, by budget spent (epochs), its loss-like
+    score then (less is better).
+    For reports: proxy: what it scored untrained; recipe (JSON), target: as they ran; entry:
+    its measurement; reason: why it failed or was stopped; steps, reused: how many it had, and how
+    many of them were found in the store; paused: it waits at a rung, its state is "stopped";
+    before_s: seconds that it took until its last pause.
     """
 
     number: int
@@ -199,7 +216,8 @@ class Trial:
 
     @property
     def open(self) -> bool:
-        """May it still get values? It runs, or it was stopped, and one that a stopper put down may go on."""
+        """May it still get values? It runs, or it was stopped,
+        and one that a stopper put down may go on."""
         return self.state in ("running", "stopped")
 
     @property
@@ -212,9 +230,20 @@ class Trial:
         """Has it objectives, in whatever state it is, and are they numbers?"""
         return bool(self.values) and all(map(math.isfinite, (*(self.values or ()), self.violation)))
 
+    def objectives(self, first: int) -> int:
+        """How many objectives it has. InputError unless as many as `first`, the number of those of
+        the first with values (0: it is the first)."""
+        found = len(self.values or ())
+        if first and found != first:
+            raise InputError(
+                f"trial {self.number} has another number of objectives than the first", got=found, allowed=first
+            )
+        return found
+
     @property
     def score_key(self) -> tuple[float, float]:
-        """Feasible before infeasible, then the geometric mean of the objectives. For a single ranking of trials."""
+        """Feasible before infeasible, then the geometric mean of the objectives.
+        For a single ranking of trials."""
         if self.values is None:
             return (math.inf, math.inf)
         return (self.violation, sum(math.log(max(v, 1e-12)) for v in self.values) / max(len(self.values), 1))
@@ -240,7 +269,8 @@ class Trial:
 
 
 class History:
-    """All trials of a study in order of number, running ones included. Appending and updating cost O(1)."""
+    """All trials of a study in order of number, running ones included.
+    Appending and updating cost O(1)."""
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
         self._trials: list[Trial] = []

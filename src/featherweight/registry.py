@@ -1,8 +1,10 @@
-"""Finds methods by file name: `transforms/prune/__init__.py` holds the transform of kind `prune`. There is no other list.
+"""Finds methods by file name: `transforms/prune/__init__.py` holds the transform of kind `prune`.
+There is no other list.
 
-A plug-in package adds its own with an entry point of group `featherweight.GROUP`, as `featherweight.transforms` or
-`featherweight.models.criteria` (`GROUPS` has them all), whose value is `module:Class`. A name that a method has already is
-refused. The class of a transform or a net is called as its entry point, or recipes could not name it: `shave = module:Shave`.
+A plug-in package adds its own with an entry point of group `featherweight.GROUP`, as
+`featherweight.transforms` or `featherweight.models.criteria` (`GROUPS` has them all), whose value
+is `module:Class`. A name that a method has already is refused. The class of a transform or a net is
+called as its entry point, or recipes could not name it: `shave = module:Shave`.
 """
 
 from __future__ import annotations
@@ -46,8 +48,9 @@ def names(group: str) -> tuple[str, ...]:
 def find(group: str, kind: str) -> Any:
     """The class of a kind; InputError with the near names if there is none.
 
-    InputError, too, if its author has made a mistake: its file or its plug-in cannot be imported or does not have the class, the class is
-    none of the group, or a plug-in's has the name of another. Only this kind is unusable then."""
+    InputError, too, if its author has made a mistake: its file or its plug-in cannot be imported or
+    does not have the class, the class is none of the group, or a plug-in's has the name of another.
+    Only this kind is unusable then."""
     if kind not in names(group):
         raise InputError(f"nothing in {group} is called {kind!r}", got=kind, allowed=", ".join(names(group)))
     entries = [e for e in plugged(group) if e.name == kind]
@@ -65,9 +68,12 @@ def plugged(group: str) -> list[EntryPoint]:
 @cache
 def built_in(group: str) -> frozenset[str]:
     """The kinds that have a file in the group's package."""
-    loaded = sys.modules.get(f"featherweight.{group}")  # not loaded for this: Prune asks for criteria, whose room needs torch
+    # not loaded for this: Prune asks for criteria, whose room needs torch
+    loaded = sys.modules.get(f"featherweight.{group}")
     folders = list(loaded.__path__) if loaded is not None else [str(Path(__file__).parent.joinpath(*group.split(".")))]
-    return frozenset(m.name for m in pkgutil.iter_modules(folders) if m.name not in _SHARED and not m.name.startswith("_"))
+    return frozenset(
+        m.name for m in pkgutil.iter_modules(folders) if m.name not in _SHARED and not m.name.startswith("_")
+    )
 
 
 def _check_alone(group: str, kind: str, entries: list[EntryPoint]) -> None:
@@ -76,7 +82,8 @@ def _check_alone(group: str, kind: str, entries: list[EntryPoint]) -> None:
         return
     raise InputError(
         f"there is more than one method called {kind!r} in {group}",
-        got="; ".join(sorted(map(_said, entries))) + (f"; built in: featherweight.{group}.{kind}" if kind in built_in(group) else ""),
+        got="; ".join(sorted(map(_said, entries)))
+        + (f"; built in: featherweight.{group}.{kind}" if kind in built_in(group) else ""),
         allowed="one method a name: a plug-in cannot take the place of another method",
         fix="give the plug-in's entry point (and its class) another name, or uninstall the plug-in",
     )
@@ -88,12 +95,19 @@ def _from_file(group: str, kind: str) -> tuple[Any, str, str]:
     module = _imported(f"featherweight.{group}.{kind}", whose, f"featherweight/{group.replace('.', '/')}/{kind}.py")
     where, wanted = str(module.__file__), class_name(kind)
     if not hasattr(module, wanted):
-        classes = sorted(name for name, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__)
+        classes = sorted(
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__
+        )
         raise InputError(
             f"the file of {whose} does not have the class that it is named after",
             got=f"{where}: {'class ' + ', '.join(classes) if classes else 'no class'}",
             allowed=f"class {wanted}({GROUPS[group].split(':')[1]})",
-            fix=f"name the class {wanted}, or the file after its class; a file that holds no method has a name that begins with _",
+            fix=(
+                f"name the class {wanted}, or the file after its class; "
+                "a file that holds no method has a name that begins with _"
+            ),
         )
     return getattr(module, wanted), whose, where
 
@@ -103,7 +117,9 @@ def _from_plugin(entry: EntryPoint) -> tuple[Any, str, str]:
     whose, where = f"the plug-in's method {entry.name!r}", _said(entry)
     match = EntryPoint.pattern.match(entry.value)
     if match is None or not match["attr"]:
-        raise InputError(f"the entry point of {whose} names no class", got=where, allowed=f"{entry.name} = package.module:Class")
+        raise InputError(
+            f"the entry point of {whose} names no class", got=where, allowed=f"{entry.name} = package.module:Class"
+        )
     loaded = _imported(match["module"], whose, where)
     try:
         return reduce(getattr, match["attr"].split("."), loaded), whose, where
@@ -111,7 +127,10 @@ def _from_plugin(entry: EntryPoint) -> tuple[Any, str, str]:
         raise InputError(
             f"the entry point of {whose} names what its module does not have",
             got=f"{where}: {e}",
-            allowed=", ".join(sorted(n for n, v in vars(loaded).items() if isinstance(v, type) and v.__module__ == loaded.__name__)) or "no class",
+            allowed=", ".join(
+                sorted(n for n, v in vars(loaded).items() if isinstance(v, type) and v.__module__ == loaded.__name__)
+            )
+            or "no class",
             fix=f"{entry.name} = {match['module']}:Class, with a class of {loaded.__file__}",
         ) from e
 
@@ -124,7 +143,9 @@ def _imported(name: str, whose: str, where: str) -> Any:
         raise
     except Exception as e:  # whatever the file's own code raises
         raise InputError(
-            f"{whose} cannot be imported", got=f"{where}: {_raised(e)}", fix=f"python -c 'import {name}' shows the traceback; mend or remove it"
+            f"{whose} cannot be imported",
+            got=f"{where}: {_raised(e)}",
+            fix=f"python -c 'import {name}' shows the traceback; mend or remove it",
         ) from e
 
 
@@ -134,16 +155,23 @@ def _check_class(found: Any, group: str, kind: str, whose: str, where: str) -> N
     base: Any = getattr(importlib.import_module(f"featherweight.{home}"), name)
     if not isinstance(found, type) or not issubclass(found, base):
         got = f"class {found.__name__}" if isinstance(found, type) else f"{type(found).__name__} {found!r}"
-        raise InputError(f"{whose} is no {name}", got=f"{where}: {got}", allowed=f"a subclass of featherweight.{home}.{name}")
+        raise InputError(
+            f"{whose} is no {name}", got=f"{where}: {got}", allowed=f"a subclass of featherweight.{home}.{name}"
+        )
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing:
-        raise InputError(f"{whose} is not finished", got=f"{where}: class {found.__name__} without {', '.join(missing)}", fix="write them")
+        raise InputError(
+            f"{whose} is not finished",
+            got=f"{where}: class {found.__name__} without {', '.join(missing)}",
+            fix="write them",
+        )
     if hasattr(base, "kind"):
         _check_node(found, kind, whose, where)
 
 
 def _check_node(found: Any, kind: str, whose: str, where: str) -> None:
-    """InputError if a class that is written into recipes, by its kind and its fields, could not be."""
+    """InputError if a class that is written into recipes, by its kind and its
+    fields, could not be."""
     if found.kind != kind:
         raise InputError(
             f"{whose} is called otherwise by its class",
@@ -151,10 +179,15 @@ def _check_node(found: Any, kind: str, whose: str, where: str) -> None:
             allowed=f"class {class_name(kind)}",
             fix=f"call it {found.kind!r}, or its class {class_name(kind)}",
         )
-    parameters = vars(found).get("__dataclass_params__")  # its own, not those of a class that it inherits from
+    # its own, not those of a class that it inherits from
+    parameters = vars(found).get("__dataclass_params__")
     if parameters is None or not parameters.frozen:
         wrong = f"{where}: class {found.__name__}"
-        raise InputError(f"{whose} is no frozen dataclass", got=wrong, fix=f"write @dataclass(frozen=True) above class {found.__name__}")
+        raise InputError(
+            f"{whose} is no frozen dataclass",
+            got=wrong,
+            fix=f"write @dataclass(frozen=True) above class {found.__name__}",
+        )
 
 
 def _said(entry: EntryPoint) -> str:
@@ -163,7 +196,8 @@ def _said(entry: EntryPoint) -> str:
 
 
 def _raised(error: Exception) -> str:
-    """An exception with the place in the author's file, and the one that raised it if that is another: `NameError: .. (shave.py:3)`."""
+    """An exception with the place in the author's file, and the one that raised it if that is
+    another: `NameError: .. (shave.py:3)`."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     ours = ("<frozen", str(importlib.__file__), __file__)

@@ -1,4 +1,5 @@
-"""Seeds by name: every random choice comes from (study seed, what it is for), never from a global generator."""
+"""Seeds by name: every random choice comes from (study seed, what it is for),
+never from a global generator."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def derive(seed: int, *names: object) -> int:
-    """A 63-bit seed for the purpose `names` under `seed`: equal inputs give equal seeds on every machine."""
+    """A 63-bit seed for the purpose `names` under `seed`: equal inputs give equal seeds
+    on every machine."""
     text = "\x1f".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -61,14 +61,29 @@ def test_search_asks_for_a_search(task, monkeypatch):
         return study(12)
 
     monkeypatch.setattr(featherweight.study.calls, "search", search)
-    options = ["--max-params", "100k", "--max-latency", "2ms", "--stopper", "asha(eta=2)", "--proxy", "naswot:0.25", "--stall", "5", "--compress"]
+    options = [
+        "--max-params",
+        "100k",
+        "--max-latency",
+        "2ms",
+        "--stopper",
+        "asha(eta=2)",
+        "--proxy",
+        "naswot:0.25",
+        "--stall",
+        "5",
+        "--compress",
+    ]
     result = run("search", task, *options, "--guess", '{"train.lr": 0.01}@2', "--guess", '{"train.epochs": 3}')
     assert result.exit_code == 0, result.output
     asked = calls[0]
     assert asked["constraints"] == [Constraint("latency", 2.0), Constraint("params", 1e5)]
     assert asked["stopper"] == "asha(eta=2)" and asked["proxy"] == "naswot:0.25" and asked["compress"] is True
     assert asked["budget"] == Budget(trials=40, stall=5)
-    assert [(dict(g.values), g.weight) for g in asked["guesses"]] == [({"train.lr": 0.01}, 2.0), ({"train.epochs": 3}, 1.0)]
+    assert [(dict(g.values), g.weight) for g in asked["guesses"]] == [
+        ({"train.lr": 0.01}, 2.0),
+        ({"train.epochs": 3}, 1.0),
+    ]
     assert asked["out"] == Path("runs/my-digits-search")
 
 
@@ -204,7 +219,11 @@ def test_run_yaml_is_run_again_and_options_go_before_it(task, asked):
     assert run("optimize", "run.yaml", "--out", "again", "--max-size", "0.25x", "--trials", "5").exit_code == 0
     call = asked[0]
     assert call["seed"] == 9 and call["task"].name == "my digits" and call["out"] == Path("again")
-    assert call["constraints"] == [Constraint("drop", 0.01), Constraint("latency", 0.7, True), Constraint("size", 0.25, True)]
+    assert call["constraints"] == [
+        Constraint("drop", 0.01),
+        Constraint("latency", 0.7, True),
+        Constraint("size", 0.25, True),
+    ]
     assert call["budget"] == Budget(trials=5, minutes=3.0)
     Path("bad.yaml").write_text("a: [")
     Path("other.yaml").write_text("a: 1")
@@ -222,7 +241,17 @@ def test_built_in_kind(task, asked, monkeypatch):
     monkeypatch.setattr(featherweight.task.kinds, "make_task", make_task)
     assert (
         run(
-            "optimize", "--task", "text-classification", "--model", "m", "--data", "d.csv", "--text-column", "t", "--task-option", "epochs=3"
+            "optimize",
+            "--task",
+            "text-classification",
+            "--model",
+            "m",
+            "--data",
+            "d.csv",
+            "--text-column",
+            "t",
+            "--task-option",
+            "epochs=3",
         ).exit_code
         == 0
     )
@@ -242,7 +271,13 @@ def test_dry_run(task, monkeypatch):
     monkeypatch.setattr(featherweight.study.calls, "dry_run", lambda task, **kwargs: plan)
     result = run("optimize", task, "--dry-run")
     assert result.exit_code == 0
-    for text in ("prune.ratio", "a [number]", "quantize = True", "without end", "12 s a trial, 2 min 51 s in all, 430 MB"):
+    for text in (
+        "prune.ratio",
+        "a [number]",
+        "quantize = True",
+        "without end",
+        "12 s a trial, 2 min 51 s in all, 430 MB",
+    ):
         assert text in result.stdout
     assert json.loads(run("optimize", task, "--dry-run", "--json").stdout) == plan
     assert not Path("runs").exists()
@@ -256,7 +291,8 @@ def raising(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(TargetError("it broke", got="this", allowed="that", fix="do so"), 1), (InputError("bad", fix="do so"), 2)]
+    ("error", "code"),
+    [(TargetError("it broke", got="this", allowed="that", fix="do so"), 1), (InputError("bad", fix="do so"), 2)],
 )
 def test_errors_are_told_with_their_fix(task, monkeypatch, error, code):
     monkeypatch.setattr(featherweight.study.calls, "optimize", raising(error))

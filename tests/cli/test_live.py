@@ -73,7 +73,15 @@ def test_view_shows_steps_front_and_that_ctrl_c_was_heard(tmp_path):
 def test_limits_that_cannot_be_checked_before_training_are_said(tmp_path, terminal):
     v = view(tmp_path, terminal)
     with v:
-        v({"kind": "unchecked", "trial": None, "step": "new_step", "text": "params cannot be checked before training", "time": 1.0})
+        v(
+            {
+                "kind": "unchecked",
+                "trial": None,
+                "step": "new_step",
+                "text": "params cannot be checked before training",
+                "time": 1.0,
+            }
+        )
     assert "params cannot be checked before training" in v.console.file.getvalue()
 
 
@@ -105,7 +113,11 @@ def test_live_view_starts_and_stops_in_a_terminal(tmp_path):
 
 @pytest.mark.parametrize(
     ("event", "text"),
-    [({"step": "train", "epoch": 2, "of": 5, "loss": 0.5}, "train, epoch 2 of 5, loss 0.5"), ({"step": "export"}, "export"), ({}, "starting")],
+    [
+        ({"step": "train", "epoch": 2, "of": 5, "loss": 0.5}, "train, epoch 2 of 5, loss 0.5"),
+        ({"step": "export"}, "export"),
+        ({}, "starting"),
+    ],
 )
 def test_step_text(event, text):
     assert step_text(event) == text

@@ -17,7 +17,21 @@ from featherweight.errors import FeatherweightError
 from featherweight.records import Measured
 from tests.waiting import GENEROUS_S
 
-HEAVY = ("torch", "numpy", "plotly", "pandas", "sqlalchemy", "optuna", "transformers", "onnx", "onnxruntime", "openvino", "sklearn", "jinja2", "yaml")
+HEAVY = (
+    "torch",
+    "numpy",
+    "plotly",
+    "pandas",
+    "sqlalchemy",
+    "optuna",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "sklearn",
+    "jinja2",
+    "yaml",
+)
 
 
 def run(*words):
@@ -35,15 +49,26 @@ def artifact(folder, size, **changes):
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", size])],
         [w],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(folder / "model.onnx"))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(folder / "model.onnx")
+    )
     digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
-    manifest = {"target": "onnxruntime", "inputs": {"x": {"shape": ["batch", size], "dtype": "float32"}}, "files": {"model.onnx": digest}, **changes}
+    manifest = {
+        "target": "onnxruntime",
+        "inputs": {"x": {"shape": ["batch", size], "dtype": "float32"}},
+        "files": {"model.onnx": digest},
+        **changes,
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 
 def test_measure_alone_and_against_another(tmp_path):
-    small, large, other = artifact(tmp_path / "small", 16), artifact(tmp_path / "large", 1024), artifact(tmp_path / "other", 16)
+    small, large, other = (
+        artifact(tmp_path / "small", 16),
+        artifact(tmp_path / "large", 1024),
+        artifact(tmp_path / "other", 16),
+    )
     result = run("measure", small, "--seconds", "0.3")
     assert result.exit_code == 0, result.output
     assert "median" in result.stdout and "faster" not in result.stdout
@@ -55,7 +80,8 @@ def test_measure_alone_and_against_another(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ci95", "said"), [([1.2, 1.4], "is faster than"), ([0.9, 1.4], "no difference in speed shown"), ([0.5, 0.6], "is slower than")]
+    ("ci95", "said"),
+    [([1.2, 1.4], "is faster than"), ([0.9, 1.4], "no difference in speed shown"), ([0.5, 0.6], "is slower than")],
 )
 def test_words_of_measure(tmp_path, monkeypatch, ci95, said):
     a, b = artifact(tmp_path / "a", 8), artifact(tmp_path / "b", 8)
@@ -93,10 +119,16 @@ def test_example_inputs_fit_the_manifest(tmp_path):
     }
     made = _artifact.read(artifact(tmp_path / "a", 8, inputs=inputs), threads=2)
     example = made.example()
-    assert {k: (v.shape, str(v.dtype)) for k, v in example.items()} == {"ids": ((1, 6), "int64"), "x": ((1, 2, 3), "float32"), "flag": ((1,), "bool")}
+    assert {k: (v.shape, str(v.dtype)) for k, v in example.items()} == {
+        "ids": ((1, 6), "int64"),
+        "x": ((1, 2, 3), "float32"),
+        "flag": ((1,), "bool"),
+    }
     assert set(example["ids"].ravel()) <= {0, 1} and made.target.threads == 2
     with pytest.raises(FeatherweightError):
-        _artifact.read(artifact(tmp_path / "b", 8, inputs={"x": {"shape": ["batch", "odd"], "dtype": "float32"}})).example()
+        _artifact.read(
+            artifact(tmp_path / "b", 8, inputs={"x": {"shape": ["batch", "odd"], "dtype": "float32"}})
+        ).example()
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -112,7 +144,9 @@ def test_a_runtime_that_dies_hangs_or_is_absent(monkeypatch):
         monkeypatch.setattr(doctor.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, code, out, err))
 
     ending(-11)
-    assert doctor.runtime("torch") == doctor.Check("runtime torch", "broken", "kills its process (SIGSEGV)", "pip install --force-reinstall torch")
+    assert doctor.runtime("torch") == doctor.Check(
+        "runtime torch", "broken", "kills its process (SIGSEGV)", "pip install --force-reinstall torch"
+    )
     assert doctor.runtime("openvino").status == "note"
     ending(1, "", "ImportError: libfoo.so")
     assert doctor.runtime("torch").found == "ImportError: libfoo.so"
@@ -133,18 +167,23 @@ def test_doctor_ends_with_1_if_something_essential_is_broken(monkeypatch):
     monkeypatch.setattr(doctor, "runtime", lambda name: doctor.Check(f"runtime {name}", "ok", "fine"))
     result = run("doctor", "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["ok"]
-    monkeypatch.setattr(doctor, "runtime", lambda name: doctor.Check(f"runtime {name}", "broken", "not installed", "pip install it"))
+    monkeypatch.setattr(
+        doctor, "runtime", lambda name: doctor.Check(f"runtime {name}", "broken", "not installed", "pip install it")
+    )
     result = run("doctor")
     assert result.exit_code == 1 and "fix: pip install it" in result.stdout
 
 
 def test_what_the_instruction_sets_mean():
-    assert "VNNI" in doctor.int8_words({"vnni": True, "avx2": True}) and "7 bits" in doctor.int8_words({"avx2": True, "vnni": False})
+    assert "VNNI" in doctor.int8_words({"vnni": True, "avx2": True}) and "7 bits" in doctor.int8_words(
+        {"avx2": True, "vnni": False}
+    )
     assert "measured" in doctor.int8_words({}) and "openvino:bf16" in doctor.bf16_words({"amx_bf16": True})
 
 
 def in_new_processes(code, times=5):
-    """What each of several new processes prints after `code`: (the least processor seconds it had taken by then, modules it had loaded)."""
+    """What each of several new processes prints after `code`: (the least processor seconds it had
+    taken by then, modules it had loaded)."""
     code += "\nimport json, sys, time\nprint(json.dumps([time.process_time(), sorted(sys.modules)]))"
     found = []
     for _ in range(times):
@@ -155,7 +194,8 @@ def in_new_processes(code, times=5):
 
 
 def test_the_package_is_imported_quickly():
-    """In half a second: it is the few modules that make it so, the time is ten times what they take."""
+    """In half a second: it is the few modules that make it so,
+    the time is ten times what they take."""
     _, bare = in_new_processes("", 1)
     seconds, loaded = in_new_processes("import featherweight")
     assert not loaded & {*HEAVY, "asyncio", "multiprocessing", "rich", "typer"}

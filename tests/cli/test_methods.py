@@ -33,7 +33,9 @@ def test_a_method_has_its_fields_ranges_defaults_and_source():
     result = run("prune")
     assert "https://arxiv.org/abs/2301.12900" in result.stdout
     row = next(line for line in result.stdout.splitlines() if line.strip().startswith("ratio "))
-    assert "0.5" in row and "a number from 0 to 1" in row and "a number from 0 to 0.8" in row and "share to remove" in row
+    assert (
+        "0.5" in row and "a number from 0 to 1" in row and "a number from 0 to 0.8" in row and "share to remove" in row
+    )
 
 
 def test_json():
@@ -53,5 +55,7 @@ def test_a_method_that_does_not_exist(word):
 
 
 def test_generated_pages_are_up_to_date():
-    ended = subprocess.run([sys.executable, str(ROOT / "scripts" / "pages.py"), "--check"], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "pages.py"), "--check"], capture_output=True, text=True
+    )
     assert ended.returncode == 0, ended.stderr

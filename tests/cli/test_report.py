@@ -29,7 +29,9 @@ def test_json_holds_the_analysis(tmp_path, monkeypatch):
     assert found["analysis"]["features"][0]["feature"] == "naswot"
 
 
-@pytest.mark.parametrize(("made", "said"), [(lambda: study(3), "needs at least 10"), (lambda: searched(0), "0 trials were measured")])
+@pytest.mark.parametrize(
+    ("made", "said"), [(lambda: study(3), "needs at least 10"), (lambda: searched(0), "0 trials were measured")]
+)
 def test_few_trials(tmp_path, monkeypatch, made, said):
     result = run(made(), monkeypatch, tmp_path)
     assert result.exit_code == 0 and said in result.stdout and "What mattered" not in result.stdout

@@ -26,13 +26,27 @@ class HurriedClock:
 def test_a_trial_that_dies_is_a_failed_trial_with_its_reason_and_the_search_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("MOODY_HANGS", str(tmp_path / "hangs"))
     monkeypatch.setattr("featherweight.engine.local.time", HurriedClock(tmp_path / "hangs"))
-    recipe = fw.Recipe(fw.Prune(ratio=fw.Choice(0.25, 0.5, 0.75, 0.0), allocation="uniform", round_to=4, criterion="magnitude"))
+    recipe = fw.Recipe(
+        fw.Prune(ratio=fw.Choice(0.25, 0.5, 0.75, 0.0), allocation="uniform", round_to=4, criterion="magnitude")
+    )
     budget = fw.Budget(trials=4, trial_minutes=50, trial_memory_gb=3)
     study = fw.optimize(
-        str(TASKS / "moody.py"), recipe, budget=budget, strategy="grid", out=tmp_path / "run", workers=1, measure_seconds=0.2, minimize=["params"]
+        str(TASKS / "moody.py"),
+        recipe,
+        budget=budget,
+        strategy="grid",
+        out=tmp_path / "run",
+        workers=1,
+        measure_seconds=0.2,
+        minimize=["params"],
     )
     by_ratio = {t["filling"]["prune.ratio"]: t for t in study.trials()}
-    assert {r: t["state"] for r, t in by_ratio.items()} == {0.25: "failed", 0.5: "failed", 0.75: "failed", 0.0: "complete"}
+    assert {r: t["state"] for r, t in by_ratio.items()} == {
+        0.25: "failed",
+        0.5: "failed",
+        0.75: "failed",
+        0.0: "complete",
+    }
     assert "SIGSEGV" in by_ratio[0.25]["reason"]
     assert "time limit: it was still running after 3000 s" in by_ratio[0.5]["reason"]
     assert "memory limit" in by_ratio[0.75]["reason"] and "3.00 GB are allowed" in by_ratio[0.75]["reason"]
@@ -63,7 +77,14 @@ recipe = fw.Recipe""",
         .replace("model=net", "model=Picky")
     )
     recipe = fw.Recipe(fw.Prune(ratio=fw.Choice(0.5, 0.0), round_to=4, criterion="magnitude"))
-    study = fw.optimize(str(tmp_path / "raises.py"), recipe, budget=fw.Budget(trials=2), strategy="grid", out=tmp_path / "run", measure_seconds=0.2)
+    study = fw.optimize(
+        str(tmp_path / "raises.py"),
+        recipe,
+        budget=fw.Budget(trials=2),
+        strategy="grid",
+        out=tmp_path / "run",
+        measure_seconds=0.2,
+    )
     failed = [t for t in study.trials() if t["state"] == "failed"]
     assert len(failed) == 1 and "too narrow for me" in failed[0]["reason"]
 

@@ -9,10 +9,25 @@ from featherweight.engine.jobs import JOBS
 from featherweight.engine.messages import CertifyJob, Made, Message, PackageJob, RelaxJob, RungPlan, Setup, TrialJob
 
 MADE = Made("runs/a", "onnxruntime:threads=2", "out.npy")
-TRIAL = {"recipe": {"recipe": []}, "target": "onnxruntime", "label": "x", "trial": 3, "filling": {"a": 0.1}, "seconds": 2.0, "timeout_s": 9.0, "keep": "k"}
+TRIAL = {
+    "recipe": {"recipe": []},
+    "target": "onnxruntime",
+    "label": "x",
+    "trial": 3,
+    "filling": {"a": 0.1},
+    "seconds": 2.0,
+    "timeout_s": 9.0,
+    "keep": "k",
+}
 JOB_EXAMPLES = [
     TrialJob(id=3, **TRIAL, reference=None),
-    TrialJob(id=3, **TRIAL, reference=MADE, screen=(fw.max_params("1k"), fw.max_latency("0.5x")), rungs=RungPlan((0.25, 1.0), (0.25,), "c.pt")),
+    TrialJob(
+        id=3,
+        **TRIAL,
+        reference=MADE,
+        screen=(fw.max_params("1k"), fw.max_latency("0.5x")),
+        rungs=RungPlan((0.25, 1.0), (0.25,), "c.pt"),
+    ),
     CertifyJob(baseline=MADE, candidate=MADE, max_drop=0.01, timeout_s=60.0),
     PackageJob(recipe={"recipe": []}, to="best"),
     RelaxJob(net={"mlp": {}}, settings={"method": "darts"}, seed=1),

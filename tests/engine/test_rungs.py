@@ -28,7 +28,13 @@ ASHA = "asha(min_budget=1, eta=2)"  # rungs at 1, 2 and 4 of 5 epochs
 
 
 def search(out, on_event=None, **more):
-    settings = {"budget": fw.Budget(trials=4), "strategy": "grid", "workers": 1, "measure_seconds": 0.1, "minimize": ["params"]}
+    settings = {
+        "budget": fw.Budget(trials=4),
+        "strategy": "grid",
+        "workers": 1,
+        "measure_seconds": 0.1,
+        "minimize": ["params"],
+    }
     return fw.optimize(TINY, RECIPE, out=out, stopper=ASHA, on_event=on_event, **{**settings, **more})
 
 
@@ -42,7 +48,9 @@ def log(out):
 
 def trained(events):
     """(trial, epoch) of every epoch that a worker ran for a trial."""
-    return [(e["trial"], e["epoch"]) for e in events if e["kind"] == "progress" and e["trial"] is not None and "loss" in e]
+    return [
+        (e["trial"], e["epoch"]) for e in events if e["kind"] == "progress" and e["trial"] is not None and "loss" in e
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +70,12 @@ def test_weak_trials_wait_and_promoted_ones_go_on_where_they_were(whole):
     states = Counter(t["state"] for t in study.trials())
     assert states["complete"] >= 1 and states["stopped"] >= 1 and len(epochs) < 4 * 5
     paused = [t for t in study.trials() if t["paused"]]
-    assert paused and all(t["state"] == "stopped" and t["entry"] is None and "asha stopped it after" in t["reason"] for t in paused)
-    resumed = {e["trial"] for e in heard if e["kind"] == "paused"} & {e["trial"] for e in heard if e["kind"] == "finished"}
+    assert paused and all(
+        t["state"] == "stopped" and t["entry"] is None and "asha stopped it after" in t["reason"] for t in paused
+    )
+    resumed = {e["trial"] for e in heard if e["kind"] == "paused"} & {
+        e["trial"] for e in heard if e["kind"] == "finished"
+    }
     assert resumed, "no paused trial went on to its end"
 
 
@@ -112,7 +124,9 @@ def test_a_larger_budget_goes_on_with_what_waits(whole, tmp_path):
     first = search(tmp_path, budget=fw.Budget(trials=2))
     assert sum(t["state"] == "complete" for t in first.trials()) == 1  # the best of two
     more = search(tmp_path, budget=fw.Budget(trials=4))
-    assert len(more.trials()) == 4 and [t["filling"] for t in more.trials()] == [t["filling"] for t in whole[0].trials()]
+    assert len(more.trials()) == 4 and [t["filling"] for t in more.trials()] == [
+        t["filling"] for t in whole[0].trials()
+    ]
 
 
 @pytest.mark.usefixtures("one_baseline")
@@ -120,7 +134,14 @@ def test_without_a_stopper_nobody_is_asked(tmp_path):
     heard = []
     recipe = fw.Recipe(fw.Train(epochs=fw.Choice(1, 2), lr=1e-2, batch_size=16))
     study = fw.optimize(
-        TINY, recipe, out=tmp_path, budget=fw.Budget(trials=2), strategy="grid", measure_seconds=0.1, minimize=["params"], on_event=heard.append
+        TINY,
+        recipe,
+        out=tmp_path,
+        budget=fw.Budget(trials=2),
+        strategy="grid",
+        measure_seconds=0.1,
+        minimize=["params"],
+        on_event=heard.append,
     )
     assert not [e for e in heard if e["kind"] in ("reported", "paused")] and not (tmp_path / "checkpoints").exists()
     assert all(t["state"] == "complete" and t["reports"] == {} for t in study.trials())
@@ -130,13 +151,16 @@ def test_without_a_stopper_nobody_is_asked(tmp_path):
     "first",
     [
         (fw.Train(epochs=3, lr=1e-3, batch_size=16),),
-        (fw.Distill(epochs=3, lr=1e-3, batch_size=16, features=1.0),),  # projections are trained along
-        (fw.DistillBlocks(epochs=2, lr=1e-3, batch_size=16), fw.Train(epochs=3, lr=1e-3, batch_size=16)),  # blocks do not pause
+        # projections are trained along
+        (fw.Distill(epochs=3, lr=1e-3, batch_size=16, features=1.0),),
+        # blocks do not pause
+        (fw.DistillBlocks(epochs=2, lr=1e-3, batch_size=16), fw.Train(epochs=3, lr=1e-3, batch_size=16)),
     ],
     ids=["train", "hints", "blocks"],
 )
 def test_a_runner_pauses_the_first_training_that_can_and_no_other(tmp_path, first):
-    """Neither the baseline's training nor a second one; and what comes out is what an unasked runner makes."""
+    """Neither the baseline's training nor a second one; and what comes out is what an
+    unasked runner makes."""
     recipe = fw.Recipe(*first, fw.Train(epochs=4, lr=1e-3, batch_size=16, momentum=0.8))
     told, t = [], toy.task(toy.residual, epochs=5)
     go = iter([False, True])

@@ -77,7 +77,9 @@ def test_a_step_is_untrained_by_what_it_says_of_itself():
     assert [s.epochs for s in twin(TRAINED + cut).steps[-1].recover.steps] == [0, 0]
     assert twin(TRAINED + Turn(inner=(Slow(epochs=5), 3))).steps[-1].inner == (Slow(epochs=0), 3)
     teacher = Recipe(Build(NET), Train(epochs=7))
-    assert twin(Recipe(Build(NET), fw.Distill(epochs=2, teacher=teacher))).steps[-1] == fw.Distill(epochs=0, lr=1e-3, teacher=teacher)
+    assert twin(Recipe(Build(NET), fw.Distill(epochs=2, teacher=teacher))).steps[-1] == fw.Distill(
+        epochs=0, lr=1e-3, teacher=teacher
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,24 +98,39 @@ def test_the_twin_has_the_trained_ones_structure(tmp_path, step):
     recipe = Recipe(Build(net), Train(epochs=2, lr=0.1), step)
     runner = Runner(without_model(), ArtifactStore(tmp_path), 0)
     trained, untrained = runner.model(recipe)[0], runner.model(twin(recipe))[0]
-    assert {n: p.shape for n, p in trained.module.named_parameters()} == {n: p.shape for n, p in untrained.module.named_parameters()}
+    assert {n: p.shape for n, p in trained.module.named_parameters()} == {
+        n: p.shape for n, p in untrained.module.named_parameters()
+    }
     assert params(trained.module) != params(net.build(0)) or step.shape is Shape.KEEPS
 
 
 def test_limits_that_cannot_be_checked_are_named_with_the_step_and_the_reason():
     limits = ("params", "drop", "latency")
-    for none in (TRAINED, TRAINED + fw.Quantize(), TRAINED + fw.Prune(allocation="uniform"), Recipe(fw.Prune()), Recipe(), TRAINED + Slow()):
+    for none in (
+        TRAINED,
+        TRAINED + fw.Quantize(),
+        TRAINED + fw.Prune(allocation="uniform"),
+        Recipe(fw.Prune()),
+        Recipe(),
+        TRAINED + Slow(),
+    ):
         assert unchecked(none, limits) == {}
     assert unchecked(TRAINED + fw.Prune(), ("drop",)) == {}
     cut = unchecked(TRAINED + fw.Prune(), limits)
-    assert list(cut) == ["prune"] and cut["prune"].startswith("latency, params cannot be checked before training where prune is used so: ")
+    assert list(cut) == ["prune"] and cut["prune"].startswith(
+        "latency, params cannot be checked before training where prune is used so: "
+    )
     assert cut["prune"].endswith("the structure that it leaves follows from the trained weights")
-    assert "it does not say what it does to the structure" in unchecked(TRAINED + NewStep() + fw.Train(), limits)["new_step"]
+    assert (
+        "it does not say what it does to the structure"
+        in unchecked(TRAINED + NewStep() + fw.Train(), limits)["new_step"]
+    )
     mixed = unchecked(TRAINED + fw.MixedPrecision(), limits)["mixed_precision"]
     assert mixed.startswith("latency cannot be checked") and "the number formats that it leaves follow" in mixed
     both = unchecked(TRAINED + fw.Prune() + fw.MixedPrecision(), limits)
     assert both["prune"].startswith("latency, params cannot") and both["mixed_precision"].startswith("latency cannot")
-    even = unchecked(TRAINED + fw.Prune(allocation="uniform") + fw.MixedPrecision(), limits)  # the twin would have been counted
+    # the twin would have been counted
+    even = unchecked(TRAINED + fw.Prune(allocation="uniform") + fw.MixedPrecision(), limits)
     assert list(even) == ["mixed_precision"] and even["mixed_precision"].startswith("latency, params cannot")
 
 
@@ -130,9 +147,12 @@ def test_what_is_too_large_is_refused_untrained_with_its_excess(tmp_path):
     check(runner, fw.max_params(n), fw.max_params(n / 1.09))  # over by less than a tenth
     with pytest.raises(OverLimits, match="over the limits before training: params") as over:
         check(runner, fw.max_params(n / 2), fw.max_macs(1e12))
-    assert over.value.violation == pytest.approx(1.0) and over.value.over == {"params": {"value": n, "bound": n / 2, "unit": ""}}
+    assert over.value.violation == pytest.approx(1.0) and over.value.over == {
+        "params": {"value": n, "bound": n / 2, "unit": ""}
+    }
     assert not [e for e in heard if "epoch" in e] and (runner.steps, runner.reused) == (0, 0)
-    check(runner, fw.max_params(1), recipe=Recipe(Build(NET)))  # nothing is trained, so nothing is saved
+    # nothing is trained, so nothing is saved
+    check(runner, fw.max_params(1), recipe=Recipe(Build(NET)))
 
 
 def test_memory_is_measured(tmp_path):

@@ -1,4 +1,5 @@
-"""A step that fills zeros which its package still claims is a failed step, wherever it stands; nothing of it is stored."""
+"""A step that fills zeros which its package still claims is a failed step, wherever it stands;
+nothing of it is stored."""
 
 import copy
 from dataclasses import dataclass
@@ -54,7 +55,9 @@ def test_a_step_that_fills_zeros_fails_by_its_name(tmp_path, recipe, step):
     full = recipe(step)
     with pytest.raises(FeatherweightError, match="noise gives a model that claims zeros which are not there") as e:
         made.model(full)
-    assert "zeros are zero no more" in e.value.got and "Package.sparse" in e.value.allowed and "Noise.apply" in e.value.fix
+    assert (
+        "zeros are zero no more" in e.value.got and "Package.sparse" in e.value.allowed and "Noise.apply" in e.value.fix
+    )
     assert made.store.get(made.keys(full)[-1]) is None
 
 
@@ -66,5 +69,7 @@ def test_a_step_that_claims_them_no_more_goes_on(tmp_path):
 
 
 def test_zeros_of_the_builtin_steps_are_there_after_a_run(tmp_path):
-    package, _ = runner(tmp_path).model(Recipe(SPARSE, fw.Prune(ratio=0.25, round_to=4), fw.Train(epochs=1), fw.DropBlocks(drop=1)))
+    package, _ = runner(tmp_path).model(
+        Recipe(SPARSE, fw.Prune(ratio=0.25, round_to=4), fw.Train(epochs=1), fw.DropBlocks(drop=1))
+    )
     assert package.sparse and holding(package.module, package.sparse) == package.sparse

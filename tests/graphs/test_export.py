@@ -18,9 +18,13 @@ from tests.targets.nets import NETS, cnn
 def test_file_computes_what_the_module_computes_at_any_batch(name, tmp_path, capfd):
     module, example, rows = NETS[name]()
     notes = _onnx.export_onnx(module, example, rows, tmp_path / "m.onnx")
-    assert notes["exporter"] == "trace" and notes["exporter_why"] is None and notes["float_parity"]["max_abs_error"] < 1e-4
+    assert (
+        notes["exporter"] == "trace" and notes["exporter_why"] is None and notes["float_parity"]["max_abs_error"] < 1e-4
+    )
     session = _onnx.onnxruntime().InferenceSession(str(tmp_path / "m.onnx"))
-    assert [i.name for i in session.get_inputs()] == list(example) and [o.name for o in session.get_outputs()] == ["output"]
+    assert [i.name for i in session.get_inputs()] == list(example) and [o.name for o in session.get_outputs()] == [
+        "output"
+    ]
     for n in (1, 2, 5):
         part = {k: v[:n] for k, v in rows.items()}
         with torch.no_grad():
@@ -38,7 +42,9 @@ def test_the_module_is_left_as_it_was(tmp_path):
     fast = torch.backends.mha.get_fastpath_enabled()
     _onnx.export_onnx(module, example, None, tmp_path / "m.onnx")
     assert [m.training for m in module.modules()] == modes and torch.backends.mha.get_fastpath_enabled() == fast
-    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items()) and all(p.requires_grad for p in module.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items()) and all(
+        p.requires_grad for p in module.parameters()
+    )
 
 
 class FrozenBatch(nn.Module):
@@ -116,14 +122,22 @@ def test_an_unusable_example_is_refused(example, tmp_path):
 def test_variations_keep_kind_and_values():
     rows = parity.varied({"ids": torch.tensor([[7, 8, 9]]), "x": torch.randn(1, 4), "flag": torch.tensor([True])}, 5)
     assert {k: tuple(v.shape) for k, v in rows.items()} == {"ids": (5, 3), "x": (5, 4), "flag": (5,)}
-    assert set(rows["ids"].flatten().tolist()) == {7, 8, 9} and rows["ids"].dtype == torch.int64 and rows["flag"].dtype == torch.bool
+    assert (
+        set(rows["ids"].flatten().tolist()) == {7, 8, 9}
+        and rows["ids"].dtype == torch.int64
+        and rows["flag"].dtype == torch.bool
+    )
     assert not torch.equal(rows["x"][0], rows["x"][1])
 
 
 def test_comparison_by_hand():
     y, z = np.array([[3.0, 0.0], [0.0, 4.0]]), np.array([[3.0, 0.5], [5.0, 4.0]])
     result = parity.compare(y, z)
-    assert result["max_abs_error"] == 5.0 and result["agreement"] == 0.5 and result["sqnr_db"] == pytest.approx(10 * np.log10(25 / 25.25))
+    assert (
+        result["max_abs_error"] == 5.0
+        and result["agreement"] == 0.5
+        and result["sqnr_db"] == pytest.approx(10 * np.log10(25 / 25.25))
+    )
     same = parity.compare(y, y)
     assert same["sqnr_db"] is None and same["agreement"] == 1.0 and parity.compare(y[0], z[0])["agreement"] is None
     for bad in (z[:1], np.full_like(z, np.nan)):

@@ -1,4 +1,5 @@
-"""int8-static on ONNX Runtime against its own tool called directly, and the least-error ranges against brute force."""
+"""int8-static on ONNX Runtime against its own tool called directly,
+and the least-error ranges against brute force."""
 
 import numpy as np
 import onnx
@@ -44,7 +45,11 @@ def test_static_agrees_with_the_tool_called_directly(tmp_path):
     net, example, rows = trained()
     (tmp_path / "ours").mkdir()
     layers = {path: LayerPlan(8) for path, m in net.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
-    notes = Target().load_runtime().export(Package(net, plan=plan(samples=64, layers=layers)), example, rows, Target(), tmp_path / "ours")
+    notes = (
+        Target()
+        .load_runtime()
+        .export(Package(net, plan=plan(samples=64, layers=layers)), example, rows, Target(), tmp_path / "ours")
+    )
     assert set(notes["coverage"]["layers"].values()) == {"int8"}
     export_onnx(net, example, rows, tmp_path / "float.onnx")
     quant_pre_process(str(tmp_path / "float.onnx"), str(tmp_path / "prepared.onnx"))
@@ -76,7 +81,11 @@ def error(x, a, b, levels):
 @pytest.mark.parametrize(("kind", "symmetric"), [("normal", True), ("normal", False), ("relu", False), ("tail", False)])
 def test_least_error_range_is_the_brute_force_one(kind, symmetric, levels):
     rng = np.random.default_rng(0)
-    x = {"normal": rng.normal(0, 1, 20000), "relu": np.maximum(rng.normal(0, 1, 20000), 0), "tail": rng.standard_t(3, 20000)}[kind]
+    x = {
+        "normal": rng.normal(0, 1, 20000),
+        "relu": np.maximum(rng.normal(0, 1, 20000), 0),
+        "tail": rng.standard_t(3, 20000),
+    }[kind]
     counts, edges = np.histogram(x, 2048)
     a, b = least_error_range(counts, edges[0], edges[-1], symmetric, levels)
     low, high = min(x.min(), 0.0), max(x.max(), 0.0)
@@ -91,7 +100,8 @@ def test_least_error_range_is_the_brute_force_one(kind, symmetric, levels):
     assert low - 1e-9 <= a or symmetric
     assert error(x, a, b, n) <= 1.03 * best
     if kind == "tail" and levels == 16:
-        assert error(x, a, b, n) < 0.5 * error(x, low, high, n)  # min-max spends its levels on the outliers
+        # min-max spends its levels on the outliers
+        assert error(x, a, b, n) < 0.5 * error(x, low, high, n)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 0.0), (2.0, 3.0)])
@@ -104,7 +114,8 @@ def test_least_error_range_holds_zero(low, high):
 
 @pytest.mark.parametrize("activations", ["u8", "s8"])
 def test_mse_calibration_clips_what_minmax_keeps(activations, tmp_path):
-    """One outlier in the calibration rows: the input's step in the file is that of the least-error range of its 32 rows."""
+    """One outlier in the calibration rows: the input's step in the file is that of the least-error
+    range of its 32 rows."""
     module, example, rows = cnn()
     rows["image"][0, 0, 0, 0] = 60.0
     steps, notes = {}, {}
@@ -113,12 +124,23 @@ def test_mse_calibration_clips_what_minmax_keeps(activations, tmp_path):
         notes[how] = (
             Target()
             .load_runtime()
-            .export(Package(module, plan=plan(calibrate=how, activations=activations)), example, rows, Target(), tmp_path / how)
+            .export(
+                Package(module, plan=plan(calibrate=how, activations=activations)),
+                example,
+                rows,
+                Target(),
+                tmp_path / how,
+            )
         )
         graph = onnx.load(tmp_path / how / "model.onnx").graph
         tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        steps[how] = next(float(tensors[n.input[1]]) for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "image")
+        steps[how] = next(
+            float(tensors[n.input[1]]) for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "image"
+        )
     x = rows["image"][:32].numpy()
     a, b = least_error_range(np.histogram(x, 2048)[0], float(x.min()), float(x.max()), activations == "s8")
-    assert steps["mse"] == pytest.approx((b - a) / (255 if activations == "u8" else 254), rel=0.005) and steps["mse"] < 0.97 * steps["minmax"]
+    assert (
+        steps["mse"] == pytest.approx((b - a) / (255 if activations == "u8" else 254), rel=0.005)
+        and steps["mse"] < 0.97 * steps["minmax"]
+    )
     assert notes["mse"]["quantization"]["calibration_samples"] == 32 and notes["mse"]["parity"]["max_abs_error"] > 0

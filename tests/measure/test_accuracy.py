@@ -49,7 +49,8 @@ def test_one_logit_and_not_a_number():
     assert evaluate("accuracy", np.array([2.0, -1.0, 0.5]), np.array([1, 0, 0]), 0).value == pytest.approx(2 / 3)
     assert evaluate("accuracy", np.array([[2.0], [-1.0]]), np.array([1, 0]), 0).value == 1.0
     out = np.array([[np.nan, 0.0], [3.0, 0.0]])
-    assert evaluate("accuracy", out, np.array([0, 0]), 0).value == 0.5  # a model that gives NaN is wrong, whatever argmax says
+    # a model that gives NaN is wrong, whatever argmax says
+    assert evaluate("accuracy", out, np.array([0, 0]), 0).value == 0.5
     with pytest.raises(InputError, match="finite"):
         evaluate("mse", out, np.zeros((2, 2)), 0)
 
@@ -75,7 +76,11 @@ def test_kind_of_interval_follows_the_values():
     assert right.ci95 == pytest.approx(wilson(int((out > 0).sum()), 50))
     whole = evaluate(lambda o, t: float(np.median(o)), out, y, 3)
     assert whole.ci95[0] < whole.value < whole.ci95[1]
-    assert whole == evaluate(lambda o, t: float(np.median(o)), out, y, 3) != evaluate(lambda o, t: float(np.median(o)), out, y, 4)
+    assert (
+        whole
+        == evaluate(lambda o, t: float(np.median(o)), out, y, 3)
+        != evaluate(lambda o, t: float(np.median(o)), out, y, 4)
+    )
     assert evaluate("mse", y, y, 0).ci95 == (0.0, 0.0)  # all zero, yet no proportion
 
 
@@ -94,12 +99,19 @@ def test_direction_and_names():
 
     assert metric(loss).name == "loss" and metric(loss).higher_is_better and not metric(loss, False).higher_is_better
     loss.higher_is_better = False
-    assert not metric(loss).higher_is_better and metric(metric("nll")) is metric("nll") and not metric("nll").higher_is_better
+    assert (
+        not metric(loss).higher_is_better
+        and metric(metric("nll")) is metric("nll")
+        and not metric("nll").higher_is_better
+    )
 
 
 def test_with_its_sign_more_is_better():
     assert metric("accuracy").sign == 1.0 and metric("nll").sign == -1.0
-    assert Metric("m", None, lambda a, b: 0.0, True).sign == 1.0 and metric(lambda a, b: 0.0, higher_is_better=False).sign == -1.0
+    assert (
+        Metric("m", None, lambda a, b: 0.0, True).sign == 1.0
+        and metric(lambda a, b: 0.0, higher_is_better=False).sign == -1.0
+    )
 
 
 def test_bad_input_is_refused():

@@ -1,4 +1,5 @@
-"""Certificates: the formula by hand, coverage by simulation, the three words, and whether "about N more" is right."""
+"""Certificates: the formula by hand, coverage by simulation, the three words, and whether
+"about N more" is right."""
 
 import math
 
@@ -18,7 +19,8 @@ def outputs(right, n):
 
 
 def pair(b, c, n):
-    """(baseline's, candidate's) logits: b samples that only the baseline gets right, c that only the candidate does."""
+    """(baseline's, candidate's) logits: b samples that only the baseline gets right,
+    c that only the candidate does."""
     v, w = np.ones(n, bool), np.ones(n, bool)
     w[:b], v[b : b + c] = False, False
     return outputs(v, n), outputs(w, n), np.zeros(n, int)
@@ -49,14 +51,17 @@ def test_agreement_on_every_sample_is_no_proof_of_equality():
 
 
 def test_tango_against_references():
-    assert tango(60, 20, 1000) == pytest.approx((0.0231, 0.0584), abs=5e-5)  # PropCIs::scoreci.mp(20, 60, 1000) in R
-    for b, c, n in ((12, 2, 44), (3, 9, 50), (5, 5, 30), (0, 4, 25)):  # the likelihood maximised numerically where the formula solves it
+    # PropCIs::scoreci.mp(20, 60, 1000) in R
+    assert tango(60, 20, 1000) == pytest.approx((0.0231, 0.0584), abs=5e-5)
+    # the likelihood maximised numerically where the formula solves it
+    for b, c, n in ((12, 2, 44), (3, 9, 50), (5, 5, 30), (0, 4, 25)):
         for end in tango(b, c, n):
             assert abs(score_by_search(b, c, n, end)) == pytest.approx(1.959964, abs=2e-4)
 
 
 def score_by_search(b, c, n, d):
-    """The score statistic of "drop = d", with the share q of candidate-only samples found by maximising the likelihood."""
+    """The score statistic of "drop = d", with the share q of candidate-only samples found by
+    maximising the likelihood."""
     low, high = max(0.0, -d), (1.0 - d) / 2.0
 
     def loss(q):
@@ -70,7 +75,9 @@ def score_by_search(b, c, n, d):
 def test_tango_at_the_edges():
     # with c = 0 the score interval of the upper end is Wilson's of b / n
     z2 = 1.959963984540054**2
-    assert tango(0, 0, 400)[1] == pytest.approx(z2 / (400 + z2)) and tango(0, 0, 400)[0] == pytest.approx(-z2 / (400 + z2))
+    assert tango(0, 0, 400)[1] == pytest.approx(z2 / (400 + z2)) and tango(0, 0, 400)[0] == pytest.approx(
+        -z2 / (400 + z2)
+    )
     low, high = tango(3, 9, 50)
     assert (-high, -low) == pytest.approx(tango(9, 3, 50), abs=1e-9)
     assert tango(5, 0, 5)[1] == 1.0 and tango(1, 0, 1)[0] >= -1.0
@@ -78,19 +85,32 @@ def test_tango_at_the_edges():
 
 
 def test_false_certificates_are_rare():
-    """A candidate that is just too bad (true drop 0.011, limit 0.01) is certified in no more than 2.5 % of the cases, and noise."""
+    """A candidate that is just too bad (true drop 0.011, limit 0.01) is certified in no more than
+    2.5 % of the cases, and noise."""
     draws = np.random.default_rng(7).multinomial(2000, [0.021, 0.01, 0.969], size=4000)
     assert np.mean([tango(int(b), int(c), 2000)[1] <= 0.01 for b, c, _ in draws]) < 0.033
 
 
-@pytest.mark.parametrize(("b", "c", "verdict"), [(0, 0, "certified"), (5, 6, "certified"), (60, 5, "refuted"), (12, 4, "not certifiable")])
+@pytest.mark.parametrize(
+    ("b", "c", "verdict"), [(0, 0, "certified"), (5, 6, "certified"), (60, 5, "refuted"), (12, 4, "not certifiable")]
+)
 def test_the_three_words(b, c, verdict):
     result = certify("accuracy", *pair(b, c, 1000), 0.01, 0)
-    assert result["verdict"] == verdict and result["drop"] == pytest.approx((b - c) / 1000) and result["n"] == 1000 and result["split"] == "test"
-    assert (result["needs"] is not None) == (verdict == "not certifiable") and list(result["ci95"]) == list(tango(b, c, 1000))
+    assert (
+        result["verdict"] == verdict
+        and result["drop"] == pytest.approx((b - c) / 1000)
+        and result["n"] == 1000
+        and result["split"] == "test"
+    )
+    assert (result["needs"] is not None) == (verdict == "not certifiable") and list(result["ci95"]) == list(
+        tango(b, c, 1000)
+    )
 
 
-@pytest.mark.parametrize(("b", "c", "n", "limit", "what"), [(3, 2, 100, 0.02, "certify"), (14, 4, 400, 0.02, "refute"), (0, 0, 100, 0.01, "certify")])
+@pytest.mark.parametrize(
+    ("b", "c", "n", "limit", "what"),
+    [(3, 2, 100, 0.02, "certify"), (14, 4, 400, 0.02, "refute"), (0, 0, 100, 0.01, "certify")],
+)
 def test_about_so_many_more_samples_would_decide(b, c, n, limit, what):
     result = certify("accuracy", *pair(b, c, n), limit, 0)
     assert result["verdict"] == "not certifiable" and what in result["needs"]

@@ -1,4 +1,5 @@
-"""The statistics of A/B timings: coverage by simulation, ranks against SciPy, words against intervals."""
+"""The statistics of A/B timings: coverage by simulation, ranks against SciPy,
+words against intervals."""
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ def test_too_few_values_have_no_interval():
         latency.ratio([1.0] * 5, [1.0] * 5)
 
 
-@pytest.mark.parametrize("draw", [lambda r, n: r.normal(size=n), lambda r, n: r.exponential(size=n), lambda r, n: r.standard_cauchy(n)])
+@pytest.mark.parametrize(
+    "draw", [lambda r, n: r.normal(size=n), lambda r, n: r.exponential(size=n), lambda r, n: r.standard_cauchy(n)]
+)
 @pytest.mark.parametrize("n", [6, 20, 101])
 def test_interval_covers_the_median_whatever_the_distribution(draw, n):
     rng = np.random.default_rng(n)
@@ -37,7 +40,11 @@ def test_ratio_is_paired_so_common_drift_cancels():
     rng = np.random.default_rng(0)
     drift = np.exp(rng.normal(0, 0.7, 40))
     speedup = latency.ratio(3.0 * drift, 2.0 * drift)
-    assert speedup["ratio"] == pytest.approx(1.5) and speedup["ci95"] == pytest.approx([1.5, 1.5]) and latency.tight(speedup)
+    assert (
+        speedup["ratio"] == pytest.approx(1.5)
+        and speedup["ci95"] == pytest.approx([1.5, 1.5])
+        and latency.tight(speedup)
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,10 +69,16 @@ def test_false_claims_are_rare_when_nothing_differs():
 
 
 def test_tight_looks_at_the_longer_arm():
-    assert latency.tight({"ratio": 1.0, "ci95": [0.981, 1.019]}) and not latency.tight({"ratio": 1.0, "ci95": [0.999, 1.03]})
+    assert latency.tight({"ratio": 1.0, "ci95": [0.981, 1.019]}) and not latency.tight(
+        {"ratio": 1.0, "ci95": [0.999, 1.03]}
+    )
 
 
 def test_percentile_is_an_observed_value():
-    assert latency.percentile90(list(range(1, 11))) == 9 and latency.percentile90([5.0]) == 5.0 and latency.percentile90([1.0, 7.0]) == 7.0
+    assert (
+        latency.percentile90(list(range(1, 11))) == 9
+        and latency.percentile90([5.0]) == 5.0
+        and latency.percentile90([1.0, 7.0]) == 7.0
+    )
     summary = latency.summary([1.0, 3.0, 2.0], [0.5, 0.7], 0.25)
     assert summary == {"median": 2.0, "p90": 3.0, "n": 3, "cpu_median": 0.6, "load": 0.25}

@@ -11,7 +11,12 @@ from featherweight.measure.ops import layer_macs, macs, params
 
 def test_by_hand():
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Flatten(), nn.Linear(8 * 36, 5)
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.Flatten(),
+        nn.Linear(8 * 36, 5),
     ).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     example = {"x": torch.randn(4, 3, 6, 6)}
@@ -31,7 +36,8 @@ def test_attention_counts_its_products(fused):
 
 
 def test_layer_by_layer():
-    """Of one sample, in the order in which the layers run; a transposed convolution multiplies each of its inputs."""
+    """Of one sample, in the order in which the layers run; a transposed convolution multiplies
+    each of its inputs."""
 
     class Net(nn.Module):
         def __init__(self):
@@ -52,7 +58,11 @@ def test_layer_by_layer():
 
 def test_shared_parameters_count_once():
     a = nn.Linear(4, 4)
-    assert params(nn.Sequential(a, a)) == 20 and params(nn.Flatten()) == 0 and macs(nn.Flatten(), {"x": torch.zeros(1, 2)}) == 0
+    assert (
+        params(nn.Sequential(a, a)) == 20
+        and params(nn.Flatten()) == 0
+        and macs(nn.Flatten(), {"x": torch.zeros(1, 2)}) == 0
+    )
     for bad in ({}, {"x": torch.zeros(0, 4)}):
         with pytest.raises(TargetError):
             macs(a, bad)

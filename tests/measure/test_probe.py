@@ -47,8 +47,17 @@ def test_a_smaller_net_is_proven_faster(artifacts, example, tmp_path):
     rows = cnn()[2]["image"].numpy()[:37]
     (tmp_path / "inputs").mkdir()
     np.save(tmp_path / "inputs" / "image.npy", rows)
-    result = run(artifacts["small"], example, tmp_path, reference=(artifacts["large"], TARGET), inputs=tmp_path / "inputs", seconds=2.0)
-    assert latency.faster(result.speedup.to_json()) == "faster" and result.speedup.clock == "cpu" and result.speedup.n >= 6
+    result = run(
+        artifacts["small"],
+        example,
+        tmp_path,
+        reference=(artifacts["large"], TARGET),
+        inputs=tmp_path / "inputs",
+        seconds=2.0,
+    )
+    assert (
+        latency.faster(result.speedup.to_json()) == "faster" and result.speedup.clock == "cpu" and result.speedup.n >= 6
+    )
     assert result.speedup.ratio == result.speedup.cpu["ratio"] and result.speedup.wall["ratio"] > 1
     for key in ("latency_ms", "reference_ms"):
         t = getattr(result, key)
@@ -73,7 +82,13 @@ def test_alone_and_with_other_threads(artifacts, example, tmp_path):
     result = run(artifacts["small"], example, tmp_path, target=two, reference=(artifacts["small"], TARGET), seconds=0.2)
     assert result.speedup.clock == "wall" and result.speedup.n >= 6
     with pytest.raises(InputError, match="batch"):
-        run(artifacts["small"], example, tmp_path, target=Target.parse("onnxruntime:batch=2"), reference=(artifacts["small"], TARGET))
+        run(
+            artifacts["small"],
+            example,
+            tmp_path,
+            target=Target.parse("onnxruntime:batch=2"),
+            reference=(artifacts["small"], TARGET),
+        )
 
 
 def test_dynamic_quantization_is_judged_at_the_deployed_batch(tmp_path):
@@ -141,8 +156,12 @@ def fake(tmp_path, monkeypatch):
     plugin = tmp_path / "plugin"
     (plugin / "fake_plugin-1.0.dist-info").mkdir(parents=True)
     (plugin / "fake_runtime.py").write_text(FAKE)
-    (plugin / "fake_plugin-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-plugin\nVersion: 1.0\n")
-    (plugin / "fake_plugin-1.0.dist-info" / "entry_points.txt").write_text("[featherweight.targets]\nfake = fake_runtime:Fake\n")
+    (plugin / "fake_plugin-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: fake-plugin\nVersion: 1.0\n"
+    )
+    (plugin / "fake_plugin-1.0.dist-info" / "entry_points.txt").write_text(
+        "[featherweight.targets]\nfake = fake_runtime:Fake\n"
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(plugin), os.environ.get("PYTHONPATH", "")]))
 
     def artifact(kind):
@@ -156,7 +175,11 @@ def fake(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("segfault", "fake killed its process .SIGSEGV. while loading the artifact"), ("exit", "ended with code 7"), ("raise", "a bug of the runtime")],
+    [
+        ("segfault", "fake killed its process .SIGSEGV. while loading the artifact"),
+        ("exit", "ended with code 7"),
+        ("raise", "a bug of the runtime"),
+    ],
 )
 def test_a_death_has_its_reason(kind, words, fake, example, tmp_path):
     with pytest.raises(TargetError, match=words):
@@ -164,7 +187,8 @@ def test_a_death_has_its_reason(kind, words, fake, example, tmp_path):
 
 
 class HurriedClock:
-    """Stands in for the `time` module: a minute more has passed as soon as the probe says that it loads its artifact."""
+    """Stands in for the `time` module: a minute more has passed as soon as the probe says that it
+    loads its artifact."""
 
     def __init__(self, work):
         self.phase = work / "phase"
@@ -181,7 +205,9 @@ def test_limits_of_time_and_memory(fake, example, tmp_path, monkeypatch):
             run(hung[1], example, tmp_path, target=hung[0], timeout_s=50.0)
     with pytest.raises(TargetError, match="too much memory"):
         run(ate[1], example, tmp_path, target=ate[0], memory_bytes=300_000_000)
-    assert not [p for p in psutil.Process().children(recursive=True) if "featherweight.measure.probe" in " ".join(p.cmdline())]
+    assert not [
+        p for p in psutil.Process().children(recursive=True) if "featherweight.measure.probe" in " ".join(p.cmdline())
+    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -190,8 +216,9 @@ def test_the_probe_ends_with_its_parent(fake, example, tmp_path):
     code = (
         "import numpy as np; from pathlib import Path\n"
         "from featherweight.measure.run import measure; from featherweight.targets.base import Target\n"
-        f"measure(Path({str(folder)!r}), Target(runtime='fake'), reference=None, example={{'image': np.zeros((1, 3, 4, 4))}}, inputs=None,"
-        f" seconds=1.0, timeout_s=900.0, workdir=Path({str(tmp_path / 'work')!r}))"
+        f"measure(Path({str(folder)!r}), Target(runtime='fake'), reference=None, "
+        f"example={{'image': np.zeros((1, 3, 4, 4))}}, inputs=None, seconds=1.0, timeout_s=900.0, "
+        f"workdir=Path({str(tmp_path / 'work')!r}))"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], *[p for p in sys.path if p]])}
     parent = subprocess.Popen([sys.executable, "-c", code], env=env)
@@ -213,7 +240,8 @@ def test_the_probe_imports_no_torch(artifacts, example, tmp_path):
     run(artifacts["small"], example, tmp_path, seconds=0.1)
     code = (
         "import sys; from pathlib import Path; from featherweight.measure import probe; import os, json; "
-        f"f = Path({str(tmp_path / 'work' / 'request.json')!r}); r = json.loads(f.read_text()) | {{'parent': os.getppid()}}; "
+        f"f = Path({str(tmp_path / 'work' / 'request.json')!r}); "
+        f"r = json.loads(f.read_text()) | {{'parent': os.getppid()}}; "
         "f.write_text(json.dumps(r)); "
         "assert probe.main(f) == 0; assert 'torch' not in sys.modules and 'onnxruntime' in sys.modules"
     )
@@ -224,7 +252,8 @@ def test_the_probe_imports_no_torch(artifacts, example, tmp_path):
 
 
 class Clock:
-    """Stands in for the `time` module: nothing passes but what `spin` spends, on a machine whose speed drifts and whose clocks are rough."""
+    """Stands in for the `time` module: nothing passes but what `spin` spends, on a machine whose
+    speed drifts and whose clocks are rough."""
 
     def __init__(self, drift=0.0, noise=0.0):
         self.wall = self.cpu = 0.0
@@ -287,7 +316,8 @@ def test_foreign_load_counts_others_not_oneself():
     finally:
         helper.kill()
         helper.wait()
-    assert seen >= 0.9 / elapsed / (psutil.cpu_count() or 1)  # the helper's second, at least; ticks are 0.01 s
+    # the helper's second, at least; ticks are 0.01 s
+    assert seen >= 0.9 / elapsed / (psutil.cpu_count() or 1)
 
 
 def test_foreign_load_is_a_share_of_the_machine(monkeypatch):
@@ -302,7 +332,8 @@ def test_foreign_load_is_a_share_of_the_machine(monkeypatch):
     spent |= {"user": 10.0, "system": 7.0, "idle": 23.0}
     assert load.value() == pytest.approx(12 / 40)
     if "guest" in spent:
-        spent |= {"guest": 2.0, "iowait": 1.0, "idle": 22.0}  # guests are users already, waiting is not work
+        # guests are users already, waiting is not work
+        spent |= {"guest": 2.0, "iowait": 1.0, "idle": 22.0}
         assert load.value() == pytest.approx(12 / 40)
 
 

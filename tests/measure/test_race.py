@@ -1,4 +1,5 @@
-"""The race: the capital process as the paper writes it, coverage at every look by simulation, power, and the edges."""
+"""The race: the capital process as the paper writes it, coverage at every look by simulation,
+power, and the edges."""
 
 import math
 from itertools import permutations
@@ -17,14 +18,16 @@ def batches(scores, size=16):
 
 
 def capital_as_written(x, m, total, alpha, sign):
-    """Waudby-Smith & Ramdas, Theorem 3 without replacement, one draw at a time; infinite once the draws make m impossible."""
+    """Waudby-Smith & Ramdas, Theorem 3 without replacement, one draw at a time; infinite once the
+    draws make m impossible."""
     out, capital = [1.0], 1.0
     for t in range(1, len(x) + 1):
         before = x[: t - 1]
         means = [(0.5 + sum(before[:i])) / (i + 1) for i in range(1, t)]
         variance = (0.25 + sum((v - u) ** 2 for v, u in zip(before, means, strict=True))) / t
         bet = math.sqrt(2 * math.log(2 / alpha) / (variance * t * math.log(1 + t)))
-        m_t = min(max((total * m - sum(before)) / (total - t + 1), 0.0), 1.0)  # outside [0, 1] m is impossible, for one side or the other
+        # outside [0, 1] m is impossible, for one side or the other
+        m_t = min(max((total * m - sum(before)) / (total - t + 1), 0.0), 1.0)
         room = m_t if sign > 0 else 1 - m_t
         after = total * m - sum(x[:t])  # what the draws to come must add up to
         if capital == math.inf or (sign > 0 and after < -1e-9) or (sign < 0 and after > total - t + 1e-9):
@@ -45,12 +48,17 @@ def capital_as_written(x, m, total, alpha, sign):
 )
 def test_the_capital_is_the_one_of_the_paper(x, extra, m, alpha):
     x, total, m = np.array(x), len(x) + extra, m / 64
-    np.testing.assert_allclose(np.exp(log_capital(x, m, total, alpha)), capital_as_written(x, m, total, alpha, 1), rtol=1e-6)
-    np.testing.assert_allclose(np.exp(log_capital(1 - x, 1 - m, total, alpha)), capital_as_written(x, m, total, alpha, -1), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.exp(log_capital(x, m, total, alpha)), capital_as_written(x, m, total, alpha, 1), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        np.exp(log_capital(1 - x, 1 - m, total, alpha)), capital_as_written(x, m, total, alpha, -1), rtol=1e-6
+    )
 
 
 def test_the_capital_has_mean_one_if_m_is_right():
-    """Over all orders of a small population the capital after each draw averages exactly 1: it is a fair game (a martingale)."""
+    """Over all orders of a small population the capital after each draw averages exactly 1: it is a
+    fair game (a martingale)."""
     population = (0.0, 0.5, 0.5, 1.0, 0.25)
     m = sum(population) / 5
     paths = np.array([np.exp(log_capital(np.array(p[:4]), m, 5, 0.05)) for p in permutations(population)])
@@ -65,7 +73,8 @@ def test_a_bet_looks_at_the_past_only():
 
 
 def population(n, worse, better):
-    """(baseline, candidate) scores of a split: `worse` samples that only the baseline gets right, `better` that only the candidate does."""
+    """(baseline, candidate) scores of a split: `worse` samples that only the baseline gets right,
+    `better` that only the candidate does."""
     base, candidate = np.ones(n), np.ones(n)
     candidate[:worse] = 0
     base[worse : worse + better] = 0
@@ -80,7 +89,8 @@ def test_the_interval_covers_at_every_look(worse, better):
     for i in range(paths):
         order = np.random.default_rng([7, i]).permutation(n)
         x = ((base - candidate)[order] + 1) / 2
-        misses += above(x, truth, n, 0.05) or below(x, truth, n, 0.05)  # at any moment up to the last sample
+        # at any moment up to the last sample
+        misses += above(x, truth, n, 0.05) or below(x, truth, n, 0.05)
     assert misses / paths <= 0.05
 
 

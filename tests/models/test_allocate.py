@@ -47,7 +47,12 @@ def test_a_level_that_saves_a_negative_amount_is_not_taken_for_more():
 
 @pytest.mark.parametrize(
     ("loss", "saving", "need"),
-    [([[1.0, 2.0]], [[1.0]], 0.0), ([[]], [[]], 0.0), ([[float("nan")]], [[1.0]], 0.0), ([[0.0]], [[1.0]], float("inf"))],
+    [
+        ([[1.0, 2.0]], [[1.0]], 0.0),
+        ([[]], [[]], 0.0),
+        ([[float("nan")]], [[1.0]], 0.0),
+        ([[0.0]], [[1.0]], float("inf")),
+    ],
 )
 def test_tables_that_do_not_fit_are_refused(loss, saving, need):
     with pytest.raises(InputError):

@@ -1,4 +1,5 @@
-"""What is coupled, and that cutting it is exact: the pruned model computes what the whole one does with the cut units' weights zeroed."""
+"""What is coupled, and that cutting it is exact: the pruned model computes what the whole one does
+with the cut units' weights zeroed."""
 
 import copy
 
@@ -14,7 +15,8 @@ from tests import toy
 
 
 class Inverted(nn.Module):
-    """Expansion 1x1 -> depthwise -> linear 1x1, with a residual (Sandler et al. 2018, arXiv:1801.04381, figure 3)."""
+    """Expansion 1x1 -> depthwise -> linear 1x1, with a residual (Sandler et al. 2018,
+    arXiv:1801.04381, figure 3)."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +33,8 @@ class Inverted(nn.Module):
 
 
 class Grouped(nn.Module):
-    """A group-wise convolution between plain ones, and two with different numbers of groups behind one another."""
+    """A group-wise convolution between plain ones, and two with different numbers of groups
+    behind one another."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +51,13 @@ class Bert(nn.Module):
         from transformers import BertConfig, BertModel
 
         super().__init__()
-        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24, "max_position_embeddings": 12}
+        sizes = {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 24,
+            "max_position_embeddings": 12,
+        }
         self.encoder, self.out = BertModel(BertConfig(vocab_size=30, **sizes)), nn.Linear(16, 3)
 
     def forward(self, ids):
@@ -62,14 +71,30 @@ class Llama(nn.Module):
         from transformers import LlamaConfig, LlamaModel
 
         super().__init__()
-        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 4, "intermediate_size": 24}
-        self.decoder, self.out = LlamaModel(LlamaConfig(vocab_size=30, max_position_embeddings=12, **sizes)), nn.Linear(32, 3)
+        sizes = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "intermediate_size": 24,
+        }
+        self.decoder, self.out = (
+            LlamaModel(LlamaConfig(vocab_size=30, max_position_embeddings=12, **sizes)),
+            nn.Linear(32, 3),
+        )
 
     def forward(self, ids):
         return self.out(self.decoder(ids, use_cache=False).last_hidden_state[:, -1])
 
 
-IMAGES = {"residual": toy.residual, "plain": toy.plain, "depthwise": toy.depthwise, "concat": toy.Concat, "inverted": Inverted, "grouped": Grouped}
+IMAGES = {
+    "residual": toy.residual,
+    "plain": toy.plain,
+    "depthwise": toy.depthwise,
+    "concat": toy.Concat,
+    "inverted": Inverted,
+    "grouped": Grouped,
+}
 NETS = IMAGES | {"bert": Bert, "llama": Llama}
 
 
@@ -88,7 +113,8 @@ def made(name, seed=1):
 
 
 def mask(net, groups, drops):
-    """Zero the rows, biases and normalisation of the dropped units wherever their channels are made."""
+    """Zero the rows, biases and normalisation of the dropped units wherever their
+    channels are made."""
     for group, drop in zip(groups, drops, strict=True):
         gone = {c for u in drop for c in group.units[u]}
         for m in group.members:
@@ -145,14 +171,17 @@ def test_units_of_grouped_convolutions_keep_their_groups_equally_wide():
     net, x = made("grouped")
     units = {g.name: g.units for g in couple(net, x).groups}
     assert units["a"] == tuple((j, j + 4, j + 8, j + 12) for j in range(4))  # read by 4 groups of 4
-    assert units["b"] == tuple((j, j + 6, j + 12, j + 18) for j in range(6))  # made by 4 groups of 6, read by 2 of 12
+    # made by 4 groups of 6, read by 2 of 12
+    assert units["b"] == tuple((j, j + 6, j + 12, j + 18) for j in range(6))
     assert units["c"] == tuple((j, j + 6) for j in range(6))
 
 
 def test_heads_are_units_and_their_counts_follow():
     net, x = made("bert")
     coupling = couple(net, x, "head")
-    assert [g.name for g in coupling.groups] == [f"encoder.encoder.layer.{i}.attention.self" for i in (0, 1)] and coupling.whole == {}
+    assert [g.name for g in coupling.groups] == [
+        f"encoder.encoder.layer.{i}.attention.self" for i in (0, 1)
+    ] and coupling.whole == {}
     group = coupling.groups[0]
     assert group.units == tuple(tuple(range(4 * h, 4 * h + 4)) for h in range(4))
     assert group.members[-1].path == "encoder.encoder.layer.0.attention.output.dense" and group.members[-1].axis == 1
@@ -238,7 +267,8 @@ def test_a_model_that_cannot_be_traced_is_refused():
 
 @pytest.mark.parametrize("name", ["residual", "grouped", "depthwise", "bert"])
 def test_scores_sum_the_weights_that_a_unit_owns(name):
-    """With |w| for a score, a unit's score is what its cut takes from the sum of all |w|, where no two groups share a weight."""
+    """With |w| for a score, a unit's score is what its cut takes from the sum of all |w|, where no
+    two groups share a weight."""
     net, x = made(name)
     scored = (nn.Linear, nn.Conv2d)
 
@@ -253,7 +283,8 @@ def test_scores_sum_the_weights_that_a_unit_owns(name):
                 add_scores(scores, group, path, getattr(layer, "groups", 1), layer.weight.detach().abs())
         paths = [m.path for m in group.members]
         if any(isinstance(net.get_submodule(p), scored) and paths.count(p) > 1 for p in paths):
-            continue  # a layer that makes and reads the group: its corner belongs to rows and to columns
+            # a layer that makes and reads the group: its corner belongs to rows and to columns
+            continue
         for unit in (0, len(group.units) - 1):
             small = copy.deepcopy(net)
             cut(small, [group], [[unit]])

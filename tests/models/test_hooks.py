@@ -112,9 +112,16 @@ def test_a_watch_that_ends_first_takes_only_its_own(net):
 
 def test_a_path_that_leads_nowhere_is_named_before_any_hook_is_there(net):
     for there, nowhere in (("after", "before"), ("before", "after")):
-        with pytest.raises(InputError, match="no such submodule") as e, watched(net, **{there: {"body": print}, nowhere: {"body.7": print}}):
+        with (
+            pytest.raises(InputError, match="no such submodule") as e,
+            watched(net, **{there: {"body": print}, nowhere: {"body.7": print}}),
+        ):
             pytest.fail("it must not begin")
-        assert e.value.got == ["body.7"] and e.value.allowed == ["scale", "body", "body.0", "body.1"] and "named_modules" in e.value.fix
+        assert (
+            e.value.got == ["body.7"]
+            and e.value.allowed == ["scale", "body", "body.0", "body.1"]
+            and "named_modules" in e.value.fix
+        )
         assert count(net) == 0
 
 

@@ -24,7 +24,9 @@ def rng():
 def correlated(n_features, n, rng):
     """Inputs [I, n] that lie near a few directions."""
     mix = torch.randn(n_features, 3, generator=rng, dtype=torch.float64)
-    return mix @ torch.randn(3, n, generator=rng, dtype=torch.float64) + 0.1 * torch.randn(n_features, n, generator=rng, dtype=torch.float64)
+    return mix @ torch.randn(3, n, generator=rng, dtype=torch.float64) + 0.1 * torch.randn(
+        n_features, n, generator=rng, dtype=torch.float64
+    )
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6), (1, 5), (5, 1), (1, 1)])
@@ -42,7 +44,8 @@ def test_the_error_of_svd_is_what_was_dropped(shape, rng):
 
 
 def test_activation_aware_is_reduced_rank_regression(rng):
-    """The closed form (Izenman 1975): W' = V V^T W with V the leading eigenvectors of W G W^T, the best of rank r for ||(W - W') X||."""
+    """The closed form (Izenman 1975): W' = V V^T W with V the leading eigenvectors of W G W^T, the
+    best of rank r for ||(W - W') X||."""
     w, x = torch.randn(7, 10, generator=rng, dtype=torch.float64), correlated(10, 50, rng)
     low = decompose(w, whitening(x @ x.T, damping=0.0))
     y = w @ x
@@ -76,7 +79,8 @@ def test_dead_or_few_inputs_still_have_factors(n, rng):
     if n == 0:
         torch.testing.assert_close(product(low, (2,)), product(decompose(w), (2,)))
     else:
-        assert float(((w - product(low, (n,))) @ x).norm()) < 1e-2 * float((w @ x).norm())  # rank n is enough for n inputs
+        # rank n is enough for n inputs
+        assert float(((w - product(low, (n,))) @ x).norm()) < 1e-2 * float((w @ x).norm())
 
 
 def test_what_is_not_finite_is_refused():
@@ -108,7 +112,9 @@ def test_tucker_with_one_mode_whole_is_the_svd_of_the_other(rng):
     t = torch.randn(6, 5, 4, generator=rng, dtype=torch.float64)
     s = np.linalg.svd(t.reshape(6, 20).numpy(), compute_uv=False)
     for r in (1, 3, 5):
-        assert float((t - rebuilt(decompose(t), (5, r))).square().sum()) == pytest.approx(float((s[r:] ** 2).sum()), rel=1e-9)
+        assert float((t - rebuilt(decompose(t), (5, r))).square().sum()) == pytest.approx(
+            float((s[r:] ** 2).sum()), rel=1e-9
+        )
 
 
 def test_hooi_is_better_than_the_truncated_hosvd_and_stationary(rng):

@@ -126,13 +126,19 @@ def test_the_norm_is_that_of_the_batch_norm_behind_the_layer():
     for path, norm in follows.items():
         torch.testing.assert_close(seen[path].norm, net.get_submodule(norm).weight.detach().abs())
     assert seen["8"].norm is None
-    assert {p: s.norm is None for p, s in observe(built(toy.depthwise), ["0", "2", "4"], {"norm"}, images())} == {"0": True, "2": False, "4": True}
+    assert {p: s.norm is None for p, s in observe(built(toy.depthwise), ["0", "2", "4"], {"norm"}, images())} == {
+        "0": True,
+        "2": False,
+        "4": True,
+    }
     assert all(s.norm is None for _, s in observe(built(toy.plain), ["0", "3"], {"norm"}, images()))
 
 
 def test_a_batch_norm_that_does_not_follow_directly_or_does_not_scale_does_not_count():
     def norm(*between, affine=True):
-        net = nn.Sequential(nn.Conv2d(1, 4, 1), *between, nn.BatchNorm2d(4, affine=affine), nn.Flatten(), nn.Linear(256, 4)).eval()
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 1), *between, nn.BatchNorm2d(4, affine=affine), nn.Flatten(), nn.Linear(256, 4)
+        ).eval()
         return dict(observe(net, ["0"], {"norm"}, images()))["0"].norm
 
     assert norm() is not None
@@ -158,7 +164,17 @@ def test_outputs_are_followed_through_norm_and_activation():
     torch.testing.assert_close(seen["8"].outputs, net(x).detach(), rtol=1e-4, atol=1e-5)
 
 
-ACTIVATIONS = [nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.GELU(), nn.SiLU(inplace=True), nn.Hardswish(), nn.Sigmoid(), nn.Tanh(), nn.PReLU()]
+ACTIVATIONS = [
+    nn.ReLU(),
+    nn.ReLU(inplace=True),
+    nn.ReLU6(),
+    nn.GELU(),
+    nn.SiLU(inplace=True),
+    nn.Hardswish(),
+    nn.Sigmoid(),
+    nn.Tanh(),
+    nn.PReLU(),
+]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
@@ -181,7 +197,9 @@ def test_only_the_first_path_from_a_layer_is_followed():
     net = Split().eval()
     nn.init.constant_(net.norm.weight, 3.0)
     ((_, seen),) = observe(net, ["conv"], {"outputs"}, images(1))
-    torch.testing.assert_close(seen.outputs, net.norm(net.conv(next(iter(images(1)()))[0][0])).relu().mean((2, 3)).detach())
+    torch.testing.assert_close(
+        seen.outputs, net.norm(net.conv(next(iter(images(1)()))[0][0])).relu().mean((2, 3)).detach()
+    )
 
 
 @pytest.mark.parametrize("needs", [{"hessian"}, {"gradient", "norm"}, {"outputs", "input_norm"}, FIELDS])
@@ -247,7 +265,11 @@ def test_without_needs_the_model_does_not_run():
 class Idle(nn.Module):
     def __init__(self):
         super().__init__()
-        self.used, self.idle, self.attention = nn.Linear(8, 8), nn.Linear(8, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.used, self.idle, self.attention = (
+            nn.Linear(8, 8),
+            nn.Linear(8, 8),
+            nn.MultiheadAttention(8, 2, batch_first=True),
+        )
 
     def forward(self, x):
         h = self.used(x[:, 0])
@@ -265,7 +287,9 @@ def test_a_layer_that_never_runs_has_zero_statistics_and_one_that_is_bypassed_is
     assert not any(v.any() for v in (idle.gradient, idle.input_norm, idle.hessian))
     with pytest.raises(InputError, match="attention.out_proj"):
         list(observe(net, ["used", "attention.out_proj"], {"hessian"}, images()))
-    gradient = dict(observe(net, ["attention.out_proj"], {"gradient"}, images(), F.cross_entropy))["attention.out_proj"].gradient
+    gradient = dict(observe(net, ["attention.out_proj"], {"gradient"}, images(), F.cross_entropy))[
+        "attention.out_proj"
+    ].gradient
     assert gradient.any(), "gradients need no call"
 
 
@@ -289,7 +313,13 @@ def test_what_cannot_be_observed_is_an_error(change, message):
 def test_a_bert_classifier():
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=16, num_labels=3
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        num_labels=3,
     )
 
     class Classifier(nn.Module):
@@ -302,7 +332,10 @@ def test_a_bert_classifier():
 
     torch.manual_seed(0)
     net = Classifier().eval()
-    data = [([torch.randint(0, 50, (4, 6), generator=rng(i)), torch.ones(4, 6, dtype=torch.long)], torch.arange(4) % 3) for i in range(2)]
+    data = [
+        ([torch.randint(0, 50, (4, 6), generator=rng(i)), torch.ones(4, 6, dtype=torch.long)], torch.arange(4) % 3)
+        for i in range(2)
+    ]
     seen = dict(observe(net, paths_of(net), FIELDS, lambda: data, F.cross_entropy))
     assert len(seen) == 2 * 6 + 2
     for path in paths_of(net):

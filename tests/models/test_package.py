@@ -26,7 +26,12 @@ def test_a_model_of_another_builder_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "damage",
-    ["", "{}", '{"format": 1', '{"format": 2, "net": null, "edits": [{"edit": "nope"}], "sizes": {}, "sparse": [], "plan": null, "notes": []}'],
+    [
+        "",
+        "{}",
+        '{"format": 1',
+        '{"format": 2, "net": null, "edits": [{"edit": "nope"}], "sizes": {}, "sparse": [], "plan": null, "notes": []}',
+    ],
 )
 def test_a_damaged_spec_is_refused(tmp_path, damage):
     t = toy.task()
@@ -36,7 +41,9 @@ def test_a_damaged_spec_is_refused(tmp_path, damage):
         Package.load(tmp_path, t.build)
 
 
-@pytest.mark.parametrize(("plan", "why"), [([], "no quantization plan"), ({"scheme": 8}, "the plan's scheme is 8; allowed: int8-static")])
+@pytest.mark.parametrize(
+    ("plan", "why"), [([], "no quantization plan"), ({"scheme": 8}, "the plan's scheme is 8; allowed: int8-static")]
+)
 def test_a_damaged_plan_is_refused(tmp_path, plan, why):
     t = toy.task()
     Package(t.build()).save(tmp_path, t.build)

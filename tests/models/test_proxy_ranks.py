@@ -36,7 +36,12 @@ def test_interval_covers_as_often_as_it_says():
 
 def test_agreement_says_what_it_is():
     found = agreement("synflow", [1, 2, 3, 5, 4], [1, 2, 3, 4, 5], generator(0))
-    assert found["proxy"] == "synflow" and found["n"] == 5 and found["spearman"] == pytest.approx(0.9) and found["kendall"] == pytest.approx(0.8)
+    assert (
+        found["proxy"] == "synflow"
+        and found["n"] == 5
+        and found["spearman"] == pytest.approx(0.9)
+        and found["kendall"] == pytest.approx(0.8)
+    )
     assert found["ci95"][0] <= 0.9 <= found["ci95"][1] <= 1.0 + 1e-12
     assert found == agreement("synflow", [1, 2, 3, 5, 4], [1, 2, 3, 4, 5], generator(0))
     constant = agreement("p", [1, 1, 1], [1, 2, 3], generator(0))

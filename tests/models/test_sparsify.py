@@ -27,7 +27,9 @@ def batches(n=2, size=8):
 
 def correlated(samples=64, features=12, dtype=torch.float64, seed=0):
     g = rng(seed)
-    return torch.randn(samples, features, generator=g, dtype=dtype) @ torch.randn(features, features, generator=g, dtype=dtype)
+    return torch.randn(samples, features, generator=g, dtype=dtype) @ torch.randn(
+        features, features, generator=g, dtype=dtype
+    )
 
 
 def damped(h, damp=0.01):
@@ -35,8 +37,8 @@ def damped(h, damp=0.01):
 
 
 def brute_force(w, h, mask):
-    """Optimal Brain Surgeon with SparseGPT's order: columns left to right, each removal repaired by the columns to its right, with the
-    inverse of the Hessian of those alone."""
+    """Optimal Brain Surgeon with SparseGPT's order: columns left to right, each removal repaired by
+    the columns to its right, with the inverse of the Hessian of those alone."""
     w = w.clone()
     for r in range(len(w)):
         for j in range(w.shape[1]):
@@ -76,7 +78,9 @@ def test_a_pattern_keeps_the_n_best_of_each_run(n, m):
     for row in range(3):
         for start in (0, m):
             run = scores[row, start : start + m]
-            assert set((~gone[row, start : start + m]).nonzero().flatten().tolist()) == set(run.argsort(descending=True)[:n].tolist())
+            assert set((~gone[row, start : start + m]).nonzero().flatten().tolist()) == set(
+                run.argsort(descending=True)[:n].tolist()
+            )
 
 
 def test_a_short_last_run_keeps_what_it_may_and_convolutions_run_along_their_inputs():
@@ -84,7 +88,9 @@ def test_a_short_last_run_keeps_what_it_may_and_convolutions_run_along_their_inp
     assert (~nm_mask(torch.rand(2, 5, generator=rng()), 2, 4)).sum(1).tolist() == [3, 3]
     kept = ~pattern_mask(torch.rand(3, 8, 2, 3, generator=rng()), 2, 4)  # [O, I, k, k]
     assert (kept.reshape(3, 2, 4, 2, 3).sum(2) == 2).all()
-    assert not pattern_mask(torch.rand(5, 1, 3, 3, generator=rng()), 2, 4).any(), "a depthwise convolution has runs of one input"
+    assert not pattern_mask(torch.rand(5, 1, 3, 3, generator=rng()), 2, 4).any(), (
+        "a depthwise convolution has runs of one input"
+    )
 
 
 @pytest.mark.parametrize("bad", ["channel", "4:2", "0:4", "4:4", "2:", "", "2:4:8"])
@@ -102,17 +108,22 @@ def test_sparsegpt_is_brute_force_obs_in_its_column_order(block):
     w = torch.randn(5, 12, generator=rng(1), dtype=torch.float64)
     mask = torch.rand(5, 12, generator=rng(2)) < 0.5
     h = x.T @ x / len(x)
-    torch.testing.assert_close(sparsegpt(w, h, mask=mask, block=block), brute_force(w, damped(h), mask), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(
+        sparsegpt(w, h, mask=mask, block=block), brute_force(w, damped(h), mask), rtol=1e-8, atol=1e-10
+    )
 
 
 def test_sparsegpt_chooses_block_by_block_what_obs_would_remove_at_least_cost():
-    """Algorithm 1 written out: at the start of each block, the weights with the smallest w^2 / [H^-1]_jj, H being that of the columns left."""
+    """Algorithm 1 written out: at the start of each block, the weights with the smallest
+    w^2 / [H^-1]_jj, H being that of the columns left."""
     x, block = correlated(features=8), 4
     w = torch.randn(3, 8, generator=rng(1), dtype=torch.float64)
     h = x.T @ x / len(x)
     now, full = w.clone(), torch.zeros(3, 8, dtype=torch.bool)
     for begin in (0, block):
-        costs = torch.stack([now[:, j] ** 2 / torch.linalg.inv(damped(h)[j:, j:])[0, 0] for j in range(begin, begin + block)], 1)
+        costs = torch.stack(
+            [now[:, j] ** 2 / torch.linalg.inv(damped(h)[j:, j:])[0, 0] for j in range(begin, begin + block)], 1
+        )
         worst = costs.flatten().argsort()[:6]
         chosen = torch.zeros(12, dtype=torch.bool)
         chosen[worst] = True
@@ -127,8 +138,11 @@ def test_sparsegpt_chooses_each_run_of_a_pattern_when_it_gets_there():
     h = x.T @ x / len(x)
     now, full = w.clone(), torch.zeros(3, 8, dtype=torch.bool)
     for begin in (0, 4):
-        costs = torch.stack([now[:, j] ** 2 / torch.linalg.inv(damped(h)[j:, j:])[0, 0] for j in range(begin, begin + 4)], 1)
-        full[:, begin : begin + 4] = torch.ones(3, 4, dtype=torch.bool).scatter(1, costs.argsort(1)[:, 3:], False)  # 1:4 keeps the dearest
+        costs = torch.stack(
+            [now[:, j] ** 2 / torch.linalg.inv(damped(h)[j:, j:])[0, 0] for j in range(begin, begin + 4)], 1
+        )
+        # 1:4 keeps the dearest
+        full[:, begin : begin + 4] = torch.ones(3, 4, dtype=torch.bool).scatter(1, costs.argsort(1)[:, 3:], False)
         now = brute_force(w, damped(h), full)
     for block in (1, 3, 4, 6, 128):  # a block never cuts a run in two
         torch.testing.assert_close(sparsegpt(w, h, pattern=(1, 4), block=block), now, rtol=1e-8, atol=1e-10)
@@ -201,7 +215,15 @@ def test_the_ratio_holds_and_the_output_layer_stays(build, criterion, scope):
     net = built(build)
     output = list(weights(net))[-1]
     before = copy.deepcopy(net)
-    shares = sparsify(net, ratio=0.5, criterion=criterion, scope=scope, batches=batches(), loss_fn=nn.functional.cross_entropy, rng=rng())
+    shares = sparsify(
+        net,
+        ratio=0.5,
+        criterion=criterion,
+        scope=scope,
+        batches=batches(),
+        loss_fn=nn.functional.cross_entropy,
+        rng=rng(),
+    )
     now, was = weights(net), weights(before)
     assert set(shares) == set(now) - {output}
     assert torch.equal(now[output], was[output])
@@ -210,7 +232,9 @@ def test_the_ratio_holds_and_the_output_layer_stays(build, criterion, scope):
         kept = now[path] != 0
         assert torch.equal(now[path][kept], was[path][kept])
         if scope == "uniform":  # a row of an odd number of weights cannot be halved
-            assert abs(share - 0.5) <= 0.5 / (was[path][0].numel() if criterion == "wanda" else was[path].numel()) + 1e-6
+            assert (
+                abs(share - 0.5) <= 0.5 / (was[path][0].numel() if criterion == "wanda" else was[path].numel()) + 1e-6
+            )
     zeros, total = sum(int((now[p] == 0).sum()) for p in shares), sum(now[p].numel() for p in shares)
     assert scope == "uniform" or zeros == round(0.5 * total)
     assert all(p.requires_grad for p in net.parameters())
@@ -227,7 +251,8 @@ def test_one_ranking_over_all_layers_takes_the_smallest_weights_there_are():
 def test_scores_that_cannot_be_compared_are_divided_by_their_layers_mean():
     net = built(toy.plain)
     scaled = copy.deepcopy(net)
-    with torch.no_grad():  # the same function, but the first layer's scores are a hundredth of what they were
+    # the same function, but the first layer's scores are a hundredth of what they were
+    with torch.no_grad():
         scaled[0].weight /= 100
         scaled[0].bias /= 100
         scaled[3].weight *= 100
@@ -281,7 +306,9 @@ def test_a_threshold_takes_what_is_smaller():
         assert (w[weights(before)[path].abs() < 0.05] == 0).all()
 
 
-@pytest.mark.parametrize("settings", [{"scope": "uniform"}, {"scope": "global"}, {"scope": "uniform", "criterion": "obs", "update": True}])
+@pytest.mark.parametrize(
+    "settings", [{"scope": "uniform"}, {"scope": "global"}, {"scope": "uniform", "criterion": "obs", "update": True}]
+)
 def test_zeros_stay_and_count(settings):
     net = built(toy.plain)
     with torch.no_grad():
@@ -341,7 +368,8 @@ def test_later_passes_of_an_update_see_the_layers_before_already_pruned():
 
 
 class Shared(nn.Module):
-    """A linear layer tied to an embedding, one that is never called, one used twice under two names, and attention."""
+    """A linear layer tied to an embedding, one that is never called,
+    one used twice under two names, and attention."""
 
     def __init__(self):
         super().__init__()
@@ -395,7 +423,8 @@ def images(n, seed=0):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A small net that has learnt its task, its training batches, and the loss and accuracy of a pruned copy on new images."""
+    """A small net that has learnt its task, its training batches, and the loss and accuracy of a
+    pruned copy on new images."""
     t = toy.task(toy.plain)
     net = Train(epochs=6, lr=3e-3, batch_size=16).apply(Package(t.build()), toy.context(t)).module
     inputs, y = images(160)

@@ -33,7 +33,9 @@ def test_the_statistics_term_is_the_published_formula():
         total = 0.0
         for norm, z in ((net[0], x), (net[2], net[1](net[0](x)))):
             rows = z.transpose(0, 1).flatten(1)
-            total += float((rows.mean(1) - norm.running_mean).norm() + (rows.var(1, correction=0) - norm.running_var).norm())
+            total += float(
+                (rows.mean(1) - norm.running_mean).norm() + (rows.var(1, correction=0) - norm.running_var).norm()
+            )
     assert feature(net, x) == pytest.approx(total, rel=1e-5)
 
 
@@ -59,7 +61,9 @@ def test_synthetic_inputs_are_what_the_teacher_takes_for_their_labels(teacher):
         assert (teacher(torch.from_numpy(x)).argmax(1).numpy() == y).mean() > 0.95
     assert feature(teacher, x) < 0.5 * feature(teacher, np.random.default_rng(0).normal(size=x.shape).astype("float32"))
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
-    assert all(p.grad is None for p in teacher.parameters()) and not any(m._forward_pre_hooks for m in teacher.modules())
+    assert all(p.grad is None for p in teacher.parameters()) and not any(
+        m._forward_pre_hooks for m in teacher.modules()
+    )
 
 
 def test_the_same_seed_gives_the_same_inputs(teacher):

@@ -18,7 +18,7 @@ def hooks(module):
 def encoder(width=16, layers=4):
     return nn.TransformerEncoder(
         nn.TransformerEncoderLayer(width, 2, 32, dropout=0.0, batch_first=True), layers, enable_nested_tensor=False
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 def test_taps_give_what_a_layer_gave_and_was_given_and_are_gone_afterwards():

@@ -74,22 +74,29 @@ def test_a_claim_that_never_had_zeros_is_not_the_next_steps_fault():
     assert Zeros(Package(dense, sparse=("0.weight",))).wrong(Package(narrow, sparse=("0.weight",))) == {}
 
 
-@pytest.mark.parametrize(("columns", "fill", "fine"), [(range(6), 0, True), ((1, 2, 3), 0, True), ((2, 4, 5), 0, True), ((1, 2, 3), 8, False)])
+@pytest.mark.parametrize(
+    ("columns", "fill", "fine"),
+    [(range(6), 0, True), ((1, 2, 3), 0, True), ((2, 4, 5), 0, True), ((1, 2, 3), 8, False)],
+)
 def test_a_layer_that_was_cut_may_miss_no_more_zeros_than_weights(columns, fill, fine):
-    """18 of 36 weights are zero; three columns that stay have 12 or 6 zeros; 18 - (36 - 18) = 0 are the least, and then one."""
+    """18 of 36 weights are zero; three columns that stay have 12 or 6 zeros; 18 - (36 - 18) = 0 are
+    the least, and then one."""
     module = net()
     with torch.no_grad():
         weight = module[1][0].weight[:, list(columns)]
         weight = torch.ones_like(weight) if fill else weight
         module[1][0].weight = nn.Parameter(weight)
     wrong = Zeros(package()).wrong(package(module))
-    assert (wrong == {}) == fine and (fine or wrong == {"1.0.weight": "0 of its 18 weights are zero, of 18 in 36 before"})
+    assert (wrong == {}) == fine and (
+        fine or wrong == {"1.0.weight": "0 of its 18 weights are zero, of 18 in 36 before"}
+    )
 
 
 def test_most_zeros_of_a_layer_that_was_barely_cut_are_known_to_stay():
     module = net()
     with torch.no_grad():
-        module[1][0].weight = nn.Parameter(torch.where(torch.arange(30).reshape(5, 6) < 5, 0.0, 1.0))  # 5 zeros, of 18 - 6 at least
+        # 5 zeros, of 18 - 6 at least
+        module[1][0].weight = nn.Parameter(torch.where(torch.arange(30).reshape(5, 6) < 5, 0.0, 1.0))
     assert list(Zeros(package()).wrong(package(module))) == ["1.0.weight"]
 
 

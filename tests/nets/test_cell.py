@@ -1,4 +1,5 @@
-"""Cell against NAS-Bench-201: its published sizes and counts, the definition of a cell, and brute force for what is the same net."""
+"""Cell against NAS-Bench-201: its published sizes and counts, the definition of a cell, and brute
+force for what is the same net."""
 
 import itertools
 import math
@@ -24,7 +25,8 @@ BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_con
 
 def cell(*ops, **more):
     return Cell(
-        **{"in_channels": 1, "classes": 4, "width": 4, "cells": 1, **more}, **{f"op_{t}_{s}": op for (t, s), op in zip(EDGES, ops, strict=True)}
+        **{"in_channels": 1, "classes": 4, "width": 4, "cells": 1, **more},
+        **{f"op_{t}_{s}": op for (t, s), op in zip(EDGES, ops, strict=True)},
     )
 
 
@@ -64,7 +66,11 @@ def test_published_numbers_of_parameters(places, millions):
 def test_text_form():
     net = Cell.parse(BEST, classes=100)
     assert str(net) == BEST and net.classes == 100
-    assert net == Cell(3, 100, 16, 5, *numbers(3, 3, 3, 1, 3, 3)) and net.op_3_0 == "skip_connect" and net.op_2_1 == "nor_conv_3x3"
+    assert (
+        net == Cell(3, 100, 16, 5, *numbers(3, 3, 3, 1, 3, 3))
+        and net.op_3_0 == "skip_connect"
+        and net.op_2_1 == "nor_conv_3x3"
+    )
     for wrong in ("", BEST[:-20], BEST.replace("~2", "~1"), BEST + BEST, "|".join(["nor_conv_3x3~0"] * 6)):
         with pytest.raises(InputError, match="text form"):
             Cell.parse(wrong)
@@ -79,7 +85,8 @@ def test_the_space_opens_the_six_operations_only():
 
 
 def test_a_cell_computes_the_sum_of_its_edges():
-    """All edges in turn, dead ones too, from the definition in section 2.1; at initialisation a normalised zero is zero."""
+    """All edges in turn, dead ones too, from the definition in section 2.1; at initialisation a
+    normalised zero is zero."""
     x = torch.randn(2, 8, 6, 5, generator=torch.Generator().manual_seed(0))
     for i in np.random.default_rng(0).choice(len(ALL), 16, replace=False):
         ops = ALL[i]
@@ -95,7 +102,8 @@ def test_a_cell_computes_the_sum_of_its_edges():
 
 
 def test_operations():
-    """ReLU, convolution, normalisation in this order; average pooling leaves the border out of its count."""
+    """ReLU, convolution, normalisation in this order; average pooling leaves the border
+    out of its count."""
     net = cell("nor_conv_1x1", "none", "none", "none", "nor_conv_3x3", "none").build()
     assert [type(m).__name__ for m in net[1][0].edges["op_1_0"]] == ["ReLU", "Conv2d", "BatchNorm2d"]
     assert [net[1][0].edges[name][1].kernel_size for name in ("op_1_0", "op_3_1")] == [(1, 1), (3, 3)]
@@ -113,7 +121,14 @@ def test_stages_double_the_channels_and_halve_the_size(size):
             sizes.append(tuple(x.shape[1:]))
         assert net(torch.zeros(2, 1, *size)).shape == (2, 4)
     halves = [tuple(math.ceil(n / 2**k) for n in size) for k in range(3)]
-    assert sizes == [(4, *halves[0]), (4, *halves[0]), (8, *halves[1]), (8, *halves[1]), (16, *halves[2]), (16, *halves[2])]
+    assert sizes == [
+        (4, *halves[0]),
+        (4, *halves[0]),
+        (8, *halves[1]),
+        (8, *halves[1]),
+        (16, *halves[2]),
+        (16, *halves[2]),
+    ]
     assert [len(net[i]) for i in (1, 3, 5)] == [2, 2, 2]
 
 
@@ -150,7 +165,8 @@ def test_canonical_leaves_out_what_leads_nowhere():
 
 
 def test_numbers_of_unique_cells():
-    """Section 2.1: 6,466 unique cells of 15,625, and 12,751 when none is told from no edge; here the rule of the published code."""
+    """Section 2.1: 6,466 unique cells of 15,625, and 12,751 when none is told from no edge; here
+    the rule of the published code."""
 
     def published(ops, zeros):
         nodes, named = {0: "0"}, dict(zip(EDGES, ops, strict=True))
@@ -170,7 +186,8 @@ def test_numbers_of_unique_cells():
     assert len({published(ops, False) for ops in ALL}) == 12_751
     ours = signatures()
     assert len(set(ours.values())) == 5_260
-    assert len({bare(s) for s in ours.values()}) == 4_930  # shared and separate convolutions taken for the same: fewer, as in the paper
+    # shared and separate convolutions taken for the same: fewer, as in the paper
+    assert len({bare(s) for s in ours.values()}) == 4_930
     assert sum(s == "" for s in ours.values()) == sum(not connected(ops) for ops in ALL) == 341
 
 
@@ -183,24 +200,39 @@ def value(ops, functions, x):
             if named[t, s] == "none" or nodes[s] is None:
                 continue
             y = nodes[s]
-            terms.append(y if named[t, s] == "skip_connect" else math.tanh(0.7 * y + 0.2) if named[t, s] == "avg_pool_3x3" else functions[t, s](y))
+            terms.append(
+                y
+                if named[t, s] == "skip_connect"
+                else math.tanh(0.7 * y + 0.2)
+                if named[t, s] == "avg_pool_3x3"
+                else functions[t, s](y)
+            )
         nodes[t] = sum(terms) if terms else None
     return nodes[3]
 
 
 def same_net(a, b):
-    """By brute force: some pairing of the convolutions, size by size, makes the two functions equal."""
+    """By brute force: some pairing of the convolutions, size by size,
+    makes the two functions equal."""
     rng = np.random.default_rng(0)
-    slots = {e: (lambda y, u=u, v=v: math.sin(u * y + v)) for e, u, v in zip(EDGES, rng.uniform(1, 2, 6), rng.uniform(0, 1, 6), strict=True)}
+    slots = {
+        e: (lambda y, u=u, v=v: math.sin(u * y + v))
+        for e, u, v in zip(EDGES, rng.uniform(1, 2, 6), rng.uniform(0, 1, 6), strict=True)
+    }
     live_a, live_b = cell(*a).canonical().ops, cell(*b).canonical().ops
     sizes = ("nor_conv_1x1", "nor_conv_3x3")
-    of_a, of_b = ([[e for e, op in zip(EDGES, ops, strict=True) if op == size] for size in sizes] for ops in (live_a, live_b))
+    of_a, of_b = (
+        [[e for e, op in zip(EDGES, ops, strict=True) if op == size] for size in sizes] for ops in (live_a, live_b)
+    )
     if [len(g) for g in of_a] != [len(g) for g in of_b]:
         return False
     want = [value(live_a, slots, x) for x in (0.3, -1.1)]
     for ones in itertools.permutations(of_a[0]):
         for threes in itertools.permutations(of_a[1]):
-            paired = {**dict(zip(of_b[0], (slots[e] for e in ones), strict=True)), **dict(zip(of_b[1], (slots[e] for e in threes), strict=True))}
+            paired = {
+                **dict(zip(of_b[0], (slots[e] for e in ones), strict=True)),
+                **dict(zip(of_b[1], (slots[e] for e in threes), strict=True)),
+            }
             if all(abs(value(live_b, paired, x) - w) < 1e-9 for x, w in zip((0.3, -1.1), want, strict=True)):
                 return True
     return False
@@ -238,12 +270,15 @@ def test_signatures_tell_shared_from_separate_convolutions_and_sizes_apart():
 
 
 def test_a_cell_learns_and_can_be_pruned():
-    t = toy.task(lambda: cell(*numbers(3, 2, 3, 1, 4, 0), width=8).build())  # one of its convolutions leads nowhere
+    # one of its convolutions leads nowhere
+    t = toy.task(lambda: cell(*numbers(3, 2, 3, 1, 4, 0), width=8).build())
     trained = Train(epochs=4, lr=1e-2, batch_size=16).apply(Package(t.build()), toy.context(t))
     valid = t.splits().valid
 
     def accuracy(package):
-        return evaluate(metric(t.metric), predict(package.module, valid), valid.batch(np.arange(len(valid)))[1], seed=0).value
+        return evaluate(
+            metric(t.metric), predict(package.module, valid), valid.batch(np.arange(len(valid)))[1], seed=0
+        ).value
 
     assert accuracy(trained) > 0.8
     slim = Prune(ratio=0.25, round_to=2, criterion="magnitude").apply(trained, toy.context(t))

@@ -1,4 +1,5 @@
-"""What a description says it costs is what the module that it builds costs, counted by `measure.ops`."""
+"""What a description says it costs is what the module that it builds costs,
+counted by `measure.ops`."""
 
 import pytest
 import torch
@@ -31,7 +32,10 @@ SPACES = {
         (IMAGE,),
     ),
     "cell": (Cell.space(in_channels=2, width=Int(1, 6), cells=Int(1, 2)), (IMAGE,)),
-    "encoder": (Encoder.space(vocab=30, length=9, depth=Int(0, 3), width=Choice(16, 24), mlp_ratio=Choice(0.3, 2.0)), (TOKENS, TOKENS)),
+    "encoder": (
+        Encoder.space(vocab=30, length=9, depth=Int(0, 3), width=Choice(16, 24), mlp_ratio=Choice(0.3, 2.0)),
+        (TOKENS, TOKENS),
+    ),
     "mlp": (Mlp.space(features=12, classes=3), (torch.zeros(1, 3, 4),)),
 }
 
@@ -41,7 +45,8 @@ def drawn(kind, n):
     space = Space(recipe)
     for i in range(n):
         net = recipe.fill(space.sample(generator(0, kind, i))).steps[0].net
-        if kind != "cell" or net.canonical().signature()[-1] != ":":  # cells that are constants are refused
+        # cells that are constants are refused
+        if kind != "cell" or net.canonical().signature()[-1] != ":":
             yield net
 
 
@@ -77,15 +82,23 @@ def test_depth_and_paths():
         return cost.depth, cost.layers, cost.paths
 
     assert of(Mlp(features=4, hidden=(5, 6)), 2, 2) == (3, 3, 0)
-    assert of(Encoder(length=5, depth=2), 5) == (9, 13, 4)  # 4 in a row of 6 a block, the head; two skip connections a block
+    # 4 in a row of 6 a block, the head; two skip connections a block
+    assert of(Encoder(length=5, depth=2), 5) == (9, 13, 4)
     stages = {"in_channels": 1, "depths": (2, 1), "widths": (16, 32)}
     assert of(ConvNet(**stages), 1, 8, 8) == (8, 9, 3)  # one shortcut is a convolution
     assert of(ConvNet(**stages, block="plain"), 1, 8, 8) == (8, 8, 0)
-    assert of(ConvNet(**stages, block="inverted"), 1, 8, 8) == (8, 8, 2)  # expansion 1: no expanding convolution; two blocks have a skip connection
+    # expansion 1: no expanding convolution; two blocks have a skip connection
+    assert of(ConvNet(**stages, block="inverted"), 1, 8, 8) == (8, 8, 2)
     assert of(ConvNet(**stages, block="inverted", expansion=2.0), 1, 8, 8) == (11, 11, 2)
     assert of(Cell(), 3, 32, 32) == (15 * 2 + 6, 15 * 2 + 8, 15 + 2)  # two paths a cell
     assert of(
-        Cell.parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+" + "|nor_conv_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|", cells=1), 3, 8, 8
+        Cell.parse(
+            "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+" + "|nor_conv_3x3~0|nor_conv_1x1~1|nor_conv_3x3~2|",
+            cells=1,
+        ),
+        3,
+        8,
+        8,
     ) == (
         3 * 3 + 6,
         3 * 6 + 8,
@@ -94,7 +107,10 @@ def test_depth_and_paths():
 
 
 def test_all_kinds_have_the_same_features():
-    names = {tuple(net.cost(shape).features()) for net, shape in ((Mlp(), (64,)), (Encoder(), (128,)), (ConvNet(), (3, 4, 4)), (Cell(), (3, 4, 4)))}
+    names = {
+        tuple(net.cost(shape).features())
+        for net, shape in ((Mlp(), (64,)), (Encoder(), (128,)), (ConvNet(), (3, 4, 4)), (Cell(), (3, 4, 4)))
+    }
     assert names == {("params", "macs", "depth", "layers", "widest", "paths")}
     assert all(type(v) is float for v in Mlp().cost((64,)).features().values())
 

@@ -1,4 +1,5 @@
-"""Every kind of block and cell reaches both runtimes, on images of odd size too, and can be slimmed down."""
+"""Every kind of block and cell reaches both runtimes, on images of odd size too,
+and can be slimmed down."""
 
 import importlib.util
 
@@ -21,11 +22,18 @@ from tests import toy
 from tests.targets.nets import plan
 
 HAS_OPENVINO = all(importlib.util.find_spec(p) for p in ("openvino", "nncf"))
-RUNTIMES = ["onnxruntime", pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf"))]
+RUNTIMES = [
+    "onnxruntime",
+    pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf")),
+]
 SIZES = {"in_channels": 1, "classes": 4, "stem": 8, "widths": (8, 16), "depths": (2, 1)}
 NETS = {
-    "cell": Cell(1, 4, 8, 1, "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3", "skip_connect", "avg_pool_3x3", "nor_conv_1x1"),
-    "cell with a dead end": Cell(1, 4, 8, 2, "nor_conv_3x3", "nor_conv_1x1", "nor_conv_3x3", "skip_connect", "avg_pool_3x3", "none"),
+    "cell": Cell(
+        1, 4, 8, 1, "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3", "skip_connect", "avg_pool_3x3", "nor_conv_1x1"
+    ),
+    "cell with a dead end": Cell(
+        1, 4, 8, 2, "nor_conv_3x3", "nor_conv_1x1", "nor_conv_3x3", "skip_connect", "avg_pool_3x3", "none"
+    ),
     "plain": ConvNet(block="plain", kernel=(3, 5), **SIZES),
     "no normalisation": ConvNet(norm="none", **SIZES),
     "group normalisation": ConvNet(norm="group", block="inverted", expansion=2.0, **SIZES),
@@ -55,7 +63,9 @@ def test_runtimes_compute_what_the_module_does(runtime, name, tmp_path):
 def test_static_int8(name, tmp_path):
     rows = {"image": torch.randn(48, 1, 13, 11, generator=torch.Generator().manual_seed(0))}
     target = Target.parse("onnxruntime")
-    notes = target.load_runtime().export(Package(built(name), plan=plan()), {"image": rows["image"][:1]}, rows, target, tmp_path)
+    notes = target.load_runtime().export(
+        Package(built(name), plan=plan()), {"image": rows["image"][:1]}, rows, target, tmp_path
+    )
     assert notes["parity"]["sqnr_db"] > 15 and sum(notes["coverage"]["quantized"].values()) >= 5
 
 
@@ -82,7 +92,10 @@ def test_nets_survive_the_transforms(step, name):
 def test_an_mlp_of_flat_features_keeps_the_name_of_its_input(runtime, tmp_path):
     if runtime == "openvino":
         pytest.importorskip("openvino")
-    module, x = Mlp(features=6, classes=3, hidden=(8,)).build(0), torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    module, x = (
+        Mlp(features=6, classes=3, hidden=(8,)).build(0),
+        torch.randn(2, 6, generator=torch.Generator().manual_seed(0)),
+    )
     target = Target.parse(runtime)
     target.load_runtime().export(Package(module), {"x": x[:1]}, None, target, tmp_path)
     got = target.load_runtime().load(tmp_path, target, 2).run({"x": x.numpy()})

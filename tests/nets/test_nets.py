@@ -73,9 +73,15 @@ def test_fields_are_documented_and_holes_have_to_be_filled(kind):
 
 def test_holes_have_paths_and_a_recipe_of_nets_survives_json():
     recipe = Recipe(Build(Choice(ConvNet(widths=(Int(8, 16), 16), depths=(1, Int(1, 2))), Mlp(features=64))))
-    assert {h.path for h in Space(recipe).holes} == {"build.net", "build.net.conv_net.widths[0]", "build.net.conv_net.depths[1]"}
+    assert {h.path for h in Space(recipe).holes} == {
+        "build.net",
+        "build.net.conv_net.widths[0]",
+        "build.net.conv_net.depths[1]",
+    }
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
-    filled = recipe.fill({"build.net": "conv_net", "build.net.conv_net.widths[0]": 12, "build.net.conv_net.depths[1]": 2})
+    filled = recipe.fill(
+        {"build.net": "conv_net", "build.net.conv_net.widths[0]": 12, "build.net.conv_net.depths[1]": 2}
+    )
     assert filled.steps[0].net == ConvNet(widths=(12, 16), depths=(1, 2))
 
 
@@ -90,7 +96,9 @@ def test_a_net_is_no_step():
 
 @pytest.mark.parametrize("block", ["residual", "inverted"])
 def test_conv_net_stages(block):
-    net = ConvNet(in_channels=3, stem=8, stride=2, depths=(1, 3), widths=(8, 16), block=block, expansion=2.0, kernel=5).build()
+    net = ConvNet(
+        in_channels=3, stem=8, stride=2, depths=(1, 3), widths=(8, 16), block=block, expansion=2.0, kernel=5
+    ).build()
     x = torch.zeros(1, 3, 32, 32)
     shapes = []
     for part in net[:3]:
@@ -100,7 +108,11 @@ def test_conv_net_stages(block):
     assert [len(s) for s in net[1:3]] == [1, 3]
     convs = [m for m in net[2][0].modules() if isinstance(m, nn.Conv2d)]
     if block == "residual":
-        assert [(c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0]) for c in convs] == [(8, 32, 5, 2), (32, 16, 5, 1), (8, 16, 1, 2)]
+        assert [(c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0]) for c in convs] == [
+            (8, 32, 5, 2),
+            (32, 16, 5, 1),
+            (8, 16, 1, 2),
+        ]
     else:
         got = [(c.in_channels, c.out_channels, c.kernel_size[0], c.stride[0], c.groups) for c in convs]
         assert got == [(8, 16, 1, 1, 1), (16, 16, 5, 2, 16), (16, 16, 1, 1, 1)]
@@ -112,11 +124,13 @@ def test_a_residual_block_adds_its_input():
         x = torch.rand(2, 8, 5, 5)
         for p in net[1][0].parameters():
             nn.init.zeros_(p)
-        assert torch.equal(run(net[1], (x,)), x)  # the rest of the block gives 0; relu leaves what is positive
+        # the rest of the block gives 0; relu leaves what is positive
+        assert torch.equal(run(net[1], (x,)), x)
 
 
 def test_resnet20_has_the_published_number_of_parameters():
-    """He et al. 2016, arXiv:1512.03385, table 6: 0.27 M; 269,722 with their shortcuts, which have no parameters (option A)."""
+    """He et al. 2016, arXiv:1512.03385, table 6: 0.27 M; 269,722 with their shortcuts, which have
+    no parameters (option A)."""
     net = ConvNet(stem=16, depths=(3, 3, 3), widths=(16, 32, 64)).build()
     short = 16 * 32 + 64 + 32 * 64 + 128
     assert sum(p.numel() for p in net.parameters()) - short == 269_722
@@ -131,8 +145,11 @@ def test_stages_of_different_number_are_refused():
 
 
 def test_a_plain_block_is_the_residual_one_without_its_skip_connection():
-    """The same weights: what the residual block adds is all that tells them apart (He et al. 2016, figure 3)."""
-    residual, plain = (ConvNet(stem=8, depths=(2,), widths=(8,), block=b, kernel=(5,)).build()[1] for b in ("residual", "plain"))
+    """The same weights: what the residual block adds is all that tells them apart
+    (He et al. 2016, figure 3)."""
+    residual, plain = (
+        ConvNet(stem=8, depths=(2,), widths=(8,), block=b, kernel=(5,)).build()[1] for b in ("residual", "plain")
+    )
     plain.load_state_dict(residual.state_dict())
     x = torch.randn(2, 8, 6, 5)
     with torch.no_grad():
@@ -143,19 +160,36 @@ def test_a_plain_block_is_the_residual_one_without_its_skip_connection():
 
 @pytest.mark.parametrize("block", ["residual", "inverted", "plain"])
 def test_normalisation_and_kernels_of_each_stage(block):
-    net = ConvNet(stem=12, depths=(1, 2), widths=(12, 20), block=block, kernel=(3, 5), norm="group", expansion=2.0).build()
+    net = ConvNet(
+        stem=12, depths=(1, 2), widths=(12, 20), block=block, kernel=(3, 5), norm="group", expansion=2.0
+    ).build()
     kinds = {type(m) for m in net.modules()}
     assert nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
-    assert {m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)} <= {4, 5, 6, 8}  # the largest divisors of 20, 12, 24 or 40 up to 8
-    assert [{m.kernel_size[0] for m in net[i].modules() if isinstance(m, nn.Conv2d)} - {1} for i in (1, 2)] == [{3}, {5}]
+    # the largest divisors of 20, 12, 24 or 40 up to 8
+    assert {m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)} <= {4, 5, 6, 8}
+    assert [{m.kernel_size[0] for m in net[i].modules() if isinstance(m, nn.Conv2d)} - {1} for i in (1, 2)] == [
+        {3},
+        {5},
+    ]
     bare = ConvNet(stem=12, depths=(1, 2), widths=(12, 20), block=block, kernel=(3, 5), norm="none").build()
     assert not any(isinstance(m, (nn.GroupNorm, nn.BatchNorm2d)) for m in bare.modules())
     assert all(m.bias is not None for m in bare.modules() if isinstance(m, nn.Conv2d))
 
 
 def test_descriptions_saved_before_a_field_was_added_still_load():
-    saved = {"in_channels": 1, "classes": 4, "stem": 8, "stride": 1, "depths": [1], "widths": [8], "kernel": 5, "block": "residual"}
-    assert decode({"conv_net": {**saved, "expansion": 1.0, "activation": "relu"}}) == ConvNet(1, 4, 8, 1, (1,), (8,), 5, norm="batch")
+    saved = {
+        "in_channels": 1,
+        "classes": 4,
+        "stem": 8,
+        "stride": 1,
+        "depths": [1],
+        "widths": [8],
+        "kernel": 5,
+        "block": "residual",
+    }
+    assert decode({"conv_net": {**saved, "expansion": 1.0, "activation": "relu"}}) == ConvNet(
+        1, 4, 8, 1, (1,), (8,), 5, norm="batch"
+    )
 
 
 def test_kernels_of_stages_may_be_holes():
@@ -169,7 +203,18 @@ def test_kernels_of_stages_may_be_holes():
 
 def test_mlp_layers():
     net = Mlp(features=6, classes=3, hidden=(5, 4), norm="layer", dropout=0.1, activation="gelu").build()
-    kinds = [Rows, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Linear]
+    kinds = [
+        Rows,
+        nn.Linear,
+        nn.LayerNorm,
+        nn.GELU,
+        nn.Dropout,
+        nn.Linear,
+        nn.LayerNorm,
+        nn.GELU,
+        nn.Dropout,
+        nn.Linear,
+    ]
     assert [type(m) for m in net] == kinds
     assert [m.out_features for m in net if isinstance(m, nn.Linear)] == [5, 4, 3]
     assert [type(m) for m in Mlp(features=6, hidden=()).build()] == [Rows, nn.Linear]
@@ -200,7 +245,8 @@ def test_attention_is_multi_head_attention():
 
 
 def test_a_head_can_be_cut_from_the_layers_alone():
-    """Without one head's rows and columns the module computes what it computes when that head's values are silenced."""
+    """Without one head's rows and columns the module computes what it computes when that head's
+    values are silenced."""
     a = small("encoder", heads=4).build().blocks[0].attention  # heads of 4 channels
     keep = torch.tensor([i for i in range(16) if i // 4 != 1])
     x, mask = torch.randn(2, 6, 16), torch.zeros(2, 1, 1, 6)

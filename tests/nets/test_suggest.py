@@ -1,4 +1,5 @@
-"""The nets suggested for a data set take it, have ordinary sizes, and what no family takes is refused."""
+"""The nets suggested for a data set take it, have ordinary sizes,
+and what no family takes is refused."""
 
 import numpy as np
 import pytest
@@ -51,7 +52,9 @@ def test_nets_fit_their_data(name):
         assert net.cost(shape).params > 0
 
 
-@pytest.mark.parametrize("name, low, high", [("fashion", 100_000, 300_000), ("cifar", 100_000, 300_000), ("photos", 100_000, 600_000)])
+@pytest.mark.parametrize(
+    "name, low, high", [("fashion", 100_000, 300_000), ("cifar", 100_000, 300_000), ("photos", 100_000, 600_000)]
+)
 def test_fixed_nets_for_images_have_ordinary_sizes(name, low, high):
     inputs, _ = DATA[name]
     shape = inputs["image"].shape[1:]
@@ -65,7 +68,9 @@ def test_fixed_nets_for_images_have_ordinary_sizes(name, low, high):
 def test_searchable_opens_layers_widths_kernel_connection_activation_and_normalisation():
     names = {h.path.partition("[")[0] for h in Space(searchable(DATA["cifar"][0], 10)).holes}
     assert {"depths", "widths", "kernel", "block", "activation", "norm"} <= names
-    assert {"hidden", "activation", "norm", "dropout"} == {h.path.partition("[")[0] for h in Space(searchable(DATA["table"][0], 2)).holes}
+    assert {"hidden", "activation", "norm", "dropout"} == {
+        h.path.partition("[")[0] for h in Space(searchable(DATA["table"][0], 2)).holes
+    }
 
 
 def test_every_number_of_heads_divides_every_width():
@@ -75,7 +80,17 @@ def test_every_number_of_heads_divides_every_width():
 
 
 def test_stages_follow_the_size_of_the_images():
-    assert [len(sensible(images(1, n, n), 2).depths) for n in (1, 4, 7, 8, 16, 32, 63, 64, 224)] == [1, 1, 1, 2, 3, 3, 3, 4, 4]
+    assert [len(sensible(images(1, n, n), 2).depths) for n in (1, 4, 7, 8, 16, 32, 63, 64, 224)] == [
+        1,
+        1,
+        1,
+        2,
+        3,
+        3,
+        3,
+        4,
+        4,
+    ]
     assert sensible(images(1, 64, 2), 2).stride == 2
 
 

@@ -32,7 +32,9 @@ def copied(supernet, cell):
         if hasattr(theirs, "operations"):
             for (t, s), op in zip(EDGES, cell.ops, strict=True):
                 if op != "none":
-                    mine.edges[f"op_{t}_{s}"].load_state_dict(theirs.operations[f"op_{t}_{s}"][op].state_dict(), strict=False)
+                    mine.edges[f"op_{t}_{s}"].load_state_dict(
+                        theirs.operations[f"op_{t}_{s}"][op].state_dict(), strict=False
+                    )
         else:
             mine.load_state_dict(theirs.state_dict())
     module[6][0].load_state_dict(supernet.head[0].state_dict())
@@ -58,7 +60,15 @@ def test_a_path_is_the_net_that_the_filling_builds(seed):
 
 def test_the_mixture_of_one_open_edge_to_the_output_is_a_weighted_sum_before_the_head():
     """Eq. 2 of DARTS, by hand on one cell."""
-    net = Cell(**{**FIXED, "cells": 1}, op_1_0="none", op_2_0="none", op_2_1="none", op_3_0=Choice(*OPS), op_3_1="none", op_3_2="none")
+    net = Cell(
+        **{**FIXED, "cells": 1},
+        op_1_0="none",
+        op_2_0="none",
+        op_2_1="none",
+        op_3_0=Choice(*OPS),
+        op_3_1="none",
+        op_3_2="none",
+    )
     supernet = SuperNet(net).eval()
     cell, x = supernet.body[0], torch.randn(2, 4, 8, 8)
     m = torch.tensor([0.1, 0.2, 0.3, 0.15, 0.25])
@@ -99,7 +109,9 @@ def test_costs_add_up_to_those_of_the_net(what):
     rng = generator(0, what)
     for _ in range(30):
         filling = {p: OPS[1 + int(rng.integers(4))] for p in supernet.options}  # no edge is dead
-        total = float(getattr(bare.cost((1, 8, 8)), what)) + sum(float(costs[p][OPS.index(o)]) for p, o in filling.items())
+        total = float(getattr(bare.cost((1, 8, 8)), what)) + sum(
+            float(costs[p][OPS.index(o)]) for p, o in filling.items()
+        )
         assert total == getattr(Space(net).fill(filling).cost((1, 8, 8)), what)
     with pytest.raises(InputError):
         supernet.costs((1, 8, 8), "beauty")

@@ -56,7 +56,9 @@ def test_every_figure_is_there_and_has_something_in_it(large):
     assert list(figures) == ["importance", "parallel", "contour", "curves", "given", "credits", "probabilities"]
     assert all(any(v is not None for v in trace["x"]) for f in figures.values() for trace in f["data"])
     assert "train.lr" in figures["contour"]["alt"] and "prune.ratio" in figures["contour"]["alt"]
-    assert figures["contour"]["layout"]["xaxis"]["type"] == "log" and "type" not in figures["contour"]["layout"]["yaxis"]
+    assert (
+        figures["contour"]["layout"]["xaxis"]["type"] == "log" and "type" not in figures["contour"]["layout"]["yaxis"]
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 9])
@@ -156,7 +158,16 @@ def test_the_surface_of_a_known_function():
 
 def test_what_has_an_order():
     assert [
-        is_ordered(d) for d in (Float(0, 1), Int(1, 2), Choice(1, 2, 4), Choice(1, 2), Choice(1, 1.0, True), Choice("a", 2, 3), Maybe(Int(1, 2)))
+        is_ordered(d)
+        for d in (
+            Float(0, 1),
+            Int(1, 2),
+            Choice(1, 2, 4),
+            Choice(1, 2),
+            Choice(1, 1.0, True),
+            Choice("a", 2, 3),
+            Maybe(Int(1, 2)),
+        )
     ] == [
         *(True, True, True),
         *(False, False, False, False),
@@ -165,7 +176,10 @@ def test_what_has_an_order():
 
 
 def test_learning_curves_take_json_keys():
-    trials = [{"number": 0, "state": "complete", "reports": {"4": 0.2, "1": 0.9}}, {"number": 1, "state": "stopped", "reports": {1: 1.0}}]
+    trials = [
+        {"number": 0, "state": "complete", "reports": {"4": 0.2, "1": 0.9}},
+        {"number": 1, "state": "stopped", "reports": {1: 1.0}},
+    ]
     figure = analysis_figures(analysed(searched(0)), trials, 0, True, "original")[0]
     done = next(t for t in figure["data"] if t["name"] == "complete")
     assert figure["id"] == "curves" and done["x"] == [1.0, 4.0, None] and done["y"] == [0.9, 0.2, None]

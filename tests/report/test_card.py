@@ -57,7 +57,9 @@ def onnx_model(folder):
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 8, 8])],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 64])],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(folder / "model.onnx"))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(folder / "model.onnx")
+    )
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "onnxruntime:threads=2:batch=3"])
@@ -90,11 +92,18 @@ def test_input_names_and_dtypes_cannot_inject_code():
 
 def test_a_torch_artifact_has_a_snippet_that_runs(tmp_path):
     torch = pytest.importorskip("torch")
-    program = torch.export.export(torch.nn.Flatten(), (torch.zeros(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    program = torch.export.export(
+        torch.nn.Flatten(), (torch.zeros(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+    )
     torch.export.save(program, tmp_path / "model.pt2")
     text = code(card(target="torch"))
     assert "compile" not in text and "torch.compile(model)" in code(card(target="torch:compile"))
-    exec(text.replace("model.pt2", str(tmp_path / "model.pt2")).replace("print(output.shape)", "assert output.shape[0] == 1"), {})
+    exec(
+        text.replace("model.pt2", str(tmp_path / "model.pt2")).replace(
+            "print(output.shape)", "assert output.shape[0] == 1"
+        ),
+        {},
+    )
 
 
 def test_what_runs_in_integers_is_said():

@@ -30,7 +30,8 @@ def test_largest_first_and_reproducible():
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(2)
-    truth = 6 / math.pi * math.asin(0.6 / 2)  # Spearman's rho of a bivariate normal with correlation 0.6
+    # Spearman's rho of a bivariate normal with correlation 0.6
+    truth = 6 / math.pi * math.asin(0.6 / 2)
     held = 0
     for i in range(60):
         a = rng.normal(size=60)
@@ -44,7 +45,10 @@ def test_what_cannot_be_told_is_left_out():
     few = [{"a": float(i)} for i in range(MIN_TRIALS - 1)]
     assert correlations(few, [float(i) for i in range(MIN_TRIALS - 1)], 0) == ()
     n = 20
-    features = [{"constant": 1.0, "lost": math.nan, "rare": 1.0} if i < 3 else {"constant": 1.0, "lost": math.inf} for i in range(n)]
+    features = [
+        {"constant": 1.0, "lost": math.nan, "rare": 1.0} if i < 3 else {"constant": 1.0, "lost": math.inf}
+        for i in range(n)
+    ]
     assert correlations(features, [float(i) for i in range(n)], 0) == ()
     assert correlations([], [], 0) == ()
     assert correlations([{"a": float(i)} for i in range(n)], [0.5] * n, 0) == ()

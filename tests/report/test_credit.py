@@ -17,10 +17,23 @@ def trial(number, arm, seconds=1.0, feasible=True, **why):
 
 
 def test_the_table_counts_what_each_found():
-    trials = [trial(0, "greedy", 2.0), trial(1, "genetic", 3.0), trial(2, "greedy", 4.0, feasible=False), {**trial(3, "genetic"), "entry": None}]
+    trials = [
+        trial(0, "greedy", 2.0),
+        trial(1, "genetic", 3.0),
+        trial(2, "greedy", 4.0, feasible=False),
+        {**trial(3, "genetic"), "entry": None},
+    ]
     front = {"front": [{"trial": 0}, {"trial": 1}, {"trial": None}]}
     greedy, genetic = sorted(arms(front, trials), key=lambda a: a.name, reverse=True)
-    assert (greedy.name, greedy.trials, greedy.measured, greedy.feasible, greedy.front, greedy.front_share, greedy.seconds) == (
+    assert (
+        greedy.name,
+        greedy.trials,
+        greedy.measured,
+        greedy.feasible,
+        greedy.front,
+        greedy.front_share,
+        greedy.seconds,
+    ) == (
         "greedy",
         2,
         2,
@@ -67,7 +80,9 @@ def test_the_notes_of_the_adaptive_strategy_are_read():
     found = decisions(rows)
     assert [d.number for d in found] == list(range(12))
     told = [d for d in found if d.probabilities]
-    assert told and all(sum(d.probabilities.values()) == pytest.approx(1.0, abs=0.01) and d.arm in d.credits for d in told)
+    assert told and all(
+        sum(d.probabilities.values()) == pytest.approx(1.0, abs=0.01) and d.arm in d.credits for d in told
+    )
     figures = {f["id"]: f for f in credit_figures(found)}
     assert set(figures) == {"given", "credits", "probabilities"}
     assert sum(t["y"][-1] for t in figures["given"]["data"]) == 12

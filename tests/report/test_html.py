@@ -65,7 +65,8 @@ def data(text):
 
 
 def test_contrast_of_text_and_marks():
-    """WCAG 2.2, 1.4.3 and 1.4.11: text 4.5 to 1, graphics 3 to 1, in the light and the dark palette."""
+    """WCAG 2.2, 1.4.3 and 1.4.11: text 4.5 to 1, graphics 3 to 1,
+    in the light and the dark palette."""
 
     def luminance(colour):
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -113,7 +114,9 @@ def test_user_text_cannot_leave_its_place():
             e["filling"] = {EVIL: EVIL}
         if e["kind"] == "info":
             e["info"] = {**e["info"], "splits": {EVIL: EVIL}, "machine": {EVIL: [EVIL]}}
-    log += [{"kind": "proposed", "trial": 6, "filling": {EVIL: 1}, "note": {}, "recipe": EVIL, "target": EVIL, "time": 9e3}]
+    log += [
+        {"kind": "proposed", "trial": 6, "filling": {EVIL: 1}, "note": {}, "recipe": EVIL, "target": EVIL, "time": 9e3}
+    ]
     log += [{"kind": "failed", "trial": 6, "reason": EVIL, "time": 9e3}]
     text = html.render(*page(made(log), EVIL))
     outline = Outline(text)
@@ -189,9 +192,14 @@ def test_a_search_speaks_of_the_fixed_net():
     page_text = without_plotly(html.render(*page(found, "runs/s")))
     assert "fixed net" in page_text and "original" not in page_text
     assert "Limits asked for: none." in page_text
-    assert "featherweight search runs/s/run.yaml --out runs/s-again" in page_text and "featherweight optimize" not in page_text
+    assert (
+        "featherweight search runs/s/run.yaml --out runs/s-again" in page_text
+        and "featherweight optimize" not in page_text
+    )
     with_model = searched(30, baseline=None)
-    assert "the original" in html.render(*page(with_model)) and "fixed net" not in without_plotly(html.render(*page(with_model)))
+    assert "the original" in html.render(*page(with_model)) and "fixed net" not in without_plotly(
+        html.render(*page(with_model))
+    )
 
 
 def test_a_search_is_drawn_against_parameters_and_latency():

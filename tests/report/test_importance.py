@@ -19,11 +19,15 @@ def effects(space, f, n=20_000):
     x = Encoding(space)
     rows = x.rows(fillings)
     predicted = np.array([[f(v) for v in fillings]])
-    return {h.path: main_effect(predicted, groups(h.path, h.domain, fillings, rows[:, x.start[h.path]]))[0] for h in space.holes}
+    return {
+        h.path: main_effect(predicted, groups(h.path, h.domain, fillings, rows[:, x.start[h.path]]))[0]
+        for h in space.holes
+    }
 
 
 def test_main_effects_of_the_ishigami_function_are_the_published_ones():
-    """Ishigami and Homma 1990; first-order Sobol indices 0.3139, 0.4424 and 0 for a = 7, b = 0.1 (Saltelli et al., "Sensitivity analysis", 2000)."""
+    """Ishigami and Homma 1990; first-order Sobol indices 0.3139, 0.4424 and 0 for a = 7, b = 0.1
+    (Saltelli et al., "Sensitivity analysis", 2000)."""
     space = Space((Float(-math.pi, math.pi), Float(-math.pi, math.pi), Float(-math.pi, math.pi)))
 
     def ishigami(v):
@@ -69,7 +73,10 @@ def test_groups_keep_kinds_apart_and_leave_out_the_dead():
     assert len(set(labels["[0]"])) == 3
     assert len(set(labels["[1]"])) == 12  # the first two of four
     inner = labels["[2].value"]
-    assert all((g == -1) == ("[2].value" not in f) for g, f in zip(inner, fillings, strict=True)) and 12 <= len(set(inner)) <= 17
+    assert (
+        all((g == -1) == ("[2].value" not in f) for g, f in zip(inner, fillings, strict=True))
+        and 12 <= len(set(inner)) <= 17
+    )
 
 
 def test_the_ensemble_finds_what_matters_and_says_how_sure_it_is():

@@ -16,7 +16,9 @@ def drawn(front, width=160, **options):
 
 def test_original_first_best_starred_and_certificates_shown():
     text = drawn(study().front_json())
-    rows = [line for line in text.splitlines() if line.strip().startswith(("original ", "baseline ", "front ", "* best"))]
+    rows = [
+        line for line in text.splitlines() if line.strip().startswith(("original ", "baseline ", "front ", "* best"))
+    ]
     assert rows[0].split()[:2] == ["original", "baseline"]
     assert sum("* best" in r for r in rows) == 1
     assert next(r for r in rows if "* best" in r).rstrip().endswith("certified")

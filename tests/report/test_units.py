@@ -23,19 +23,38 @@ def test_milliseconds(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0 B"), (812, "812 B"), (999, "999 B"), (1000, "1.00 KB"), (56_249, "56.2 KB"), (999_900, "1.00 MB"), (1.2e9, "1.20 GB")]
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (812, "812 B"),
+        (999, "999 B"),
+        (1000, "1.00 KB"),
+        (56_249, "56.2 KB"),
+        (999_900, "1.00 MB"),
+        (1.2e9, "1.20 GB"),
+    ],
 )
 def test_size_is_decimal_as_the_limits_are(value, text):
     assert units.size(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0, "0"), (7, "7"), (22_700_000, "22.7 M"), (155_000, "155 k"), (4e9, "4.00 G")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (7, "7"), (22_700_000, "22.7 M"), (155_000, "155 k"), (4e9, "4.00 G")]
+)
 def test_count(value, text):
     assert units.count(value) == text
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.353, "0.35 s"), (9.97, "10 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (171.4, "2 min 51 s"), (11_100, "3 h 05 min")]
+    ("value", "text"),
+    [
+        (0.353, "0.35 s"),
+        (9.97, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (171.4, "2 min 51 s"),
+        (11_100, "3 h 05 min"),
+    ],
 )
 def test_seconds(value, text):
     assert units.seconds(value) == text
@@ -50,7 +69,9 @@ def test_metric_and_difference():
     assert units.difference(-0.0123, "mse") == "-0.0123"
 
 
-@pytest.mark.parametrize("function", [units.milliseconds, units.size, units.count, units.seconds, units.ratio, units.percent])
+@pytest.mark.parametrize(
+    "function", [units.milliseconds, units.size, units.count, units.seconds, units.ratio, units.percent]
+)
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_was_not_measured_is_said_so(function, value):
     assert function(value) == "n/a"

@@ -63,7 +63,8 @@ def test_nothing_feasible_names_the_nearest_and_what_it_breaks():
     assert not words.feasible(front)
     assert words.next_command(front, "runs/my digits").startswith("featherweight resume 'runs/my digits' --trials 40")
     front["ended"] = "no candidate that may run was found among the last 20 proposals; the last one: params <= 10"
-    assert words.next_command(front, "runs/x").startswith("loosen the limits")  # more of the same finds nothing
+    # more of the same finds nothing
+    assert words.next_command(front, "runs/x").startswith("loosen the limits")
 
 
 def test_a_search_that_does_not_beat_the_baselines_says_so(front):
@@ -82,16 +83,31 @@ def test_nothing_measured(front):
 
 
 def test_next_command_exports_the_best(front):
-    assert shlex.split(words.next_command(front, "runs/my digits")) == ["featherweight", "export", "runs/my digits", "--to", "my digits-best"]
+    assert shlex.split(words.next_command(front, "runs/my digits")) == [
+        "featherweight",
+        "export",
+        "runs/my digits",
+        "--to",
+        "my digits-best",
+    ]
     front["best"]["certificate"]["verdict"] = "refuted"
     assert words.next_command(front, "runs/x").startswith("featherweight resume runs/x --trials 80 --minutes 6")
 
 
 def test_constraints_in_words():
-    assert constraint_text({"quantity": "drop", "bound": 0.01, "relative": False}, "accuracy") == "accuracy drop at most 1 point"
-    assert constraint_text({"quantity": "latency", "bound": 0.7, "relative": True}) == "latency at most 0.70x the original's"
+    assert (
+        constraint_text({"quantity": "drop", "bound": 0.01, "relative": False}, "accuracy")
+        == "accuracy drop at most 1 point"
+    )
+    assert (
+        constraint_text({"quantity": "latency", "bound": 0.7, "relative": True})
+        == "latency at most 0.70x the original's"
+    )
     assert constraint_text({"quantity": "latency", "bound": 2.0, "relative": False}) == "latency at most 2.00 ms"
-    assert constraint_text({"quantity": "metric", "bound": 0.9, "relative": False}, "accuracy") == "accuracy at least 90.0 %"
+    assert (
+        constraint_text({"quantity": "metric", "bound": 0.9, "relative": False}, "accuracy")
+        == "accuracy at least 90.0 %"
+    )
 
 
 def test_every_entry_is_listed_once_with_the_original_first(front):
@@ -113,7 +129,12 @@ def test_metric_where_lower_is_better(front):
 def test_recipe_in_words():
     assert recipe_steps({"recipe": []}) == ["The original model, as it is"]
     steps = recipe_steps(
-        {"recipe": [{"prune": {"ratio": 0.5, "round_to": 8, "skip": None}}, {"own_step": {"teacher": {"recipe": [{"train": {"epochs": 2}}]}}}]}
+        {
+            "recipe": [
+                {"prune": {"ratio": 0.5, "round_to": 8, "skip": None}},
+                {"own_step": {"teacher": {"recipe": [{"train": {"epochs": 2}}]}}},
+            ]
+        }
     )
     assert "ratio 0.5, round to 8" in steps[0] and "skip" not in steps[0]
     assert steps[1].startswith("Own step: teacher (Train the weights: epochs 2)")
@@ -121,6 +142,11 @@ def test_recipe_in_words():
 
 def test_verdict_names_what_is_broken():
     assert (
-        verdict_text({"feasible": False, "violations": [{"constraint": "size <= 0.5x", "value": 6.0, "bound": 5.0, "excess": 0.2}]})
+        verdict_text(
+            {
+                "feasible": False,
+                "violations": [{"constraint": "size <= 0.5x", "value": 6.0, "bound": 5.0, "excess": 0.2}],
+            }
+        )
         == "broken: size by 20 %"
     )

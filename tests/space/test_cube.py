@@ -40,7 +40,9 @@ def test_fillings_have_points_and_points_fillings(space):
 
 
 def test_bins_are_equal_and_ends_are_reached():
-    space = Space(Recipe(Step(a=Float(-1, 1, step=0.5), b=Int(3, 3), mode=Choice("x", "y", "z"), inner=Order(Other(), Step()))))
+    space = Space(
+        Recipe(Step(a=Float(-1, 1, step=0.5), b=Int(3, 3), mode=Choice("x", "y", "z"), inner=Order(Other(), Step())))
+    )
     cube = Cube(space)
     assert cube.bins == [5, 3, 0, 0]
     seen = [cube.filling([u, u, u, 0.5])["step.a"] for u in (np.arange(1000) + 0.5) / 1000]
@@ -65,7 +67,9 @@ def test_quasirandom_is_scipys_sequence_and_more_even_than_chance():
 
 
 def test_quasirandom_skips_what_is_known_or_refused():
-    space = Space(Recipe(Step(a=Float(0, 1, step=0.25), b=Int(1, 4))), refuses=lambda tree: "no" if tree.steps[0].b == 2 else None)
+    space = Space(
+        Recipe(Step(a=Float(0, 1, step=0.25), b=Int(1, 4))), refuses=lambda tree: "no" if tree.steps[0].b == 2 else None
+    )
     history = run(Quasirandom(), lambda f: ((1.0,), 0.0), 15, 0, space)
     assert history.distinct == 15 and all(t.filling["step.b"] != 2 for t in history)
     assert run(Quasirandom(), lambda f: ((1.0,), 0.0), 30, 0, space).distinct == 20  # the refused ones last
@@ -136,7 +140,9 @@ def test_without_the_package(monkeypatch):
         Cmaes().propose(SQUARE, History(), 1, generator(0))
 
 
-@pytest.mark.parametrize("make", [lambda: Cmaes(sigma=0), lambda: Cmaes(sigma=math.nan), lambda: Gp(startup=0), lambda: Gp(most=2)])
+@pytest.mark.parametrize(
+    "make", [lambda: Cmaes(sigma=0), lambda: Cmaes(sigma=math.nan), lambda: Gp(startup=0), lambda: Gp(most=2)]
+)
 def test_bad_settings(make):
     with pytest.raises(InputError):
         make()

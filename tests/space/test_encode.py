@@ -35,7 +35,8 @@ def test_dead_holes_and_orders():
 
 
 def test_sums_over_holes_alike():
-    """Two holes of equal domains: the description counts each option; the third hole has another domain."""
+    """Two holes of equal domains: the description counts each option;
+    the third hole has another domain."""
     same = Choice("x", "y")
     space = Space(Recipe(Step(mode=same), Other(mode=same), Step(mode=Choice("x", "z"))))
     names = [h.path for h in space.holes]
@@ -47,7 +48,11 @@ def test_sums_over_holes_alike():
 
 def test_features_are_signed_logs_in_order_of_name():
     known = {"macs": 99.0, "about": -9.0, "odd": math.nan}
-    space = Space(Recipe(Step(b=Int(1, 3))), features=lambda tree: known, refuses=lambda tree: "no" if tree.steps[0].b == 3 else None)
+    space = Space(
+        Recipe(Step(b=Int(1, 3))),
+        features=lambda tree: known,
+        refuses=lambda tree: "no" if tree.steps[0].b == 3 else None,
+    )
     description = Description(space)
     assert not description.learn([{"step.b": 3}]) and description.width == 1
     assert description.learn([{"step.b": 3}, {"step.b": 1}]) and not description.learn([{"step.b": 2}])

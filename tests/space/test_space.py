@@ -40,7 +40,9 @@ def test_holes_live_under_their_choices(recipe, seed):
     space = Space(recipe)
     filling = space.sample(generator(seed))
     for hole in space:
-        assert (hole.path in filling) == all(filling.get(p) == v and type(filling.get(p)) is type(v) for p, v in hole.when)
+        assert (hole.path in filling) == all(
+            filling.get(p) == v and type(filling.get(p)) is type(v) for p, v in hole.when
+        )
     assert len({h.path for h in space}) == len(space)
 
 
@@ -64,11 +66,15 @@ def test_the_order_of_a_fillings_keys_means_nothing(recipe, seed):
     filling = space.sample(generator(seed))
     for i in range(3):
         other = shuffled(filling, generator(seed, i))
-        assert list(islice(space.neighbours(other, generator(1)), 30)) == list(islice(space.neighbours(filling, generator(1)), 30))
+        assert list(islice(space.neighbours(other, generator(1)), 30)) == list(
+            islice(space.neighbours(filling, generator(1)), 30)
+        )
         assert key(other) == key(filling) and space.fill(other) == space.fill(filling)
         assert space.complete(other, None) == filling and list(space.complete(other, None)) == list(filling)
         part = {path: other[path] for path in other if path in set(list(filling)[::2])}
-        assert space.complete(part, generator(2)) == space.complete({p: v for p, v in filling.items() if p in part}, generator(2))
+        assert space.complete(part, generator(2)) == space.complete(
+            {p: v for p, v in filling.items() if p in part}, generator(2)
+        )
         assert space.walk(lambda path, _, other=other: other[path]) == filling
         assert space.features(other) == space.features(filling) and space.refused(other) == space.refused(filling)
 
@@ -129,7 +135,9 @@ def test_domains(domain, seed):
 
 
 def test_size_and_conditions():
-    space = Space(Recipe(Shave(ratio=Float(0, 1, step=0.5)), Maybe(Freeze(bits=Choice(4, 8), exact=Choice(True, False)))))
+    space = Space(
+        Recipe(Shave(ratio=Float(0, 1, step=0.5)), Maybe(Freeze(bits=Choice(4, 8), exact=Choice(True, False))))
+    )
     assert space.size == 3 * (1 + 2 * 2)
     assert [h.path for h in space] == ["shave.ratio", "freeze", "freeze.bits", "freeze.exact"]
     assert space["freeze.bits"].when == (("freeze", True),)
@@ -316,7 +324,10 @@ def test_class_space_opens_declared_ranges():
 
 def test_complete_keeps_what_it_can():
     space = Space(Recipe(Maybe(Shave(ratio=Float(0, 1))), Freeze(bits=Choice(4, 8))))
-    assert space.complete({"shave": False, "shave.ratio": 0.3, "freeze.bits": 4}, None) == {"shave": False, "freeze.bits": 4}
+    assert space.complete({"shave": False, "shave.ratio": 0.3, "freeze.bits": 4}, None) == {
+        "shave": False,
+        "freeze.bits": 4,
+    }
     kept = space.complete({"shave": True, "freeze.bits": 8}, generator(0))
     assert kept["freeze.bits"] == 8 and 0 <= kept["shave.ratio"] <= 1
     with pytest.raises(InputError):

@@ -40,14 +40,19 @@ def test_a_step_is_another_value_of_the_domain(domain):
         assert domain.check(moved, "") == moved and (type(moved), moved) != (type(value), value)
 
 
-@pytest.mark.parametrize("domain", [Float(0.3, 0.3), Int(2, 2), Int(2, 2, log=True), Choice("x"), Choice(4), Float(0, 0.5, step=1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "domain",
+    [Float(0.3, 0.3), Int(2, 2), Int(2, 2, log=True), Choice("x"), Choice(4), Float(0, 0.5, step=1.0)],
+    ids=repr,
+)
 def test_a_single_value_stays(domain):
     value = domain.sample(generator(0))
     assert stepped(domain, value, generator(1)) == value
 
 
 def test_steps_are_mostly_small_and_now_and_then_long():
-    """2^(-8 u) of half the range, u uniform: the median is 2^-4 of it, the longest half the range."""
+    """2^(-8 u) of half the range, u uniform: the median is 2^-4 of it,
+    the longest half the range."""
     rng = generator(0)
     moves = sorted(abs(stepped(Float(0, 1), 0.5, rng) - 0.5) for _ in range(4000))
     assert moves[2000] == pytest.approx(0.5 * 2**-4, rel=0.15)
@@ -79,7 +84,10 @@ def test_rate_is_the_number_of_changes():
     space, rng = Space(Recipe(*(Step(a=Float(0, 1)) for _ in range(20)))), generator(0)
     parent = space.sample(rng)
     for rate, expected in ((1e-9, 1.0), (4.0, 1 + 4.0 * 0.95)):
-        changed = [sum(child[p] != parent[p] for p in parent) for child in (mutated(space, parent, rng, rate) for _ in range(300))]
+        changed = [
+            sum(child[p] != parent[p] for p in parent)
+            for child in (mutated(space, parent, rng, rate) for _ in range(300))
+        ]
         assert min(changed) >= 1 and sum(changed) / 300 == pytest.approx(expected, rel=0.1)
 
 
@@ -102,7 +110,8 @@ def test_equal_parents_have_an_equal_child():
 
 
 def test_whole_steps_travel_together_in_half_of_the_children():
-    """Two steps of three holes: cut at the first depth the steps swap whole, at the second each hole is on its own."""
+    """Two steps of three holes: cut at the first depth the steps swap whole,
+    at the second each hole is on its own."""
     step = {"a": Float(0, 1), "b": Int(0, 9), "mode": Choice("x", "y")}
     space, rng = Space(Recipe(Step(**step), Step(**step))), generator(0)
     a = {p: v for n in ("step", "step_2") for p, v in ((f"{n}.a", 0.1), (f"{n}.b", 1), (f"{n}.mode", "x"))}
@@ -111,7 +120,9 @@ def test_whole_steps_travel_together_in_half_of_the_children():
     children = [crossover(space, a, b, rng) for _ in range(1000)]
     assert all(c not in (a, b) for c in children)
     whole = sum(len({c[f"{n}.{h}"] == a[f"{n}.{h}"] for h in step}) == 1 for c in children for n in ("step",))
-    both = [c for c in children if all(len({c[f"{n}.{h}"] == a[f"{n}.{h}"] for h in step}) == 1 for n in ("step", "step_2"))]
+    both = [
+        c for c in children if all(len({c[f"{n}.{h}"] == a[f"{n}.{h}"] for h in step}) == 1 for n in ("step", "step_2"))
+    ]
     assert len(both) == pytest.approx(500 + 500 * 2 / 62, abs=60) and whole >= len(both)
 
 

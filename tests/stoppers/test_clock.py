@@ -14,7 +14,8 @@ EPOCHS = 27
 
 
 class Study:
-    """`workers` workers until `seconds` are over, with new trials without end; counts what each trained and how long workers had no job."""
+    """`workers` workers until `seconds` are over, with new trials without end; counts what each
+    trained and how long workers had no job."""
 
     def __init__(self, stopper, workers, seconds):
         self.stopper, self.states, self.reports = stopper, {}, {}
@@ -54,18 +55,27 @@ class Study:
         return min((curve(t, EPOCHS) for t in self.full), default=float("inf"))
 
 
-@pytest.mark.parametrize("stopper", [Asha(), Asha(type="stopping"), Hyperband(max_budget=27), Median(), SuccessiveHalving(trials=27)], ids=repr)
+@pytest.mark.parametrize(
+    "stopper",
+    [Asha(), Asha(type="stopping"), Hyperband(max_budget=27), Median(), SuccessiveHalving(trials=27)],
+    ids=repr,
+)
 def test_no_epoch_is_trained_twice_and_no_worker_waits(stopper):
     study = Study(stopper, workers=4, seconds=500)
     at_work = sum(study.trained.values())
-    assert 4 * 500 <= at_work <= 4 * (500 + EPOCHS)  # every second of every worker is an epoch that no other job has trained
+    # every second of every worker is an epoch that no other job has trained
+    assert 4 * 500 <= at_work <= 4 * (500 + EPOCHS)
     assert study.full
 
 
-@pytest.mark.parametrize("stopper", [Asha(), Hyperband(max_budget=27), SuccessiveHalving(trials=27), Asha(type="stopping"), Median()], ids=repr)
+@pytest.mark.parametrize(
+    "stopper",
+    [Asha(), Hyperband(max_budget=27), SuccessiveHalving(trials=27), Asha(type="stopping"), Median()],
+    ids=repr,
+)
 def test_stopping_finds_a_better_trial_than_full_training_in_equal_time(stopper):
-    """Among curves whose early scores say something of their ends: what full training finds in 600 s on 4 workers is the best of the
-    first 88 or so."""
+    """Among curves whose early scores say something of their ends: what full training finds in
+    600 s on 4 workers is the best of the first 88 or so."""
     ours = Study(stopper, 4, 600)
     plain = Study(Asha(min_budget=EPOCHS), 4, 600)
     assert len(plain.states) < len(ours.states) and ours.best() <= plain.best()

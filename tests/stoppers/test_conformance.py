@@ -1,4 +1,5 @@
-"""Every stopper passes the suite that the package ships; and the suite finds what it is there to find."""
+"""Every stopper passes the suite that the package ships; and the suite finds what it
+is there to find."""
 
 import dataclasses
 
@@ -36,7 +37,11 @@ def test_stopper(stopper):
 
 
 def test_all_are_there():
-    assert set(registry.names("stoppers")) == {"asha", "hyperband", "median", "successive_halving"} == {_kind(s) for s in SETTINGS}
+    assert (
+        set(registry.names("stoppers"))
+        == {"asha", "hyperband", "median", "successive_halving"}
+        == {_kind(s) for s in SETTINGS}
+    )
 
 
 def _kind(stopper):
@@ -51,7 +56,9 @@ class Broken(Stopper):
         return (
             (3, 1)
             if self.how == "rungs fall"
-            else tuple(r for r in (1, 3, of if self.how == "rung at the end" else 9) if 0 < r <= of)[: of if of < 3 else 3]
+            else tuple(r for r in (1, 3, of if self.how == "rung at the end" else 9) if 0 < r <= of)[
+                : of if of < 3 else 3
+            ]
         )
 
     def decide(self, reports, trial, step):

@@ -20,7 +20,8 @@ def curve(trial, epochs):
 
 
 class Algorithm2:
-    """ASHA as in arXiv:1810.05934, Algorithm 2: rungs of finished jobs, and which of them were promoted."""
+    """ASHA as in arXiv:1810.05934, Algorithm 2: rungs of finished jobs,
+    and which of them were promoted."""
 
     def __init__(self, r, R, eta):
         self.eta, self.budgets = eta, []
@@ -94,7 +95,8 @@ def test_asha_in_a_study_that_ends_trains_the_best_in_full():
 
 
 def halving(scores, n, r, R, eta):
-    """Successive halving with 1/eta kept: (rung, survivors in order of score) for each rung, by the definition."""
+    """Successive halving with 1/eta kept: (rung, survivors in order of score) for each rung,
+    by the definition."""
     alive, out = list(range(n)), []
     while r < R:
         alive = sorted(alive, key=lambda t: (scores(t, r), t))[: max(1, len(alive) // eta)]
@@ -109,7 +111,8 @@ def test_successive_halving_keeps_the_survivors_of_the_definition(n, eta, R):
     for t in range(n):
         if t < n - 1:
             reports[t] = {1: curve(t, 1)}
-            assert stopper.promote(reports, {u: "paused" if u <= t else "running" for u in range(n)}) is None  # the rung is not full
+            # the rung is not full
+            assert stopper.promote(reports, {u: "paused" if u <= t else "running" for u in range(n)}) is None
     reports[n - 1] = {1: curve(n - 1, 1)}
     promoted = []
     while (t := stopper.promote(reports, states)) is not None:
@@ -137,7 +140,11 @@ def test_rungs_within_an_epoch_are_written_without_rounding_errors():
     assert Asha(min_budget=0.1).rungs(0, 9) == (0.1, 0.3, 0.9, 2.7, 8.1)
     assert Median(min_budget=0.1, every=0.1).rungs(0, 1)[:4] == (0.1, 0.2, 0.3, 0.4)
     assert Asha(min_budget=0.5, eta=2).rungs(0, 5) == (0.5, 1, 2, 4)
-    assert [r for _, _, r in Hyperband(min_budget=0.5, max_budget=5).brackets] == [(0.555556, 1.666667), (1.666667,), ()]
+    assert [r for _, _, r in Hyperband(min_budget=0.5, max_budget=5).brackets] == [
+        (0.555556, 1.666667),
+        (1.666667,),
+        (),
+    ]
 
 
 def test_hyperbands_brackets_are_those_of_the_paper():
@@ -156,7 +163,8 @@ def test_hyperband_gives_trials_to_brackets_by_number_and_halves_in_each():
     assert [stopper.rungs(t, 9) for t in (0, 9, 14, 17)] == [(1, 3), (3,), (), (1, 3)]
     reports = {t: {1: 0.1 * t} for t in range(3)} | {t: {3: 0.01 * t} for t in (9, 10)}
     states = dict.fromkeys(reports, "paused")
-    assert stopper.promote(reports, states) == 0  # one in three of its bracket; the two in the other bracket are better and too few
+    # one in three of its bracket; the two in the other bracket are better and too few
+    assert stopper.promote(reports, states) == 0
     assert stopper.promote(reports, {**states, 0: "running"}) is None
     reports[11] = {3: 0.5}
     assert stopper.promote(reports, {**states, 0: "running", 11: "paused"}) == 9
@@ -165,7 +173,11 @@ def test_hyperband_gives_trials_to_brackets_by_number_and_halves_in_each():
 def vizier(reports, trial, step):
     """Golovin et al. 2017, section 3.2.2, by its words."""
     best = min(v for s, v in reports[trial].items() if s <= step)
-    means = [statistics.fmean(v for s, v in told.items() if s <= step) for t, told in reports.items() if t != trial and step in told]
+    means = [
+        statistics.fmean(v for s, v in told.items() if s <= step)
+        for t, told in reports.items()
+        if t != trial and step in told
+    ]
     return best > statistics.median(means)
 
 

@@ -44,7 +44,9 @@ def test_a_damaged_entry_counts_as_absent(tmp_path, damage):
     ArtifactStore(tmp_path).put(KEYS[0], writer())
     store = ArtifactStore(tmp_path)
     file = store.folder(KEYS[0]) / "data.bin"
-    {"change": lambda: file.write_text("y" * 1000), "remove": file.unlink, "truncate": lambda: file.write_text("x")}[damage]()
+    {"change": lambda: file.write_text("y" * 1000), "remove": file.unlink, "truncate": lambda: file.write_text("x")}[
+        damage
+    ]()
     assert store.get(KEYS[0]) is None
     assert store.put(KEYS[0], writer("z")).joinpath("data.bin").read_text() == "z" * 1000
 

@@ -41,13 +41,20 @@ def separable(f):
     """One objective, a sum over the holes; the least value is 0.01."""
     v = 4 * (f["cut.ratio"] - 0.31) ** 2 + {"taylor": 0.0, "magnitude": 0.1, "random": 0.3}[f["cut.criterion"]]
     v += 0.05 * abs(f["tune.epochs"] - 9) / 9 + 0.1 * (math.log10(f["tune.lr"]) + 3) ** 2
-    v += 0.2 if not f["shrink"] else 0.05 * abs(f["shrink.bits"] - 4) + (0.1 if f["shrink.scheme"] == "dynamic" else 0.0)
+    v += (
+        0.2 if not f["shrink"] else 0.05 * abs(f["shrink.bits"] - 4) + (0.1 if f["shrink.scheme"] == "dynamic" else 0.0)
+    )
     return (v + 0.01,), 0.0
 
 
 def compression(f):
-    """Two objectives (latency, size) and a floor on the accuracy that forbids to shrink everything."""
-    drop = {"taylor": 0.06, "magnitude": 0.08, "random": 0.16}[f["cut.criterion"]] * f["cut.ratio"] ** 2 / (1 + 0.5 * math.log(f["tune.epochs"]))
+    """Two objectives (latency, size) and a floor on the accuracy that forbids to
+    shrink everything."""
+    drop = (
+        {"taylor": 0.06, "magnitude": 0.08, "random": 0.16}[f["cut.criterion"]]
+        * f["cut.ratio"] ** 2
+        / (1 + 0.5 * math.log(f["tune.epochs"]))
+    )
     drop += 0.005 * (math.log10(f["tune.lr"]) + 2.7) ** 2
     latency, size = 1 - 0.8 * f["cut.ratio"], 1 - 0.9 * f["cut.ratio"]
     if f["shrink"]:
@@ -68,7 +75,8 @@ def run(strategy, problem, trials, seed, space=SPACE):
 
 
 def quality(history):
-    """More is better: minus the least value, or the hypervolume of the feasible trials in log space."""
+    """More is better: minus the least value, or the hypervolume of the feasible
+    trials in log space."""
     feasible = [t.values for t in history if t.violation == 0]
     if len(history[0].values) == 1:
         return -min(v[0] for v in feasible)

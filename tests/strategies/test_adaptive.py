@@ -1,4 +1,5 @@
-"""The portfolio: what trials are worth, who gets the next one, and that all of it can be read again."""
+"""The portfolio: what trials are worth, who gets the next one,
+and that all of it can be read again."""
 
 import dataclasses
 import json
@@ -37,7 +38,10 @@ class Good(Strategy):
     def propose(self, space, history, n, rng):
         mine = sum("step" in t.note for t in history)
         fresh = Fresh(space, history)
-        return [fresh.take({"cut.ratio": 0.5 / (mine + i + 1) ** 2 + 1e-4 * float(rng.random())}, {"step": mine + i}) for i in range(n)]
+        return [
+            fresh.take({"cut.ratio": 0.5 / (mine + i + 1) ** 2 + 1e-4 * float(rng.random())}, {"step": mine + i})
+            for i in range(n)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,20 +144,29 @@ def test_as_good_is_dominance_or_equality():
         want = [dominates(list(p), list(r[1:])) or bool((p == r[1:]).all()) for p in points]
         assert as_good(rows, r).tolist() == want
     infeasible, worse, unknown = np.array([0.5, 0.0]), np.array([0.7, 0.0]), np.array([np.nan, np.nan])
-    assert as_good(infeasible, worse) and as_good(np.array([0.0, 9.0]), infeasible) and not as_good(infeasible, np.array([0.0, 9.0]))
+    assert (
+        as_good(infeasible, worse)
+        and as_good(np.array([0.0, 9.0]), infeasible)
+        and not as_good(infeasible, np.array([0.0, 9.0]))
+    )
     assert not as_good(unknown, infeasible) and not as_good(infeasible, unknown)
 
 
 def test_credit_by_the_formula():
-    """Values 1, 2, 0.5, 3, 2.5 have d = 0, 1, 0, 3, 3; arms a, b, a, b, and one that is none of theirs."""
+    """Values 1, 2, 0.5, 3, 2.5 have d = 0, 1, 0, 3, 3; arms a, b, a, b,
+    and one that is none of theirs."""
     history = told(*(((v,), 0.0) for v in (1.0, 2.0, 0.5, 3.0, 2.5)), note=lambda i: {"arm": "ababx"[i]})
     got = ledger(history, ["a", "b", "c"]).accounts()
     w = DISCOUNT ** np.arange(4, -1, -1.0)
     r = 1 / np.array([1.0, 2.0, 1.0, 4.0])
     r /= r.mean()
     usual = {"a": (PRIOR + r[0] + r[2]) / (PRIOR + 2), "b": (PRIOR + r[1] + r[3]) / (PRIOR + 2)}
-    assert got["a"] == Account(2, 2, pytest.approx((PRIOR * usual["a"] + w[0] * r[0] + w[2] * r[2]) / (PRIOR + w[0] + w[2])))
-    assert got["b"] == Account(2, 2, pytest.approx((PRIOR * usual["b"] + w[1] * r[1] + w[3] * r[3]) / (PRIOR + w[1] + w[3])))
+    assert got["a"] == Account(
+        2, 2, pytest.approx((PRIOR * usual["a"] + w[0] * r[0] + w[2] * r[2]) / (PRIOR + w[0] + w[2]))
+    )
+    assert got["b"] == Account(
+        2, 2, pytest.approx((PRIOR * usual["b"] + w[1] * r[1] + w[3] * r[3]) / (PRIOR + w[1] + w[3]))
+    )
     assert got["c"] == Account(0, 0, pytest.approx(1.0))
     assert ledger(History(), ["a", "b"]).accounts() == {"a": Account(0, 0, 1.0), "b": Account(0, 0, 1.0)}
     failures = ledger(told(*[(None, 0.0)] * 9, note=lambda i: {"arm": "a"}), ["a", "b"]).accounts()
@@ -167,9 +180,15 @@ def test_cost_divides_credit_and_wavering_does_not():
             t.cost_s, t.propose_s = cost[t.number % 2]
         return ledger(history, ["a", "b"]).accounts()
 
-    free, equal, near, dear = credits([(0, 0)] * 2), credits([(1, 0)] * 2), credits([(1.1, 0), (0.9, 0.1)]), credits([(1, 0), (1, 15)])
+    free, equal, near, dear = (
+        credits([(0, 0)] * 2),
+        credits([(1, 0)] * 2),
+        credits([(1.1, 0), (0.9, 0.1)]),
+        credits([(1, 0), (1, 15)]),
+    )
     assert free == equal == near
-    assert dear["a"].credit == pytest.approx(8 * free["a"].credit)  # the mean is 8.5 seconds: 1 is an eighth of it, 16 the double
+    # the mean is 8.5 seconds: 1 is an eighth of it, 16 the double
+    assert dear["a"].credit == pytest.approx(8 * free["a"].credit)
     assert dear["b"].credit == pytest.approx(free["b"].credit / 2)
 
 
@@ -179,7 +198,9 @@ def account(ended, credit):
 
 def test_probabilities():
     s = Adaptive(FAST, lead=0.05, floor=0.05, greed=3)
-    p, dropped = s.probabilities({"greedy": account(20, 4.0), "genetic": account(20, 2.0), "random": account(20, DROP * 1.01)})
+    p, dropped = s.probabilities(
+        {"greedy": account(20, 4.0), "genetic": account(20, 2.0), "random": account(20, DROP * 1.01)}
+    )
     assert sum(p.values()) == pytest.approx(1) and not dropped
     assert (p["greedy"] - 0.05) / (p["genetic"] - 0.05) == pytest.approx(8)
     assert min(p.values()) >= 0.05
@@ -288,7 +309,8 @@ def test_a_surrogate_chooses_among_the_candidates():
     s = Adaptive(("genetic",), screen=8)
     [picked] = s.propose(SPACE, history, 1, generator(9))
     offered = ledger(history, ["genetic"]).views["genetic"]
-    candidates = [p.filling for p in Genetic().propose(SPACE, offered, 8, generator(9))]  # its first turn: nothing was drawn for it
+    # its first turn: nothing was drawn for it
+    candidates = [p.filling for p in Genetic().propose(SPACE, offered, 8, generator(9))]
     assert key(picked.filling) == key(candidates[int(np.argmax(model.judge(candidates)[0]))])
     assert picked.note["why"]["screened"] == 8
 
@@ -319,13 +341,17 @@ def test_trust_is_spearmans_correlation():
     beliefs, values = rng.standard_normal(40), rng.uniform(0.5, 2, 40)
     violations = np.where(np.arange(40) % 5 == 0, 1.0, 0.0)
     history = told(
-        *(((float(v),), float(b)) for v, b in zip(values, violations, strict=True)), note=lambda i: {"arm": "a", "why": {"believed": beliefs[i]}}
+        *(((float(v),), float(b)) for v, b in zip(values, violations, strict=True)),
+        note=lambda i: {"arm": "a", "why": {"believed": beliefs[i]}},
     )
     held = np.flatnonzero(violations == 0)[-30:]
     book = ledger(history, ["a"])
     assert book.trust(30, 10) == pytest.approx(spearmanr(beliefs[held], values[held]).statistic)
     assert book.trust(30, 33) is None
-    assert ledger(told(*[((1.0,), 0.0)] * 20, note=lambda i: {"arm": "a", "why": {"believed": i}}), ["a"]).trust(30, 10) is None
+    assert (
+        ledger(told(*[((1.0,), 0.0)] * 20, note=lambda i: {"arm": "a", "why": {"believed": i}}), ["a"]).trust(30, 10)
+        is None
+    )
 
 
 def test_settings_that_are_none():

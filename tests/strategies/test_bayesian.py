@@ -47,7 +47,8 @@ def test_beats_random_on_two_objectives_with_a_constraint():
 
 
 def test_a_feature_that_tells_all_is_used():
-    """Nothing but the feature says what is good: each filling's value is drawn by lot, the feature is that value."""
+    """Nothing but the feature says what is good: each filling's value is drawn by lot,
+    the feature is that value."""
     lot = {i: float(v) for i, v in enumerate(generator(3).permutation(400) + 1)}
     tree = Recipe(Step(b=Int(0, 399)))
     ends = []
@@ -65,7 +66,8 @@ def test_no_duplicates_and_nothing_refused():
 
 
 def test_constraint_is_learnt():
-    """The value falls with a, which may not pass 0.5: what is proposed holds that, close to the edge."""
+    """The value falls with a, which may not pass 0.5: what is proposed holds that,
+    close to the edge."""
     history = filled(LINE, 40, lambda f: ((1.5 - f["step.a"],), max(0.0, (f["step.a"] - 0.5) / 0.5)))
     proposed = [p.filling["step.a"] for p in Bayesian(epsilon=0).propose(LINE, history, 4, generator(1))]
     assert all(0.3 < a < 0.6 for a in proposed)
@@ -136,11 +138,17 @@ def test_ei_does_not_depend_on_the_scale():
 
 
 def test_finishing_order_does_not_matter():
-    """Two trials that finish one way or the other, seen at every step by one object: the next proposal is that of a new reader."""
+    """Two trials that finish one way or the other, seen at every step by one object: the next
+    proposal is that of a new reader."""
     done = filled(SPACE, 40, separable)
     wanted = None
     for order in ((38, 39), (39, 38)):
-        history = History(Trial(t.number, t.filling, "running" if t.number >= 38 else "complete", None if t.number >= 38 else t.values) for t in done)
+        history = History(
+            Trial(
+                t.number, t.filling, "running" if t.number >= 38 else "complete", None if t.number >= 38 else t.values
+            )
+            for t in done
+        )
         Bayesian().propose(SPACE, history, 1, generator(0))
         for i in order:
             history[i].state, history[i].values = "complete", done[i].values
@@ -156,7 +164,9 @@ def test_long_history_replays_between_refits():
         p = Bayesian().propose(SPACE, one, 1, generator(1, i))[0]
         one.add(Trial(i, p.filling, "complete", separable(p.filling)[0], note=p.note))
         again = History(Trial(t.number, t.filling, t.state, t.values) for t in one)
-        assert _fillings(Bayesian().propose(SPACE, again, 1, generator(9))) == _fillings(Bayesian().propose(SPACE, one, 1, generator(9)))
+        assert _fillings(Bayesian().propose(SPACE, again, 1, generator(9))) == _fillings(
+            Bayesian().propose(SPACE, one, 1, generator(9))
+        )
 
 
 def test_horizon():
@@ -228,7 +238,9 @@ def test_candidates_are_valid_and_differ():
     assert varied(Space(Recipe(Other())), {}, rng) == {}
 
 
-@pytest.mark.parametrize("settings", [{"startup": 1}, {"epsilon": 1.5}, {"trees": 0}, {"min_leaf": 0}, {"candidates": 0}, {"rounds": -1}])
+@pytest.mark.parametrize(
+    "settings", [{"startup": 1}, {"epsilon": 1.5}, {"trees": 0}, {"min_leaf": 0}, {"candidates": 0}, {"rounds": -1}]
+)
 def test_bad_settings(settings):
     with pytest.raises(InputError):
         Bayesian(**settings)

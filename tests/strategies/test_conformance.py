@@ -1,4 +1,5 @@
-"""Every strategy passes the suite that the package ships; and the suite finds what it is there to find."""
+"""Every strategy passes the suite that the package ships; and the suite finds what it
+is there to find."""
 
 import dataclasses
 import itertools
@@ -15,7 +16,9 @@ from featherweight.testing.strategies import check_exhaustion, check_no_holes, c
 SLOW = ("gp",)  # half a second a proposal and more
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] if k in SLOW else []) for k in registry.names("strategies")])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] if k in SLOW else []) for k in registry.names("strategies")]
+)
 def test_strategy(kind):
     check_strategy(registry.find("strategies", kind)())
 
@@ -37,7 +40,8 @@ def test_spaces_of_the_suite():
 
 
 class Climb(Strategy):
-    """The obvious one of a plug-in: what is next to the latest trials, without a thought for the order in which a store keeps keys."""
+    """The obvious one of a plug-in: what is next to the latest trials, without a thought for the
+    order in which a store keeps keys."""
 
     def propose(self, space, history, n, rng):
         fresh, out = Fresh(space, history), []
@@ -83,7 +87,17 @@ COUNT = itertools.count()
 
 
 @pytest.mark.parametrize(
-    "how", ["repeats", "stops early", "never stops", "too many", "has state", "invalid", "object in the note", "changes history"]
+    "how",
+    [
+        "repeats",
+        "stops early",
+        "never stops",
+        "too many",
+        "has state",
+        "invalid",
+        "object in the note",
+        "changes history",
+    ],
 )
 def test_suite_finds(how):
     with pytest.raises(Exception) as e:

@@ -1,4 +1,5 @@
-"""A strategy that is not better than random search has no reason to be there. Paired over fixed seeds, so nothing flakes."""
+"""A strategy that is not better than random search has no reason to be there. Paired over fixed
+seeds, so nothing flakes."""
 
 import pytest
 
@@ -17,7 +18,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("strategy, problem, trials, seeds", CASES, ids=lambda x: getattr(x, "__name__", str(x).split("(")[0]))
+@pytest.mark.parametrize(
+    "strategy, problem, trials, seeds", CASES, ids=lambda x: getattr(x, "__name__", str(x).split("(")[0])
+)
 def test_beats_random(strategy, problem, trials, seeds):
     mine = [quality(run(strategy, problem, trials, s)) for s in range(seeds)]
     chance = [quality(run(Random(), problem, trials, s)) for s in range(seeds)]
@@ -26,7 +29,8 @@ def test_beats_random(strategy, problem, trials, seeds):
 
 
 def test_greedy_finds_a_separable_optimum():
-    assert quality(run(Greedy(), separable, 80, 0)) > -0.025  # the least value is 0.01, the step of a Float 3 % of its range
+    # the least value is 0.01, the step of a Float 3 % of its range
+    assert quality(run(Greedy(), separable, 80, 0)) > -0.025
 
 
 def test_more_trials_are_never_worse():

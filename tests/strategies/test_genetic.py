@@ -34,7 +34,8 @@ def test_each_mode_conforms(mode):
 
 def test_aging_keeps_the_last_and_the_best():
     history = told(*(((float(v),), 0.0) for v in (5, 1, 3, 9, 8, 2, 7)))
-    assert numbers(Genetic(population=3).members(history)) == [1, 5, 6, 4]  # the last three are 4, 5, 6; 1 is the best of all
+    # the last three are 4, 5, 6; 1 is the best of all
+    assert numbers(Genetic(population=3).members(history)) == [1, 5, 6, 4]
     assert numbers(Genetic(population=3, mode="nsga2").members(history)) == [1, 5, 2]
 
 
@@ -46,7 +47,8 @@ def test_of_many_equal_best_few_stay_when_aging():
 def test_survival_is_by_front_then_crowding():
     points = [(1.0, 5.0), (2.0, 4.0), (2.1, 3.9), (5.0, 1.0), (6.0, 6.0), (3.0, 3.0)]
     history = told(*((p, 0.0) for p in points))
-    assert set(numbers(Genetic(population=4).members(history))) == {0, 3, 5, 1}  # 1 and 2 crowd each other, 1 has more room: 0.55 against 0.5
+    # 1 and 2 crowd each other, 1 has more room: 0.55 against 0.5
+    assert set(numbers(Genetic(population=4).members(history))) == {0, 3, 5, 1}
     assert numbers(Genetic(population=6).members(history))[-1] == 4
 
 
@@ -99,7 +101,8 @@ def test_rates_follow_their_parents():
     bred = [t for t in history if "rate" in t.note]
     assert len({t.note["rate"] for t in bred}) > 30 and all(t.note["rate"] >= LEAST for t in bred)
     steps = [math.log(t.note["rate"] / history[t.note["parents"][0]].note.get("rate", 0.3)) for t in bred]
-    assert sum(abs(s) < 0.9 + 1e-9 for s in steps) >= 0.97 * len(steps)  # three standard deviations of 0.3
+    # three standard deviations of 0.3
+    assert sum(abs(s) < 0.9 + 1e-9 for s in steps) >= 0.97 * len(steps)
 
 
 def test_foreign_trials_are_members():
@@ -110,7 +113,10 @@ def test_foreign_trials_are_members():
 
 
 def test_refused_fillings_are_not_bred():
-    space = Space(Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))), refuses=lambda tree: "no" if tree.steps[0].mode == "y" else None)
+    space = Space(
+        Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))),
+        refuses=lambda tree: "no" if tree.steps[0].mode == "y" else None,
+    )
     history = History()
     for i in range(30):
         p = Genetic(startup=5).propose(space, history, 1, generator(i))[0]
@@ -123,7 +129,9 @@ def test_history_of_another_number_of_objectives_is_refused():
         Genetic().propose(LINE, told(((1.0,), 0.0), ((1.0, 2.0), 0.0)), 1, generator(0))
 
 
-@pytest.mark.parametrize("settings", [{"population": 1}, {"sample": 0}, {"startup": 0}, {"crossover": 1.1}, {"mode": "best"}])
+@pytest.mark.parametrize(
+    "settings", [{"population": 1}, {"sample": 0}, {"startup": 0}, {"crossover": 1.1}, {"mode": "best"}]
+)
 def test_bad_settings(settings):
     with pytest.raises(InputError):
         Genetic(**settings)

@@ -1,4 +1,5 @@
-"""Gradient and one-shot search: the natural gradient against its formulas, what a supernet ranked, convergence."""
+"""Gradient and one-shot search: the natural gradient against its formulas,
+what a supernet ranked, convergence."""
 
 import json
 import math
@@ -27,10 +28,13 @@ BOTH = (Gradient, Oneshot)
 
 
 def reference(q, fillings, u, delta):
-    """One update of ASNG from uniform q, s = 0, gamma = 0, Delta = 1, by the full Fisher matrix of the free parameters (section 3.2)."""
+    """One update of ASNG from uniform q, s = 0, gamma = 0, Delta = 1, by the full Fisher matrix of
+    the free parameters (section 3.2)."""
     paths = list(q)
     g = {
-        p: np.mean([w * (np.array([f[p] == o for o in o_s], float) - q[p][0]) for f, w in zip(fillings, u, strict=True)], 0)
+        p: np.mean(
+            [w * (np.array([f[p] == o for o in o_s], float) - q[p][0]) for f, w in zip(fillings, u, strict=True)], 0
+        )
         for p, (_, o_s) in q.items()
     }
     total = 0.0
@@ -52,7 +56,8 @@ def test_a_step_is_the_natural_gradient_of_the_fisher_length():
         np.testing.assert_allclose(got.q[path], q, atol=1e-9)
     beta = 0.2 / math.sqrt(3)
     s = math.sqrt(beta * (2 - beta))
-    assert float((got.s**2).sum()) == pytest.approx(s * s)  # eq. 10, from s = 0, of a vector of length 1
+    # eq. 10, from s = 0, of a vector of length 1
+    assert float((got.s**2).sum()) == pytest.approx(s * s)
     assert got.gamma == pytest.approx(beta * (2 - beta))
     assert got.shrink == max(1.0, math.exp(beta * (got.gamma - s * s / 1.5)))
 
@@ -139,7 +144,9 @@ def test_the_suite_passes_with_ranked_fillings(make):
 
 def test_a_partial_filling_is_completed_by_middles():
     path = next(iter(NAMES)).path
-    assert guides(NAMES, (json.dumps({path: "z"}), json.dumps({path: "z"}))) == [{**{h.path: h.domain.options(None)[0] for h in NAMES}, path: "z"}]
+    assert guides(NAMES, (json.dumps({path: "z"}), json.dumps({path: "z"}))) == [
+        {**{h.path: h.domain.options(None)[0] for h in NAMES}, path: "z"}
+    ]
     assert guides(NAMES, ()) == []
 
 
@@ -188,7 +195,9 @@ def test_gradient_finds_the_one_option_of_each_of_ten_holes():
 
 
 def test_good_guides_help_gradient_from_the_start():
-    best = json.dumps({p: v for p, v in min((run(Random(), separable, 200, 9)), key=lambda t: t.values[0]).filling.items()})
+    best = json.dumps(
+        {p: v for p, v in min((run(Random(), separable, 200, 9)), key=lambda t: t.values[0]).filling.items()}
+    )
     guided = [quality(run(Gradient(ranked=(best,)), separable, 15, s)) for s in range(5)]
     alone = [quality(run(Gradient(), separable, 15, s)) for s in range(5)]
     assert np.mean(guided) > np.mean(alone)

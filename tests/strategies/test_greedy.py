@@ -40,12 +40,17 @@ def test_changes_late_holes_first_and_one_at_a_time():
 
 def test_moves_to_the_better_and_goes_on_in_its_direction():
     space = Space(Recipe(Step(a=Float(0, 1)), Other(c=Float(0, 1))))
-    history = History([Trial(0, {"step.a": 0.5, "other.c": 0.5}, "complete", (1.0,), note={"climb": 0, "weights": None})])
+    history = History(
+        [Trial(0, {"step.a": 0.5, "other.c": 0.5}, "complete", (1.0,), note={"climb": 0, "weights": None})]
+    )
     first = Greedy(starts=1).propose(space, history, 2, generator(0))
     assert [p.filling["other.c"] for p in first] == pytest.approx([0.6, 0.4])
     for i, (p, value) in enumerate(zip(first, (1.5, 0.5), strict=True), start=1):
         history.add(Trial(i, p.filling, "complete", (value,), note=p.note))
-    assert Greedy(starts=1).propose(space, history, 1, generator(1))[0].filling == {"step.a": 0.5, "other.c": pytest.approx(0.3)}
+    assert Greedy(starts=1).propose(space, history, 1, generator(1))[0].filling == {
+        "step.a": 0.5,
+        "other.c": pytest.approx(0.3),
+    }
 
 
 def test_a_step_back_is_no_news():
@@ -66,7 +71,11 @@ def test_a_change_takes_living_values_from_the_best():
         ({"step.a": 0.5, "other": False}, 0.5, {"climb": 0, "weights": None}),
     ]
     history = History(Trial(i, f, "complete", (v,), note=n) for i, (f, v, n) in enumerate(trials))
-    assert Greedy(starts=1).propose(space, history, 1, generator(0))[0].filling == {"step.a": 0.5, "other": True, "other.c": 0.9}
+    assert Greedy(starts=1).propose(space, history, 1, generator(0))[0].filling == {
+        "step.a": 0.5,
+        "other": True,
+        "other.c": 0.9,
+    }
 
 
 def test_pending_and_failed_starts():
@@ -99,7 +108,9 @@ def test_mutated_changes_and_stays_valid():
 
 
 def test_history_of_another_number_of_objectives_is_refused():
-    history = History([Trial(0, {"step.mode": 1}, "complete", (1.0,)), Trial(1, {"step.mode": 2}, "complete", (1.0, 2.0))])
+    history = History(
+        [Trial(0, {"step.mode": 1}, "complete", (1.0,)), Trial(1, {"step.mode": 2}, "complete", (1.0, 2.0))]
+    )
     with pytest.raises(InputError):
         Greedy().propose(Space(Recipe(Step(mode=Choice(1, 2, 3)))), history, 1, generator(0))
 
@@ -111,7 +122,8 @@ def test_bad_settings(settings):
 
 
 def test_cost_does_not_grow_with_the_history():
-    """Updating what is known costs what is new: with 3,000 trials a proposal takes no more steps and memory than with 300."""
+    """Updating what is known costs what is new: with 3,000 trials a proposal takes no more steps
+    and memory than with 300."""
 
     def cost(trials):
         rng, history = generator(0), History()
@@ -122,7 +134,11 @@ def test_cost_does_not_grow_with_the_history():
         out = []
         for count in (bytecodes, peak_bytes):
             f = SPACE.sample(rng)
-            history.add(Trial(len(history), f, "complete", compression(f)[0], note={"climb": (trials - 1) // 30, "weights": None}))
+            history.add(
+                Trial(
+                    len(history), f, "complete", compression(f)[0], note={"climb": (trials - 1) // 30, "weights": None}
+                )
+            )
             out.append(count(lambda: Greedy().propose(SPACE, history, 1, generator(2))))
         return out
 
@@ -132,11 +148,16 @@ def test_cost_does_not_grow_with_the_history():
 
 def test_the_first_climb_goes_on_from_the_best_of_its_starts():
     history = run(Greedy(starts=4), compression, 5, 0)
-    assert [t.note.get("hole") is None for t in history] == [True] * 4 + [False] and {t.note["climb"] for t in history} == {0}
+    assert [t.note.get("hole") is None for t in history] == [True] * 4 + [False] and {
+        t.note["climb"] for t in history
+    } == {0}
     assert history[0].filling == centre(SPACE)
     space = Space(Recipe(Step(a=Float(0, 1))))
     start = {"climb": 0, "weights": None}
-    told = History(Trial(i, {"step.a": a}, "complete", (v,), note=start) for i, (a, v) in enumerate([(0.5, 3.0), (0.9, 2.0), (0.2, 1.0), (0.7, 4.0)]))
+    told = History(
+        Trial(i, {"step.a": a}, "complete", (v,), note=start)
+        for i, (a, v) in enumerate([(0.5, 3.0), (0.9, 2.0), (0.2, 1.0), (0.7, 4.0)])
+    )
     assert Greedy().propose(space, told, 1, generator(0))[0].note["from"] == 2
 
 
@@ -144,7 +165,9 @@ def test_a_beam_changes_its_best_trials_in_turn():
     space = Space(Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))))
     start = {"climb": 0, "weights": None}
     trials = [(0.5, 3.0), (0.9, 2.0), (0.2, 1.0), (0.7, 4.0)]
-    history = History(Trial(i, {"step.a": a, "step.mode": "x"}, "complete", (v,), note=start) for i, (a, v) in enumerate(trials))
+    history = History(
+        Trial(i, {"step.a": a, "step.mode": "x"}, "complete", (v,), note=start) for i, (a, v) in enumerate(trials)
+    )
     origins = []
     for i in range(4, 10):
         p = Greedy(beam=3).propose(space, history, 1, generator(i))[0]
@@ -155,6 +178,9 @@ def test_a_beam_changes_its_best_trials_in_turn():
 
 
 def test_refused_fillings_are_passed_over():
-    space = Space(Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))), refuses=lambda tree: "no" if tree.steps[0].mode == "x" else None)
+    space = Space(
+        Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))),
+        refuses=lambda tree: "no" if tree.steps[0].mode == "x" else None,
+    )
     history = run(Greedy(), lambda f: ((1.0 + f["step.a"],), 0.0), 25, 0, space)
     assert {t.filling["step.mode"] for t in history} == {"y"}

@@ -55,7 +55,14 @@ def test_states_and_constraints_of_the_mirror():
     history[5].values, history[5].violation = (1.0, 2.0), float("inf")
     study = mirror(space, history).study
     found = [(t.state.name, t.constraints.get("violation")) for t in study.get_trials(deepcopy=False)]
-    assert found == [("COMPLETE", 0.5), ("RUNNING", None), ("FAIL", None), ("RUNNING", None), ("FAIL", 0.0), ("COMPLETE", 1e12)]
+    assert found == [
+        ("COMPLETE", 0.5),
+        ("RUNNING", None),
+        ("FAIL", None),
+        ("RUNNING", None),
+        ("FAIL", 0.0),
+        ("COMPLETE", 1e12),
+    ]
     assert len(study.directions) == 2
     history[1].state, history[1].values = "complete", (3.0, 4.0)
     t = mirror(space, history).study.get_trials(deepcopy=False)[1]
@@ -102,7 +109,8 @@ def test_repeats_are_replaced_and_noted():
 
 
 def test_tpe_passes_over_known_candidates():
-    """On a flat finite space a model that is sure of the best filling still proposes new ones, without help."""
+    """On a flat finite space a model that is sure of the best filling still proposes new
+    ones, without help."""
     space = Space(Recipe(Step(a=Float(0, 1, step=0.1), b=Int(1, 10), mode=Choice("x", "y"))))
     history = run(Tpe(), lambda f: ((0.1 + f["step.a"] + f["step.b"] / 10,), 0.0), 60, 0, space)
     assert history.distinct == 60
@@ -125,7 +133,8 @@ def test_a_window_shows_the_best_the_latest_and_the_running():
     assert len(held.study.get_trials(deepcopy=False)) == 40
     history[3].state, history[3].values = "complete", (0.5, 60.0)
     order = [list(ranked) for ranked in mirror(space, history).ranked]
-    assert order == mirror(space, History(history)).ranked and order[1][0][2] == 3  # whichever order they finish in
+    # whichever order they finish in
+    assert order == mirror(space, History(history)).ranked and order[1][0][2] == 3
     assert Tpe().propose(space, history, 1, generator(0)) == []  # all 24 are known
 
 

@@ -32,8 +32,15 @@ def test_command_is_what_the_study_was_asked():
 
 
 def test_command_of_a_built_in_kind_and_of_a_program():
-    settings = config() | {"task": {"kind": "text-classification", "options": {"model": "m", "data": "d.csv", "text_column": None, "epochs": 2}}}
-    assert said(settings).startswith("featherweight optimize --task text-classification --model m --data d.csv --task-option epochs=2 ")
+    settings = config() | {
+        "task": {
+            "kind": "text-classification",
+            "options": {"model": "m", "data": "d.csv", "text_column": None, "epochs": 2},
+        }
+    }
+    assert said(settings).startswith(
+        "featherweight optimize --task text-classification --model m --data d.csv --task-option epochs=2 "
+    )
     assert said({**config(), "task": None}).startswith("#")
 
 
@@ -41,5 +48,11 @@ def test_the_command_of_a_search():
     line = shlex.split(said(search_config(), "runs/s"))
     assert line[:2] == ["featherweight", "search"]
     after = dict(zip(line, line[1:], strict=False))
-    assert after["--proxy"] == "naswot:0.25" and after["--stopper"] == "asha(eta=2)" and after["--strategy"] == "adaptive"
-    assert after["--guess"] == '{"train.lr": 0.01}@2' and after["--minimize"] == "error,latency" and "--max-drop" not in line
+    assert (
+        after["--proxy"] == "naswot:0.25" and after["--stopper"] == "asha(eta=2)" and after["--strategy"] == "adaptive"
+    )
+    assert (
+        after["--guess"] == '{"train.lr": 0.01}@2'
+        and after["--minimize"] == "error,latency"
+        and "--max-drop" not in line
+    )

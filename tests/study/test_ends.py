@@ -14,7 +14,9 @@ def entry(value, higher=True):
 
 
 def history(*values, state="complete", violation=0.0):
-    return History(Trial(i, {"a": i}, state, v if isinstance(v, tuple) else (v,), violation) for i, v in enumerate(values))
+    return History(
+        Trial(i, {"a": i}, state, v if isinstance(v, tuple) else (v,), violation) for i, v in enumerate(values)
+    )
 
 
 def test_no_rule_no_end():
@@ -33,7 +35,8 @@ def test_stall_counts_finished_trials_since_the_last_gain():
     budget = Budget(trials=99, stall=3)
     assert reason(budget, history(3.0, 2.0, 2.0, 2.5), None) is None
     assert "last 3 trials" in reason(budget, history(3.0, 2.0, 2.0, 2.5, 9.0), None)
-    assert reason(budget, history((1.0, 3.0), (1.0, 3.0), (1.0, 3.0), (3.0, 1.0)), None) is None  # a new corner of the front
+    # a new corner of the front
+    assert reason(budget, history((1.0, 3.0), (1.0, 3.0), (1.0, 3.0), (3.0, 1.0)), None) is None
 
 
 def test_stall_sees_a_trial_once_it_has_finished():
@@ -45,7 +48,8 @@ def test_stall_sees_a_trial_once_it_has_finished():
     assert reason(budget, trials, None) is None
     trials.add(Trial(4, {"a": 4}, "complete", (float("nan"),)))
     assert reason(budget, trials, None) is not None
-    assert reason(budget, History(trials), None) is not None  # a history that was read anew says the same
+    # a history that was read anew says the same
+    assert reason(budget, History(trials), None) is not None
 
 
 def test_less_infeasible_is_a_gain_and_feasible_comes_first():
@@ -58,13 +62,19 @@ def test_less_infeasible_is_a_gain_and_feasible_comes_first():
 
 def test_least_gain_needs_three_doubts_in_a_row():
     def noted(*gains):
-        return History(Trial(i, {"a": i}, note={"note": {"ei": g}} if g is not None else {}) for i, g in enumerate(gains))
+        return History(
+            Trial(i, {"a": i}, note={"note": {"ei": g}} if g is not None else {}) for i, g in enumerate(gains)
+        )
 
     budget = Budget(trials=99, least_gain=1e-3)
     assert reason(budget, noted(1.0, 1e-4, None, 1e-5, 1e-4), None) is not None
     assert reason(budget, noted(1e-4, 1e-4, 0.1), None) is None
     assert reason(budget, noted(1e-4, 1e-4), None) is None
-    assert expectation({"ei": 1}) == 1.0 and expectation({"note": {"note": {"ei": 2.0}}}) == 2.0 and expectation({}) is None
+    assert (
+        expectation({"ei": 1}) == 1.0
+        and expectation({"note": {"note": {"ei": 2.0}}}) == 2.0
+        and expectation({}) is None
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"stall": 0}, {"stall": 1.5}, {"enough": float("inf")}, {"least_gain": 0.0}])

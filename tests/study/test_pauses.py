@@ -1,4 +1,5 @@
-"""Which waiting trial goes on when time runs out: one that can train to its end, or the search would have nothing to show."""
+"""Which waiting trial goes on when time runs out: one that can train to its end, or the search
+would have nothing to show."""
 
 from types import SimpleNamespace
 
@@ -13,7 +14,11 @@ from featherweight.study.pauses import Pauses
 
 def row(number, epochs, done, seconds, score, **more):
     recipe = fw.Recipe(fw.Train(epochs=epochs)).to_json()
-    return Trial(number, {}, **{"state": "stopped", "paused": True, "recipe": recipe, "reports": {done: score}, "before_s": seconds, **more})
+    return Trial(
+        number,
+        {},
+        **{"state": "stopped", "paused": True, "recipe": recipe, "reports": {done: score}, "before_s": seconds, **more},
+    )
 
 
 ROWS = [
@@ -38,15 +43,19 @@ def test_the_best_that_can_still_end_goes_on_when_nothing_new_will_start(tmp_pat
 def test_so_much_time_is_kept_that_the_best_can_end(tmp_path):
     p = pauses(tmp_path)
     longest = 100.0  # between two looks: so long no worker may come free
-    assert [p.to_end(left) for left in (2000.0, 1000.0, 100.0, 10.0)] == [pytest.approx(x) for x in (1080 + longest, 120 + longest, 12 + longest, 0)]
+    assert [p.to_end(left) for left in (2000.0, 1000.0, 100.0, 10.0)] == [
+        pytest.approx(x) for x in (1080 + longest, 120 + longest, 12 + longest, 0)
+    ]
     running = row(4, 2, 1, 5.0, 0.0, state="running", paused=False)
-    assert pauses(tmp_path, [*ROWS, running]).to_end(1000.0) == pytest.approx(120.0 + longest)  # a worker that is busy does not count
+    # a worker that is busy does not count
+    assert pauses(tmp_path, [*ROWS, running]).to_end(1000.0) == pytest.approx(120.0 + longest)
     assert pauses(tmp_path, ROWS[3:]).to_end(1000.0) == 0.0
     assert pauses(tmp_path, stopper=Median()).to_end(1000.0) == 0.0  # what it stops never goes on
 
 
 def test_the_longest_stretch_is_between_two_looks(tmp_path):
-    far = row(0, 10, 9, 90.0, 0.1, reports={1: 0.3, 3: 0.2, 9: 0.1})  # 12 s from its end; 60 s from 3 to 9 epochs
+    # 12 s from its end; 60 s from 3 to 9 epochs
+    far = row(0, 10, 9, 90.0, 0.1, reports={1: 0.3, 3: 0.2, 9: 0.1})
     assert pauses(tmp_path, [far], Asha(eta=3)).to_end(100.0) == pytest.approx(12.0 + 60.0)
 
 

@@ -1,4 +1,5 @@
-"""What a search does around its trials, each with a real worker and a tiny net: screens, supernets, stoppers with several workers, early ends."""
+"""What a search does around its trials, each with a real worker and a tiny net: screens, supernets,
+stoppers with several workers, early ends."""
 
 import dataclasses
 import subprocess
@@ -38,7 +39,13 @@ def quick(shared, own_store, monkeypatch):
 
 def run(out, recipe=SPACE, task="bare.py", trials=2, **more):
     budget = fw.Budget(trials=trials, **{k: more.pop(k) for k in ("enough", "stall") if k in more})
-    return fw.search(str(TASKS / task), recipe, out=out, budget=budget, **{"measure_seconds": 0.1, "strategy": "random", "workers": 1, **more})
+    return fw.search(
+        str(TASKS / task),
+        recipe,
+        out=out,
+        budget=budget,
+        **{"measure_seconds": 0.1, "strategy": "random", "workers": 1, **more},
+    )
 
 
 def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_search(tmp_path):
@@ -46,7 +53,11 @@ def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_se
     rows, history = study.state.trials, study.state.trials
     assert len(rows) == 2  # a screen that refuses is no trial, twice a trial of the budget
     for row in rows:
-        assert row.state == "failed" and row.reason.startswith("over the limits before training: latency") and row.cost_s > 0
+        assert (
+            row.state == "failed"
+            and row.reason.startswith("over the limits before training: latency")
+            and row.cost_s > 0
+        )
         assert history[row.number].violation > 0 and history[row.number].values is None
     assert study.best is None and study.nearest is None and (tmp_path / "report.html").is_file()
     with fw.Study.resume(tmp_path).out.joinpath("front.json").open() as f:
@@ -54,7 +65,12 @@ def test_a_latency_that_no_net_can_have_is_heard_before_training_and_ends_the_se
 
 
 def test_a_limit_that_no_description_holds_ends_the_search_with_the_reason(tmp_path):
-    study = run(tmp_path, fw.Recipe(fw.Build(net=NET), fw.Train(lr=fw.Float(1e-3, 1e-1))), constraints=[fw.max_params(10)], trials=30)
+    study = run(
+        tmp_path,
+        fw.Recipe(fw.Build(net=NET), fw.Train(lr=fw.Float(1e-3, 1e-1))),
+        constraints=[fw.max_params(10)],
+        trials=30,
+    )
     assert len(study.state.trials) == 20 and all(r.cost_s == 0 for r in study.state.trials)
     assert "params <= 10" in study.front_json()["ended"]
 
@@ -65,7 +81,10 @@ def test_a_limit_that_cannot_be_checked_before_training_is_said_once(tmp_path):
     study = run(tmp_path, recipe, constraints=[fw.max_params(10**6)], on_event=heard.append)
     said = [e for e in heard if e["kind"] == "unchecked"]
     assert len(study.state.rows) == 2 and len(said) == 1 and said[0]["step"] == "prune"
-    assert said[0]["text"].startswith("params cannot be checked before training where prune is used so") and "(first in trial 0)" in said[0]["text"]
+    assert (
+        said[0]["text"].startswith("params cannot be checked before training where prune is used so")
+        and "(first in trial 0)" in said[0]["text"]
+    )
     heard.clear()
     fw.Study.resume(tmp_path, budget=fw.Budget(trials=3), on_event=heard.append)
     assert any(e["kind"] == "finished" for e in heard) and not any(e["kind"] == "unchecked" for e in heard)
@@ -87,19 +106,24 @@ def test_enough_ends_the_search_and_a_larger_wish_goes_on(tmp_path):
 
 @pytest.mark.slow  # `enough` goes the same way; the rule itself is in test_ends.py
 def test_stall_ends_the_search(tmp_path):
-    recipe = fw.Recipe(fw.Build(net=fw.ConvNet(1, 4, 8, depths=(1,), widths=(8,))), fw.Train(epochs=1, lr=fw.Float(1e-3, 1e-1)))
+    recipe = fw.Recipe(
+        fw.Build(net=fw.ConvNet(1, 4, 8, depths=(1,), widths=(8,))), fw.Train(epochs=1, lr=fw.Float(1e-3, 1e-1))
+    )
     study = run(tmp_path, recipe, minimize=["params"], trials=5, stall=1)  # all have as many
     assert len(study.state.trials) == 2 and "last 1 trials brought nothing" in study.state.ended
 
 
-@pytest.mark.parametrize(("method", "strategy"), [("oneshot", "oneshot"), pytest.param("gumbel", "random", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("method", "strategy"), [("oneshot", "oneshot"), pytest.param("gumbel", "random", marks=pytest.mark.slow)]
+)
 def test_what_a_supernet_ranked_is_tried_first(tmp_path, method, strategy):
     study = run(tmp_path, CELLS, supernet=method, strategy=strategy)
     ranked = study.state.relaxed["ranked"]
     assert 1 <= len(ranked) <= 4 and all(set(f) == {"build.net.op_2_0", "build.net.op_3_2"} for f in ranked)
     assert [r.filling for r in study.state.trials] == ranked[:2]
     again = fw.Study.resume(tmp_path, budget=fw.Budget(trials=3))
-    assert again.state.relaxed == study.state.relaxed and again.state.trials[2].filling not in ranked[:2]  # trained once, and still known
+    # trained once, and still known
+    assert again.state.relaxed == study.state.relaxed and again.state.trials[2].filling not in ranked[:2]
 
 
 def test_what_no_supernet_can_hold_is_refused_before_it_runs(tmp_path):
@@ -150,7 +174,10 @@ def test_a_stopper_may_look_after_a_fraction_of_the_data(tmp_path):
     recipe = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=1, lr=fw.Float(1e-4, 1e-1, log=True), batch_size=16))
     study = run(tmp_path, recipe, trials=4, stopper="asha(eta=2, min_budget=0.25)")
     rows = study.state.trials
-    assert all(0.25 in r.reports and set(r.reports) <= {0.25, 0.5} for r in rows) and len({r.reports[0.25] for r in rows}) > 1
+    assert (
+        all(0.25 in r.reports and set(r.reports) <= {0.25, 0.5} for r in rows)
+        and len({r.reports[0.25] for r in rows}) > 1
+    )
     assert any(r.state == "complete" and 0.5 in r.reports for r in rows)
     stopped = [r for r in rows if r.state == "stopped"]
     assert stopped and all(r.paused and "asha stopped it after 0." in r.reason for r in stopped)

@@ -21,7 +21,9 @@ from featherweight.task.load import load_task
 from tests.lean import BASELINES, without_torch
 
 BARE = str(Path(__file__).parents[1] / "tasks" / "bare.py")
-NET = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 32, step=8),), block=fw.Choice("plain", "residual"))
+NET = fw.ConvNet(
+    in_channels=1, classes=4, stem=8, depths=(1,), widths=(fw.Int(8, 32, step=8),), block=fw.Choice("plain", "residual")
+)
 SPACE = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=fw.Choice(2, 4), lr=fw.Float(1e-3, 1e-1, log=True)))
 FAST = {"measure_seconds": 0.1, "strategy": "random"}
 
@@ -36,7 +38,13 @@ def study(tmp_path_factory):
         patch.setattr(BASELINES, without_torch)
         patch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("shared")))
         guess = fw.Guess({"build.net.widths[0]": 16, "train.lr": 0.01}, weight=0.0)
-        return run(tmp_path_factory.mktemp("search"), constraints=[fw.max_params(4000)], guesses=[guess], stopper="asha(eta=2)", proxy="naswot")
+        return run(
+            tmp_path_factory.mktemp("search"),
+            constraints=[fw.max_params(4000)],
+            guesses=[guess],
+            stopper="asha(eta=2)",
+            proxy="naswot",
+        )
 
 
 def test_a_task_without_a_model_gets_a_net_that_is_compared_with_a_fixed_one(study):
@@ -57,7 +65,9 @@ def test_limits_hold_before_anything_is_trained(study):
         if over is not None:
             assert row.state == "failed" and row.cost_s == 0 and "params <= 4000" in row.reason
         if row.entry is not None:
-            assert over is None and row.features["params"] == row.entry.params and row.features["macs"] == row.entry.macs
+            assert (
+                over is None and row.features["params"] == row.entry.params and row.features["macs"] == row.entry.macs
+            )
 
 
 def test_the_guess_comes_first(study):
@@ -75,10 +85,16 @@ def test_stopped_trials_tell_their_scores_and_the_proxy_is_known(study):
 def test_going_on_repeats_nothing_and_learns_from_an_earlier_study(study, tmp_path):
     again = fw.Study.resume(study.out)
     assert [r.filling for r in again.state.trials] == [r.filling for r in study.state.trials]
-    warm = run(tmp_path / "warm", constraints=[fw.max_params(4000)], earlier=[study.out], budget=fw.Budget(trials=1, enough=2.0))
+    warm = run(
+        tmp_path / "warm",
+        constraints=[fw.max_params(4000)],
+        earlier=[study.out],
+        budget=fw.Budget(trials=1, enough=2.0),
+    )
     assert warm.state.warm is not None and warm.state.warm["earlier"]
     best = min((r for r in study.state.trials if r.entry is not None), key=lambda r: r.entry.quantities["error"])
-    assert warm.state.trials[0].filling == best.filling  # the best of before is this study's, too, at the price of a look into the store
+    # the best of before is this study's, too, at the price of a look into the store
+    assert warm.state.trials[0].filling == best.filling
     with pytest.raises(StoreError, match="other settings"):
         run(tmp_path / "warm")
 
@@ -130,10 +146,14 @@ def test_the_default_space_suits_the_data_and_knows_its_size():
     assert fw.Recipe.from_json(config.baseline).is_filled
     # trainings of one length, so that looks compare them
     stopped = configure(task, Settings(mode="search", budget=fw.Budget(trials=1), stopper="asha"))
-    assert "train.epochs" in paths and "train.epochs" not in {h.path for h in fw.Recipe.from_json(stopped.recipe).space()}
+    assert "train.epochs" in paths and "train.epochs" not in {
+        h.path for h in fw.Recipe.from_json(stopped.recipe).space()
+    }
     assert stopped.baseline == config.baseline
     assert forecast(task, config)["trial_s"] > 0
-    space = Statics(sample_shape(task.example()), 300, []).space(Candidate(fw.Recipe.from_json(config.recipe), "onnxruntime"))
+    space = Statics(sample_shape(task.example()), 300, []).space(
+        Candidate(fw.Recipe.from_json(config.recipe), "onnxruntime")
+    )
     filling = space.sample(generator(0))
     assert space.refused(filling) is None and space.features(filling)["work"] > 0
 

@@ -1,4 +1,5 @@
-"""Limits that a description settles: what a later step does to the structure, as it states itself, decides whether they are sure."""
+"""Limits that a description settles: what a later step does to the structure, as it states itself,
+decides whether they are sure."""
 
 from dataclasses import dataclass
 
@@ -105,10 +106,19 @@ def test_what_depends_on_fields_is_asked_of_the_fields():
     def shape(step):
         return str(step.shape)
 
-    assert shape(fw.Prune(allocation="uniform", recover=fw.Prune())) == "fields"  # one cut: nothing recovers
+    # one cut: nothing recovers
+    assert shape(fw.Prune(allocation="uniform", recover=fw.Prune())) == "fields"
     assert shape(fw.Prune(allocation="uniform", steps=2, recover=fw.Train())) == "fields"
     assert shape(fw.Prune(allocation="uniform", steps=2, recover=Recipe(fw.Train(), fw.DropBlocks()))) == "weights"
-    assert [shape(fw.DropBlocks(criterion=c)) for c in ("last", "spaced", "random", "influence")] == ["fields", "fields", "weights", "weights"]
+    assert [shape(fw.DropBlocks(criterion=c)) for c in ("last", "spaced", "random", "influence")] == [
+        "fields",
+        "fields",
+        "weights",
+        "weights",
+    ]
     assert [shape(fw.Factorize(rank_by=r)) for r in ("ratio", "energy", "latency")] == ["fields", "weights", "weights"]
     assert [shape(fw.Prune(allocation=a)) for a in ("global", "sensitivity", "latency")] == ["weights"] * 3
-    assert shape(fw.Prune(granularity="weight")) == shape(fw.Distill()) == "keeps" and shape(fw.Gate(fw.Quantize(), knob="alpha")) == "formats"
+    assert (
+        shape(fw.Prune(granularity="weight")) == shape(fw.Distill()) == "keeps"
+        and shape(fw.Gate(fw.Quantize(), knob="alpha")) == "formats"
+    )

@@ -24,7 +24,13 @@ from tests import simulated, toy
 from tests.waiting import GENEROUS_S, logged, until
 
 TINY = str(Path(__file__).parents[1] / "tasks" / "tiny.py")
-FAST = {"measure_seconds": 0.2, "minimize": ["params", "size"], "strategy": "greedy", "seed": 1, "constraints": [fw.max_drop(0.05)]}
+FAST = {
+    "measure_seconds": 0.2,
+    "minimize": ["params", "size"],
+    "strategy": "greedy",
+    "seed": 1,
+    "constraints": [fw.max_drop(0.05)],
+}
 ENTRY = {
     "label",
     "trial",
@@ -63,7 +69,9 @@ def test_front_json_has_the_promised_form(study):
     assert front["format"] == 1 and front["task"] == "tiny" and front["trials"]["complete"] == 8
     for e in [front["baseline"], *front["baselines"], *front["front"], front["best"]]:
         assert e.keys() >= ENTRY
-        assert e["metric"]["split"] == "valid" and e["metric"]["ci95"][0] <= e["metric"]["value"] <= e["metric"]["ci95"][1]
+        assert (
+            e["metric"]["split"] == "valid" and e["metric"]["ci95"][0] <= e["metric"]["value"] <= e["metric"]["ci95"][1]
+        )
         assert e["latency_ms"].keys() >= {"median", "p90", "n"} and e["speedup"].keys() >= {"ratio", "ci95"}
     assert [b["label"] for b in front["baselines"]][:1] == ["baseline"] and front["baseline"]["speedup"]["ratio"] == 1
     assert {"plain int8", "random cutting"} <= {b["label"] for b in front["baselines"]} | set(front["failed_baselines"])
@@ -73,7 +81,9 @@ def test_front_json_has_the_promised_form(study):
 def test_the_best_is_feasible_smaller_and_has_a_certificate_from_the_test_split(study):
     best = study.front_json()["best"]
     assert best["feasible"] and best["params"] < study.front_json()["baseline"]["params"]
-    assert best["certificate"]["split"] == "test" and best["certificate"]["n"] == study.info()["splits"]["sizes"]["test"]
+    assert (
+        best["certificate"]["split"] == "test" and best["certificate"]["n"] == study.info()["splits"]["sizes"]["test"]
+    )
     assert best["certificate"]["verdict"] in ("certified", "refuted", "not certifiable")
 
 
@@ -87,7 +97,9 @@ def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
 
     best = study.out / "best"
     manifest = json.loads((best / "manifest.json").read_text())
-    assert {"model.onnx", "model/model.safetensors", "model/spec.json", "recipe.json", "MODEL_CARD.md"} <= set(manifest["files"])
+    assert {"model.onnx", "model/model.safetensors", "model/spec.json", "recipe.json", "MODEL_CARD.md"} <= set(
+        manifest["files"]
+    )
     assert all(sha256_file(best / name) == digest for name, digest in manifest["files"].items())
     session = ort.InferenceSession(str(best / "model.onnx"), providers=["CPUExecutionProvider"])
     assert session.run(None, {"image": np.zeros((3, 1, 8, 8), "float32")})[0].shape == (3, 4)
@@ -104,7 +116,11 @@ def test_the_report_is_one_file_without_network(study):
 
     class Finder(HTMLParser):
         def handle_starttag(self, tag, attrs):
-            loads.extend(v for k, v in attrs if k in ("src", "href", "srcset", "data") and tag != "a" and v and not v.startswith(("data:", "#")))
+            loads.extend(
+                v
+                for k, v in attrs
+                if k in ("src", "href", "srcset", "data") and tag != "a" and v and not v.startswith(("data:", "#"))
+            )
 
     page = (study.out / "report.html").read_text()
     Finder().feed(page)
@@ -144,7 +160,10 @@ def test_nothing_feasible_returns_the_nearest_and_names_the_constraint(study, tm
     done = run(tmp_path, 2, constraints=[fw.max_drop(0.05), fw.max_params(10)])
     front = done.front_json()
     assert front["best"] is None and front["front"] == [] and done.best is None
-    assert front["nearest"]["violations"][0]["constraint"] == "params <= 10" and front["nearest"]["violations"][0]["excess"] > 0
+    assert (
+        front["nearest"]["violations"][0]["constraint"] == "params <= 10"
+        and front["nearest"]["violations"][0]["excess"] > 0
+    )
     assert (tmp_path / "best" / "model.onnx").exists() and done.nearest is not None
 
 
@@ -174,7 +193,9 @@ def test_an_illegal_order_is_refused_with_the_legal_one(tmp_path):
 @pytest.mark.usefixtures("one_baseline")
 def test_an_order_hole_tries_legal_orders_and_records_why_others_are_refused(tmp_path):
     recipe = fw.Recipe(fw.Order(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize()))
-    trials = fw.optimize(TINY, recipe, budget=fw.Budget(trials=5), out=tmp_path, **{**FAST, "strategy": "grid"}).trials()
+    trials = fw.optimize(
+        TINY, recipe, budget=fw.Budget(trials=5), out=tmp_path, **{**FAST, "strategy": "grid"}
+    ).trials()
     assert sorted(t["state"] for t in trials) == ["complete", "failed"]
     assert "cannot follow quantize" in next(t["reason"] for t in trials if t["state"] == "failed")
 
@@ -183,7 +204,9 @@ def test_an_order_hole_tries_legal_orders_and_records_why_others_are_refused(tmp
 def test_a_refused_trial_is_not_taken_from_the_budget(study, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
     recipe = fw.Recipe(fw.Order(fw.Prune(ratio=fw.Choice(0.25, 0.5), round_to=4, criterion="magnitude"), fw.Quantize()))
-    trials = fw.optimize(TINY, recipe, budget=fw.Budget(trials=2), out=tmp_path, **{**FAST, "strategy": "grid"}).trials()
+    trials = fw.optimize(
+        TINY, recipe, budget=fw.Budget(trials=2), out=tmp_path, **{**FAST, "strategy": "grid"}
+    ).trials()
     assert sum(t["state"] == "complete" for t in trials) == 2
     refused = [t for t in trials if t["state"] == "failed"]
     assert refused and all("cannot follow quantize" in t["reason"] for t in refused)
@@ -206,11 +229,11 @@ def test_without_reuse_every_step_is_computed(tmp_path):
 
 
 SCRIPT = """
-import sys, unittest.mock, featherweight as fw
-from tests.lean import BASELINES, reference_only
-unittest.mock.patch(BASELINES, reference_only).start()
-fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv[2], measure_seconds=0.2, minimize=["params", "size"],
-            strategy="greedy", constraints=[fw.max_drop(0.05)])
+import sys, featherweight as fw
+from tests import lean
+lean.start(lean.reference_only)
+fw.optimize(sys.argv[1], budget=fw.Budget(trials=int(sys.argv[3])), out=sys.argv[2], measure_seconds=0.2,
+            minimize=["params", "size"], strategy="greedy", constraints=[fw.max_drop(0.05)])
 """
 
 
@@ -286,7 +309,9 @@ def _started(out):
 def test_a_plan_that_the_target_cannot_realise_is_refused_before_anything_runs(study, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
-    recipe = fw.Recipe(fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize(scheme="int8-dynamic", granularity="tensor"))
+    recipe = fw.Recipe(
+        fw.Prune(ratio=0.5, round_to=4, criterion="magnitude"), fw.Quantize(scheme="int8-dynamic", granularity="tensor")
+    )
     trial = fw.optimize(TINY, recipe, budget=fw.Budget(trials=1), out=tmp_path, target="openvino", **FAST).trials()[0]
     assert trial["state"] == "failed" and trial["seconds"] == 0 and "per channel" in trial["reason"]
 
@@ -337,25 +362,33 @@ def timed(out, monkeypatch, seconds, minutes=1.0, workers=1, **more):
     ],
 )
 def test_the_minutes_hold(tmp_path, monkeypatch, seconds, workers):
-    """Certificate and package included; and they are used, and there is something to show for them."""
+    """Certificate and package included; and they are used, and there is something
+    to show for them."""
     study, engine, heard, began, ended = timed(tmp_path, monkeypatch, seconds, workers=workers)
     front = study.front_json()
     assert ended - began <= 60 * 1.05 and front["budget"]["spent_s"] == pytest.approx(ended - began, abs=0.01)
     assert front["trials"]["complete"] > 0 and front["best"]["feasible"]
-    exhausted = front["trials"]["complete"] + front["trials"]["failed"] >= 30  # the space has no more
+    # the space has no more
+    exhausted = front["trials"]["complete"] + front["trials"]["failed"] >= 30
     assert exhausted or ended - began >= 60 * 0.7
     assert all(when + timeout_s <= began + 60.0 for when, job, timeout_s in engine.submitted if job.kind == "trial")
     assert all(t["reason"] == "the budget's time was up" for t in study.trials() if t["state"] == "stopped")
 
 
 def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):
-    """As much as the baseline's latency foretells: 5 looks and the baseline's own, each a process and 80 samples of 10 ms."""
+    """As much as the baseline's latency foretells: 5 looks and the baseline's own, each a process
+    and 80 samples of 10 ms."""
     study, engine, heard, began, _ = timed(tmp_path, monkeypatch, takes(trial=6.0, certificate=1.8))
-    trials = [(when - began, timeout_s) for when, job, timeout_s in engine.submitted if job.kind == "trial" and job.trial is not None]
+    trials = [
+        (when - began, timeout_s)
+        for when, job, timeout_s in engine.submitted
+        if job.kind == "trial" and job.trial is not None
+    ]
     reserve = 4.0 + 6 * (1.0 + 0.01 * study.info()["splits"]["sizes"]["test"])
     assert 10.0 < reserve < 15.0  # a quarter of the minutes at most
     assert all(when + timeout_s == pytest.approx(60.0 - reserve) for when, timeout_s in trials)
-    assert all(60.0 - reserve - when > 0.7 * 6.0 + 1.0 for when, _ in trials[1:])  # none begins that has no hope of ending
+    # none begins that has no hope of ending
+    assert all(60.0 - reserve - when > 0.7 * 6.0 + 1.0 for when, _ in trials[1:])
     assert [e for e in heard if e["kind"] == "certified"] and not [e for e in heard if e["kind"] == "warning"]
     assert study.front_json()["best"]["certificate"]["verdict"] == "certified"
 
@@ -365,6 +398,7 @@ def test_looks_at_the_test_split_go_where_a_certificate_is_likely():
     assert next_to_certify(drops, [], 0.01) == 0  # the first look goes to the best
     looked = [{"drop": 0.009, "ci95": [0.005, 0.013], "valid_drop": 0.009}]
     assert next_to_certify(drops, looked, 0.01) == 2  # 0.007 + 0.004 leaves no room
-    worse = [{"drop": 0.015, "ci95": [0.011, 0.019], "valid_drop": 0.009}]  # test is 0.006 harder than valid
+    # test is 0.006 harder than valid
+    worse = [{"drop": 0.015, "ci95": [0.011, 0.019], "valid_drop": 0.009}]
     assert next_to_certify(drops, worse, 0.01) == 3
     assert next_to_certify([0.009, 0.008], worse, 0.01) == 0  # no room anywhere: by score

@@ -68,7 +68,10 @@ def test_one_row_and_no_column():
     assert Forest(np.ones((4, 0)), np.arange(4.0), 0, trees=2).ask(np.ones((1, 0))).moments()[0].tolist() == [1.5]
 
 
-@pytest.mark.parametrize("x, y", [(np.array([[np.nan]]), [1.0]), (np.array([[1.0]]), [np.inf]), (np.empty((0, 1)), []), (np.ones((2, 1)), [1.0])])
+@pytest.mark.parametrize(
+    "x, y",
+    [(np.array([[np.nan]]), [1.0]), (np.array([[1.0]]), [np.inf]), (np.empty((0, 1)), []), (np.ones((2, 1)), [1.0])],
+)
 def test_refuses_what_is_no_number(x, y):
     with pytest.raises(InputError):
         Forest(x, np.array(y), 0)
@@ -95,13 +98,15 @@ def test_log_h_is_smooth_and_finite():
     for edge in (-1.0, -1e3):
         below, above = log_h(np.array([edge - 1e-6, edge + 1e-6]))
         assert above - below == pytest.approx(-edge * 2e-6, rel=0.6, abs=1e-4 * abs(edge))
-    asymptote = -0.5 * 400 - 0.5 * np.log(2 * np.pi) + np.log(1 / 400 - 3 / 160_000 + 15 / 64e6)  # h(z) = phi(z) (z^-2 - 3 z^-4 + 15 z^-6 ...)
+    # h(z) = phi(z) (z^-2 - 3 z^-4 + 15 z^-6 ...)
+    asymptote = -0.5 * 400 - 0.5 * np.log(2 * np.pi) + np.log(1 / 400 - 3 / 160_000 + 15 / 64e6)
     assert float(log_h(np.array([-20.0]))[0]) == pytest.approx(asymptote, abs=1e-5)
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_hypervolume_gain_is_hypervolume(m):
-    """Up to one factor, which the empty front tells: gains are differences of the exact hypervolume."""
+    """Up to one factor, which the empty front tells: gains are differences of the
+    exact hypervolume."""
     rng = generator(m)
     front, points, reference = rng.random((6, m)), rng.random((20, m)), np.ones(m)
     ways = directions(m, 40_000, rng)

@@ -19,7 +19,9 @@ class Block(nn.Module):
 class Cnn(nn.Module):
     def __init__(self, width=16):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 3)))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1), nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 3))
+        )
         self.layers = nn.ModuleList([nn.Sequential(Block(width), Block(width)) for _ in range(2)])
         self.head = nn.Linear(width, 5)
 
@@ -35,7 +37,9 @@ class Attention(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(50, width)
         self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(width, 4, 2 * width, batch_first=True, dropout=0.1), 2, enable_nested_tensor=False
+            nn.TransformerEncoderLayer(width, 4, 2 * width, batch_first=True, dropout=0.1),
+            2,
+            enable_nested_tensor=False,
         )
         self.head = nn.Linear(width, 5)
 
@@ -49,7 +53,8 @@ def cnn(width=16):
 
 
 def attention():
-    """Its two layers begin as copies of each other, so the exporter shares their weights: as hard as tied layers."""
+    """Its two layers begin as copies of each other, so the exporter shares their weights:
+    as hard as tied layers."""
     torch.manual_seed(0)
     example = {"ids": torch.randint(0, 50, (1, 7)), "mask": torch.ones(1, 7, dtype=torch.int64)}
     mask = torch.ones(48, 7, dtype=torch.int64)

@@ -1,4 +1,5 @@
-"""Plans written by hand: the file holds the grids that were asked for, and computes what they say."""
+"""Plans written by hand: the file holds the grids that were asked for,
+and computes what they say."""
 
 import copy
 import importlib.util
@@ -20,7 +21,10 @@ from featherweight.targets.base import Target
 from tests.targets.nets import attention, cnn, plan
 
 HAS_OPENVINO = all(importlib.util.find_spec(p) for p in ("openvino", "nncf"))
-RUNTIMES = ["onnxruntime", pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf"))]
+RUNTIMES = [
+    "onnxruntime",
+    pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf")),
+]
 KINDS = (nn.Linear, nn.Conv2d, nn.Embedding)
 
 
@@ -62,7 +66,8 @@ def layers_of(module, grid):
 
 
 def on_grid(module, grid):
-    """A copy with every weight on a grid that is wider than its min-max one, and the plan's tensors."""
+    """A copy with every weight on a grid that is wider than its min-max one,
+    and the plan's tensors."""
     module, scales = copy.deepcopy(module), {}
     for path, m in module.named_modules():
         if isinstance(m, KINDS):
@@ -77,7 +82,9 @@ def export(runtime, net, folder, the_plan, scales=None):
     module, example, rows = net
     folder.mkdir(exist_ok=True)
     target = Target(runtime)
-    notes = target.load_runtime().export(Package(module, plan=the_plan, scales=scales or {}), example, rows, target, folder)
+    notes = target.load_runtime().export(
+        Package(module, plan=the_plan, scales=scales or {}), example, rows, target, folder
+    )
     part = {k: v[:16].numpy() for k, v in rows.items()}
     return notes, target.load_runtime().load(folder, target, 16).run(part)
 
@@ -108,7 +115,8 @@ GRIDS = [
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_weight_only_computes_with_the_given_grid(runtime, grid, tmp_path):
-    """Oracle: the module whose weights lie on the grid, in PyTorch. 8 bits on ONNX Runtime round the activations too."""
+    """Oracle: the module whose weights lie on the grid, in PyTorch.
+    8 bits on ONNX Runtime round the activations too."""
     for name, make in (("cnn", normed), ("tokens", tokens)):
         net = make()
         module, scales = on_grid(net[0], grid)
@@ -116,13 +124,22 @@ def test_weight_only_computes_with_the_given_grid(runtime, grid, tmp_path):
         legal = runtime == "openvino" or grid.granularity != "group" or grid.group in (16, 32)
         if name == "tokens" and not legal:
             layers["table"] = LayerPlan(32)
-        the_plan = plan("weight-only", bits=grid.bits, granularity=grid.granularity, group=grid.group, symmetric=grid.symmetric, layers=layers)
+        the_plan = plan(
+            "weight-only",
+            bits=grid.bits,
+            granularity=grid.granularity,
+            group=grid.group,
+            symmetric=grid.symmetric,
+            layers=layers,
+        )
         net = (module, *net[1:])
         notes, got = export(runtime, net, tmp_path / name, the_plan, scales)
         rounded = runtime == "onnxruntime" and grid.bits == 8
         close(got, outputs(net), 3e-2 if rounded else 1e-3)
         held = notes["coverage"]["layers"]
-        assert set(held) == set(layers) and all(v.startswith(f"int{grid.bits}") for path, v in held.items() if layers[path].bits != 32), held
+        assert set(held) == set(layers) and all(
+            v.startswith(f"int{grid.bits}") for path, v in held.items() if layers[path].bits != 32
+        ), held
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
@@ -182,7 +199,8 @@ def test_tables_are_stored_by_rows_within_half_a_step(runtime, scheme, bits, tmp
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_static_keeps_the_codes_and_the_learned_input_grids(granularity, tmp_path):
-    """The int8 codes times their scales are the folded weights, to float precision; the input grids are in the file."""
+    """The int8 codes times their scales are the folded weights, to float precision;
+    the input grids are in the file."""
     grid = Grid(8, granularity)
     module, example, rows = normed()
     module, scales = on_grid(module, grid)
@@ -200,7 +218,9 @@ def test_static_keeps_the_codes_and_the_learned_input_grids(granularity, tmp_pat
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
         path = next(
-            p for p in (_onnx.path_of(node.name), _onnx.path_of(node.name).rpartition(".")[0]) if p in learned or p in layers_of(module, grid)
+            p
+            for p in (_onnx.path_of(node.name), _onnx.path_of(node.name).rpartition(".")[0])
+            if p in learned or p in layers_of(module, grid)
         )
         layer = module.get_submodule(path)
         q, s, z = (tensors[i] for i in maker[node.input[1]].input)
@@ -214,14 +234,18 @@ def test_static_keeps_the_codes_and_the_learned_input_grids(granularity, tmp_pat
         np.testing.assert_allclose(restored, w, atol=2e-6 * np.abs(w).max())
         if path in learned:
             source = maker[node.input[0]]
-            assert (tensors[source.input[1]], tensors[source.input[2]]) == (np.float32(learned[path][0]), learned[path][1])
+            assert (tensors[source.input[1]], tensors[source.input[2]]) == (
+                np.float32(learned[path][0]),
+                learned[path][1],
+            )
             seen.add(path)
     assert seen == set(learned)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_static_with_given_grids_computes_them(runtime, tmp_path):
-    """Codes beyond 7 bits would overflow on x86 without VNNI; the artifact must still be within the noise of 8-bit activations."""
+    """Codes beyond 7 bits would overflow on x86 without VNNI; the artifact must still be within the
+    noise of 8-bit activations."""
     grid = Grid(8, "channel")
     module, example, rows = normed()
     module, scales = on_grid(module, grid)
@@ -248,7 +272,9 @@ def test_two_learned_grids_of_one_tensor_are_both_kept(tmp_path):
     notes, got = export("onnxruntime", net, tmp_path / "out", plan(layers=layers_of(net[0], Grid())), scales)
     graph = onnx.load(tmp_path / "out" / "model.onnx").graph
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    grids = {(float(tensors[n.input[1]]), int(tensors[n.input[2]])) for n in graph.node if n.op_type == "QuantizeLinear"}
+    grids = {
+        (float(tensors[n.input[1]]), int(tensors[n.input[2]])) for n in graph.node if n.op_type == "QuantizeLinear"
+    }
     assert {(float(np.float32(0.03)), 120), (float(np.float32(0.04)), 110)} <= grids
     assert notes["parity"]["sqnr_db"] > 25
 
@@ -264,8 +290,14 @@ def test_each_layer_gets_its_own_bits(runtime, scheme, tmp_path):
     layers["embedding"] = LayerPlan(8)
     notes, _ = export(runtime, net, tmp_path / "out", plan(scheme, layers=layers))
     held = notes["coverage"]["layers"]
-    assert held["head"] == "float (as planned)" and held["encoder.layers.0.linear1"].startswith("int4") and held["embedding"].startswith("int8")
-    assert held["encoder.layers.1.linear2"].startswith("float16") and held["encoder.layers.1.linear1"].startswith("int8")
+    assert (
+        held["head"] == "float (as planned)"
+        and held["encoder.layers.0.linear1"].startswith("int4")
+        and held["embedding"].startswith("int8")
+    )
+    assert held["encoder.layers.1.linear2"].startswith("float16") and held["encoder.layers.1.linear1"].startswith(
+        "int8"
+    )
     assert notes["parity"]["sqnr_db"] > 15
 
 
@@ -273,10 +305,20 @@ def test_dynamic_keeps_given_codes(tmp_path):
     grid = Grid(8, "channel")
     net = tokens()
     module, scales = on_grid(net[0], grid)
-    notes, got = export("onnxruntime", (module, *net[1:]), tmp_path / "out", plan("int8-dynamic", layers=layers_of(module, grid)), scales)
+    notes, got = export(
+        "onnxruntime",
+        (module, *net[1:]),
+        tmp_path / "out",
+        plan("int8-dynamic", layers=layers_of(module, grid)),
+        scales,
+    )
     graph = onnx.load(tmp_path / "out" / "model.onnx").graph
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    held = [tensors[n.input[1]].astype(int) - tensors[n.input[3]].astype(int) for n in graph.node if n.op_type == "MatMulInteger"]
+    held = [
+        tensors[n.input[1]].astype(int) - tensors[n.input[3]].astype(int)
+        for n in graph.node
+        if n.op_type == "MatMulInteger"
+    ]
     wanted = [
         codes(m.weight, scales[f"{p}.weight.scale"], scales[f"{p}.weight.zero"], grid).numpy().T
         for p, m in module.named_modules()
@@ -292,7 +334,10 @@ def test_onnxruntime_refuses_grids_without_integer_kernels(scheme, changes):
     layers = {"head": LayerPlan(8, **changes)}
     for the_plan in (plan(scheme, **changes), plan(scheme, layers=layers)):
         assert "granularity 'channel'" in Target().load_runtime().problem(Target(), the_plan)
-    assert Target().load_runtime().problem(Target(), plan(scheme, layers={"head": replace(layers["head"], bits=4)})) is None
+    assert (
+        Target().load_runtime().problem(Target(), plan(scheme, layers={"head": replace(layers["head"], bits=4)}))
+        is None
+    )
 
 
 def test_wrong_scales_are_refused(tmp_path):
@@ -308,20 +353,29 @@ def test_wrong_scales_are_refused(tmp_path):
 
 
 def test_saturating_machines_get_unsigned_codes(tmp_path, monkeypatch):
-    """8-bit codes on a machine whose signed products overflow are kept as u8 around 128; elsewhere as s8."""
+    """8-bit codes on a machine whose signed products overflow are kept as u8 around 128;
+    elsewhere as s8."""
     grid = Grid(8, "channel")
     net = normed()
     module, scales = on_grid(net[0], grid)
     for saturates, kind in ((True, np.uint8), (False, np.int8)):
         monkeypatch.setattr(machine, "saturates", lambda s=saturates: s)
-        export("onnxruntime", (module, *net[1:]), tmp_path / str(saturates), plan(layers=layers_of(module, grid)), scales)
+        export(
+            "onnxruntime", (module, *net[1:]), tmp_path / str(saturates), plan(layers=layers_of(module, grid)), scales
+        )
         graph = onnx.load(tmp_path / str(saturates) / "model.onnx").graph
         tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
         maker = {o: n for n in graph.node for o in n.output}
-        assert {tensors[maker[n.input[1]].input[0]].dtype.type for n in graph.node if n.op_type in ("Conv", "Gemm", "MatMul")} == {kind}
+        assert {
+            tensors[maker[n.input[1]].input[0]].dtype.type
+            for n in graph.node
+            if n.op_type in ("Conv", "Gemm", "MatMul")
+        } == {kind}
 
 
-@pytest.mark.skipif(not machine.saturates() or not HAS_OPENVINO, reason="needs openvino and a processor whose signed products overflow")
+@pytest.mark.skipif(
+    not machine.saturates() or not HAS_OPENVINO, reason="needs openvino and a processor whose signed products overflow"
+)
 def test_openvino_takes_unsigned_codes_where_signed_ones_overflow(tmp_path):
     """All products at the top of the range: two of them do not fit into 16 bits."""
     torch.manual_seed(0)
@@ -331,7 +385,9 @@ def test_openvino_takes_unsigned_codes_where_signed_ones_overflow(tmp_path):
     module, scales = on_grid(module, Grid(8, "channel"))
     for path in ("0", "3"):  # codes up to 127
         s = fit(module.get_submodule(path).weight, Grid(8, "channel"))[0]
-        module.get_submodule(path).weight.data = nearest(module.get_submodule(path).weight, s, s * 0, Grid(8, "channel"))
+        module.get_submodule(path).weight.data = nearest(
+            module.get_submodule(path).weight, s, s * 0, Grid(8, "channel")
+        )
         scales[f"{path}.weight.scale"] = s
     net = (module, {"x": rows[:1]}, {"x": rows})
     notes, got = export("openvino", net, tmp_path / "out", plan(layers=layers_of(module, Grid(8, "channel"))), scales)
@@ -344,7 +400,9 @@ def test_small_weights_load_in_a_fresh_process(runtime, tmp_path):
     from tests.targets.test_runtimes import in_fresh_process
 
     net = tokens()
-    _, got = export(runtime, net, tmp_path / "out", plan("weight-only", bits=4, granularity="group", group=16, embeddings=4))
+    _, got = export(
+        runtime, net, tmp_path / "out", plan("weight-only", bits=4, granularity="group", group=16, embeddings=4)
+    )
     np.savez(tmp_path / "rows.npz", ids=net[2]["ids"][:16].numpy(), wanted=got)
     done = in_fresh_process(
         f"""

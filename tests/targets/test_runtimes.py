@@ -1,4 +1,5 @@
-"""Both runtimes: what they export is what was asked for, computes what the module computes, and refuses what is wrong."""
+"""Both runtimes: what they export is what was asked for, computes what the module computes,
+and refuses what is wrong."""
 
 import importlib.util
 import os
@@ -21,14 +22,19 @@ from tests.targets.nets import NETS, attention, cnn, plan
 from tests.waiting import GENEROUS_S
 
 HAS_OPENVINO = all(importlib.util.find_spec(p) for p in ("openvino", "nncf"))
-RUNTIMES = ["onnxruntime", pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf"))]
+RUNTIMES = [
+    "onnxruntime",
+    pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf")),
+]
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="needs openvino and nncf")
 
 
 def export(text, net, folder, the_plan=None, calibrated=True):
     module, example, rows = net
     target = Target.parse(text)
-    notes = target.load_runtime().export(Package(module, plan=the_plan), example, rows if calibrated else None, target, folder)
+    notes = target.load_runtime().export(
+        Package(module, plan=the_plan), example, rows if calibrated else None, target, folder
+    )
     return notes, target
 
 
@@ -38,7 +44,9 @@ def test_float_artifact_equals_the_module(runtime, name, tmp_path):
     net = NETS[name]()
     notes, target = export(runtime, net, tmp_path, calibrated=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(notes["files"])
-    assert notes["bytes"] == sum(p.stat().st_size for p in tmp_path.iterdir()) and notes["parity"]["max_abs_error"] < 1e-3
+    assert (
+        notes["bytes"] == sum(p.stat().st_size for p in tmp_path.iterdir()) and notes["parity"]["max_abs_error"] < 1e-3
+    )
     assert notes["parity"]["agreement"] == 1.0
     for batch in (1, 3):
         part = {k: v[:batch] for k, v in net[2].items()}
@@ -49,12 +57,14 @@ def test_float_artifact_equals_the_module(runtime, name, tmp_path):
         np.testing.assert_allclose(got, expected, atol=1e-4)
         kept = got.copy()
         session.run({k: np.zeros_like(v.numpy()) for k, v in part.items()})
-        np.testing.assert_array_equal(got, kept)  # an output is the caller's: the next run does not write into it
+        # an output is the caller's: the next run does not write into it
+        np.testing.assert_array_equal(got, kept)
 
 
 STATIC = [{}, {"granularity": "tensor", "calibrate": "percentile"}, {"activations": "s8"}, {"calibrate": "entropy"}]
 STATIC_CASES = [("onnxruntime", c) for c in STATIC] + [
-    pytest.param("openvino", c, marks=[needs_openvino, *([pytest.mark.slow] if "calibrate" in c else [])]) for c in STATIC
+    pytest.param("openvino", c, marks=[needs_openvino, *([pytest.mark.slow] if "calibrate" in c else [])])
+    for c in STATIC
 ]
 
 
@@ -66,7 +76,9 @@ def test_static_int8_of_a_cnn(runtime, changes, tmp_path):
     notes, _ = export(runtime, cnn(), tmp_path / "int8", plan(**changes))
     quantized = notes["coverage"]["quantized"]
     assert notes["bytes"] < float_notes["bytes"] and notes["quantization"]["calibration_samples"] == 32
-    assert notes["parity"]["sqnr_db"] > 25 and notes["parity"]["agreement"] > 0.9 and notes["parity"]["max_abs_error"] > 0
+    assert (
+        notes["parity"]["sqnr_db"] > 25 and notes["parity"]["agreement"] > 0.9 and notes["parity"]["max_abs_error"] > 0
+    )
     if changes.get("activations") != "s8":
         assert sum(n for op, n in quantized.items() if "Conv" in op) == 6
 
@@ -96,10 +108,16 @@ def weights_of(file):
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_weights_in_the_file_are_the_modules_rounded_to_the_grid(granularity, tmp_path):
-    """Oracle: symmetric rounding, |w - q s| <= s / 2, q within 7 bits where the processor saturates."""
+    """Oracle: symmetric rounding, |w - q s| <= s / 2, q within 7 bits where the
+    processor saturates."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(8, 6)).eval()
-    export("onnxruntime", (module, {"x": torch.randn(1, 8)}, {"x": torch.randn(32, 8)}), tmp_path, plan(granularity=granularity))
+    export(
+        "onnxruntime",
+        (module, {"x": torch.randn(1, 8)}, {"x": torch.randn(32, 8)}),
+        tmp_path,
+        plan(granularity=granularity),
+    )
     ((q, scale, restored),) = weights_of(tmp_path / "model.onnx").values()
     w = module[0].weight.detach().numpy()
     restored = restored if restored.shape == w.shape else restored.T
@@ -126,7 +144,9 @@ def test_skipped_layers_stay_float(runtime, scheme, tmp_path):
         module, example, rows = attention()
         for p in module.parameters():
             nn.init.normal_(p, std=0.1)
-        counts.append(export(runtime, (module, example, rows), folder, plan(scheme, skip=skip))[0]["coverage"]["quantized"])
+        counts.append(
+            export(runtime, (module, example, rows), folder, plan(scheme, skip=skip))[0]["coverage"]["quantized"]
+        )
     assert 0 < sum(counts[1].values()) < sum(counts[0].values())
 
 
@@ -143,7 +163,15 @@ def test_what_cannot_be_quantized_is_refused(runtime, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"scheme": "int4"}, {"granularity": "row"}, {"samples": 0}, {"samples": True}, {"calibrate": None}, {"skip": "head"}, {"activations": "u4"}],
+    [
+        {"scheme": "int4"},
+        {"granularity": "row"},
+        {"samples": 0},
+        {"samples": True},
+        {"calibrate": None},
+        {"skip": "head"},
+        {"activations": "u4"},
+    ],
 )
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_malformed_plan_is_a_problem(runtime, changes):
@@ -151,7 +179,8 @@ def test_a_malformed_plan_is_a_problem(runtime, changes):
     problem = target.load_runtime().problem(target, plan(**changes))
     assert problem is not None and next(iter(changes)) in problem
     assert target.load_runtime().problem(target, plan()) is None
-    assert "featherweight.plan.Plan" in target.load_runtime().problem(target, plan().to_json())  # as a plug-in might make it
+    # as a plug-in might make it
+    assert "featherweight.plan.Plan" in target.load_runtime().problem(target, plan().to_json())
 
 
 def test_onnxruntime_refuses_what_it_does_not_have(tmp_path):
@@ -169,7 +198,9 @@ def test_onnxruntime_refuses_what_it_does_not_have(tmp_path):
 def test_openvino_has_16_bit_only_where_the_processor_has_it(tmp_path, monkeypatch):
     runtime = openvino.Openvino()
     monkeypatch.setattr(openvino, "capabilities", lambda: ["FP32", "INT8"])
-    assert "bf16" in runtime.problem(Target("openvino", dtype="bf16"), None) and "fp16" in runtime.problem(Target("openvino", dtype="fp16"), None)
+    assert "bf16" in runtime.problem(Target("openvino", dtype="bf16"), None) and "fp16" in runtime.problem(
+        Target("openvino", dtype="fp16"), None
+    )
     monkeypatch.setattr(openvino, "capabilities", lambda: ["FP32", "BF16"])
     assert runtime.problem(Target("openvino", dtype="bf16"), None) is None
     assert "cuda" in runtime.problem(Target("openvino", device="cuda"), None)
@@ -181,7 +212,9 @@ def test_a_missing_package_is_named(monkeypatch):
     problem = openvino.Openvino().problem(Target("openvino"), None)
     assert problem == "openvino is not installed: pip install 'featherweight[openvino]'"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "openvino" else None)
-    assert openvino.Openvino().problem(Target("openvino"), None) is None and "nncf" in openvino.Openvino().problem(Target("openvino"), plan())
+    assert openvino.Openvino().problem(Target("openvino"), None) is None and "nncf" in openvino.Openvino().problem(
+        Target("openvino"), plan()
+    )
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -224,12 +257,18 @@ assert "torch" not in sys.modules, "torch was imported"
         home,
     )
     assert done.returncode == 0, done.stderr
-    assert list(home.rglob("*")) == []  # the telemetry of either runtime leaves a client id here as soon as it is on
+    # the telemetry of either runtime leaves a client id here as soon as it is on
+    assert list(home.rglob("*")) == []
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux")
 def test_saturation_follows_the_flags(monkeypatch):
     assert "fpu" in machine.flags() or "asimd" in machine.flags()
-    for flags, expected in (({"avx", "avx2"}, True), ({"avx", "avx512_vnni"}, False), ({"avx2", "avx", "avx_vnni"}, False), ({"asimd"}, False)):
+    for flags, expected in (
+        ({"avx", "avx2"}, True),
+        ({"avx", "avx512_vnni"}, False),
+        ({"avx2", "avx", "avx_vnni"}, False),
+        ({"asimd"}, False),
+    ):
         monkeypatch.setattr(machine, "flags", lambda flags=flags: frozenset(flags))
         assert machine.saturates() is expected

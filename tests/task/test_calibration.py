@@ -31,7 +31,8 @@ def numbered():
 
 
 def drawn(n, seed, train):
-    """The draw as it has been since the first stored plan: a change would leave artifacts that are not what their keys say."""
+    """The draw as it has been since the first stored plan: a change would leave artifacts that are
+    not what their keys say."""
     rows = np.sort(np.random.default_rng(derive(seed, "calibration")).permutation(len(train))[:n])
     return train.batch(rows)[0]["number"][:, 0].tolist()
 
@@ -57,16 +58,23 @@ def test_transforms_judges_and_exports_calibrate_on_the_same_samples(n, seed, tm
 
     plan = MixedPrecision(scheme="int8-static", samples=n).plan(seed)
     layers = Layers(module, context, plan, (8, 32))
-    assert [float(x[0]) for (batch,) in layers.inputs for x in batch] == want  # what ranges and measured sensitivities see
+    # what ranges and measured sensitivities see
+    assert [float(x[0]) for (batch,) in layers.inputs for x in batch] == want
     labelled = layers._labelled()  # what gradients see
-    assert [float(x[0, 0]) for (x,), _ in labelled] == want and [int(y) for _, y in labelled] == [int(v) % 4 for v in want]
+    assert [float(x[0, 0]) for (x,), _ in labelled] == want and [int(y) for _, y in labelled] == [
+        int(v) % 4 for v in want
+    ]
 
     package, kept, seen = Package(module).edited(plan=replace(plan, layers={})), Keeps(), {}
     write_artifact(task, package, kept, Recipe(), tmp_path)
-    assert kept.calibration["number"][:, 0].tolist() == want and json.loads((tmp_path / MANIFEST).read_text())["params"] == 12
+    assert (
+        kept.calibration["number"][:, 0].tolist() == want
+        and json.loads((tmp_path / MANIFEST).read_text())["params"] == 12
+    )
 
     monkeypatch.setattr("featherweight.models.quant.fake.simulate", lambda package, samples, _: seen.update(samples))
-    drop.runnable(package, toy.context(task, seed=seed + 1))  # under the plan's seed, not the step's
+    # under the plan's seed, not the step's
+    drop.runnable(package, toy.context(task, seed=seed + 1))
     assert torch.equal(seen["number"], kept.calibration["number"])
 
 
@@ -85,4 +93,7 @@ def test_the_rows_of_a_draw():
     assert rows.shape == (20,) and (np.diff(rows) > 0).all() and 0 <= rows[0] and rows[-1] < len(train)
     assert not np.array_equal(rows, calibration_rows(train, 20, seed=4))
     assert set(rows) <= set(calibration_rows(train, 21, seed=3))  # more samples are others besides
-    assert np.array_equal(calibration_rows(train, 10**6, seed=3), np.arange(len(train))) and len(calibration_rows(train, 0, seed=3)) == 0
+    assert (
+        np.array_equal(calibration_rows(train, 10**6, seed=3), np.arange(len(train)))
+        and len(calibration_rows(train, 0, seed=3)) == 0
+    )

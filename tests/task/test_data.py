@@ -193,14 +193,21 @@ def test_class_names_are_carried_along() -> None:
 
 def test_presplit_keeps_the_test_set_and_removes_its_copies_from_train() -> None:
     x, y = toy(500)
-    train, test = ArraySplit({"x": np.concatenate([x[:400], x[400:405]])}, np.concatenate([y[:400], y[400:405]])), ArraySplit({"x": x[400:]}, y[400:])
+    train, test = (
+        ArraySplit({"x": np.concatenate([x[:400], x[400:405]])}, np.concatenate([y[:400], y[400:405]])),
+        ArraySplit({"x": x[400:]}, y[400:]),
+    )
     s = presplit(train, test, 0.25, seed=1)
     assert rows(s.test) == rows(test)
     assert sorted(rows(s.train) + rows(s.valid)) == sorted(rows(Subset(train, np.arange(400))))
     assert s.report["duplicates"]["train_and_test"] == 5
     assert abs(len(s.valid) - 100) <= 3
     assert sum(c["test"] for c in s.report["classes"].values()) == 100
-    assert presplit(train, test, 0.25, seed=1).fingerprint == s.fingerprint != presplit(train, test, 0.25, seed=2).fingerprint
+    assert (
+        presplit(train, test, 0.25, seed=1).fingerprint
+        == s.fingerprint
+        != presplit(train, test, 0.25, seed=2).fingerprint
+    )
 
 
 def test_presplit_of_a_training_set_that_is_the_test_set() -> None:
@@ -235,7 +242,10 @@ def _nan(x: np.ndarray) -> np.ndarray:
         (lambda x, y: split(ArraySplit({"x": x.astype(str)}, y)), "not an array of numbers"),
         (lambda x, y: presplit(ArraySplit({"x": x}, y), ArraySplit({"x": x}, y), 1.0, 0), "between 0 and 1"),
         (lambda x, y: split(LazySplit(10, lambda i: ({"x": x[:2]}, y[:2]))), "wrong length"),
-        (lambda x, y: split(LazySplit(600, lambda i: ({"x": np.zeros((len(i), 1 if i[0] == 0 else 2))}, i))), "differ in shape"),
+        (
+            lambda x, y: split(LazySplit(600, lambda i: ({"x": np.zeros((len(i), 1 if i[0] == 0 else 2))}, i))),
+            "differ in shape",
+        ),
     ],
 )
 def test_errors_say_what_is_wrong(make: Any, says: str) -> None:

@@ -31,7 +31,8 @@ def fixed():
 class Net(nn.Module):
     def __init__(self, num_classes, width=4):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+        head = nn.Linear(width, num_classes)
+        self.layers = nn.Sequential(nn.Conv2d(1, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
     def forward(self, image):
         return self.layers(image)
 def strange(depth, width):
@@ -42,7 +43,11 @@ def strange(depth, width):
 def table(n: int = 40) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     return [
-        {"text": " ".join([WORDS[i % 2], *rng.choice(WORDS[2:], size=1 + i % 9), "a" * (i + 1)]), "label": ["neg", "pos"][i % 2]} for i in range(n)
+        {
+            "text": " ".join([WORDS[i % 2], *rng.choice(WORDS[2:], size=1 + i % 9), "a" * (i + 1)]),
+            "label": ["neg", "pos"][i % 2],
+        }
+        for i in range(n)
     ]
 
 
@@ -61,13 +66,25 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocab = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *("a" * k for k in range(2, 50))])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", model_max_length=128
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=128,
     )
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocab), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128
+        vocab_size=len(vocab),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=128,
     )
     BertModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
@@ -127,7 +144,8 @@ def test_padding_does_not_change_the_logits(bert: Path, tmp_path: Path) -> None:
     n = int(mask.sum())
     with torch.no_grad():
         assert torch.allclose(module(ids, mask), module(ids[:, :n], mask[:, :n]), atol=1e-5)
-        hidden = module.encoder(input_ids=ids[:, :n]).last_hidden_state  # oracle: the mean over the real tokens
+        # oracle: the mean over the real tokens
+        hidden = module.encoder(input_ids=ids[:, :n]).last_hidden_state
         assert torch.allclose(module(ids, mask), module.head(hidden.mean(dim=1)), atol=1e-5)
     assert module.encoder.pooler is None
     assert task.baseline is not None and task.baseline.to_json()["recipe"][0]["train"]["epochs"] == 3
@@ -139,7 +157,8 @@ def test_an_own_head_keeps_its_label_order_and_needs_no_training(classifier: Pat
     task = text_classification(classifier, write_csv(tmp_path / "t.csv", table()))
     assert task.baseline is None and task.splits().train.classes == ("pos", "neg")
     inputs, targets = task.splits().train.batch(np.arange(4))
-    is_good = inputs["input_ids"][:, 1] == 4 + WORDS.index("bad")  # odd rows begin with "bad" and are "pos"
+    # odd rows begin with "bad" and are "pos"
+    is_good = inputs["input_ids"][:, 1] == 4 + WORDS.index("bad")
     assert np.array_equal(targets == 0, is_good)
     reference = BertForSequenceClassification.from_pretrained(classifier).eval()
     ids, mask = torch.from_numpy(inputs["input_ids"]), torch.from_numpy(inputs["attention_mask"])
@@ -155,7 +174,9 @@ def test_a_head_of_another_size_is_replaced(classifier: Path, tmp_path: Path) ->
 
 
 def test_a_text_task_is_made_again_from_its_ref(bert: Path, tmp_path: Path) -> None:
-    task = make_task("text_classification", model=str(bert), data=str(write_csv(tmp_path / "t.csv", table())), split_seed=4, epochs=0)
+    task = make_task(
+        "text_classification", model=str(bert), data=str(write_csv(tmp_path / "t.csv", table())), split_seed=4, epochs=0
+    )
     assert task.baseline is None
     again = load_task(json.loads(json.dumps(task.ref)))
     assert again.fingerprint == task.fingerprint and again.ref == task.ref
@@ -165,7 +186,9 @@ def test_a_text_task_is_made_again_from_its_ref(bert: Path, tmp_path: Path) -> N
     assert load_task(task.ref).fingerprint != task.fingerprint
 
 
-def test_a_missing_package_is_named_with_its_extra(bert: Path, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_extra(
+    bert: Path, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for package in ("transformers", "PIL"):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=r"featherweight\[llm\]"):
@@ -175,12 +198,19 @@ def test_a_missing_package_is_named_with_its_extra(bert: Path, net: Path, tmp_pa
 
 
 def test_labels_are_sorted_as_numbers_where_they_are_numbers() -> None:
-    assert sorted_labels(["10", "9", "9", "-1"]) == ["-1", "9", "10"] and sorted_labels(["10", "9", "x"]) == ["10", "9", "x"]
+    assert sorted_labels(["10", "9", "9", "-1"]) == ["-1", "9", "10"] and sorted_labels(["10", "9", "x"]) == [
+        "10",
+        "9",
+        "x",
+    ]
 
 
 def test_words_that_look_missing_are_words(bert: Path, tmp_path: Path) -> None:
     rows = [{**r, "label": ["None", "NA"][i % 2]} for i, r in enumerate(table())]
-    assert text_classification(bert, write_csv(tmp_path / "t.csv", rows)).splits().report["class_names"] == ["NA", "None"]
+    assert text_classification(bert, write_csv(tmp_path / "t.csv", rows)).splits().report["class_names"] == [
+        "NA",
+        "None",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +227,9 @@ def test_words_that_look_missing_are_words(bert: Path, tmp_path: Path) -> None:
         (table(), {"max_length": 0}, "1 to 128"),
     ],
 )
-def test_tables_that_cannot_be_used(bert: Path, tmp_path: Path, rows: list[dict[str, Any]], options: dict[str, Any], says: str) -> None:
+def test_tables_that_cannot_be_used(
+    bert: Path, tmp_path: Path, rows: list[dict[str, Any]], options: dict[str, Any], says: str
+) -> None:
     with pytest.raises(TaskError, match=says):
         text_classification(bert, write_csv(tmp_path / "t.csv", rows), **options).splits()
 
@@ -268,7 +300,8 @@ def test_images_are_read_as_they_are(net: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "channels", "found"), [("L", None, 1), ("RGB", None, 3), ("P", None, 3), ("RGBA", None, 3), ("RGB", 1, 1), ("L", 3, 3)]
+    ("mode", "channels", "found"),
+    [("L", None, 1), ("RGB", None, 3), ("P", None, 3), ("RGBA", None, 3), ("RGB", 1, 1), ("L", 3, 3)],
 )
 def test_channels(net: Path, tmp_path: Path, mode: str, channels: int | None, found: int) -> None:
     task = image_classification(f"{net}:net", draw(tmp_path / "pets", mode), size=5, channels=channels)

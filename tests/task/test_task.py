@@ -87,7 +87,9 @@ def test_splits_of_the_user_are_kept_and_described() -> None:
     own = Splits(Subset(data, np.arange(40)), Subset(data, np.arange(35, 50)), Subset(data, np.arange(50, 60)))
     s = toy(data=lambda: own).splits()
     assert s.train is own.train and len(s.fingerprint) == 64
-    assert s.report["sizes"] == {"train": 40, "valid": 15, "test": 10} and s.report["duplicates"]["train_and_valid"] == 5
+    assert (
+        s.report["sizes"] == {"train": 40, "valid": 15, "test": 10} and s.report["duplicates"]["train_and_valid"] == 5
+    )
 
 
 def test_build_is_reproducible_and_leaves_the_global_generator_alone() -> None:
@@ -155,7 +157,14 @@ class Wrong(nn.Module):
         ({"data": lambda: [1, 2]}, "wrong type"),
         ({"data": lambda: arrays(0)}, "empty"),
         ({"data": lambda: {}["x"]}, r"cannot be made[\s\S]*KeyError"),
-        ({"data": lambda: ArraySplit({"x": np.zeros((60, 4), np.float32) + np.arange(60)[:, None]}, np.arange(60) % 3)}, r"float32"),
+        (
+            {
+                "data": lambda: ArraySplit(
+                    {"x": np.zeros((60, 4), np.float32) + np.arange(60)[:, None]}, np.arange(60) % 3
+                )
+            },
+            r"float32",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], says: str) -> None:
@@ -295,7 +304,9 @@ def test_the_fashion_example_reads_idx_files(monkeypatch: pytest.MonkeyPatch, tm
         (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(
             gzip.compress(b"\0\0\x08\x03" + np.array([n, 28, 28], ">u4").tobytes() + images.tobytes())
         )
-        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x01" + np.array([n], ">u4").tobytes() + labels.tobytes()))
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(
+            gzip.compress(b"\0\0\x08\x01" + np.array([n], ">u4").tobytes() + labels.tobytes())
+        )
     monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
     task = load_task(EXAMPLES / "fashion_cnn.py")
     inputs, targets = task.splits().test.batch(np.array([3]))

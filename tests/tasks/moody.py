@@ -31,5 +31,12 @@ class Moody(nn.Module):
         return self.out(torch.relu(self.conv(image)).mean((2, 3)))
 
 
-recipe = fw.Recipe(fw.Prune(ratio=fw.Choice(0.0, 0.25, 0.5, 0.75, 1.0), allocation="uniform", round_to=fw.Choice(4, 16), criterion="magnitude"))
+recipe = fw.Recipe(
+    fw.Prune(
+        ratio=fw.Choice(0.0, 0.25, 0.5, 0.75, 1.0),
+        allocation="uniform",
+        round_to=fw.Choice(4, 16),
+        criterion="magnitude",
+    )
+)
 task = fw.Task(name="moody", model=Moody, data=data, recipe=recipe)

@@ -33,4 +33,6 @@ recipe = fw.Recipe(
     fw.Maybe(fw.Train(epochs=1)),
     fw.Maybe(fw.Quantize()),
 )
-task = fw.Task(name="tiny", model=net, data=data, baseline=fw.Recipe(fw.Train(epochs=4, lr=1e-2, batch_size=16)), recipe=recipe)
+task = fw.Task(
+    name="tiny", model=net, data=data, baseline=fw.Recipe(fw.Train(epochs=4, lr=1e-2, batch_size=16)), recipe=recipe
+)

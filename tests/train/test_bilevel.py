@@ -51,7 +51,9 @@ def test_a_gradient_that_is_no_number_is_refused_and_the_weights_stay():
     assert torch.equal(w, torch.ones(2))
 
 
-@pytest.mark.parametrize("eigenvalues", [[3.0, 1.0, 0.5], [-5.0, 2.0, 1.0], [-4.0, -3.0, -1.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize(
+    "eigenvalues", [[3.0, 1.0, 0.5], [-5.0, 2.0, 1.0], [-4.0, -3.0, -1.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+)
 def test_largest_eigenvalue(eigenvalues):
     q, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=D))
     h = q @ torch.diag(torch.tensor(eigenvalues, dtype=D)) @ q.T
@@ -61,7 +63,9 @@ def test_largest_eigenvalue(eigenvalues):
         x = torch.cat([a, b])
         return 0.5 * x @ h @ x + x.sum()
 
-    assert largest_eigenvalue(loss(), [a, b], seed=0, steps=500, tolerance=1e-9) == pytest.approx(max(eigenvalues), abs=1e-4)
+    assert largest_eigenvalue(loss(), [a, b], seed=0, steps=500, tolerance=1e-9) == pytest.approx(
+        max(eigenvalues), abs=1e-4
+    )
 
 
 def test_the_eigenvalue_of_a_linear_loss_is_zero():

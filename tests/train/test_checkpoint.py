@@ -15,7 +15,13 @@ from tests import toy
 def net():
     torch.manual_seed(5)
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4)
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 4),
     )
 
 
@@ -60,9 +66,11 @@ def test_paused_at_every_rung_and_resumed_in_a_new_module(tmp_path, optimizer):
     assert [(e, of) for e, of, _ in boss.told] == [(1, 5), (3, 5)]
 
 
-@pytest.mark.parametrize("size", [16, 9, 1])  # 64 samples: 4 batches; 7, because a last one of one sample is left out; 64
+# 64 samples: 4 batches; 7, because a last one of one sample is left out; 64
+@pytest.mark.parametrize("size", [16, 9, 1])
 def test_paused_within_epochs_and_resumed(tmp_path, size):
-    """At a fraction of the data, and where two rungs fall on one batch, or on the end of an epoch."""
+    """At a fraction of the data, and where two rungs fall on one batch,
+    or on the end of an epoch."""
     whole, rungs = net().eval() if size == 1 else net(), (0.001, 0.25, 0.999, 1.3, 1.301)
     loss = train(whole, batch_size=size, epochs=2)
     boss, reported, places = Boss(tmp_path / "c.pt", rungs, go=False), [], []

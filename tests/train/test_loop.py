@@ -55,7 +55,13 @@ def test_divergence_is_an_error_that_names_the_learning_rate():
     data = toy.images(32)
     data.inputs["image"][:] = 1e30
     with pytest.raises(InputError, match="diverged"):
-        fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Linear(4, 4)), data, lambda out, y, _: (out**2).mean(), Settings(1, 1e3, 8), seed=0)
+        fit(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Linear(4, 4)),
+            data,
+            lambda out, y, _: (out**2).mean(),
+            Settings(1, 1e3, 8),
+            seed=0,
+        )
 
 
 def test_edges_no_epochs_one_sample_a_last_batch_of_one():
@@ -63,10 +69,14 @@ def test_edges_no_epochs_one_sample_a_last_batch_of_one():
     weights = {k: v.clone() for k, v in net.state_dict().items()}
     fit(net, toy.images(8), objective, Settings(0, 0.1, 4), seed=0)
     assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
-    fit(net, toy.images(9), objective, Settings(1, 1e-3, 4), seed=0)  # 4 + 4 + 1: batch norm would refuse one sample... if it saw it
+    # 4 + 4 + 1: batch norm would refuse one sample... if it saw it
+    fit(net, toy.images(9), objective, Settings(1, 1e-3, 4), seed=0)
     one = ArraySplit({"x": np.ones((1, 64), "float32")}, np.array([1]))
     linear = nn.Linear(64, 4)
-    assert np.isfinite(fit(linear, one, objective, Settings(1, 1e-3, 4), seed=0)) and predict(linear, one).shape == (1, 4)
+    assert np.isfinite(fit(linear, one, objective, Settings(1, 1e-3, 4), seed=0)) and predict(linear, one).shape == (
+        1,
+        4,
+    )
 
 
 @pytest.mark.cuda

@@ -30,7 +30,8 @@ def test_the_soft_loss_is_the_published_formula():
 
 
 def test_the_kl_gradient_tends_to_the_mse_gradient_for_large_temperatures():
-    """Hinton et al. 2015, eq. 4: with zero-mean logits, T^2 KL has gradient (s - t) / C as T grows."""
+    """Hinton et al. 2015, eq. 4: with zero-mean logits, T^2 KL has gradient
+    (s - t) / C as T grows."""
     s, t = normal(4, 5), normal(4, 5, seed=1)
     s, t = (s - s.mean(1, keepdim=True)).requires_grad_(), t - t.mean(1, keepdim=True)
     (g,) = torch.autograd.grad(soft_loss(s, t, "kl", 1e4), s)
@@ -123,7 +124,9 @@ def test_distances_are_the_published_formula():
         d = [float((x[i] - x[j]).norm()) for i, j in pairs]
         return [v / (sum(d) / len(d)) for v in d]
 
-    assert float(losses.distance_loss(s, t)) == pytest.approx(sum(huber(a, b) for a, b in zip(psi(s), psi(t), strict=True)) / len(pairs))
+    assert float(losses.distance_loss(s, t)) == pytest.approx(
+        sum(huber(a, b) for a, b in zip(psi(s), psi(t), strict=True)) / len(pairs)
+    )
 
 
 def test_angles_are_the_published_formula():
@@ -160,7 +163,9 @@ def test_equal_samples_give_finite_gradients():
     assert torch.isfinite(s.grad).all() and s.grad.abs().max() < 1e3
 
 
-@pytest.mark.parametrize("loss", [losses.hint_loss, losses.attention_loss, losses.self_relation_loss, losses.relational_loss])
+@pytest.mark.parametrize(
+    "loss", [losses.hint_loss, losses.attention_loss, losses.self_relation_loss, losses.relational_loss]
+)
 def test_gradients_are_those_of_finite_differences(loss):
     shape = (4, 3, 2, 2) if loss is not losses.self_relation_loss else (2, 3, 16)
     t = normal(*shape, seed=1)

@@ -17,7 +17,10 @@ PAIRS = {
         Sgd(0.02, momentum=0.8, nesterov=True, weight_decay=0.1),
         lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.8, nesterov=True, weight_decay=0.1),
     ),
-    "adam": (Adam(0.1, beta1=0.8, beta2=0.95, eps=1e-6), lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.95), eps=1e-6)),
+    "adam": (
+        Adam(0.1, beta1=0.8, beta2=0.95, eps=1e-6),
+        lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.95), eps=1e-6),
+    ),
     "adamw": (Adam(0.1, weight_decay=0.2), lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.2)),
 }
 
@@ -68,7 +71,9 @@ def rosenbrock(x):
 
 
 @pytest.mark.parametrize(
-    "optimizer, steps", [(GradientDescent(0.1), 300), (Sgd(0.02), 400), (Sgd(0.02, nesterov=True), 400), (Adam(0.1), 1000)], ids=str
+    "optimizer, steps",
+    [(GradientDescent(0.1), 300), (Sgd(0.02), 400), (Sgd(0.02, nesterov=True), 400), (Adam(0.1), 1000)],
+    ids=str,
 )
 def test_the_bottom_of_a_bowl(optimizer, steps):
     found = minimize(bowl, np.zeros(2), optimizer, steps)
@@ -92,7 +97,9 @@ def test_bounds_hold_and_the_best_is_on_the_edge():
     found = minimize(f, np.array([9.0, -9.0]), Adam(0.1), 200, bounds=(-1.0, np.array([2.0, 5.0])))
     np.testing.assert_allclose(found.x, [2, 3], atol=1e-3)
     assert all((x >= -1).all() and (x <= [2, 5]).all() for x in seen)
-    assert minimize(lambda x: (x["a"] ** 2, {"a": 2 * x["a"]}), {"a": 4.0}, GradientDescent(0.1), 50, bounds=(1.0, 9.0)).x == {"a": 1.0}
+    assert minimize(
+        lambda x: (x["a"] ** 2, {"a": 2 * x["a"]}), {"a": 4.0}, GradientDescent(0.1), 50, bounds=(1.0, 9.0)
+    ).x == {"a": 1.0}
 
 
 def test_edges():

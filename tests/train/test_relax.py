@@ -84,7 +84,9 @@ def test_a_rising_eigenvalue_is_stopped_and_older_alphas_are_given_back(monkeypa
     monkeypatch.setattr(_darts, "largest_eigenvalue", lambda *_: next(planned))
     result = relax(hessian=True, window=1, epochs=4)
     stop = next(e for e in result["log"] if e["event"] == "stopped")
-    assert result["stopped"] == "hessian" and stop["epoch"] == 3 and stop["alphas of epoch"] == 2 and stop["ratio"] == 0.25
+    assert (
+        result["stopped"] == "hessian" and stop["epoch"] == 3 and stop["alphas of epoch"] == 2 and stop["ratio"] == 0.25
+    )
     options, p = SuperNet(SMALL).options, result["log"][1]["p"]  # after epoch 2
     want = sum(np.log(p[path][options[path].index(op)]) for path, op in result["filling"].items())
     assert result["scores"][0] == pytest.approx(want, abs=1e-6)
@@ -106,7 +108,8 @@ def test_a_heavy_cost_chooses_cheap_operations(method):
 
 @dataclasses.dataclass(frozen=True)
 class Sees(Node):
-    """A linear net that sees what its filling allows: planted, the more it sees the better. `width` is shared in corners."""
+    """A linear net that sees what its filling allows: planted, the more it sees the better.
+    `width` is shared in corners."""
 
     top: str = "all"
     bottom: str = "all"
@@ -133,7 +136,9 @@ class Masked(nn.Module):
 def test_one_shot_finds_the_planted_order():
     seen = Choice("all", "faint", "nothing")
     net = Sees(seen, seen, Int(4, 8, step=4))
-    result = run_relax(toy.task(n=320), net, Relax(method="oneshot", epochs=30, batch_size=32, lr=0.1, pool=18, top=18), 0)
+    result = run_relax(
+        toy.task(n=320), net, Relax(method="oneshot", epochs=30, batch_size=32, lr=0.1, pool=18, top=18), 0
+    )
     planted = [sum({"all": 2, "faint": 1, "nothing": 0}[f[k]] for k in ("top", "bottom")) for f in result["ranked"]]
     assert len(planted) == 18
     assert spearmanr(planted, result["scores"]).statistic > 0.6
@@ -155,7 +160,10 @@ def test_corner():
 
 
 NETS = [
-    (ConvNet.space(in_channels=1, classes=4, stem=8, widths=(8, Int(8, 16, step=8)), depths=(1, Int(1, 2))), torch.randn(4, 1, 8, 8)),
+    (
+        ConvNet.space(in_channels=1, classes=4, stem=8, widths=(8, Int(8, 16, step=8)), depths=(1, Int(1, 2))),
+        torch.randn(4, 1, 8, 8),
+    ),
     (Mlp.space(features=64, classes=4), torch.randn(4, 64)),
     (SMALL, torch.randn(4, 1, 8, 8)),
 ]
@@ -169,7 +177,11 @@ def test_a_path_is_the_net_itself_with_corners_of_the_shared_weights(net, x):
         module = batch_statistics(Space(net).fill(filling).module())
         with torch.no_grad():
             for name, p in module.named_parameters():
-                matches = [w for n, w in shared.shared.items() if n.replace(":", ".").partition("/")[0] == name and w.ndim == p.ndim]
+                matches = [
+                    w
+                    for n, w in shared.shared.items()
+                    if n.replace(":", ".").partition("/")[0] == name and w.ndim == p.ndim
+                ]
                 fitting = [w for w in matches if all(a >= b for a, b in zip(w.shape, p.shape, strict=True))]
                 assert fitting, name
                 if len(matches) == 1:
@@ -177,7 +189,12 @@ def test_a_path_is_the_net_itself_with_corners_of_the_shared_weights(net, x):
                 else:  # kinds of layers apart: of a convolution, 1x1 or wider, depthwise or not
                     p.copy_(
                         corner(
-                            next(w for w in fitting if (w[0, 0].numel() == 1) == (p[0, 0].numel() == 1) and (w.shape[1] == 1) == (p.shape[1] == 1)),
+                            next(
+                                w
+                                for w in fitting
+                                if (w[0, 0].numel() == 1) == (p[0, 0].numel() == 1)
+                                and (w.shape[1] == 1) == (p.shape[1] == 1)
+                            ),
                             p.shape,
                         )
                     )

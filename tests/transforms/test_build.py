@@ -29,11 +29,17 @@ def test_conformance(net):
 def test_a_new_model_whatever_came_before():
     t = toy.task()
     package = Build(NET).apply(Package(t.build(), edits=({"edit": "x"},), sparse=("y",)), toy.context(t, seed=5))
-    assert package.edits == () and package.sparse == () and package.net == {"conv_net": {**package.net["conv_net"], "widths": [8, 16]}}
+    assert (
+        package.edits == ()
+        and package.sparse == ()
+        and package.net == {"conv_net": {**package.net["conv_net"], "widths": [8, 16]}}
+    )
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(package.module(x), NET.build(5)(x))
-        assert not torch.equal(package.module(x), Build(NET).apply(Package(t.build()), toy.context(t, seed=6)).module(x))
+        assert not torch.equal(
+            package.module(x), Build(NET).apply(Package(t.build()), toy.context(t, seed=6)).module(x)
+        )
 
 
 @pytest.mark.parametrize(
@@ -73,8 +79,11 @@ def test_a_student_learns_from_the_baseline_end_to_end(tmp_path):
         return evaluate(metric(t.metric), predict(module, valid), targets, seed=0).value
 
     assert accuracy(package.module) >= accuracy(baseline.module) - 0.1 and accuracy(package.module) > 0.8
-    assert sum(p.numel() for p in package.module.parameters()) < 0.5 * sum(p.numel() for p in baseline.module.parameters())
-    again, second = Runner(t, ArtifactStore(tmp_path / "store"), seed=0).model(recipe)  # from the store: built from its description
+    assert sum(p.numel() for p in package.module.parameters()) < 0.5 * sum(
+        p.numel() for p in baseline.module.parameters()
+    )
+    # from the store: built from its description
+    again, second = Runner(t, ArtifactStore(tmp_path / "store"), seed=0).model(recipe)
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         assert second == key and again.net == package.net and torch.equal(again.module(x), package.module(x))

@@ -1,7 +1,9 @@
-"""Every legal order of the transforms runs, exports, reloads and keeps the model's shape; illegal ones are refused with the reason.
+"""Every legal order of the transforms runs, exports, reloads and keeps the model's shape; illegal
+ones are refused with the reason.
 
-All pairs and triples are generated. Their legality is checked for all; run are all legal pairs (slow) and a drawn sample of pairs and triples, on
-a residual net, a depthwise net and an encoder. Candidates that begin alike share their beginnings, as in a search.
+All pairs and triples are generated. Their legality is checked for all; run are all legal pairs
+(slow) and a drawn sample of pairs and triples, on a residual net, a depthwise net and an encoder.
+Candidates that begin alike share their beginnings, as in a search.
 """
 
 import itertools
@@ -94,7 +96,9 @@ def tokens(n=96, seed=0):
     """Sequences of 12 tokens, most of them of the quarter of the vocabulary that is their class."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 4
-    ids = np.where(rng.random((n, 12)) < 0.7, rng.integers(0, 8, (n, 12)) + 8 * y[:, None], rng.integers(0, 32, (n, 12)))
+    ids = np.where(
+        rng.random((n, 12)) < 0.7, rng.integers(0, 8, (n, 12)) + 8 * y[:, None], rng.integers(0, 32, (n, 12))
+    )
     return ArraySplit({"input_ids": ids.astype("int64"), "attention_mask": np.ones((n, 12), "int64")}, y)
 
 
@@ -147,7 +151,9 @@ def walk(net, names, folder):
     t = TASKS[net]
     try:
         package = made(net, names)
-    except InputError as e:  # blocks that have lost channels of their inputs have no teacher of equal shape, in some models
+    except InputError as e:
+        # blocks that have lost channels of their inputs have no teacher of equal
+        # shape, in some models
         assert "share no block" in e.what and e.fix and "block-wise" in names
         assert {"channels", "heads", "gate", "random"} & set(names[: names.index("block-wise")])
         return
@@ -167,11 +173,13 @@ def walk(net, names, folder):
     if package.plan is None:
         np.testing.assert_allclose(got, expected.numpy(), atol=1e-3)
     else:
-        assert report["parity"]["sqnr_db"] is None or report["parity"]["sqnr_db"] > 5  # int4 of a tiny net keeps about 10 dB
+        # int4 of a tiny net keeps about 10 dB
+        assert report["parity"]["sqnr_db"] is None or report["parity"]["sqnr_db"] > 5
 
 
 def test_the_steps_cover_every_transform():
-    assert {s.kind for s in STEPS.values()} == set(registry.names("transforms")) - {"build"}  # which starts a model: tests/transforms/test_build.py
+    # which starts a model: tests/transforms/test_build.py
+    assert {s.kind for s in STEPS.values()} == set(registry.names("transforms")) - {"build"}
 
 
 def test_every_order_is_legal_or_refused_with_a_reason():
@@ -180,7 +188,11 @@ def test_every_order_is_legal_or_refused_with_a_reason():
         assert legal(names) == (names in PAIRS)
         if names[0] in LAST:
             assert names not in PAIRS
-    assert ("zeros", "factorize") not in PAIRS and ("two of four", "channels") not in PAIRS and ("factorize", "channels") in PAIRS
+    assert (
+        ("zeros", "factorize") not in PAIRS
+        and ("two of four", "channels") not in PAIRS
+        and ("factorize", "channels") in PAIRS
+    )
 
 
 @pytest.mark.parametrize("names", drawn(TRIPLES, 14, 1), ids=" > ".join)

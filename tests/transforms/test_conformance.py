@@ -1,4 +1,5 @@
-"""Every transform passes the suite that the package ships; and the suite finds what it is there to find."""
+"""Every transform passes the suite that the package ships; and the suite finds what it
+is there to find."""
 
 import copy
 import dataclasses
@@ -22,7 +23,11 @@ from featherweight.transforms.quantize import Quantize
 from featherweight.transforms.train import Train
 from tests import toy
 
-SETTINGS = {"train": {"epochs": 1, "batch_size": 16}, "distill": {"epochs": 1, "batch_size": 16}, "prune": {"round_to": 4, "criterion": "taylor"}}
+SETTINGS = {
+    "train": {"epochs": 1, "batch_size": 16},
+    "distill": {"epochs": 1, "batch_size": 16},
+    "prune": {"round_to": 4, "criterion": "taylor"},
+}
 SETTINGS["build"] = {"net": ConvNet(in_channels=1, classes=4, depths=(1,), widths=(8,))}
 SETTINGS["distill_blocks"] = {"epochs": 1, "batch_size": 16}
 SETTINGS["gate"] = {"transform": registry.find("transforms", "drop_blocks")(), "knob": "drop", "max_drop": 1.0}
@@ -34,7 +39,17 @@ MORE = [  # what the default settings do not reach
     ("prune", {"granularity": "weight", "ratio": 0.0}),
     ("prune", {"granularity": "weight", "criterion": "obs", "update": True, "allocation": "uniform"}),
     ("prune", {"round_to": 2, "allocation": "uniform", "ratio": 0.75}),
-    ("quantize", {"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 8, "rounding": "gptq", "symmetric": False}),
+    (
+        "quantize",
+        {
+            "scheme": "weight-only",
+            "bits": 4,
+            "granularity": "group",
+            "group": 8,
+            "rounding": "gptq",
+            "symmetric": False,
+        },
+    ),
     ("quantize", {"range": "mse", "equalize": "cle", "correct_bias": True}),
     ("qat", {"epochs": 1, "granularity": "tensor"}),
     ("distill", {"epochs": 1, "batch_size": 16, "features": 1.0}),
@@ -47,7 +62,16 @@ MORE = [  # what the default settings do not reach
     ("drop_blocks", {"criterion": "random"}),
     ("mixed_precision", {"scheme": "weight-only", "sensitivity": "taylor", "max_drop": 1.0, "samples": 32}),
     ("gate", {"transform": Quantize(samples=16), "knob": "calibrate", "values": ("minmax", "mse"), "max_drop": 1.0}),
-    ("gate", {"transform": Prune(granularity="weight"), "how": "step", "steps": 2, "max_drop": 1.0, "recover": Train(epochs=1)}),
+    (
+        "gate",
+        {
+            "transform": Prune(granularity="weight"),
+            "how": "step",
+            "steps": 2,
+            "max_drop": 1.0,
+            "recover": Train(epochs=1),
+        },
+    ),
 ]
 
 
@@ -101,8 +125,16 @@ class Says(Transform):
 @pytest.mark.parametrize(
     ("what", "word", "match"),
     [
-        (DropBlocks(criterion="last"), None, "says does not say what it does to a model's structure.*Shape.KEEPS, Shape.FIELDS"),
-        (DropBlocks(criterion="last"), "keeps", "says states Shape.KEEPS, but changes the structure: parameters [0-9]+ and [0-9]+, multiply"),
+        (
+            DropBlocks(criterion="last"),
+            None,
+            "says does not say what it does to a model's structure.*Shape.KEEPS, Shape.FIELDS",
+        ),
+        (
+            DropBlocks(criterion="last"),
+            "keeps",
+            "says states Shape.KEEPS, but changes the structure: parameters [0-9]+ and [0-9]+, multiply",
+        ),
         (DropBlocks(criterion="last"), "formats", "says states Shape.FORMATS, but changes the structure"),
         (Factorize(round_to=1), "keeps", "changes the structure: .*3.conv1.weight .* and not there"),
         (
@@ -151,9 +183,13 @@ class Noise(Transform):
 def test_the_suite_finds_zeros_that_were_filled(how, monkeypatch):
     find = registry.find
     monkeypatch.setattr(registry, "find", lambda group, kind: Noise if kind == "noise" else find(group, kind))
-    with pytest.raises(AssertionError, match=r"noise claims zeros of a sparse model that are not there.*zeros are zero no more"):
+    with pytest.raises(
+        AssertionError, match=r"noise claims zeros of a sparse model that are not there.*zeros are zero no more"
+    ):
         check_zeros(Noise(how), toy.task(), 0)
-    with pytest.raises(AssertionError, match="changed the model" if how == "in place" else "claims zeros of a sparse model"):
+    with pytest.raises(
+        AssertionError, match="changed the model" if how == "in place" else "claims zeros of a sparse model"
+    ):
         check_transform(Noise(how), toy.task())
 
 

@@ -1,4 +1,5 @@
-"""Random cutting: what is useless goes and nothing else, on nets where any useful channel that is cut shows."""
+"""Random cutting: what is useless goes and nothing else, on nets where any useful channel
+that is cut shows."""
 
 import copy
 
@@ -32,7 +33,8 @@ def planted(useless=(1, 4, 6)):
     net = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
         nn.BatchNorm2d(8),
-        nn.Sigmoid(),  # a silent input is not a silent output: only the readers make a channel useless
+        # a silent input is not a silent output: only the readers make a channel useless
+        nn.Sigmoid(),
         nn.Conv2d(8, 6, 3, padding=1),
         nn.ReLU(),
         nn.Flatten(),
@@ -45,11 +47,18 @@ def planted(useless=(1, 4, 6)):
 
 
 def imitation(net, n=90):
-    """A task whose targets are what `net` gives: its loss is 0, and any change of its function makes it positive."""
+    """A task whose targets are what `net` gives: its loss is 0,
+    and any change of its function makes it positive."""
     x = generator().normal(size=(n, 1, 8, 8)).astype("float32")
     y = predict(net, ArraySplit({"x": x}, np.zeros(n)))
     whole = ArraySplit({"x": x}, y)
-    return Task(name="imitation", model=lambda: copy.deepcopy(net), data=lambda: given(whole, whole, whole), loss="mse", metric="mse")
+    return Task(
+        name="imitation",
+        model=lambda: copy.deepcopy(net),
+        data=lambda: given(whole, whole, whole),
+        loss="mse",
+        metric="mse",
+    )
 
 
 def cut(net, seed=0, **settings):
@@ -66,7 +75,9 @@ def test_exactly_the_useless_channels_go(judge, seed):
     assert note["widths"] == {"0": [8, 5], "3": [6, 6]} and note["removed"] == note["kept"] == 3 and note["of"] == 14
     assert note["stopped"] == "patience" and note["proposals"] <= 14 * 4
     torch.testing.assert_close(done.module[0].weight, net[0].weight[[0, 2, 3, 5, 7]])
-    np.testing.assert_allclose(predict(done.module, t.splits().valid), predict(net, t.splits().valid), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        predict(done.module, t.splits().valid), predict(net, t.splits().valid), rtol=1e-4, atol=1e-3
+    )
     assert note["after"] == pytest.approx(note["before"], abs=1e-6) and net[0].out_channels == 8
 
 
@@ -83,7 +94,8 @@ def test_it_stops_after_so_many_proposals():
 
 
 def test_damage_is_counted_together():
-    """Each proposal is held against the incoming model, so the end is no worse than the tolerance, however many were kept."""
+    """Each proposal is held against the incoming model, so the end is no worse than the tolerance,
+    however many were kept."""
     done, _ = cut(planted(()), ratio=1.0, share=0.0, tolerance=50.0, patience=20)
     note = done.notes[-1]
     assert note["kept"] >= 2 and note["before"] + 1 < note["after"] <= note["before"] + 50.0
@@ -92,7 +104,9 @@ def test_damage_is_counted_together():
 def test_one_channel_stays_in_each_group():
     done, _ = cut(planted(), ratio=1.0, share=0.2, tolerance=1e9, proposals=1000)
     note = done.notes[-1]
-    assert {w[1] for w in note["widths"].values()} == {1} and note["stopped"] == "nothing left" and note["removed"] == 12
+    assert (
+        {w[1] for w in note["widths"].values()} == {1} and note["stopped"] == "nothing left" and note["removed"] == 12
+    )
 
 
 def test_the_seed_decides():
@@ -100,8 +114,13 @@ def test_the_seed_decides():
         return cut(planted(()), seed, ratio=0.5, share=0.1, tolerance=1e9)[0]
 
     one, two, other = widths(3), widths(3), widths(4)
-    assert one.notes == two.notes and all(torch.equal(a, b) for a, b in zip(one.module.parameters(), two.module.parameters(), strict=True))
-    assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one.module.parameters(), other.module.parameters(), strict=True))
+    assert one.notes == two.notes and all(
+        torch.equal(a, b) for a, b in zip(one.module.parameters(), two.module.parameters(), strict=True)
+    )
+    assert any(
+        a.shape != b.shape or not torch.equal(a, b)
+        for a, b in zip(one.module.parameters(), other.module.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -136,7 +155,13 @@ def test_what_is_normalised_across_channels_is_left_whole():
 
 def blocks():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), *(toy.Block(4, 4, 1) for _ in range(4)), nn.Flatten(), nn.Linear(256, 3)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        *(toy.Block(4, 4, 1) for _ in range(4)),
+        nn.Flatten(),
+        nn.Linear(256, 3),
+    ).eval()
     for i in (3, 5):
         nn.init.zeros_(net[i].norm2.weight)  # relu(0 + x) = x
     return net
@@ -177,7 +202,14 @@ def test_blocks_are_put_back():
 
 
 def test_only_blocks_that_fit_can_go_and_none_inside_another():
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), toy.Block(4, 4, 1), toy.Block(4, 4, 1), toy.Block(4, 8, 2), nn.Flatten(), nn.Linear(128, 2))
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        toy.Block(4, 4, 1),
+        toy.Block(4, 4, 1),
+        toy.Block(4, 8, 2),
+        nn.Flatten(),
+        nn.Linear(128, 2),
+    )
     x = torch.randn(2, 1, 8, 8)
     assert droppable(net.eval(), (x,)) == {"": [1, 2]}
     inner = [nn.Sequential(toy.Block(4, 4, 1), toy.Block(4, 4, 1)) for _ in range(2)]

@@ -29,7 +29,9 @@ class Encoder(nn.Module):
     def __init__(self, width=32, inner=32, layers=3):
         super().__init__()
         self.inp = nn.Linear(8, width)
-        self.blocks = nn.ModuleList([nn.TransformerEncoderLayer(width, 2, inner, dropout=0.0, batch_first=True) for _ in range(layers)])
+        self.blocks = nn.ModuleList(
+            [nn.TransformerEncoderLayer(width, 2, inner, dropout=0.0, batch_first=True) for _ in range(layers)]
+        )
         self.out = nn.Linear(width, 4)
 
     def forward(self, image):
@@ -78,7 +80,14 @@ def test_every_term_that_looks_inside_is_lowered_and_the_teacher_untouched(train
 
     def value(package):
         x = torch.from_numpy(t.splits().valid.batch(np.arange(16))[0]["image"])
-        hints = Hints(package, teacher, Weights(0.0, float(term == "attention"), float(term == "relations")), (), [x], torch.Generator())
+        hints = Hints(
+            package,
+            teacher,
+            Weights(0.0, float(term == "attention"), float(term == "relations")),
+            (),
+            [x],
+            torch.Generator(),
+        )
         with torch.no_grad(), hints.tap_student() as s, hints.tap_teacher() as tt:
             return hints.loss(s, tt, package.module(x), teacher.module(x)).item()
 
@@ -107,7 +116,9 @@ def test_features_alone_bring_the_student_to_the_teacher(trained):
 
 def hints_of(student, teacher, x, layers=(), features=0.0, attention=0.0, relations=0.0, mask=None):
     generator = torch.Generator().manual_seed(0)
-    return Hints(Package(student), Package(teacher), Weights(features, attention, relations), layers, [x], generator, mask)
+    return Hints(
+        Package(student), Package(teacher), Weights(features, attention, relations), layers, [x], generator, mask
+    )
 
 
 @pytest.mark.parametrize("term", ["features", "attention", "relations"])
@@ -164,7 +175,10 @@ def test_a_model_without_maps_or_attention_has_no_attention_term():
 
 def test_named_layers_are_the_ones_that_are_read():
     net, x = toy.residual(), torch.randn(2, 1, 8, 8)
-    assert hints_of(net, toy.residual(8), x, ("3.conv1", "5"), features=1.0).pairs == [("3.conv1", "3.conv1"), ("5", "5")]
+    assert hints_of(net, toy.residual(8), x, ("3.conv1", "5"), features=1.0).pairs == [
+        ("3.conv1", "3.conv1"),
+        ("5", "5"),
+    ]
     with pytest.raises(InputError, match="no such layers"):
         hints_of(net, toy.residual(8), x, ("nothing",), features=1.0)
 
@@ -184,7 +198,8 @@ def test_two_equal_teachers_teach_what_one_teaches(trained):
     t, teacher = trained
     outputs = predict(teacher.module, t.splits().train)
     context = toy.context(t, teacher=outputs, model=teacher)
-    sgd = {"epochs": 1, "batch_size": 16, "optimizer": "sgd", "lr": 1e-2}  # Adam would blow rounding up where gradients vanish
+    # Adam would blow rounding up where gradients vanish
+    sgd = {"epochs": 1, "batch_size": 16, "optimizer": "sgd", "lr": 1e-2}
     one = Distill(**sgd).apply(Package(t.build()), context)
     two = Distill(**sgd, teacher=(None, Recipe(Train()))).apply(Package(t.build()), context)
     for a, b in zip(one.module.parameters(), two.module.parameters(), strict=True):
@@ -195,7 +210,8 @@ def test_two_equal_teachers_teach_what_one_teaches(trained):
 def test_self_distillation_keeps_the_model_that_came_in(trained):
     t, teacher = trained
     before = copy.deepcopy(teacher.module)
-    done = Distill(alpha=1.0, epochs=1, batch_size=16, teacher="self").apply(teacher, toy.context(t))  # no other teacher is asked
+    # no other teacher is asked
+    done = Distill(alpha=1.0, epochs=1, batch_size=16, teacher="self").apply(teacher, toy.context(t))
     assert same(teacher.module, before) and agreement(done, teacher, t.splits().valid) > 0.9
     with pytest.raises(InputError, match="no teacher"):
         Distill(teacher="other")
@@ -231,7 +247,9 @@ def test_synthetic_inputs_need_batch_norm_and_floats(trained):
     with pytest.raises(InputError, match="no batch-norm statistics"):
         step.apply(Package(plain.build()), toy.context(plain, model=Package(plain.build())))
     with pytest.raises(InputError, match="cannot be synthesised") as e:
-        tokens = SimpleNamespace(train=SimpleNamespace(batch=lambda i: ({"ids": np.zeros((1, 8), dtype="int64")}, None)))
+        tokens = SimpleNamespace(
+            train=SimpleNamespace(batch=lambda i: ({"ids": np.zeros((1, 8), dtype="int64")}, None))
+        )
         step._synthetic(Package(t.build()), SimpleNamespace(splits=tokens))
     assert "int64[8]" in str(e.value)
 
@@ -259,7 +277,9 @@ def test_another_tasks_inputs_are_used_without_their_labels(trained, tmp_path):
     assert agreement(done, teacher, t.splits().valid) > 0.7
     first = step.depends
     assert len(first) == 64 and Distill().depends == ""
-    file.write_text(FOREIGN.format(name="image", dtype="float32").replace("default_rng(1)", "default_rng(2)  # other data"))
+    file.write_text(
+        FOREIGN.format(name="image", dtype="float32").replace("default_rng(1)", "default_rng(2)  # other data")
+    )
     assert step.depends != first
 
 
@@ -295,16 +315,22 @@ def test_blocks_learn_their_teachers_blocks():
     before = copy.deepcopy(student)
     done = DistillBlocks(**{**SHORT, "epochs": 15}).apply(package, toy.context(t, model=teacher))
     note = done.notes[-1]
-    assert list(note["losses"]) == ["blocks.0", "blocks.1", "blocks.2"] and note["skipped"] == [] and same(student, before)
+    assert (
+        list(note["losses"]) == ["blocks.0", "blocks.1", "blocks.2"] and note["skipped"] == [] and same(student, before)
+    )
     x = torch.from_numpy(t.splits().valid.batch(np.arange(16))[0]["image"])
     with torch.no_grad():
         h = teacher.module.inp(x[:, 0])
         for i in range(3):
             y = teacher.module.blocks[i](h)
-            assert nn.functional.mse_loss(done.module.blocks[i](h), y) < 0.3 * nn.functional.mse_loss(student.blocks[i](h), y)
+            assert nn.functional.mse_loss(done.module.blocks[i](h), y) < 0.3 * nn.functional.mse_loss(
+                student.blocks[i](h), y
+            )
             h = y
     assert all(torch.equal(a, b) for a, b in zip(done.module.out.parameters(), before.out.parameters(), strict=True))
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in (*done.module.modules(), *teacher.module.modules()))
+    assert not any(
+        m._forward_hooks or m._forward_pre_hooks for m in (*done.module.modules(), *teacher.module.modules())
+    )
 
 
 def test_a_kept_block_stands_for_those_dropped_behind_it():

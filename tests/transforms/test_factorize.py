@@ -50,7 +50,8 @@ def test_conformance_of_other_settings(settings, model):
 def test_what_is_factorized_and_why_the_rest_is_not():
     package, t = run(Factorize(ratio=0.5, round_to=4), toy.depthwise)
     note = package.notes[-1]
-    assert {p: (v["form"], v["ranks"]) for p, v in note["layers"].items()} == {"4": ("pointwise", [4])}  # 0.5 * 16 * 32 / 48 = 5.3
+    # 0.5 * 16 * 32 / 48 = 5.3
+    assert {p: (v["form"], v["ranks"]) for p, v in note["layers"].items()} == {"4": ("pointwise", [4])}
     assert note["whole"]["2"] == "it is a grouped convolution" and note["whole"]["8"] == "it makes the model's output"
     assert note["whole"]["0"] == "rank [1, 4] is a full rank"  # one input channel: nothing to gain
     assert note["layers"]["4"]["params"] == [512, 4 * 48]
@@ -78,7 +79,9 @@ def test_a_model_of_low_rank_keeps_its_function(form):
     with torch.no_grad():
         net[6].weight.copy_(torch.randn(32, 4, generator=g) @ torch.randn(4, 512, generator=g) / 40)
         net[3].weight.copy_(
-            torch.einsum("op,pqk,qi->oik", *(torch.randn(s, generator=g) / 3 for s in ((32, 3), (3, 2, 9), (2, 16)))).view(32, 16, 3, 3)
+            torch.einsum(
+                "op,pqk,qi->oik", *(torch.randn(s, generator=g) / 3 for s in ((32, 3), (3, 2, 9), (2, 16)))
+            ).view(32, 16, 3, 3)
         )
     package, _ = run(Factorize(rank_by="energy", energy=1 - 1e-9, round_to=1, form=form), toy.plain, Package(net))
     assert {p: v["ranks"] for p, v in package.notes[-1]["layers"].items()} == {"3": [2, 3], "6": [4]}
@@ -153,7 +156,8 @@ def test_full_ranks_give_the_same_function(name):
 
 
 @pytest.mark.parametrize(
-    "form, ranks", [("linear", [4]), ("tucker2", [4]), ("tucker2", [4, 0]), ("pointwise", [99]), ("cp", [4]), ("pointwise", ["4"])]
+    "form, ranks",
+    [("linear", [4]), ("tucker2", [4]), ("tucker2", [4, 0]), ("pointwise", [99]), ("cp", [4]), ("pointwise", ["4"])],
 )
 def test_an_edit_that_does_not_fit_is_refused(form, ranks):
     net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())
@@ -164,11 +168,19 @@ def test_an_edit_that_does_not_fit_is_refused(form, ranks):
 
 
 @pytest.mark.parametrize(
-    "others", [(Prune(ratio=0.3, round_to=4), None), (None, Prune(ratio=0.3, round_to=2)), (DropBlocks(), None), (None, DropBlocks())]
+    "others",
+    [
+        (Prune(ratio=0.3, round_to=4), None),
+        (None, Prune(ratio=0.3, round_to=2)),
+        (DropBlocks(), None),
+        (None, DropBlocks()),
+    ],
 )
 def test_it_goes_with_other_surgery_and_reloads(others, tmp_path):
     before, after = others
-    t = toy.task(lambda: nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), *toy.residual(32)[3:5], *toy.residual(32)[5:]))
+    t = toy.task(
+        lambda: nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), *toy.residual(32)[3:5], *toy.residual(32)[5:])
+    )
     package = Package(t.build())
     for step in (before, Factorize(ratio=0.5, round_to=4), after):
         if step is not None:
@@ -180,7 +192,9 @@ def test_it_goes_with_other_surgery_and_reloads(others, tmp_path):
     assert back.edits == package.edits
     if isinstance(after, Prune):
         ranks = next(n["layers"] for n in package.notes if n["step"] == "factorize")
-        assert any(package.module.get_submodule(f"{p}.0").weight.shape[0] < v["ranks"][0] for p, v in ranks.items()), "new layers are pruned too"
+        assert any(package.module.get_submodule(f"{p}.0").weight.shape[0] < v["ranks"][0] for p, v in ranks.items()), (
+            "new layers are pruned too"
+        )
 
 
 def test_preconditions_are_checked():
@@ -250,21 +264,30 @@ def test_a_model_that_reads_its_layers_weight_is_refused_with_a_way_out():
 
 
 def test_ranks_by_latency_are_those_measured_faster(monkeypatch):
-    """A stand-in for the clock: a pair takes time in proportion to its parameters plus 0.1 ms for each layer."""
+    """A stand-in for the clock: a pair takes time in proportion to its parameters plus
+    0.1 ms for each layer."""
 
     def race(self, layer, parts, shape):
-        before, after = (sum(p.numel() for p in m.parameters()) / 4000 + 0.1 * max(1, len(list(m.children()))) for m in (layer, parts))
+        before, after = (
+            sum(p.numel() for p in m.parameters()) / 4000 + 0.1 * max(1, len(list(m.children())))
+            for m in (layer, parts)
+        )
         return after < before, before, after
 
     monkeypatch.setattr(_factorize.Bench, "race", race)
-    t = toy.task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4)))
+    t = toy.task(
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4)
+        )
+    )
     net = t.build()
     u, s = torch.linalg.qr(torch.randn(64, 64))[0], torch.ones(64) * 1e-3
     s[:16] = 1.0
     net[1].weight.data = u @ torch.diag(s) @ u.T
     package = Factorize(rank_by="latency").apply(Package(net), toy.context(t))
     note = package.notes[-1]
-    assert note["layers"]["1"]["ranks"] == [16]  # 8 loses half, 16 nothing that counts, 24 saves less
+    # 8 loses half, 16 nothing that counts, 24 saves less
+    assert note["layers"]["1"]["ranks"] == [16]
     before, after = note["layers"]["1"]["ms"]
     assert before == pytest.approx(4160 / 4000 + 0.1) and after == pytest.approx((16 * 128 + 64) / 4000 + 0.2)
     monkeypatch.setattr(_factorize.Bench, "race", lambda *a: (False, 1.0, 0.5))

@@ -1,4 +1,5 @@
-"""Gates: the knob goes as far as the floor allows, and no further; on a net whose drop at each setting is known exactly."""
+"""Gates: the knob goes as far as the floor allows, and no further; on a net whose drop at each
+setting is known exactly."""
 
 import copy
 import dataclasses
@@ -33,7 +34,8 @@ N = 200
 
 
 class Threshold(nn.Module):
-    """Right on every sample x >= `at`, wrong below it. `at` is the share of samples that it gets wrong."""
+    """Right on every sample x >= `at`, wrong below it. `at` is the share of samples
+    that it gets wrong."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +62,8 @@ def context(seed=0, **more):
 
 @dataclasses.dataclass(frozen=True)
 class Hurt(Transform):
-    """Makes the model wrong on a share of what it got right (`ratio`), on so many samples more (`count`), or on a share in all (`whole`)."""
+    """Makes the model wrong on a share of what it got right (`ratio`), on so many samples more
+    (`count`), or on a share in all (`whole`)."""
 
     ratio: float = param(0.0, legal=Float(0.0, 1.0), doc="share of what is left")
     count: int = param(0, legal=Int(0, N), doc="samples")
@@ -113,7 +116,11 @@ def test_bisection_of_whole_numbers_against_trying_all(limit, tries):
     found = bisect(holds, 2, 10, tries, whole=True)
     assert len(asked) <= tries and len(set(asked)) == len(asked)
     best = max((k for k in range(2, 11) if k <= limit), default=None)
-    assert found == best if tries == 20 else found in {None, *range(2, limit + 1)} and (found is None) <= (best is None or tries < 20)
+    assert (
+        found == best
+        if tries == 20
+        else found in {None, *range(2, limit + 1)} and (found is None) <= (best is None or tries < 20)
+    )
     assert found is None or found == max(k for k in asked if k <= limit)
 
 
@@ -178,7 +185,8 @@ def test_settings_from_a_list():
 def test_steps_stop_at_the_first_that_breaks_the_floor_and_keep_the_last_that_held():
     at, note = applied(Gate(Hurt(ratio=0.8), how="step", steps=8, max_drop=0.5))
     reached = [1 - 0.2 ** (i / 8) for i in range(1, 9)]
-    assert [p["setting"] for p in note["probes"]] == pytest.approx(reached[:4])  # 0.18, 0.33, 0.45, 0.55
+    # 0.18, 0.33, 0.45, 0.55
+    assert [p["setting"] for p in note["probes"]] == pytest.approx(reached[:4])
     assert [p["held"] for p in note["probes"]] == [True, True, True, False]
     assert at == pytest.approx(reached[2]) and note["kept"] == pytest.approx(reached[2])
 
@@ -194,7 +202,8 @@ def test_zeroed_weights_are_counted_in_all():
     _, note = applied(Gate(Hurt(made="zero weights"), knob="ratio", high=0.5, how="step", steps=2, max_drop=1.0))
     assert note["kept"] == 0.5
     at, _ = applied(Gate(Hurt(made="zero weights"), knob="ratio", high=0.5, how="step", steps=2, max_drop=1.0))
-    assert at == pytest.approx(1 - 0.75 * 0.5)  # this transform takes 0.25 and then 0.5 of what is left
+    # this transform takes 0.25 and then 0.5 of what is left
+    assert at == pytest.approx(1 - 0.75 * 0.5)
 
 
 @pytest.mark.parametrize("how", ["bisect", "step"])
@@ -213,7 +222,8 @@ def test_a_model_that_came_in_broken_is_not_called_held():
     broken = Hurt(ratio=0.5).apply(c.teacher(None), c)
     done = Gate(Hurt(ratio=0.3), max_drop=0.1).apply(broken, c)
     assert done.module is broken.module and not done.notes[-1]["held"] and done.notes[-1]["incoming"]["drop"] >= 0.3
-    kept = Gate(Hurt(ratio=0.3), max_drop=0.1, reference="input").apply(broken, c)  # 0.1 of all is 0.2 of what is left
+    # 0.1 of all is 0.2 of what is left
+    kept = Gate(Hurt(ratio=0.3), max_drop=0.1, reference="input").apply(broken, c)
     assert 0.55 < float(kept.module.at) < 0.61 and kept.notes[-1]["held"]
 
 
@@ -265,7 +275,10 @@ def test_json_hash_and_holes():
         Gate(Recipe(Quantize()), knob="quantize.skip", values=(("a", "b"), ("a",), ())),
     ):
         again = Recipe.from_json(json.loads(json.dumps(Recipe(gate).to_json())))
-        assert again == Recipe(gate) and again.hash == Recipe(gate).hash != Recipe(Gate(DropBlocks(drop=2), knob="drop")).hash
+        assert (
+            again == Recipe(gate)
+            and again.hash == Recipe(gate).hash != Recipe(Gate(DropBlocks(drop=2), knob="drop")).hash
+        )
     space = Recipe(Gate(DropBlocks(drop=Int(1, 4)), knob="drop", recover=Maybe(Train()), how=Choice("bisect", "step")))
     filled = space.fill({"gate.transform.drop": 2, "gate.recover": False, "gate.how": "step"})
     assert filled.steps[0] == Gate(DropBlocks(drop=2), knob="drop", how="step")
@@ -302,10 +315,17 @@ def test_a_metric_without_bounds_or_without_samples_sees_the_whole_split():
 
 
 def test_blocks_that_do_nothing_are_dropped_and_no_other():
-    """A real transform: of three blocks two give back what they are given; at no loss at all, exactly these two go."""
+    """A real transform: of three blocks two give back what they are given;
+    at no loss at all, exactly these two go."""
 
     def build():
-        net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), *(toy.Block(4, 4, 1) for _ in range(3)), nn.Flatten(), nn.Linear(256, 4))
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.ReLU(),
+            *(toy.Block(4, 4, 1) for _ in range(3)),
+            nn.Flatten(),
+            nn.Linear(256, 4),
+        )
         for i in (2, 4):
             nn.init.zeros_(net[i].norm2.weight)  # relu(0 + x) = x, for what comes out of a relu
         return net
@@ -331,7 +351,8 @@ class Plan(Transform):
 
 
 def test_a_plan_is_judged_as_it_computes():
-    """The class hangs on weights of +-0.3 beside ones of 10: 8 bits tell them apart (steps of 10/127), 4 bits round them to 0 (10/7)."""
+    """The class hangs on weights of +-0.3 beside ones of 10: 8 bits tell them apart
+    (steps of 10/127), 4 bits round them to 0 (10/7)."""
 
     def build():
         net = nn.Sequential(nn.Linear(2, 2, bias=False))

@@ -1,4 +1,5 @@
-"""Widths are chosen under the saving, the worst layers are put back, and the note never hides that the floor was missed."""
+"""Widths are chosen under the saving, the worst layers are put back,
+and the note never hides that the floor was missed."""
 
 import itertools
 import json
@@ -26,11 +27,14 @@ from tests import toy
 
 def trained(model=toy.plain, n=400):
     task = toy.task(model, n=n)
-    return task, Train(epochs=3, lr=3e-3, batch_size=16).apply(Package(task.build()), toy.context(task)).edited(notes=())
+    return task, Train(epochs=3, lr=3e-3, batch_size=16).apply(Package(task.build()), toy.context(task)).edited(
+        notes=()
+    )
 
 
 def fragile():
-    """A trained net of which one layer cannot stand 4 bits with one scale a tensor: one useless weight is enormous."""
+    """A trained net of which one layer cannot stand 4 bits with one scale a tensor:
+    one useless weight is enormous."""
     task, package = trained()
     with torch.no_grad():
         layer = package.module[6]
@@ -62,7 +66,8 @@ def test_enough_is_saved(save):
     note, sizes = made.notes[0], {path: m.weight.numel() for path, m in quantizable(package.module).items()}
     assert note["enough"] and note["floor_holds"] and note["saving"] >= save and check_plan(made.plan) is None
     left = sum(n * made.plan.layers[p].bits / 8 for p, n in sizes.items())
-    left += sum(4 * package.module.get_submodule(p).weight.shape[0] for p in sizes if made.plan.layers[p].bits < 16)  # scales
+    # scales
+    left += sum(4 * package.module.get_submodule(p).weight.shape[0] for p in sizes if made.plan.layers[p].bits < 16)
     assert note["saving"] == pytest.approx(1 - left / (4 * sum(sizes.values())))
     assert made.module is package.module and Plan.from_json(json.loads(json.dumps(made.plan.to_json()))) == made.plan
 
@@ -93,7 +98,9 @@ def test_the_chosen_widths_lose_least():
 def test_the_layer_that_breaks_the_model_is_put_back():
     task, package = fragile()
     valid = task.splits().valid
-    step = MixedPrecision(scheme="weight-only", save=0.87, widths=(4, 32), granularity="tensor", samples=32, max_drop=0.02)
+    step = MixedPrecision(
+        scheme="weight-only", save=0.87, widths=(4, 32), granularity="tensor", samples=32, max_drop=0.02
+    )
     made = step.apply(package, toy.context(task))
     note = made.notes[0]
     assert note["steps"][0]["drop"] > 0.2 and note["reverted"][0] == "6 to 32 bits"
@@ -106,16 +113,25 @@ def test_the_layer_that_breaks_the_model_is_put_back():
 
 def test_a_floor_that_costs_too_much_is_missed_openly():
     task, package = fragile()
-    step = MixedPrecision(scheme="weight-only", save=0.87, widths=(4, 32), granularity="tensor", samples=32, max_drop=0.02, stop_below=0.8)
+    step = MixedPrecision(
+        scheme="weight-only", save=0.87, widths=(4, 32), granularity="tensor", samples=32, max_drop=0.02, stop_below=0.8
+    )
     made = step.apply(package, toy.context(task))
     note = made.notes[0]
-    assert not note["floor_holds"] and note["drop"] > 0.02 and "widening 6 would leave" in note["why"] and note["reverted"] == []
+    assert (
+        not note["floor_holds"]
+        and note["drop"] > 0.02
+        and "widening 6 would leave" in note["why"]
+        and note["reverted"] == []
+    )
     assert note["drop"] == min(s["drop"] for s in note["steps"]) and made.plan.layers["6"].bits == 4
 
 
 def test_rounding_through_a_middle_width():
     task, package = fragile()
-    step = MixedPrecision(scheme="weight-only", save=0.87, widths=(4, 16, 32), granularity="tensor", samples=32, max_drop=0.02)
+    step = MixedPrecision(
+        scheme="weight-only", save=0.87, widths=(4, 16, 32), granularity="tensor", samples=32, max_drop=0.02
+    )
     assert step.apply(package, toy.context(task)).notes[0]["reverted"][0] == "6 to 16 bits"
 
 
@@ -127,9 +143,15 @@ def test_nothing_to_save_is_no_plan():
 
 def test_what_a_scheme_cannot_take_stays_float():
     task, package = trained()
-    made = MixedPrecision(scheme="int8-dynamic", save=0.7, samples=16, max_drop=1.0, skip=("8",)).apply(package, toy.context(task))
+    made = MixedPrecision(scheme="int8-dynamic", save=0.7, samples=16, max_drop=1.0, skip=("8",)).apply(
+        package, toy.context(task)
+    )
     assert {p: e.bits for p, e in made.plan.layers.items()} == {"0": 32, "3": 32, "6": 8, "8": 32}
-    assert made.notes[0]["left"]["8"] == "skipped" and "dynamic" in made.notes[0]["left"]["0"] and not made.notes[0]["enough"]
+    assert (
+        made.notes[0]["left"]["8"] == "skipped"
+        and "dynamic" in made.notes[0]["left"]["0"]
+        and not made.notes[0]["enough"]
+    )
     with pytest.raises(InputError, match="no such layers"):
         MixedPrecision(skip=("nowhere",)).apply(package, toy.context(task))
     with pytest.raises(InputError, match="nothing to quantize"):

@@ -42,7 +42,12 @@ class Patches(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed, self.attention = nn.Linear(8, 16), Attention()
-        self.up, self.down, self.norm, self.head = nn.Linear(16, 32), nn.Linear(32, 16), nn.LayerNorm(16), nn.Linear(16, 4)
+        self.up, self.down, self.norm, self.head = (
+            nn.Linear(16, 32),
+            nn.Linear(32, 16),
+            nn.LayerNorm(16),
+            nn.Linear(16, 4),
+        )
 
     def forward(self, x):
         x = self.embed(x.flatten(1, 2))
@@ -83,7 +88,9 @@ def test_every_criterion_judges_channels(criterion):
 def test_heads_and_feed_forward_blocks(granularity, tmp_path):
     package = pruned(Patches, ratio=0.5, granularity=granularity, allocation="uniform", round_to=4)
     net = package.module
-    assert net.attention.num_heads == net.attention.query.out_features // 4 == (2 if granularity in ("head", "all") else 4)
+    assert (
+        net.attention.num_heads == net.attention.query.out_features // 4 == (2 if granularity in ("head", "all") else 4)
+    )
     assert net.up.out_features == (32 if granularity == "head" else 16)
     assert net.attention.dense.out_features == (16 if granularity in ("head", "mlp") else 8)  # the residual stream
     package.save(tmp_path, Patches)
@@ -140,11 +147,14 @@ def test_one_ranking_cuts_more_where_less_matters():
     flat, peaked = torch.ones(16), torch.cat([torch.full((12,), 0.01), torch.full((4,), 10.0)])
     assert ranked([flat, peaked], [1, 1], [16, 16], 20 / 32) == [16, 4]
     s = [torch.tensor([4.0, 1, 3, 2]), torch.tensor([40.0, 10, 30, 20])]
-    assert ranked(s, [1, 1], [4, 4], 0.5) == [2, 2]  # scales differ by 10, the ranking does not care
+    # scales differ by 10, the ranking does not care
+    assert ranked(s, [1, 1], [4, 4], 0.5) == [2, 2]
     assert ranked(s, [1, 1], [4, 4], 1.0) == [4, 4]
     assert ranked(s, [1, 1], [4, 4], 0.0) == [0, 0]
-    assert ranked([torch.tensor([1.0, 2.0]), torch.tensor([1.1, 1.9, 2.1, 0.9])], [4, 1], [2, 4], 0.5) == [1, 2]  # 6 of 12 channels go
-    assert ranked([torch.ones(8), torch.ones(4)], [1, 1], [8, 4], 0.5) == [4, 2]  # all tie: the same share of each
+    # 6 of 12 channels go
+    assert ranked([torch.tensor([1.0, 2.0]), torch.tensor([1.1, 1.9, 2.1, 0.9])], [4, 1], [2, 4], 0.5) == [1, 2]
+    # all tie: the same share of each
+    assert ranked([torch.ones(8), torch.ones(4)], [1, 1], [8, 4], 0.5) == [4, 2]
     assert ranked([], [], [], 0.5) == []
 
 
@@ -193,7 +203,9 @@ def test_sensitivity_leaves_the_group_that_the_loss_needs():
     groups = couple(net, (x,)).groups
     counted = Macs(net, (x,))
     goal = 0.3 * counted.left([], [])
-    keeps, report = by_macs(net, groups, [torch.ones(8)] * 2, goal, 1, lambda: [([x], y)], nn.functional.mse_loss, counted)
+    keeps, report = by_macs(
+        net, groups, [torch.ones(8)] * 2, goal, 1, lambda: [([x], y)], nn.functional.mse_loss, counted
+    )
     assert [g.name for g in groups] == ["a", "b"] and keeps[0] == 8 and keeps[1] < 8 and report["enough"]
 
 
@@ -205,7 +217,9 @@ def test_more_than_can_be_saved_is_said():
 def test_latency_is_measured_and_saved():
     package = pruned(toy.plain, ratio=0.05, allocation="latency", round_to=8, batches=1)
     report = package.notes[-1]["allocation"][0]
-    assert set(report["saves_ms"]) == {"0", "3", "6"} and all(row[next(iter(row))] == 0.0 for row in report["saves_ms"].values())
+    assert set(report["saves_ms"]) == {"0", "3", "6"} and all(
+        row[next(iter(row))] == 0.0 for row in report["saves_ms"].values()
+    )
     assert report["latency"]["cpu_ms"] > 0 and report["latency"]["on"] == "onnxruntime"
     assert Prune(allocation="latency").depends and not Prune().depends
     with pytest.raises(InputError, match="one thread"):
@@ -235,7 +249,8 @@ def test_single_weights_become_zero_and_stay_so(granularity):
     assert set(package.sparse) == {f"{path}.weight" for path, share in zeros.items() if share > 0} != set()
     total = sum(package.module.get_parameter(p).numel() for p in package.sparse)
     gone = sum(int((package.module.get_parameter(p) == 0).sum()) for p in package.sparse)
-    assert gone / total == pytest.approx(0.5, abs=0.15)  # N:M leaves layers whole whose inputs are no multiple of M
+    # N:M leaves layers whole whose inputs are no multiple of M
+    assert gone / total == pytest.approx(0.5, abs=0.15)
     trained = Train(epochs=1, batch_size=16).apply(package, toy.context(t))
     assert sum(int((trained.module.get_parameter(p) == 0).sum()) for p in package.sparse) >= gone
 

@@ -1,4 +1,5 @@
-"""Qat leaves weights on the grids that its plan names, trained there; structure, zeros and skipped layers stay."""
+"""Qat leaves weights on the grids that its plan names, trained there;
+structure, zeros and skipped layers stay."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from tests import toy
 
 
 def trained(task, seed=0):
-    return Train(epochs=3, lr=3e-3, batch_size=16).apply(Package(task.build()), toy.context(task, seed)).edited(notes=())
+    return (
+        Train(epochs=3, lr=3e-3, batch_size=16).apply(Package(task.build()), toy.context(task, seed)).edited(notes=())
+    )
 
 
 def accuracy(module, split):
@@ -58,7 +61,10 @@ def test_with_one_scale_a_tensor_norms_only_add():
     made = Qat(epochs=1, batch_size=32, granularity="tensor").apply(Package(trained(toy.task()).module), toy.context())
     for m in made.module.modules():
         if isinstance(m, nn.BatchNorm2d):
-            assert torch.allclose(m.weight / (m.running_var + m.eps).sqrt(), torch.ones(()), atol=1e-6) and m.weight.requires_grad
+            assert (
+                torch.allclose(m.weight / (m.running_var + m.eps).sqrt(), torch.ones(()), atol=1e-6)
+                and m.weight.requires_grad
+            )
     assert len(made.notes[0]["folded"]) == 8
 
 
@@ -96,8 +102,13 @@ def test_zeros_stay_zero_and_skipped_layers_stay_float():
     new = made.module.get_submodule("3.conv1").weight
     assert (new[:, ::2] == 0).all() and not torch.equal(new, w) and (made.module[8].weight[0, :5] == 0).all()
     bits = {path: e.bits for path, e in made.plan.layers.items()}
-    assert {p for p, b in bits.items() if b == 32} == {"5.conv1", "5.conv2", "5.short.0", "8"} == set(made.notes[0]["left"])
-    assert "8.weight.scale" not in made.scales and not torch.equal(made.module[8].weight, net[8].weight)  # trained, but not rounded
+    assert (
+        {p for p, b in bits.items() if b == 32}
+        == {"5.conv1", "5.conv2", "5.short.0", "8"}
+        == set(made.notes[0]["left"])
+    )
+    # trained, but not rounded
+    assert "8.weight.scale" not in made.scales and not torch.equal(made.module[8].weight, net[8].weight)
     with pytest.raises(InputError, match="no such layers"):
         Qat(skip=("nowhere",)).apply(package, toy.context(task))
     with pytest.raises(InputError, match="nothing to quantize"):
@@ -131,7 +142,10 @@ def test_the_teachers_term_is_that_of_distill(monkeypatch):
         expected = (1 - alpha) * task.loss_fn(out, y) + alpha * soft
         assert torch.allclose(Qat(alpha=alpha)._objective(context)(out, y, index), expected)
     follow = Qat(epochs=1, batch_size=32, alpha=1.0).apply(Package(task.build()), context)
-    assert follow.notes[0]["final_loss"] != Qat(epochs=1, batch_size=32).apply(Package(task.build()), context).notes[0]["final_loss"]
+    assert (
+        follow.notes[0]["final_loss"]
+        != Qat(epochs=1, batch_size=32).apply(Package(task.build()), context).notes[0]["final_loss"]
+    )
 
 
 def test_the_order_of_steps():
@@ -151,7 +165,10 @@ def test_the_exported_file_computes_what_was_trained(granularity, tmp_path):
     x = torch.from_numpy(splits.train.batch(np.arange(len(splits.train)))[0]["image"])
     calibration = {"image": x[: made.plan.samples]}
     ours = simulate(made, calibration, machine.saturates())
-    assert accuracy(start.module, splits.valid) >= 0.9 and accuracy(ours, splits.valid) >= accuracy(start.module, splits.valid) - 0.03
+    assert (
+        accuracy(start.module, splits.valid) >= 0.9
+        and accuracy(ours, splits.valid) >= accuracy(start.module, splits.valid) - 0.03
+    )
     target = Target("onnxruntime")
     Onnxruntime().export(made, {"image": x[:1]}, calibration, target, tmp_path)
     session = Onnxruntime().load(tmp_path, target, 1)
@@ -164,4 +181,5 @@ def test_the_exported_file_computes_what_was_trained(granularity, tmp_path):
         return 10 * np.log10((real**2).sum() / ((real - a) ** 2).sum())
 
     assert (real.argmax(1) == simulated.argmax(1)).mean() >= 0.97
-    assert sqnr_db(simulated) >= 30 and sqnr_db(simulated) >= sqnr_db(unrounded) + 6  # it is the learned grids that the file has
+    # it is the learned grids that the file has
+    assert sqnr_db(simulated) >= 30 and sqnr_db(simulated) >= sqnr_db(unrounded) + 6

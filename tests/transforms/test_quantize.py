@@ -64,15 +64,23 @@ def test_every_way_conforms(fields):
 def test_plain_rounding_is_left_to_the_target():
     package = apply(Quantize(scheme="int8-dynamic", skip=("8",)))
     assert package.module is trained().module and package.scales == {} and not Quantize().stored
-    assert package.plan.scheme == "int8-dynamic" and package.plan.layers["8"].bits == 32 and package.plan.layers["0"].bits == 32
-    assert check_plan(package.plan) is None and check_plan(Quantize().plan()) is None and Quantize().plan().layers is None
+    assert (
+        package.plan.scheme == "int8-dynamic"
+        and package.plan.layers["8"].bits == 32
+        and package.plan.layers["0"].bits == 32
+    )
+    assert (
+        check_plan(package.plan) is None and check_plan(Quantize().plan()) is None and Quantize().plan().layers is None
+    )
 
 
 @pytest.mark.parametrize("fields", SETTINGS[:8], ids=str)
 def test_rounded_weights_lie_on_the_grids_that_the_plan_describes(fields):
     step = Quantize(samples=32, **fields)
     package = apply(step)
-    grids = {p: grid_of(v, step.scheme != "weight-only" and machine.saturates()) for p, v in package.plan.layers.items()}
+    grids = {
+        p: grid_of(v, step.scheme != "weight-only" and machine.saturates()) for p, v in package.plan.layers.items()
+    }
     assert check_plan(package.plan) is None and bool(package.scales) == step.rounds and step.stored
     for path, grid in grids.items():
         if step.rounds:
@@ -111,7 +119,10 @@ def test_bias_correction_brings_the_mean_output_back():
     full, split = trained(), toy.task().splits().train
     four = {"scheme": "weight-only", "bits": 4, "range": "mse", "samples": 1000}
     want = predict(full.module, split).mean(0)
-    with_it, without = (abs(predict(apply(Quantize(correct_bias=on, **four)).module, split).mean(0) - want).max() for on in (True, False))
+    with_it, without = (
+        abs(predict(apply(Quantize(correct_bias=on, **four)).module, split).mean(0) - want).max()
+        for on in (True, False)
+    )
     assert with_it < 0.5 * without  # not nothing: corrected means still pass through activations
 
 
@@ -124,7 +135,10 @@ def test_pruned_weights_stay_zero(fields):
     zeros = {n: module.get_parameter(n).detach() == 0 for n in ("8.weight", "3.conv1.weight")}
     package = Package(module, sparse=tuple(zeros))
     done = apply(Quantize(samples=32, **fields), package)
-    assert all(bool((done.module.get_parameter(n)[z] == 0).all()) for n, z in zeros.items()) and done.sparse == package.sparse
+    assert (
+        all(bool((done.module.get_parameter(n)[z] == 0).all()) for n, z in zeros.items())
+        and done.sparse == package.sparse
+    )
 
 
 @pytest.mark.parametrize("equalize", ["cle", "smooth"])
@@ -185,9 +199,15 @@ def test_the_layers_of_a_plan_are_all_layers():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.table, self.inner, self.norm = nn.Embedding(5, 4), nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1)), nn.LayerNorm(4)
+            self.table, self.inner, self.norm = (
+                nn.Embedding(5, 4),
+                nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1)),
+                nn.LayerNorm(4),
+            )
 
-    plan = Quantize(scheme="weight-only", bits=4, granularity="group", group=64, embeddings=16, skip=("inner.1",)).plan()
+    plan = Quantize(
+        scheme="weight-only", bits=4, granularity="group", group=64, embeddings=16, skip=("inner.1",)
+    ).plan()
     layers = decide(Net(), plan)
     assert set(layers) == {"table", "inner.0", "inner.1"}
     assert layers["table"] == LayerPlan(16, "channel", 0, True)

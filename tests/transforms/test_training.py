@@ -44,7 +44,9 @@ class Tiny(nn.Module):
     def __init__(self):
         super().__init__()
         self.inp = nn.Linear(8, 16)
-        self.blocks = nn.ModuleList([nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True, norm_first=True) for _ in range(4)])
+        self.blocks = nn.ModuleList(
+            [nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True, norm_first=True) for _ in range(4)]
+        )
         self.out = nn.Linear(16, 4)
 
     def forward(self, image):
@@ -117,7 +119,10 @@ def test_all_droppable_blocks_may_go_where_others_stay():
     with pytest.raises(InputError, match="at most 3"):
         DropBlocks(drop=4).apply(Package(whole.build()), toy.context(whole))
     for criterion in ("influence", "last", "spaced", "random"):
-        assert len(DropBlocks(drop=3, criterion=criterion).apply(Package(whole.build()), toy.context(whole)).module.blocks) == 1
+        assert (
+            len(DropBlocks(drop=3, criterion=criterion).apply(Package(whole.build()), toy.context(whole)).module.blocks)
+            == 1
+        )
 
 
 def test_dropped_blocks_take_their_sparse_names_along():

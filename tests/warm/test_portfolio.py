@@ -23,7 +23,9 @@ def space():
 
 def study(values, name="s", same=False, notes=None, make=lambda i: {"step.mode": i}):
     notes = notes or [{}] * len(values)
-    return Earlier(name, History(Trial(i, make(i), "complete", (v,), note=notes[i]) for i, v in enumerate(values)), same)
+    return Earlier(
+        name, History(Trial(i, make(i), "complete", (v,), note=notes[i]) for i, v in enumerate(values)), same
+    )
 
 
 def modes(n):
@@ -31,7 +33,9 @@ def modes(n):
 
 
 def test_a_guess_is_completed_by_the_middles():
-    found = starting(space(), [Guess({"step.b": 2}), Guess({"step.mode": "z", "other": False}, 3.0)], [], 5, generator(0))
+    found = starting(
+        space(), [Guess({"step.b": 2}), Guess({"step.mode": "z", "other": False}, 3.0)], [], 5, generator(0)
+    )
     assert found == [
         {"step.a": 0.5, "step.b": 5, "step.mode": "z", "other": False},
         {"step.a": 0.5, "step.b": 2, "step.mode": "x", "other": True, "other.c": 0.5},
@@ -45,11 +49,16 @@ def test_a_guess_brings_the_choices_that_its_holes_need():
     filling = starting(conditional, [Guess({deep.path: 3})], [], 1, generator(0))[0]
     assert filling[deep.path] == 3 and all(filling[p] == v for p, v in deep.when)
     with pytest.raises(InputError, match="lives only where"):
-        Guess({deep.path: 3, deep.when[0][0]: conditional[deep.when[0][0]].domain.options(None)[0]}).checked(conditional)
+        Guess({deep.path: 3, deep.when[0][0]: conditional[deep.when[0][0]].domain.options(None)[0]}).checked(
+            conditional
+        )
 
 
 def test_refused_centres_give_way_but_not_the_guess():
-    refusing = Space(Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))), refuses=lambda r: "too little" if r.steps[0].a < 0.7 else None)
+    refusing = Space(
+        Recipe(Step(a=Float(0, 1), mode=Choice("x", "y"))),
+        refuses=lambda r: "too little" if r.steps[0].a < 0.7 else None,
+    )
     found = starting(refusing, [Guess({"step.mode": "y"})], [], 1, generator(0))
     assert found[0]["step.mode"] == "y" and found[0]["step.a"] >= 0.7
 
@@ -110,7 +119,8 @@ def test_the_best_of_the_same_task_come_after_the_guesses():
 
 
 def test_the_portfolio_is_the_greedy_cover():
-    """Three tasks; 0 is good on two, 1 on the third, 2 is second everywhere. Greedy by the formula, written out."""
+    """Three tasks; 0 is good on two, 1 on the third, 2 is second everywhere.
+    Greedy by the formula, written out."""
     values = [[0.0, 9.0, 1.0, 5.0], [0.0, 9.0, 1.0, 6.0], [9.0, 0.0, 1.0, 5.0]]
     ranks = [[sorted(v).index(x) / 3 for x in v] for v in values]
     picked = []
@@ -118,7 +128,10 @@ def test_the_portfolio_is_the_greedy_cover():
         picked.append(
             min(
                 (c for c in range(4) if c not in picked),
-                key=lambda c: (round(sum(min(r[i] for i in [*picked, c]) for r in ranks) / 3, 9), sum(r[c] for r in ranks)),
+                key=lambda c: (
+                    round(sum(min(r[i] for i in [*picked, c]) for r in ranks) / 3, 9),
+                    sum(r[c] for r in ranks),
+                ),
             )
         )
     found = portfolio(modes(4), [study(v) for v in values], 4)
@@ -127,7 +140,8 @@ def test_the_portfolio_is_the_greedy_cover():
 
 
 def test_the_portfolio_predicts_what_a_study_lacks():
-    """One study saw even, one odd modes; both get better with a rising mode, so the best of each is good for the other."""
+    """One study saw even, one odd modes; both get better with a rising mode,
+    so the best of each is good for the other."""
     even = Earlier("even", History(Trial(i, {"step.mode": 2 * i}, "complete", (100.0 - i,)) for i in range(20)))
     odd = Earlier("odd", History(Trial(i, {"step.mode": 2 * i + 1}, "complete", (1.0 / (i + 1),)) for i in range(20)))
     assert portfolio(modes(40), [even, odd], 1)[0]["step.mode"] in (38, 39)
@@ -139,7 +153,9 @@ def test_prior_weights_are_the_recombination_weights():
     assert found == {"step.mode": [[0, pytest.approx(raw[0] / sum(raw))], [2, pytest.approx(raw[1] / sum(raw))]]}
     assert prior(modes(4), [study([7.0])]) == {"step.mode": [[0, 1.0]]} and prior(modes(4), []) == {}
     two = prior(modes(4), [study([1.0, 4.0, 2.0, 3.0]), study([100.0, 400.0, 200.0, 300.0])])
-    assert json.dumps(two) == json.dumps(found) or two["step.mode"] == [[m, pytest.approx(w)] for m, w in found["step.mode"]]  # scale does not count
+    assert json.dumps(two) == json.dumps(found) or two["step.mode"] == [
+        [m, pytest.approx(w)] for m, w in found["step.mode"]
+    ]  # scale does not count
 
 
 def test_credits_are_earned_per_second():
@@ -158,8 +174,12 @@ def test_warmed_tells_all_and_leaves_the_rest_alone():
     assert warmed(Random(), modes(9), [], [], generator(0)) == Random()
     both = [study([4.0, 1.0], same=True), study([3.0, 4.0, 1.0])]
     made = warmed(Random(), modes(9), [Guess({"step.mode": 6}, 2.0)], both, generator(0), prior_weight=3.0)
-    assert [json.loads(s)["step.mode"] for s in made.starts][:3] == [6, 1, 0] and made.guesses == (('{"step.mode":6}', 2.0),)
-    assert [json.loads(e)["note"] for e in made.earlier] == [{"origin": "s"}] * 2 and json.loads(made.prior)["step.mode"][0][0] == 2
+    assert [json.loads(s)["step.mode"] for s in made.starts][:3] == [6, 1, 0] and made.guesses == (
+        ('{"step.mode":6}', 2.0),
+    )
+    assert [json.loads(e)["note"] for e in made.earlier] == [{"origin": "s"}] * 2 and json.loads(made.prior)[
+        "step.mode"
+    ][0][0] == 2
     assert made == warmed(Random(), modes(9), [Guess({"step.mode": 6}, 2.0)], both, generator(0), prior_weight=3.0)
     plain = warmed(Random(), modes(9), [], both, generator(0))
     assert (plain.prior, plain.prior_weight) == ("{}", 0.0) and made.prior_weight == 3.0 and len({made, plain}) == 2
@@ -181,7 +201,10 @@ def test_a_right_guess_helps_and_a_wrong_one_costs_little():
     right = dict(list(target.items())[:5])
 
     def mean(guesses):
-        return sum(regret(warmed(Random(), where, guesses, [], generator(s)), where, target, 30, s) for s in range(20)) / 20
+        return (
+            sum(regret(warmed(Random(), where, guesses, [], generator(s)), where, target, 30, s) for s in range(20))
+            / 20
+        )
 
     cold, warm, misled, stubborn = mean([]), mean([Guess(right, 5.0)]), mean([Guess(wrong)]), mean([Guess(wrong, 1e9)])
     assert warm < cold - 1 and misled < cold + 0.5 and misled < stubborn - 0.5, (cold, warm, misled, stubborn)
@@ -192,7 +215,9 @@ def test_every_domain_survives():
     where, rng = mixed_space(), generator(3)
     history = History(Trial(i, where.sample(rng), "complete", (1.0 + i, 2.0)) for i in range(8))
     for same in (True, False):
-        made = warmed(Random(), where, [Guess({}, 4.0)], [Earlier("before", history, same)], generator(0), prior_weight=9.0)
+        made = warmed(
+            Random(), where, [Guess({}, 4.0)], [Earlier("before", history, same)], generator(0), prior_weight=9.0
+        )
         proposals = made.propose(where, History(), 12, generator(1))
         assert len(proposals) == 12
         for p in proposals:

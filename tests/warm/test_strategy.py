@@ -1,4 +1,5 @@
-"""The warm start as a strategy: conformance, order, the pull's decay, and what the inner strategy sees."""
+"""The warm start as a strategy: conformance, order, the pull's decay,
+and what the inner strategy sees."""
 
 import dataclasses
 import json
@@ -114,7 +115,8 @@ def test_inner_sees_running_trials_finish():
         history.add(Trial(len(history), p.filling, note=p.note))
     history[1].state, history[1].values = "complete", (1.0,)
     assert [s[1] for s in warm.propose(space, history, 1, generator(9))[0].note["spy"]] == ["running", "complete"]
-    for state in ("stopped", "stopped", "running", "failed"):  # a stopper may pause a trial and let it go on
+    # a stopper may pause a trial and let it go on
+    for state in ("stopped", "stopped", "running", "failed"):
         history[0].state = state
         assert [s[1] for s in warm.propose(space, history, 1, generator(9))[0].note["spy"]] == [state, "complete"]
 
@@ -137,7 +139,10 @@ def test_the_pull_decays_as_weight_over_weight_plus_trials():
 def test_a_pull_keeps_what_is_guessed_and_takes_the_rest_from_the_best():
     space = numbers()
     history = History(
-        [Trial(0, {"step.a": 0.9, "step.mode": 1}, "complete", (2.0,)), Trial(1, {"step.a": 0.125, "step.mode": 9}, "complete", (1.0,))]
+        [
+            Trial(0, {"step.a": 0.9, "step.mode": 1}, "complete", (2.0,)),
+            Trial(1, {"step.a": 0.125, "step.mode": 9}, "complete", (1.0,)),
+        ]
     )
     warm = Warm(Random(), guesses=((key({"step.mode": 3}), 1e9),))
     assert warm.propose(space, history, 1, generator(0))[0].filling == {"step.a": 0.125, "step.mode": 3}
@@ -150,7 +155,9 @@ def test_the_prior_draws_its_values_by_weight_and_sometimes_others():
     warm = Warm(Random(), prior=json.dumps({"step.mode": [[3, 3.0], [8, 1.0]]}), prior_weight=1e9)
     drawn = [p.filling["step.mode"] for p in warm.propose(space, History(), 800, generator(0))]
     share = {m: drawn.count(m) / 800 for m in set(drawn)}
-    assert share[3] == pytest.approx(0.9 * 0.75 + 0.1 / 50, abs=0.06) and share[8] == pytest.approx(0.9 * 0.25 + 0.1 / 50, abs=0.06)
+    assert share[3] == pytest.approx(0.9 * 0.75 + 0.1 / 50, abs=0.06) and share[8] == pytest.approx(
+        0.9 * 0.25 + 0.1 / 50, abs=0.06
+    )
     assert len(share) > 20  # any value can still come
 
 
@@ -166,7 +173,9 @@ def test_earlier_fillings_come_last_and_the_space_is_exhausted():
 
 def test_refused_fillings_are_not_proposed():
     space = Space(Recipe(Step(mode=Choice(*range(6)))), refuses=lambda r: "odd" if r.steps[0].mode % 2 else None)
-    warm = Warm(Random(), starts=(key({"step.mode": 1}), key({"step.mode": 2})), guesses=((key({"step.mode": 3}), 1e9),))
+    warm = Warm(
+        Random(), starts=(key({"step.mode": 1}), key({"step.mode": 2})), guesses=((key({"step.mode": 3}), 1e9),)
+    )
     assert [p.filling["step.mode"] % 2 for p in warm.propose(space, History(), 3, generator(0))] == [0, 0, 0]
 
 
@@ -186,7 +195,9 @@ def test_refuses(wrong):
         Warm(Random(), **wrong)
 
 
-@pytest.mark.parametrize("start", [{"step.a": 0.5}, {"step.a": 0.5, "step.mode": 77}, {"step.a": 0.5, "step.mode": 1, "x": 1}])
+@pytest.mark.parametrize(
+    "start", [{"step.a": 0.5}, {"step.a": 0.5, "step.mode": 77}, {"step.a": 0.5, "step.mode": 1, "x": 1}]
+)
 def test_refuses_a_start_that_is_no_filling(start):
     with pytest.raises(InputError):
         Warm(Random(), starts=(key(start),)).propose(numbers(), History(), 1, generator(0))

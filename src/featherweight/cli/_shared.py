@@ -1,4 +1,5 @@
-"""What the verbs share: exit codes, consoles, errors without tracebacks, and the printing of results."""
+"""What the verbs share: exit codes, consoles, errors without tracebacks,
+and the printing of results."""
 
 from __future__ import annotations
 
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
     from ..study.study import Study
 
 OK, FAILED, USAGE, INFEASIBLE, INTERRUPTED = 0, 1, 2, 3, 130
-EXIT_CODES = "Exit codes: 0 fine, 1 failed, 2 wrong usage or input, 3 no candidate meets the limits, 130 interrupted (what was finished is kept)."
+EXIT_CODES = (
+    "Exit codes: 0 fine, 1 failed, 2 wrong usage or input, 3 no candidate meets the limits, "
+    "130 interrupted (what was finished is kept)."
+)
 WIDE = 200  # columns where there is no terminal
 RESULTS = ("report.html", "front.json", "best", "run.yaml", "study.db")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output; all else goes to standard error.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print only JSON on standard output; all else goes to standard error.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="The study's folder (--out of optimize).")]
 
@@ -35,7 +41,8 @@ R = TypeVar("R")
 
 
 def out_console() -> Console:
-    """For results: standard output. What is no terminal (a file, a pipe) gets long lines, not folded ones."""
+    """For results: standard output. What is no terminal (a file, a pipe) gets long lines,
+    not folded ones."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -50,7 +57,8 @@ def err_console() -> Console:
 
 
 def guarded(verb: Callable[P, R]) -> Callable[P, R]:
-    """A verb whose errors are printed with their fix and become exit codes. Reads the verb's own `as_json` and `debug`."""
+    """A verb whose errors are printed with their fix and become exit codes.
+    Reads the verb's own `as_json` and `debug`."""
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -63,7 +71,9 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
             _print_error(e, as_json)
             raise typer.Exit(_code(e)) from e
         except KeyboardInterrupt as e:
-            _line("Interrupted. What was finished is kept; the same command goes on from there.", as_json, "Interrupted")
+            _line(
+                "Interrupted. What was finished is kept; the same command goes on from there.", as_json, "Interrupted"
+            )
             raise typer.Exit(INTERRUPTED) from e
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -112,7 +122,10 @@ def _unexpected(error: Exception, as_json: bool, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     first = (str(error).splitlines() or [""])[0]
-    text = f"{type(error).__name__}: {first}. This is a bug in Featherweight; run again with --debug. The traceback is in {f.name}"
+    text = (
+        f"{type(error).__name__}: {first}. This is a bug in Featherweight; run again with --debug. "
+        f"The traceback is in {f.name}"
+    )
     if as_json:
         print_json_error("Bug", text, fix="run again with --debug")
     else:
@@ -135,7 +148,9 @@ def print_study(study: Study, out: Path, as_json: bool) -> int:
     for i, line in enumerate(summary(front)):
         console.print(line, style="bold" if i == 0 else "", markup=False, soft_wrap=not console.is_terminal)
     if front.get("ended"):
-        console.print(f"The search ended before its budget: {front['ended']}.", markup=False, soft_wrap=not console.is_terminal)
+        console.print(
+            f"The search ended before its budget: {front['ended']}.", markup=False, soft_wrap=not console.is_terminal
+        )
     console.print()
     console.print(front_table(front, width=console.width))
     written = [str(out / name) for name in RESULTS if (out / name).exists()]

@@ -39,7 +39,8 @@ def cache(
     if clear or limit is not None:
         console.print(f"Freed {units.size(freed)}.")
     console.print(
-        f"{now['root']}: {now['entries']} entries, {units.size(now['bytes'])} of at most {units.size(now['limit_bytes'])}",
+        f"{now['root']}: {now['entries']} entries, {units.size(now['bytes'])} of at most "
+        f"{units.size(now['limit_bytes'])}",
         markup=False,
         soft_wrap=True,
     )

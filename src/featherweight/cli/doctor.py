@@ -26,13 +26,20 @@ from ._shared import FAILED, OK, DebugOption, JsonOption, guarded, out_console, 
 
 ESSENTIAL = ("torch", "onnxruntime")
 RUNTIMES = (*ESSENTIAL, "openvino")
-EXTRAS = {"openvino": ("openvino", "nncf"), "llm": ("transformers", "pyarrow"), "image": ("PIL",), "ray": ("ray",), "service": ("fastapi", "uvicorn")}
+EXTRAS = {
+    "openvino": ("openvino", "nncf"),
+    "llm": ("transformers", "pyarrow"),
+    "image": ("PIL",),
+    "ray": ("ray",),
+    "service": ("fastapi", "uvicorn"),
+}
 TIMEOUT_S = 60.0  # the first import of torch from a cold disk is slow
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. status: `ok`, `note` (good to know), `missing` (optional) or `broken` (essential, or a method that cannot be loaded)."""
+    """One finding. status: `ok`, `note` (good to know), `missing` (optional) or `broken`
+    (essential, or a method that cannot be loaded)."""
 
     name: str
     status: str
@@ -45,7 +52,8 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Check Python, runtimes, processor, memory, disk, extras, methods and plug-ins; exit code 1 if something essential or a method is broken.
+    """Check Python, runtimes, processor, memory, disk, extras, methods and plug-ins; exit code 1 if
+    something essential or a method is broken.
 
     Each runtime is tried for a second.
     """
@@ -64,11 +72,18 @@ def _print(checks: list[Check], broken: int) -> None:
     console = out_console()
     styles = {"ok": "green", "note": "cyan", "missing": "yellow", "broken": "bold red"}
     for c in checks:
-        text = Text(f"{c.status:>8}  ", style=styles[c.status]).append(f"{c.name}: ", style="bold").append(c.found, style="")
+        text = (
+            Text(f"{c.status:>8}  ", style=styles[c.status])
+            .append(f"{c.name}: ", style="bold")
+            .append(c.found, style="")
+        )
         if c.fix:
             text.append(f"\n          fix: {c.fix}", style="")
         console.print(text, soft_wrap=True)
-    console.print("All that is essential works." if not broken else f"{broken} essential part{'s' * (broken > 1)} broken.", style="bold")
+    console.print(
+        "All that is essential works." if not broken else f"{broken} essential part{'s' * (broken > 1)} broken.",
+        style="bold",
+    )
 
 
 def software() -> list[Check]:
@@ -76,7 +91,10 @@ def software() -> list[Check]:
     found = sys.version_info[:3]
     out = [
         Check(
-            "Python", "ok" if found >= (3, 11) else "broken", ".".join(map(str, found)), None if found >= (3, 11) else "install Python 3.11 or newer"
+            "Python",
+            "ok" if found >= (3, 11) else "broken",
+            ".".join(map(str, found)),
+            None if found >= (3, 11) else "install Python 3.11 or newer",
         )
     ]
     versions = machine()["versions"]
@@ -84,7 +102,8 @@ def software() -> list[Check]:
 
 
 def hardware() -> list[Check]:
-    """The processor with what its instruction sets mean for int8 and bf16, memory, and the load of the moment."""
+    """The processor with what its instruction sets mean for int8 and bf16, memory,
+    and the load of the moment."""
     import psutil
 
     m = machine()
@@ -96,12 +115,18 @@ def hardware() -> list[Check]:
         Check("processor", "ok", f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads"),
         Check("8-bit integers", "note", int8_words(m["flags"])),
         Check("bfloat16", "note", bf16_words(m["flags"])),
-        Check("memory", "ok" if memory.available > 2e9 else "note", f"{units.size(memory.available)} of {units.size(memory.total)} free"),
+        Check(
+            "memory",
+            "ok" if memory.available > 2e9 else "note",
+            f"{units.size(memory.available)} of {units.size(memory.total)} free",
+        ),
         Check(
             "load",
             "ok" if quiet else "note",
             f"{units.percent(busy)} busy now, load averages {load}",
-            None if quiet else "intervals of timings are wider on a busy machine: stop what else runs, or give the search more time",
+            None
+            if quiet
+            else "intervals of timings are wider on a busy machine: stop what else runs, or give the search more time",
         ),
     ]
 
@@ -113,13 +138,18 @@ def int8_words(flags: dict[str, bool]) -> str:
     if flags.get("vnni"):
         return "VNNI: int8 products take far fewer instructions than fp32, so int8 models usually gain speed"
     if flags.get("avx2"):
-        return "AVX2 without VNNI: int8 makes models smaller, but gains little speed, and weights get 7 bits so that sums do not overflow"
+        return (
+            "AVX2 without VNNI: int8 makes models smaller, but gains little speed, and weights get 7 bits so that sums "
+            "do not overflow"
+        )
     return "none of AVX2, VNNI and AMX was found: int8 makes models smaller; whether it is quicker has to be measured"
 
 
 def bf16_words(flags: dict[str, bool]) -> str:
     """What the instruction sets mean for bf16."""
-    return "AMX: openvino:bf16 is worth a try" if flags.get("amx_bf16") else "no AMX: bf16 is not expected to gain speed"
+    return (
+        "AMX: openvino:bf16 is worth a try" if flags.get("amx_bf16") else "no AMX: bf16 is not expected to gain speed"
+    )
 
 
 def storage() -> list[Check]:
@@ -133,7 +163,10 @@ def storage() -> list[Check]:
         Check(
             "cache",
             "ok" if free > 2e9 else "note",
-            f"{stats['root']}: {units.size(stats['bytes'])} used of {units.size(stats['limit_bytes'])}, {units.size(free)} free on the disk",
+            (
+                f"{stats['root']}: {units.size(stats['bytes'])} used of {units.size(stats['limit_bytes'])}, "
+                f"{units.size(free)} free on the disk"
+            ),
             None if free > 2e9 else "featherweight cache --limit 1GB, or set FEATHERWEIGHT_CACHE to a larger disk",
         )
     ]
@@ -155,7 +188,8 @@ def extras() -> list[Check]:
 
 
 def methods() -> list[Check]:
-    """Whether every method can be loaded, those of plug-ins, too; one finding for all, and one for each that cannot."""
+    """Whether every method can be loaded, those of plug-ins, too;
+    one finding for all, and one for each that cannot."""
     broken: list[Check] = []
     for group in registry.GROUPS:
         for kind in registry.names(group):
@@ -163,22 +197,40 @@ def methods() -> list[Check]:
                 registry.find(group, kind)
             except FeatherweightError as e:
                 status = "missing" if isinstance(e, MissingExtra) else "broken"
-                broken.append(Check(f"{group} {kind}", status, e.what if e.got is None else f"{e.what} ({e.got})", e.fix))
+                broken.append(
+                    Check(f"{group} {kind}", status, e.what if e.got is None else f"{e.what} ({e.got})", e.fix)
+                )
     plugged = [f"{e.name} in {group}" for group in registry.GROUPS for e in registry.plugged(group)]
     count = sum(len(registry.names(group)) for group in registry.GROUPS)
-    return [Check("methods", "ok", f"{count - len(broken)} of {count} can be loaded; from plug-ins: {', '.join(plugged) or 'none'}"), *broken]
+    return [
+        Check(
+            "methods",
+            "ok",
+            f"{count - len(broken)} of {count} can be loaded; from plug-ins: {', '.join(plugged) or 'none'}",
+        ),
+        *broken,
+    ]
 
 
 def runtime(name: str) -> Check:
     """Try one runtime in a process of its own."""
     if importlib.util.find_spec(name) is None:
         extra = "" if name in ESSENTIAL else "[openvino]"
-        return Check(f"runtime {name}", "broken" if name in ESSENTIAL else "missing", "not installed", f"pip install 'featherweight{extra}'")
+        return Check(
+            f"runtime {name}",
+            "broken" if name in ESSENTIAL else "missing",
+            "not installed",
+            f"pip install 'featherweight{extra}'",
+        )
     bad = "broken" if name in ESSENTIAL else "note"
     fix = f"pip install --force-reinstall {name}"
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "featherweight.cli._selftest", name], capture_output=True, text=True, timeout=TIMEOUT_S, env=_environment()
+            [sys.executable, "-m", "featherweight.cli._selftest", name],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            env=_environment(),
         )
     except subprocess.TimeoutExpired:
         return Check(f"runtime {name}", bad, f"hangs: no answer in {TIMEOUT_S:g} s", fix)
@@ -190,12 +242,18 @@ def runtime(name: str) -> Check:
     if not result["ok"]:
         return Check(f"runtime {name}", bad, str(result["error"]), fix)
     return Check(
-        f"runtime {name}", "ok", f"{result['version']} runs and agrees with numpy, {units.milliseconds(result['median_us'] / 1e3)} a small product"
+        f"runtime {name}",
+        "ok",
+        (
+            f"{result['version']} runs and agrees with numpy, {units.milliseconds(result['median_us'] / 1e3)} "
+            "a small product"
+        ),
     )
 
 
 def _environment() -> dict[str, str]:
-    """This process's, where the package can be found even if it lies on a path that only this process knows."""
+    """This process's, where the package can be found even if it lies on a path that only
+    this process knows."""
     root = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)}
 

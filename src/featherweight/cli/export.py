@@ -18,7 +18,10 @@ def export(
     out: OutArgument,
     to: Annotated[Path, typer.Option("--to", help="The new folder.")],
     trial: Annotated[
-        int | None, typer.Option("--trial", help="The artifact of this trial \\[default: the best, with weights, recipe and card].")
+        int | None,
+        typer.Option(
+            "--trial", help="The artifact of this trial \\[default: the best, with weights, recipe and card]."
+        ),
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,

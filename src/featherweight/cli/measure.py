@@ -21,14 +21,21 @@ def register(app: typer.Typer) -> None:
 
 
 def measure(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder with a manifest.json, such as OUT/best.")],
-    against: Annotated[Path | None, typer.Option("--against", help="Another artifact, timed in turns with the first.")] = None,
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="A folder with a manifest.json, such as OUT/best.")
+    ],
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Another artifact, timed in turns with the first.")
+    ] = None,
     seconds: Annotated[float, typer.Option("--seconds", help="Time for the timing.")] = 3.0,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads of one inference \\[default: the manifest's].")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Threads of one inference \\[default: the manifest's].")
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Measure an artifact's latency and memory in a fresh process. The inputs are random: accuracy is not measured."""
+    """Measure an artifact's latency and memory in a fresh process. The inputs are random:
+    accuracy is not measured."""
     from ..measure.run import measure as run
     from . import _artifact
 
@@ -71,6 +78,16 @@ def _print(artifact: Path, target: str, against: Path | None, found: Measured) -
     if speed is not None:
         word = speed_claim(speed.to_json())
         shown = word != "no difference shown"
-        verdict = f"{artifact} is {word} than {against}" if shown else f"no difference in speed shown between {artifact} and {against}"
+        verdict = (
+            f"{artifact} is {word} than {against}"
+            if shown
+            else f"no difference in speed shown between {artifact} and {against}"
+        )
         interval = units.between(*(units.ratio(end) for end in speed.ci95))
-        say(f"{verdict}: its speed is {units.ratio(speed.ratio)} (95 % interval {interval}, {speed.clock} time, {speed.n} rounds)", "bold")
+        say(
+            (
+                f"{verdict}: its speed is {units.ratio(speed.ratio)} (95 % interval {interval}, {speed.clock} time, "
+                f"{speed.n} rounds)"
+            ),
+            "bold",
+        )

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-_Name = Annotated[str | None, typer.Argument(metavar="NAME", help="A method or a group, as prune, adaptive or strategies \\[default: all].")]
+_Name = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="A method or a group, as prune, adaptive or strategies \\[default: all]."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +25,17 @@ def register(app: typer.Typer) -> None:
 
 
 def methods(name: _Name = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """List the methods by group; of one method its settings, their ranges and defaults, and its source."""
+    """List the methods by group; of one method its settings,
+    their ranges and defaults, and its source."""
     groups = [g for g in GROUPS if name is None or name in (g, g.rpartition(".")[2])]
     found = {g: of(g) for g in groups} if groups else None
     single = [] if found is not None else find(str(name))
     if as_json:
-        print_json({g: [m.to_json() for m in ms] for g, ms in found.items()} if found is not None else [m.to_json() for m in single])
+        print_json(
+            {g: [m.to_json() for m in ms] for g, ms in found.items()}
+            if found is not None
+            else [m.to_json() for m in single]
+        )
         return
     console = out_console()
     for group, listed in (found or {}).items():

@@ -10,7 +10,8 @@ from . import _options, _run
 from ._shared import EXIT_CODES, guarded
 
 EXAMPLE = (
-    "Example: featherweight optimize examples/digits.py --max-drop 0.01 --max-latency 0.7x --max-size 0.5x --trials 40 --minutes 3 --out runs/digits"
+    "Example: featherweight optimize examples/digits.py --max-drop 0.01 --max-latency 0.7x --max-size 0.5x --trials 40 "
+    "--minutes 3 --out runs/digits"
 )
 
 

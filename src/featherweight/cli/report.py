@@ -28,7 +28,8 @@ def report(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a study's report: one HTML file that needs no network. Prints which settings mattered and what each strategy found."""
+    """Write a study's report: one HTML file that needs no network. Prints which settings mattered
+    and what each strategy found."""
     from ..report.analysis import analyse, why_not
     from ..study.study import Study
 
@@ -57,7 +58,9 @@ def _importances(analysis: Analysis) -> Table:
 
     from ..report.importance import MIN_TRIALS
 
-    table = Table(title="What mattered (share of the variance over the space)", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="What mattered (share of the variance over the space)", title_justify="left", box=box.SIMPLE_HEAD
+    )
     for name, side in (("objective", "left"), ("hole", "left"), ("share", "right"), ("90 % interval", "right")):
         table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
     for i in analysis.importances:

@@ -16,9 +16,12 @@ def register(app: typer.Typer) -> None:
 
 
 def resume(**options: Any) -> None:
-    """Go on with a study where it stopped. Trials and minutes count from the study's beginning; a limit that is not given stays."""
+    """Go on with a study where it stopped. Trials and minutes count from the study's beginning;
+    a limit that is not given stays."""
     from ..study import calls
 
     out = options["out"]
     budget = _request.larger(out, options)
-    raise typer.Exit(_run.watched(lambda listen: calls.resume(out, budget=budget, on_event=listen), out, options["as_json"]))
+    raise typer.Exit(
+        _run.watched(lambda listen: calls.resume(out, budget=budget, on_event=listen), out, options["as_json"])
+    )

@@ -9,7 +9,10 @@ import typer
 from . import _options, _run
 from ._shared import EXIT_CODES, guarded
 
-EXAMPLE = "Example: featherweight search examples/digits.py --max-params 100k --max-latency 2ms --trials 30 --minutes 5 --out runs/search"
+EXAMPLE = (
+    "Example: featherweight search examples/digits.py --max-params 100k --max-latency 2ms --trials 30 --minutes 5 "
+    "--out runs/search"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -17,5 +20,6 @@ def register(app: typer.Typer) -> None:
 
 
 def search(**options: Any) -> None:
-    """Search an architecture, its training and, with --compress, its compression, within your limits. The task needs no model."""
+    """Search an architecture, its training and, with --compress, its compression, within your
+    limits. The task needs no model."""
     raise typer.Exit(_run.command("search", options))

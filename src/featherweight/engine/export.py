@@ -21,7 +21,8 @@ MANIFEST = "manifest.json"
 
 
 def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe, folder: Path) -> None:
-    """Export a model into an existing empty folder, with its manifest. recipe: all that made it, for the manifest."""
+    """Export a model into an existing empty folder, with its manifest. recipe:
+    all that made it, for the manifest."""
     example = {k: as_tensor(v) for k, v in task.example().items()}
     calibration = None
     if package.plan is not None:
@@ -48,14 +49,16 @@ def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe,
 
 
 def combined_sha256(files: dict[str, str]) -> str:
-    """The file's own sha256 if there is one file, else that of the `sha256sum` listing of all, in order of name."""
+    """The file's own sha256 if there is one file, else that of the `sha256sum` listing of all,
+    in order of name."""
     if len(files) == 1:
         return next(iter(files.values()))
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())).encode()).hexdigest()
 
 
 def versions(runtime: str) -> str:
-    """What else decides the file's bytes: versions, and whether this processor's 8-bit products saturate (then weights get 7 bits)."""
+    """What else decides the file's bytes: versions, and whether this processor's 8-bit products
+    saturate (then weights get 7 bits)."""
     found = [f"saturates={machine.saturates()}"]
     for name in registry.find("targets", runtime).packages:
         try:

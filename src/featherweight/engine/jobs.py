@@ -1,4 +1,5 @@
-"""What a worker can be asked to do, by name: make and measure a candidate, certify one, write one out, train a supernet."""
+"""What a worker can be asked to do, by name: make and measure a candidate, certify one,
+write one out, train a supernet."""
 
 from __future__ import annotations
 
@@ -31,9 +32,11 @@ from .screen import screen
 
 
 def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
-    """Make, export and measure one candidate on the validation split. Returns what became of it: {"entry", "steps", "reused", "notes"}.
+    """Make, export and measure one candidate on the validation split. Returns what became of it:
+    {"entry", "steps", "reused", "notes"}.
 
-    OverLimits if it breaks one of the limits that are checked first; `train.checkpoint.Paused` if it has to wait at a rung.
+    OverLimits if it breaks one of the limits that are checked first; `train.checkpoint.Paused` if
+    it has to wait at a rung.
     """
     started = time.monotonic()
     runner.steps = runner.reused = 0
@@ -46,14 +49,20 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
     reference = (Path(ref.artifact), Target.parse(ref.target)) if ref is not None else (artifact, target)
     work = Path(tempfile.mkdtemp(prefix="featherweight-"))
     try:
-        got = runner.probe(artifact, target, "valid", work, reference=reference, seconds=job.seconds, timeout_s=job.timeout_s)
-        value = evaluate(metric(runner.task.metric), np.load(str(got.outputs)), runner.targets("valid"), seed=runner.seed)
+        got = runner.probe(
+            artifact, target, "valid", work, reference=reference, seconds=job.seconds, timeout_s=job.timeout_s
+        )
+        value = evaluate(
+            metric(runner.task.metric), np.load(str(got.outputs)), runner.targets("valid"), seed=runner.seed
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if got.speedup is None:
         raise FeatherweightError("the candidate was not timed against its reference", got=str(reference[0]))
     if not math.isfinite(value.value):
-        raise FeatherweightError("the metric is not a number", got=value.value, fix="does the model give NaN? See its training loss")
+        raise FeatherweightError(
+            "the metric is not a number", got=value.value, fix="does the model give NaN? See its training loss"
+        )
     entry = Entry(
         label=job.label,
         trial=job.trial,
@@ -77,7 +86,8 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
 
 
 def _coverage(report: dict[str, Any]) -> dict[str, Any]:
-    """The target's coverage with its layers counted by what became of them; the manifest names each."""
+    """The target's coverage with its layers counted by what became of them;
+    the manifest names each."""
     return {**report, "layers": dict(Counter(report["layers"].values()))} if "layers" in report else report
 
 
@@ -104,7 +114,8 @@ def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
 
 
 def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:
-    """Write a candidate as architecture spec + safetensors; it reloads to the same outputs or this fails."""
+    """Write a candidate as architecture spec + safetensors;
+    it reloads to the same outputs or this fails."""
     package, _ = runner.model(Recipe.from_json(job.recipe))
     folder = Path(job.to)
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +150,8 @@ def run(runner: Runner, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def keep(artifact: Path, folder: Path) -> Path:
-    """The artifact's files linked (copied, if it is another disk) into `folder`/<hash>, where no eviction reaches them."""
+    """The artifact's files linked (copied, if it is another disk) into `folder`/<hash>,
+    where no eviction reaches them."""
     manifest = json.loads((artifact / MANIFEST).read_text())
     final = folder / chain(manifest["sha256"], manifest["target"])[:16]
     if final.is_dir():

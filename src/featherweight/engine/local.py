@@ -1,6 +1,8 @@
-"""A pool of worker processes on this machine. A job has a time and a memory limit; a job's death is an outcome, never an error.
+"""A pool of worker processes on this machine. A job has a time and a memory limit; a job's death is
+an outcome, never an error.
 
-Interface of every engine: `submit`, `wait`, `answer`, `close`, `free` (how many jobs it would take now) and `running` (their ids).
+Interface of every engine: `submit`, `wait`, `answer`, `close`, `free` (how many jobs it would take
+now) and `running` (their ids).
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class _Worker:
 
 
 class LocalEngine:
-    """memory_bytes: limit of one worker with its children; logs: the folder of what workers print."""
+    """memory_bytes: limit of one worker with its children; logs:
+    the folder of what workers print."""
 
     def __init__(self, setup: Setup, workers: int, memory_bytes: int, logs: Path) -> None:
         self._setup, self._memory, self._logs = setup, memory_bytes, logs
@@ -64,11 +67,13 @@ class LocalEngine:
         worker = next((w for w in self._workers if w.job is None and w.process.poll() is None), None) or self._start()
         worker.job, worker.started = job, time.monotonic()
         worker.deadline = worker.started + timeout_s
-        with contextlib.suppress(OSError):  # it died between two jobs: `wait` finds its pipe closed and says so
+        # it died between two jobs: `wait` finds its pipe closed and says so
+        with contextlib.suppress(OSError):
             worker.pipe.send_bytes(json.dumps(job.to_json()).encode())
 
     def wait(self, timeout_s: float) -> list[Message]:
-        """What happened, at most `timeout_s` from now: progress and outcomes, each with the job's id. Enforces the limits."""
+        """What happened, at most `timeout_s` from now: progress and outcomes, each with the job's
+        id. Enforces the limits."""
         until = time.monotonic() + timeout_s
         out: list[Message] = []
         while not out:
@@ -101,7 +106,8 @@ class LocalEngine:
         log = (self._logs / f"worker-{os.getpid()}-{self._count}.log").open("wb")
         env = {
             "OMP_WAIT_POLICY": "PASSIVE",
-            "GOMP_SPINCOUNT": "0",  # on a busy machine, threads that spin while they wait made training 4x slower
+            # on a busy machine, threads that spin while they wait made training 4x slower
+            "GOMP_SPINCOUNT": "0",
             **os.environ,
             "OMP_NUM_THREADS": str(self._setup.threads),
             "TOKENIZERS_PARALLELISM": "false",
@@ -152,7 +158,11 @@ class LocalEngine:
         job, seconds = w.job, time.monotonic() - w.started
         code = self._end(w) if reason is not None else self._reap(w)
         if reason is None:
-            reason = f"the worker was killed by {signal.Signals(-code).name}" if code < 0 else f"the worker exited with code {code}"
+            reason = (
+                f"the worker was killed by {signal.Signals(-code).name}"
+                if code < 0
+                else f"the worker exited with code {code}"
+            )
             if code == -signal.SIGKILL:
                 reason += " (out of memory, or someone killed it)"
             reason += _tail(w.log.name)

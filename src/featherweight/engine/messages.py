@@ -1,4 +1,5 @@
-"""What a study and its workers tell each other: the set-up, jobs, and what becomes of them. Plain data, JSON round trip, no torch."""
+"""What a study and its workers tell each other: the set-up, jobs, and what becomes of them. Plain
+data, JSON round trip, no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from typing import Any, ClassVar, Literal, Self
 from ..limits import Constraint
 
 Kind = Literal["progress", "report", "finished", "paused", "failed"]
-GOING_ON = ("progress", "report")  # kinds after which a job still runs; a report waits for its answer
+# kinds after which a job still runs; a report waits for its answer
+GOING_ON = ("progress", "report")
 
 
 class Plain:
-    """Abstract: a frozen dataclass that is JSON data. A field's metadata may name the class of its value (`of`) or of its items (`each`)."""
+    """Abstract: a frozen dataclass that is JSON data. A field's metadata may name the class of its
+    value (`of`) or of its items (`each`)."""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
@@ -33,8 +36,9 @@ class Plain:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup(Plain):
-    """What a worker knows of its study. task: its reference, or itself by value; store: where results are kept; fingerprint: the task's, "":
-    any; baseline: the recipe that makes it (JSON; None: the task's own way)."""
+    """What a worker knows of its study. task: its reference, or itself by value; store: where
+    results are kept; fingerprint: the task's, "": any; baseline: the recipe that makes it (JSON;
+    None: the task's own way)."""
 
     task: Any
     seed: int
@@ -48,7 +52,8 @@ class Setup(Plain):
 
 @dataclass(frozen=True)
 class Made(Plain):
-    """An artifact's folder and the target that it is for; to: where its outputs on test are written."""
+    """An artifact's folder and the target that it is for; to:
+    where its outputs on test are written."""
 
     artifact: str
     target: str
@@ -57,8 +62,8 @@ class Made(Plain):
 
 @dataclass(frozen=True)
 class RungPlan(Plain):
-    """Where a training tells its score: at these epochs, those in `reported` having been told before; checkpoint: the file that it may go
-    on from."""
+    """Where a training tells its score: at these epochs, those in `reported` having been told
+    before; checkpoint: the file that it may go on from."""
 
     epochs: tuple[float, ...]
     reported: tuple[float, ...]
@@ -78,9 +83,10 @@ class Job(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob(Job):
-    """Make, export and measure a candidate. reference: what it is timed against (None: itself); seconds: of timing; timeout_s: of measuring;
-    keep: the folder that its artifact is linked into; screen: limits, absolute (or relative to the reference's latency), that are checked on
-    the untrained candidate first."""
+    """Make, export and measure a candidate. reference: what it is timed against (None: itself);
+    seconds: of timing; timeout_s: of measuring;
+    keep: the folder that its artifact is linked into; screen: limits, absolute (or relative to the
+    reference's latency), that are checked on the untrained candidate first."""
 
     kind = "trial"
     recipe: Any
@@ -118,7 +124,8 @@ class PackageJob(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class RelaxJob(Job):
-    """Train a net with holes (JSON) as one net, and rank its fillings. settings: of `train.relax_settings.Relax`."""
+    """Train a net with holes (JSON) as one net, and rank its fillings. settings:
+    of `train.relax_settings.Relax`."""
 
     kind = "relax"
     net: Any
@@ -130,8 +137,9 @@ class RelaxJob(Job):
 class Message(Plain):
     """What is said of a job, `id`, that has run for `seconds`.
 
-    progress: facts ("step", "epoch", "of", "loss"); report: a score at a rung, `epoch` of `of`, less is better; paused: it waits at `epoch`;
-    finished: its result; failed: the reason, with the kind of error, and of limits that are broken before training `over` and `violation`.
+    progress: facts ("step", "epoch", "of", "loss"); report: a score at a rung, `epoch` of `of`,
+    less is better; paused: it waits at `epoch`; finished: its result; failed: the reason, with the
+    kind of error, and of limits that are broken before training `over` and `violation`.
     """
 
     kind: Kind

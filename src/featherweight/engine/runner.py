@@ -1,7 +1,8 @@
 """Runs one candidate: each step looks its key up in the artifact store, or computes and stores.
 
-A key is the hash of everything that a result was made from: the task's fingerprint, the study's seed, and every step up to
-there with its version. So two candidates that begin alike share their beginnings, in one run, across runs and after a kill.
+A key is the hash of everything that a result was made from: the task's fingerprint, the study's
+seed, and every step up to there with its version. So two candidates that begin alike share their
+beginnings, in one run, across runs and after a kill.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from .export import versions, write_artifact
 from .messages import RungPlan
 
 OUTPUTS = "outputs.npy"
-SCORED = 2000  # validation samples that a score at a rung is made of, at most: it is told often, and compared with others of the same samples
+# validation samples that a score at a rung is made of, at most: it is told often, and compared with
+# others of the same samples
+SCORED = 2000
 
 
 def chain(*parts: str) -> str:
@@ -43,9 +46,10 @@ def chain(*parts: str) -> str:
 
 @dataclass
 class Runner:
-    """task: what the models are for; store: where results are kept; seed: the study's; report: takes progress events; baseline: how the
-    baseline is made (None: the task's own way); ask: tells a score at a rung to whoever coordinates the trials, and hears whether the
-    training goes on (None: nobody coordinates)."""
+    """task: what the models are for; store: where results are kept; seed: the study's;
+    report: takes progress events; baseline: how the baseline is made (None: the task's own way);
+    ask: tells a score at a rung to whoever coordinates the trials, and hears whether the training
+    goes on (None: nobody coordinates)."""
 
     task: Task
     store: ArtifactStore
@@ -54,11 +58,13 @@ class Runner:
     report: Callable[[dict[str, Any]], None] = lambda _: None
     baseline: Recipe | None = None
     ask: Callable[[float, int, float], bool] | None = None
-    steps: int = field(default=0, init=False)  # of the current trial: looked up or computed, and of them found in the store
+    # of the current trial: looked up or computed, and of them found in the store
+    steps: int = field(default=0, init=False)
     reused: int = field(default=0, init=False)
 
     def full(self, recipe: Recipe) -> Recipe:
-        """The recipe with what makes the baseline before it, unless it starts from a model of its own."""
+        """The recipe with what makes the baseline before it,
+        unless it starts from a model of its own."""
         own = bool(recipe.steps) and recipe.steps[0].starts
         before = self.baseline if self.baseline is not None else self.task.baseline
         return Recipe(*([before] if before is not None and not own else []), recipe)
@@ -71,9 +77,11 @@ class Runner:
         return out
 
     def model(self, recipe: Recipe, rungs: Rungs | None = None) -> tuple[Package, str]:
-        """What the full recipe makes, and its key. The longest stored beginning is loaded; what follows is computed and stored.
+        """What the full recipe makes, and its key. The longest stored beginning is loaded; what
+        follows is computed and stored.
 
-        rungs: where the first training step of `recipe` itself that can pause may have to; it raises `Paused` then."""
+        rungs: where the first training step of `recipe` itself that can pause may have to;
+        it raises `Paused` then."""
         keys, steps = self.keys(recipe), self.full(recipe).steps
         start, package = 0, None
         for i in range(len(steps), 0, -1):
@@ -85,28 +93,45 @@ class Runner:
         self.reused += start
         if package is None and not (steps and steps[0].starts):
             package = Package(self.task.build())
-        paused = next((i for i, s in enumerate(steps) if isinstance(s, Trained) and s.pauses and i >= len(steps) - len(recipe.steps)), None)
+        paused = next(
+            (
+                i
+                for i, s in enumerate(steps)
+                if isinstance(s, Trained) and s.pauses and i >= len(steps) - len(recipe.steps)
+            ),
+            None,
+        )
         for i, (step, key) in enumerate(zip(steps[start:], keys[start + 1 :], strict=True), start):
             self.report({"step": step.kind})
             context = Context(
-                self.task, self.task.splits(), derive(self.seed, key), self.teacher, self.teacher_outputs, self.report, self.device,
+                self.task,
+                self.task.splits(),
+                derive(self.seed, key),
+                self.teacher,
+                self.teacher_outputs,
+                self.report,
+                self.device,
                 rungs if i == paused else None,
-            )  # fmt: skip
+            )
             package = applied(step, package, context)
             if step.stored:
                 self.store.put(key, partial(self._save, package))
         if package is None:
-            raise FeatherweightError("there is no model to begin with", got=str(recipe), fix="begin the recipe with Build(..)")
+            raise FeatherweightError(
+                "there is no model to begin with", got=str(recipe), fix="begin the recipe with Build(..)"
+            )
         return package, keys[-1]
 
     def rungs(self, plan: RungPlan | None) -> Rungs | None:
-        """Where a training has to tell its score, for the training loop; None where nobody asks or coordinates."""
+        """Where a training has to tell its score, for the training loop;
+        None where nobody asks or coordinates."""
         if plan is None or self.ask is None:
             return None
         return Rungs(Path(plan.checkpoint), set(plan.epochs), set(plan.reported), self.score, self.ask)
 
     def score(self, module: nn.Module) -> float:
-        """The task's metric of a module on the same at most `SCORED` validation samples for every trial, turned so that less is better."""
+        """The task's metric of a module on the same at most `SCORED` validation samples for every
+        trial, turned so that less is better."""
         m, valid = metric(self.task.metric), self.task.splits().valid
         some = Subset(valid, np.sort(generator(self.seed, "rungs").permutation(len(valid))[:SCORED]))
         return -m.sign * float(np.mean(m.scores(predict(module, some, self.device), some.all_targets())))
@@ -115,7 +140,8 @@ class Runner:
         package.save(folder, self.task.build)
 
     def teacher(self, recipe: Recipe | None) -> Package:
-        """A teacher's model, stored as any other; looking it up does not count as a step of the trial."""
+        """A teacher's model, stored as any other; looking it up does not count as a
+        step of the trial."""
         steps, reused = self.steps, self.reused
         self.report({"step": "teacher"})
         package, _ = self.model(recipe or Recipe())
@@ -123,7 +149,8 @@ class Runner:
         return package
 
     def teacher_outputs(self, recipe: Recipe | None) -> np.ndarray:
-        """A teacher's outputs [N, ...] on the training split; computed once for all candidates that learn from it."""
+        """A teacher's outputs [N, ...] on the training split;
+        computed once for all candidates that learn from it."""
         key = chain(self.keys(recipe or Recipe())[-1], "train outputs")
 
         def write(folder: Path) -> None:
@@ -151,13 +178,16 @@ class Runner:
         return self.store.put(key, lambda folder: write_artifact(self.task, package, target, self.full(recipe), folder))
 
     def inputs(self, name: str) -> Path:
-        """A folder with one .npy per input of a split, for a process that knows nothing of the task."""
+        """A folder with one .npy per input of a split, for a process that knows
+        nothing of the task."""
         split = self.split(name)
 
         def write(folder: Path) -> None:
             example, _ = split.batch(np.arange(1))
             arrays = {
-                k: np.lib.format.open_memmap(folder / f"{k}.npy", mode="w+", dtype=v.dtype, shape=(len(split), *v.shape[1:]))
+                k: np.lib.format.open_memmap(
+                    folder / f"{k}.npy", mode="w+", dtype=v.dtype, shape=(len(split), *v.shape[1:])
+                )
                 for k, v in example.items()
             }
             for start in range(0, len(split), 256):
@@ -177,9 +207,18 @@ class Runner:
         return self.split(name).all_targets()
 
     def probe(
-        self, artifact: Path, target: Target, split: str, work: Path, *, reference: tuple[Path, Target] | None, seconds: float, timeout_s: float
+        self,
+        artifact: Path,
+        target: Target,
+        split: str,
+        work: Path,
+        *,
+        reference: tuple[Path, Target] | None,
+        seconds: float,
+        timeout_s: float,
     ) -> Measured:
-        """Measure an artifact in a fresh process: memory, outputs on a split, latency against the reference."""
+        """Measure an artifact in a fresh process: memory, outputs on a split,
+        latency against the reference."""
         from ..measure.run import measure
 
         self.report({"step": "measure"})

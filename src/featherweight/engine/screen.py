@@ -1,6 +1,8 @@
-"""Limits before training: a net that is too slow or too large is so before it has learned anything, so it need not be trained.
+"""Limits before training: a net that is too slow or too large is so before it has learned anything,
+so it need not be trained.
 
-The candidate's *twin* is the same recipe with trainings of no epochs: exported, its file has the candidate's size and speed.
+The candidate's *twin* is the same recipe with trainings of no epochs: exported, its file has the
+candidate's size and speed.
 """
 
 from __future__ import annotations
@@ -29,15 +31,16 @@ _WHY = {
     Shape.FORMATS: "the number formats that it leaves follow from the trained weights",
     None: "it does not say what it does to the structure (`shape` of the transform)",
 }
-MARGIN = 1.1  # a limit has to be broken by more than a tenth: what is measured briefly is not measured well
+# a limit has to be broken by more than a tenth: what is measured briefly is not measured well
+MARGIN = 1.1
 _UNITS = {"latency": " ms", "size": " bytes", "memory": " bytes"}  # of absolute limits
 _SECONDS = 0.5  # of timing, at most
 _RETRAINED = ("epochs", "lr", "batch_size", "optimizer", "schedule", "weight_decay", "momentum", "warmup")
 
 
 class OverLimits(FeatherweightError):
-    """A candidate breaks limits before it is trained. over: by quantity, {"value": measured, "bound": allowed, "unit"}; violation: the summed
-    excess, each relative to its bound."""
+    """A candidate breaks limits before it is trained. over: by quantity, {"value": measured,
+    "bound": allowed, "unit"}; violation: the summed excess, each relative to its bound."""
 
     def __init__(self, over: dict[str, dict[str, Any]]) -> None:
         self.over = over
@@ -47,9 +50,11 @@ class OverLimits(FeatherweightError):
 
 
 def twin(recipe: Recipe) -> Recipe | None:
-    """The recipe untrained; None if it does not begin with a step that builds, trains nothing, or what it makes follows from trained weights.
+    """The recipe untrained; None if it does not begin with a step that builds, trains nothing, or
+    what it makes follows from trained weights.
 
-    Trainings that differ in how they train have one twin, so it is exported once for all of them."""
+    Trainings that differ in how they train have one twin, so it is exported once
+    for all of them."""
     if not recipe.steps or not recipe.steps[0].starts or not any(isinstance(s, Trained) for s in recipe.steps):
         return None
     if shape_of(recipe.steps) not in (Shape.KEEPS, Shape.FIELDS):
@@ -58,7 +63,8 @@ def twin(recipe: Recipe) -> Recipe | None:
 
 
 def _untrained(value: Any) -> Any:
-    """A step with trainings of no epochs, those in its fields, too; but not the teachers of a training, which have to be good."""
+    """A step with trainings of no epochs, those in its fields, too; but not the teachers of a
+    training, which have to be good."""
     if isinstance(value, Trained):
         plain: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Trained) if f.name in _RETRAINED}
         return dataclasses.replace(value, **{**plain, "epochs": 0})
@@ -73,27 +79,37 @@ def _untrained(value: Any) -> Any:
 
 
 def unchecked(recipe: Recipe, limits: Iterable[str]) -> dict[str, str]:
-    """{kind of a step: which limits cannot be checked before training because of it, and why} of a recipe that begins with a step that builds.
+    """{kind of a step: which limits cannot be checked before training because of it, and why} of a
+    recipe that begins with a step that builds.
 
     limits: the quantities that are limited."""
     if not recipe.steps or not recipe.steps[0].starts:
         return {}
     limited = [q for q in QUANTITIES if q in set(limits)]
     shapes = [stated(s) for s in recipe.steps]
-    cut = Shape.FIELDS in shapes[1:] and not {None, Shape.WEIGHTS} & set(shapes)  # then the twin, which there is not, would have been counted
+    # then the twin, which there is not, would have been counted
+    cut = Shape.FIELDS in shapes[1:] and not {None, Shape.WEIGHTS} & set(shapes)
     out: dict[str, str] = {}
     for step, shape in zip(recipe.steps, shapes, strict=True):
-        names = [] if shape in (Shape.KEEPS, Shape.FIELDS) else [q for q in limited if shape is not Shape.FORMATS or cut or q in _OF_FILE]
+        names = (
+            []
+            if shape in (Shape.KEEPS, Shape.FIELDS)
+            else [q for q in limited if shape is not Shape.FORMATS or cut or q in _OF_FILE]
+        )
         if names:
-            out[step.kind] = f"{', '.join(names)} cannot be checked before training where {step.kind} is used so: {_WHY[shape]}"
+            out[step.kind] = (
+                f"{', '.join(names)} cannot be checked before training where {step.kind} is used so: {_WHY[shape]}"
+            )
     return out
 
 
 def screen(runner: Runner, job: TrialJob, recipe: Recipe, target: Target) -> None:
-    """OverLimits if the untrained twin breaks a limit in `job.screen` by more than `MARGIN`; the whole interval of a latency must.
+    """OverLimits if the untrained twin breaks a limit in `job.screen` by more than `MARGIN`;
+    the whole interval of a latency must.
 
-    The limits are on latency, size, memory, params or macs, absolute, or for the latency relative to the reference's. What the twin cost
-    is not counted as a step of the trial. Recipes without a twin pass.
+    The limits are on latency, size, memory, params or macs, absolute, or for the latency relative
+    to the reference's. What the twin cost is not counted as a step of the trial. Recipes without
+    a twin pass.
     """
     from ..measure.run import measure
 
@@ -104,7 +120,8 @@ def screen(runner: Runner, job: TrialJob, recipe: Recipe, target: Target) -> Non
     artifact = runner.artifact(untrained, target)
     runner.steps, runner.reused = steps, reused
     manifest = json.loads((artifact / "manifest.json").read_text())
-    low = {"size": manifest["size_bytes"], "params": manifest["params"], "macs": manifest["macs"]}  # by quantity, the low end of its interval
+    # by quantity, the low end of its interval
+    low = {"size": manifest["size_bytes"], "params": manifest["params"], "macs": manifest["macs"]}
     if any(c.quantity in ("latency", "memory") for c in job.screen):
         runner.report({"step": "screen"})
         ref = job.reference

@@ -1,7 +1,9 @@
-"""A worker process: takes jobs as JSON over a pipe, runs them, sends back progress and what became of them.
+"""A worker process: takes jobs as JSON over a pipe, runs them,
+sends back progress and what became of them.
 
-Started as `python -m featherweight.engine.worker FD`. A program of its own, not a fork or a re-import of the user's script,
-so a worker has no threads or locks of the parent in an unknown state, and a script needs no `if __name__ == "__main__"`.
+Started as `python -m featherweight.engine.worker FD`. A program of its own, not a fork or a
+re-import of the user's script, so a worker has no threads or locks of the parent in an unknown
+state, and a script needs no `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ from .screen import OverLimits
 
 
 def die_with_parent(parent: int) -> None:
-    """End this process soon after its parent has gone, whatever it is doing: nothing may go on after a killed run."""
+    """End this process soon after its parent has gone, whatever it is doing:
+    nothing may go on after a killed run."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -48,7 +51,8 @@ def die_with_parent(parent: int) -> None:
 def make_runner(setup: Setup, store_root: Path, report: Any, ask: Any = None) -> Runner:
     """TaskError if the task is not the one that the study began with."""
     task = setup.task
-    if isinstance(task, str):  # a task that no file names travels by value, from our own parent only
+    # a task that no file names travels by value, from our own parent only
+    if isinstance(task, str):
         task = cloudpickle.loads(base64.b64decode(task))
     loaded: Task = load_task(task)
     if setup.fingerprint and loaded.fingerprint != setup.fingerprint:

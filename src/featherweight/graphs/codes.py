@@ -1,6 +1,8 @@
-"""Weights as integer codes for a file: the grids of `models.quant.grid`, on arrays, and how runtimes want them packed.
+"""Weights as integer codes for a file: the grids of `models.quant.grid`, on arrays, and how
+runtimes want them packed.
 
-Notation as there: w [O, I, *k], n = I * k; q codes, s scale, z zero point, w' = (q - z) s; plus v = f w, the weight that the file holds.
+Notation as there: w [O, I, *k], n = I * k; q codes, s scale, z zero point, w' = (q - z) s; plus
+v = f w, the weight that the file holds.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ OFF = 0.02  # of a step: how far a weight may lie from the grid that it is said 
 
 @dataclass(frozen=True)
 class Coded:
-    """q: shaped as v, whole numbers; s, z: [1], [O] or [O, groups] by granularity; setting: the grid's; given: the plan had it."""
+    """q: shaped as v, whole numbers; s, z: [1], [O] or [O, groups] by granularity; setting:
+    the grid's; given: the plan had it."""
 
     q: np.ndarray
     s: np.ndarray
@@ -31,7 +34,8 @@ class Coded:
     given: bool
 
     def rows(self, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Codes [O, G, block] (a short last block is filled with the zero point), s [O, G] and z [O, G], for blocks that divide the groups."""
+        """Codes [O, G, block] (a short last block is filled with the zero point), s [O, G] and z
+        [O, G], for blocks that divide the groups."""
         flat = self.q.reshape(len(self.q), -1)
         count = -(-flat.shape[1] // block)
         s, z = (self._spread(a, block, count) for a in (self.s, self.z))
@@ -52,9 +56,11 @@ class Coded:
 
 
 def coded(v: np.ndarray, site: Site, scales: dict[str, Tensor], bits: int | None = None) -> Coded:
-    """The codes of a weight: on the plan's grid if it has one for this layer, else rounded to nearest on a min-max grid.
+    """The codes of a weight: on the plan's grid if it has one for this layer, else rounded to
+    nearest on a min-max grid.
 
-    bits: narrower than the setting's where no grid is given. TargetError if the weight does not lie on the given grid.
+    bits: narrower than the setting's where no grid is given.
+    TargetError if the weight does not lie on the given grid.
     """
     from ..models.quant import grid
 
@@ -67,13 +73,18 @@ def coded(v: np.ndarray, site: Site, scales: dict[str, Tensor], bits: int | None
 
 
 def _given(v: np.ndarray, site: Site, scales: dict[str, Tensor]) -> Coded:
-    """The codes on the plan's grid. A row factor f scales the grid of its row by |f|; where f < 0 the codes are mirrored:
-    f (q - z) s = ((m - q) - (m - z)) |f| s with m = 0 (symmetric) or 2^b - 1. A tensor's one scale becomes one a row if the rows differ."""
+    """The codes on the plan's grid. A row factor f scales the grid of its row by |f|; where f < 0
+    the codes are mirrored: f (q - z) s = ((m - q) - (m - z)) |f| s with m = 0 (symmetric) or
+    2^b - 1. A tensor's one scale becomes one a row if the rows differ."""
     from ..models.quant import grid
 
     setting, f = site.setting, site.factor
     if f is None:
-        raise TargetError("the weight in the exported graph is not the layer's", got=site.path, fix="export this layer without a given grid")
+        raise TargetError(
+            "the weight in the exported graph is not the layer's",
+            got=site.path,
+            fix="export this layer without a given grid",
+        )
     g = _grid(setting)
     s = scales[f"{site.path}.weight.scale"].detach().float().cpu()
     zero = scales.get(f"{site.path}.weight.zero")
@@ -81,28 +92,42 @@ def _given(v: np.ndarray, site: Site, scales: dict[str, Tensor]) -> Coded:
     groups = -(-int(np.prod(v.shape[1:])) // max(setting.group, 1))
     shape = {"tensor": (1,), "channel": (len(v),), "group": (len(v), groups)}[setting.granularity]
     if tuple(s.shape) != shape or tuple(z.shape) != shape or not bool((s > 0).all()):
-        raise TargetError(f"the scales of {site.path} do not fit its weight", got=(tuple(s.shape), tuple(z.shape)), allowed=f"positive, {shape}")
+        raise TargetError(
+            f"the scales of {site.path} do not fit its weight",
+            got=(tuple(s.shape), tuple(z.shape)),
+            allowed=f"positive, {shape}",
+        )
     w = _t(v / np.where(f == 0, 1.0, f).reshape(-1, *[1] * (v.ndim - 1)))
     q = grid.codes(w, s, z, g)
     step = grid.values(q * 0 + 1, s, z * 0, g).clamp(min=grid.SMALLEST)
     off = float(((grid.values(q, s, z, g) - w) / step).abs().max())
     if off > OFF:
-        raise TargetError(f"the weight of {site.path} does not lie on its grid", got=f"{off:.3g} of a step away", allowed=f"at most {OFF}")
+        raise TargetError(
+            f"the weight of {site.path} does not lie on its grid",
+            got=f"{off:.3g} of a step away",
+            allowed=f"at most {OFF}",
+        )
     codes, s_, z_ = q.numpy(), s.numpy().astype(np.float64), z.numpy()
     if (f == 1).all():
         return Coded(_codes(codes), s_.astype(np.float32), z_, setting, True)
     if setting.granularity == "tensor":
-        setting, s_, z_ = LayerPlan(setting.bits, "channel", 0, setting.symmetric), np.repeat(s_, len(v)), np.repeat(z_, len(v))
+        setting, s_, z_ = (
+            LayerPlan(setting.bits, "channel", 0, setting.symmetric),
+            np.repeat(s_, len(v)),
+            np.repeat(z_, len(v)),
+        )
     column = f.reshape(-1, *[1] * (s_.ndim - 1))
     top = 0 if setting.symmetric else 2**setting.bits - 1
     mirrored = f.reshape(-1, *[1] * (v.ndim - 1)) < 0
     codes, z_ = np.where(mirrored, top - codes, codes), np.where(column < 0, top - z_, z_)
-    s_ = np.maximum(s_ * np.where(column == 0, 1.0, np.abs(column)), grid.SMALLEST)  # a row that f = 0 emptied is on any grid
+    # a row that f = 0 emptied is on any grid
+    s_ = np.maximum(s_ * np.where(column == 0, 1.0, np.abs(column)), grid.SMALLEST)
     return Coded(_codes(codes), s_.astype(np.float32), np.ascontiguousarray(z_, np.float32), setting, True)
 
 
 def pack4(codes: np.ndarray) -> np.ndarray:
-    """Two 4-bit codes a byte, the first in the low half; an odd last one is alone. [.., n] -> [.., ceil(n / 2)], uint8."""
+    """Two 4-bit codes a byte, the first in the low half; an odd last one is alone.
+    [.., n] -> [.., ceil(n / 2)], uint8."""
     u = (codes.astype(np.int16) & 15).astype(np.uint8)
     if u.shape[-1] % 2:
         u = np.concatenate([u, np.zeros((*u.shape[:-1], 1), np.uint8)], axis=-1)

@@ -1,4 +1,5 @@
-"""What an ONNX Runtime artifact computes with integers, what it only stores small, and what stayed in floating point."""
+"""What an ONNX Runtime artifact computes with integers, what it only stores small,
+and what stayed in floating point."""
 
 from __future__ import annotations
 
@@ -25,16 +26,21 @@ _QUANTIZED = {
     "GatherBlockQuantized",
 }
 _FREE = set(
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear Reshape Flatten Shape Gather Unsqueeze Squeeze Concat Transpose Cast Constant "
-    "ConstantOfShape Expand Slice Identity Range ReorderInput ReorderOutput".split()
+    (
+        "QuantizeLinear DequantizeLinear DynamicQuantizeLinear Reshape Flatten Shape Gather Unsqueeze Squeeze Concat "
+        "Transpose Cast Constant ConstantOfShape Expand Slice Identity Range ReorderInput ReorderOutput"
+    ).split()
 )  # they move or convert data
 
 
-def coverage(file: Path, package: Package, sites: list[Site], held: dict[str, str], optimize: Callable[[Path, Path], Any]) -> dict[str, Any]:
-    """{"quantized": {operator: count}, "float": {...}} of the graph that ONNX Runtime runs here, after its own fusions, and "layers": what
-    became of each layer of the plan.
+def coverage(
+    file: Path, package: Package, sites: list[Site], held: dict[str, str], optimize: Callable[[Path, Path], Any]
+) -> dict[str, Any]:
+    """{"quantized": {operator: count}, "float": {...}} of the graph that ONNX Runtime runs here,
+    after its own fusions, and "layers": what became of each layer of the plan.
 
-    held: how weights that were edited by hand are stored, by node; optimize: loads a file and writes its optimized graph.
+    held: how weights that were edited by hand are stored, by node; optimize: loads a file and
+    writes its optimized graph.
     """
     import onnx
 
@@ -53,7 +59,8 @@ def coverage(file: Path, package: Package, sites: list[Site], held: dict[str, st
 
 
 def layer_report(package: Package, sites: list[Site], how: Callable[[Site], str]) -> dict[str, str]:
-    """{path: how it is held and run} for every layer of the plan, or of the module if the plan lists none."""
+    """{path: how it is held and run} for every layer of the plan,
+    or of the module if the plan lists none."""
     found: dict[str, list[Site]] = {}
     for site in sites:
         found.setdefault(site.path, []).append(site)
@@ -69,9 +76,14 @@ def layer_report(package: Package, sites: list[Site], how: Callable[[Site], str]
 
 
 def _computed(site: Site, ran: dict[str, bool]) -> str:
-    """A site left to the runtime's quantizer: the fused graph tells. A fused node keeps the product's name or adds to it.
+    """A site left to the runtime's quantizer: the fused graph tells. A fused node keeps the
+    product's name or adds to it.
 
     ran: by name of each computing node, whether it computes with integers."""
     same = re.compile(re.escape(site.node) + r"(_quant|_token|_bias|_scale|/|$)")
     found = [integer for name, integer in ran.items() if same.match(name)]
-    return "int8" if any(found) else f"float (ONNX Runtime has no integer kernel for this {site.op}, or its neighbours are not quantized)"
+    return (
+        "int8"
+        if any(found)
+        else f"float (ONNX Runtime has no integer kernel for this {site.op}, or its neighbours are not quantized)"
+    )

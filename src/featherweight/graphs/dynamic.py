@@ -1,6 +1,7 @@
 """int8-dynamic on ONNX Runtime: activations are quantized anew for each input, weights once.
 
-Only MatMul and Gemm: dynamic int8 convolutions make a CNN 3-5 times slower than fp32 on ONNX Runtime.
+Only MatMul and Gemm: dynamic int8 convolutions make a CNN 3-5 times slower than fp32
+on ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _MADE = {"MatMulInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLinear"}
 _PRODUCTS = ("MatMul", "Gemm")
 
 
-def quantize_dynamic(plain: Path, final: Path, package: Package, tmp: Path) -> tuple[dict[str, Any], list[Site], dict[str, str]]:
+def quantize_dynamic(
+    plain: Path, final: Path, package: Package, tmp: Path
+) -> tuple[dict[str, Any], list[Site], dict[str, str]]:
     """Write `final`; returns the report, the sites, and what was only stored small, by node."""
     import onnx
     from onnxruntime.quantization import QuantType
@@ -73,15 +76,19 @@ def quantize_dynamic(plain: Path, final: Path, package: Package, tmp: Path) -> t
 
 
 def _replace(model: Any, site: Site, package: Package, reduce: bool) -> None:
-    """One product with a grid of ours, in the operators that quantize_dynamic writes: y = (xq - xz)(wq - wz) . xs ws [+ bias]. In place."""
+    """One product with a grid of ours, in the operators that quantize_dynamic writes:
+    y = (xq - xz)(wq - wz) . xs ws [+ bias]. In place."""
     from onnx import helper, numpy_helper
 
     at = next(i for i, n in enumerate(model.graph.node) if n.name == site.node)
     node = model.graph.node[at]
     weight = next(t for t in model.graph.initializer if t.name == site.weight)
     given = f"{site.path}.weight.scale" in package.scales
-    c: Coded = coded(site.oriented(numpy_helper.to_array(weight)), site, package.scales, None if given or not reduce else 7)
-    wide = reduce and int(np.abs(c.q).max(initial=0)) > SEVEN  # unsigned codes around 128 are exact where signed ones overflow
+    c: Coded = coded(
+        site.oriented(numpy_helper.to_array(weight)), site, package.scales, None if given or not reduce else 7
+    )
+    # unsigned codes around 128 are exact where signed ones overflow
+    wide = reduce and int(np.abs(c.q).max(initial=0)) > SEVEN
     codes = (c.q.T + 128).astype(np.uint8) if wide else c.q.T.astype(np.int8)
     base, out = f"{site.weight}.dynamic", node.output[0]
     held: dict[str, np.ndarray] = {
@@ -92,8 +99,12 @@ def _replace(model: Any, site: Site, package: Package, reduce: bool) -> None:
     bias = node.input[2] if len(node.input) > 2 else ""
     last = f"{out}.product" if bias else out
     made = [
-        helper.make_node("DynamicQuantizeLinear", [node.input[0]], [f"{out}.xq", f"{out}.xs", f"{out}.xz"], f"{site.node}/quantize"),
-        helper.make_node("MatMulInteger", [f"{out}.xq", f"{base}.codes", f"{out}.xz", f"{base}.zero"], [f"{out}.int"], site.node),
+        helper.make_node(
+            "DynamicQuantizeLinear", [node.input[0]], [f"{out}.xq", f"{out}.xs", f"{out}.xz"], f"{site.node}/quantize"
+        ),
+        helper.make_node(
+            "MatMulInteger", [f"{out}.xq", f"{base}.codes", f"{out}.xz", f"{base}.zero"], [f"{out}.int"], site.node
+        ),
         helper.make_node("Cast", [f"{out}.int"], [f"{out}.float"], f"{site.node}/cast", to=1),
         helper.make_node("Mul", [f"{out}.xs", f"{base}.scale"], [f"{out}.scale"], f"{site.node}/scales"),
         helper.make_node("Mul", [f"{out}.float", f"{out}.scale"], [last], f"{site.node}/scale"),
@@ -103,15 +114,18 @@ def _replace(model: Any, site: Site, package: Package, reduce: bool) -> None:
     for i, new in enumerate(made):
         model.graph.node.insert(at + i, new)
     known = {t.name for t in model.graph.initializer}
-    model.graph.initializer.extend(numpy_helper.from_array(a, f"{base}.{k}") for k, a in held.items() if f"{base}.{k}" not in known)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(a, f"{base}.{k}") for k, a in held.items() if f"{base}.{k}" not in known
+    )
     drop_unused(model.graph)
 
 
 def _unshare_rest(model: Any) -> None:
     """Give every Gemm that reads a shared weight its own copy. In place.
 
-    quantize_dynamic turns Gemm into MatMul and transposes its weight in place, so every other reader of the same initializer would
-    compute with the transposed one: with 1.31.1 a net with two equal layers fell from 38 dB to 7 dB.
+    quantize_dynamic turns Gemm into MatMul and transposes its weight in place, so every other
+    reader of the same initializer would compute with the transposed one: with 1.31.1 a net with two
+    equal layers fell from 38 dB to 7 dB.
     """
     uses = Counter(i for node in model.graph.node for i in node.input)
     weights = {w.name: w for w in model.graph.initializer}

@@ -1,6 +1,7 @@
 """A torch module as an ONNX file, checked against the module. Both runtimes start from it.
 
-The trace exporter is tried first: it takes 0.2-3 s where the dynamo exporter takes 2-12 s, and the resulting speed is the same.
+The trace exporter is tried first: it takes 0.2-3 s where the dynamo exporter takes 2-12 s, and the
+resulting speed is the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-OPSET = 17  # the first with LayerNormalization as one operator, and one that every tool of the tested set reads
+# the first with LayerNormalization as one operator, and one that every tool of the tested set reads
+OPSET = 17
 OUTPUT = "output"
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where the dynamo exporter writes a node's module path
 _NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
@@ -32,8 +34,9 @@ _NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
 def onnxruntime() -> Any:
     """The onnxruntime module, imported so that it reports nothing.
 
-    Its official builds collect and upload usage events by default, from the moment they are loaded, unless this variable is set before
-    (Privacy.md of the package: "Disable all 1DS telemetry at runtime"); `disable_telemetry_events` alone comes too late for the first.
+    Its official builds collect and upload usage events by default, from the moment they are loaded,
+    unless this variable is set before (Privacy.md of the package: "Disable all 1DS telemetry at
+    runtime"); `disable_telemetry_events` alone comes too late for the first.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime as ort
@@ -42,12 +45,16 @@ def onnxruntime() -> Any:
     return ort
 
 
-def export_onnx(module: nn.Module, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, file: Path) -> dict[str, Any]:
-    """Write `file`: inputs named as `example` in its order, one output "output", the first axis of each dynamic.
+def export_onnx(
+    module: nn.Module, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, file: Path
+) -> dict[str, Any]:
+    """Write `file`: inputs named as `example` in its order, one output "output",
+    the first axis of each dynamic.
 
-    Returns {"exporter": "trace"|"dynamo", "exporter_why": reason for not using the first, or None, "float_parity": {...}}. The caller's
-    module is left as it was. TargetError if no exporter gives a file that computes what the module computes (batch 1 and 3, and up to 64
-    calibration rows; largest error at most 1e-3 of the output's scale).
+    Returns {"exporter": "trace"|"dynamo", "exporter_why": reason for not using the first, or None,
+    "float_parity": {...}}. The caller's module is left as it was. TargetError if no exporter gives
+    a file that computes what the module computes (batch 1 and 3, and up to 64 calibration rows;
+    largest error at most 1e-3 of the output's scale).
     """
     _check_example(example)
     onnxruntime()  # before an exporter can import it in its own way
@@ -60,7 +67,8 @@ def export_onnx(module: nn.Module, example: dict[str, torch.Tensor], calibration
             with evaluating(module), _quiet():
                 exporter(module, varied(example, 2), file)
             parity = _file_parity(file, rows, expected)
-        except Exception as e:  # whatever an exporter raises (their types are many and change), the other one may work
+        except Exception as e:
+            # whatever an exporter raises (their types are many and change), the other one may work
             failures.append(f"{name}: {type(e).__name__}: {_first_lines(e)}")
             continue
         return {"exporter": name, "exporter_why": failures[0] if failures else None, "float_parity": parity}
@@ -74,9 +82,15 @@ def export_onnx(module: nn.Module, example: dict[str, torch.Tensor], calibration
 def _check_example(example: dict[str, torch.Tensor]) -> None:
     import torch
 
-    bad = {k: type(v).__name__ for k, v in example.items() if not isinstance(v, torch.Tensor) or v.dim() < 1 or len(v) < 1}
+    bad = {
+        k: type(v).__name__ for k, v in example.items() if not isinstance(v, torch.Tensor) or v.dim() < 1 or len(v) < 1
+    }
     if bad or not example:
-        raise TargetError("the example input is not usable", got=bad or "no inputs", allowed="a tensor per input name, first axis the batch")
+        raise TargetError(
+            "the example input is not usable",
+            got=bad or "no inputs",
+            allowed="a tensor per input name, first axis the batch",
+        )
 
 
 def _trace(module: nn.Module, rows: dict[str, torch.Tensor], file: Path) -> None:
@@ -84,7 +98,14 @@ def _trace(module: nn.Module, rows: dict[str, torch.Tensor], file: Path) -> None
 
     axes = {name: {0: "batch"} for name in [*rows, OUTPUT]}
     torch.onnx.export(
-        module, tuple(rows.values()), str(file), dynamo=False, input_names=list(rows), output_names=[OUTPUT], dynamic_axes=axes, opset_version=OPSET
+        module,
+        tuple(rows.values()),
+        str(file),
+        dynamo=False,
+        input_names=list(rows),
+        output_names=[OUTPUT],
+        dynamic_axes=axes,
+        opset_version=OPSET,
     )
 
 
@@ -107,10 +128,15 @@ def _dynamo(module: nn.Module, rows: dict[str, torch.Tensor], file: Path) -> Non
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings, log lines or "[torch.onnx]" prints, and not the graph that C++ writes to file 1 on failure; exceptions pass."""
+    """No warnings, log lines or "[torch.onnx]" prints, and not the graph that C++ writes to file 1
+    on failure; exceptions pass."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     before = [log.level for log in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         for log in loggers:
             log.setLevel(logging.CRITICAL)
@@ -145,7 +171,8 @@ def _first_lines(e: BaseException, n: int = 3) -> str:
 
 
 def _file_parity(file: Path, rows: dict[str, torch.Tensor], expected: np.ndarray) -> dict[str, Any]:
-    """Batches of 1 and of 3, then all rows at once: a batch size frozen into the graph shows as an error or a wrong shape."""
+    """Batches of 1 and of 3, then all rows at once: a batch size frozen into the graph shows as an
+    error or a wrong shape."""
     ort = onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -171,9 +198,11 @@ def _file_parity(file: Path, rows: dict[str, torch.Tensor], expected: np.ndarray
 
 
 def layers(graph: Any) -> dict[str, set[str]]:
-    """Node name -> torch module paths that it comes from (mostly one), for an onnx GraphProto of either exporter.
+    """Node name -> torch module paths that it comes from (mostly one),
+    for an onnx GraphProto of either exporter.
 
-    Read from the node's name (/layer1/layer1.0/conv/Conv), the dynamo exporter's metadata, and the names of its weights.
+    Read from the node's name (/layer1/layer1.0/conv/Conv), the dynamo exporter's metadata,
+    and the names of its weights.
     """
     weights = {w.name for w in graph.initializer}
     out: dict[str, set[str]] = {}
@@ -189,9 +218,11 @@ def layers(graph: Any) -> dict[str, set[str]]:
 
 
 def path_of(name: str) -> str:
-    """The torch module path in a trace exporter's node name: /enc/layers.0/layers.0.1/lin/MatMul -> enc.layers.0.1.lin.
+    """The torch module path in a trace exporter's node name:
+    /enc/layers.0/layers.0.1/lin/MatMul -> enc.layers.0.1.lin.
 
-    A child of a Sequential repeats its parent's local name (stem/stem.0), one of a ModuleList brings its own (layers.0).
+    A child of a Sequential repeats its parent's local name (stem/stem.0), one of a ModuleList
+    brings its own (layers.0).
     """
     parts: list[str] = []
     for part in name.split("/")[1:-1]:
@@ -203,10 +234,17 @@ def path_of(name: str) -> str:
 
 
 def skipped(graph: Any, skip: list[str]) -> list[str]:
-    """Names of the nodes that belong to the modules `skip` or lie inside them. TargetError names those that match nothing."""
+    """Names of the nodes that belong to the modules `skip` or lie inside them. TargetError names
+    those that match nothing."""
     found = layers(graph)
-    matches = {s: [n for n, paths in found.items() if any(p == s or p.startswith(s + ".") for p in paths)] for s in skip}
+    matches = {
+        s: [n for n, paths in found.items() if any(p == s or p.startswith(s + ".") for p in paths)] for s in skip
+    }
     empty = [s for s, nodes in matches.items() if not nodes]
     if empty:
-        raise TargetError("these layers to skip are not in the exported graph", got=empty, allowed=sorted(set().union(*found.values()))[:40])
+        raise TargetError(
+            "these layers to skip are not in the exported graph",
+            got=empty,
+            allowed=sorted(set().union(*found.values()))[:40],
+        )
     return sorted({n for nodes in matches.values() for n in nodes})

@@ -1,4 +1,5 @@
-"""Does the artifact give what the PyTorch module gives? numpy only, except `reference`, which runs the module.
+"""Does the artifact give what the PyTorch module gives? numpy only, except `reference`,
+which runs the module.
 
 Notation: y [n, ...] the module's outputs, z [n, ...] the artifact's, on the same rows.
 """
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from ..models.package import Package
 
-FLOAT_TOLERANCE = 1e-3  # largest error allowed to a float artifact, relative to the output's largest magnitude
+# largest error allowed to a float artifact, relative to the output's largest magnitude
+FLOAT_TOLERANCE = 1e-3
 ROWS = 64  # rows that a parity check looks at
 
 
@@ -29,7 +31,8 @@ ROWS = 64  # rows that a parity check looks at
 def evaluating(module: nn.Module) -> Iterator[None]:
     """The module in eval mode without gradients; every submodule's own mode is put back afterwards.
 
-    torch's fused attention path is off meanwhile: it can be neither exported nor counted, and computes the same.
+    torch's fused attention path is off meanwhile: it can be neither exported nor counted,
+    and computes the same.
     """
     import torch
 
@@ -46,9 +49,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def varied(example: dict[str, torch.Tensor], n: int) -> dict[str, torch.Tensor]:
-    """`n` rows made from one sample: floats with noise (a tenth of their spread, fixed seed), whole numbers rolled.
+    """`n` rows made from one sample: floats with noise (a tenth of their spread, fixed seed),
+    whole numbers rolled.
 
-    Rolling along the last axis keeps token ids and masks within the values that the sample shows to be legal.
+    Rolling along the last axis keeps token ids and masks within the values that the sample
+    shows to be legal.
     """
     import torch
 
@@ -65,13 +70,17 @@ def varied(example: dict[str, torch.Tensor], n: int) -> dict[str, torch.Tensor]:
     return rows
 
 
-def check_rows(example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
-    """The rows that parity is checked on: the first calibration rows, or 8 variations of the example where there are none."""
+def check_rows(
+    example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None
+) -> dict[str, torch.Tensor]:
+    """The rows that parity is checked on: the first calibration rows, or 8 variations of the
+    example where there are none."""
     return varied(example, 8) if calibration is None else {k: v[:ROWS] for k, v in calibration.items()}
 
 
 def reference(module: nn.Module, rows: dict[str, torch.Tensor]) -> np.ndarray:
-    """The module's output [n, ...] for `rows`, on the module's own device. TargetError if it gives anything but one tensor."""
+    """The module's output [n, ...] for `rows`, on the module's own device. TargetError if it gives
+    anything but one tensor."""
     import torch
 
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -95,8 +104,9 @@ def reference(module: nn.Module, rows: dict[str, torch.Tensor]) -> np.ndarray:
 
 
 def meant(package: Package, calibration: dict[str, torch.Tensor] | None) -> nn.Module:
-    """The module whose outputs the artifact should give: the package's own; where training learned the grids of its inputs, so that its
-    floating-point outputs mean little, one that computes with these grids."""
+    """The module whose outputs the artifact should give: the package's own; where training learned
+    the grids of its inputs, so that its floating-point outputs mean little, one that computes with
+    these grids."""
     if not any(name.endswith(".input.scale") for name in package.scales):
         return package.module
     from ..machine import saturates
@@ -110,10 +120,17 @@ def as_numpy(rows: dict[str, torch.Tensor]) -> Inputs:
     return {name: np.ascontiguousarray(v.detach().cpu().numpy()) for name, v in rows.items()}
 
 
-def run_rows(session: Session, rows: Inputs, batch: int, store: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] | None = None) -> np.ndarray:
-    """The session's outputs [n, ...] for all rows, `batch` at a time; a last partial batch is filled with its last row.
+def run_rows(
+    session: Session,
+    rows: Inputs,
+    batch: int,
+    store: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] | None = None,
+) -> np.ndarray:
+    """The session's outputs [n, ...] for all rows, `batch` at a time; a last partial batch is
+    filled with its last row.
 
-    store: makes the array that is filled, from (shape, dtype); in memory if None. TargetError if the outputs' first axis is not the batch.
+    store: makes the array that is filled, from (shape, dtype); in memory if None. TargetError if
+    the outputs' first axis is not the batch.
     """
     n = len(next(iter(rows.values())))
     if n == 0:
@@ -126,7 +143,9 @@ def run_rows(session: Session, rows: Inputs, batch: int, store: Callable[[tuple[
             part = {k: np.concatenate([v, np.repeat(v[-1:], batch - size, axis=0)]) for k, v in part.items()}
         z = session.run(part)
         if z.shape[:1] != (batch,):
-            raise TargetError("the first axis of the artifact's output is not the batch", got=f"{z.shape} for {batch} samples")
+            raise TargetError(
+                "the first axis of the artifact's output is not the batch", got=f"{z.shape} for {batch} samples"
+            )
         if start == 0:
             shape = (n, *z.shape[1:])
             out = np.empty(shape, z.dtype) if store is None else store(shape, z.dtype)
@@ -135,17 +154,25 @@ def run_rows(session: Session, rows: Inputs, batch: int, store: Callable[[tuple[
 
 
 def compare(y: np.ndarray, z: np.ndarray) -> dict[str, Any]:
-    """How close z is to y: the largest error, the signal-to-quantization-noise ratio in dB (None if z equals y), and the
-    share of rows with the same argmax (None if the output is not 2-d). TargetError if z has another shape or is not finite."""
+    """How close z is to y: the largest error, the signal-to-quantization-noise ratio in dB
+    (None if z equals y), and the share of rows with the same argmax (None if the output is not
+    2-d). TargetError if z has another shape or is not finite."""
     if y.shape != z.shape:
         raise TargetError("the artifact's output has another shape than the model's", got=z.shape, allowed=y.shape)
     if not np.isfinite(z).all() and np.isfinite(y).all():
-        raise TargetError("the artifact gives values that are not finite", got=f"{int((~np.isfinite(z)).sum())} of {z.size}")
+        raise TargetError(
+            "the artifact gives values that are not finite", got=f"{int((~np.isfinite(z)).sum())} of {z.size}"
+        )
     error = y.astype(np.float64) - z.astype(np.float64)
     noise, signal = float((error**2).sum()), float((y.astype(np.float64) ** 2).sum())
     sqnr = None if noise == 0.0 or signal == 0.0 else 10.0 * math.log10(signal / noise)
     agreement = float((y.argmax(1) == z.argmax(1)).mean()) if y.ndim == 2 and y.shape[1] > 1 else None
-    return {"max_abs_error": float(np.abs(error).max(initial=0.0)), "sqnr_db": sqnr, "agreement": agreement, "rows": len(y)}
+    return {
+        "max_abs_error": float(np.abs(error).max(initial=0.0)),
+        "sqnr_db": sqnr,
+        "agreement": agreement,
+        "rows": len(y),
+    }
 
 
 def check_float(y: np.ndarray, z: np.ndarray, what: str) -> dict[str, Any]:
@@ -154,6 +181,8 @@ def check_float(y: np.ndarray, z: np.ndarray, what: str) -> dict[str, Any]:
     bound = FLOAT_TOLERANCE * max(float(np.abs(y).max(initial=0.0)), 1e-6)
     if not result["max_abs_error"] <= bound:
         raise TargetError(
-            f"{what} does not give what the PyTorch model gives", got=f"an error of {result['max_abs_error']:.3g}", allowed=f"at most {bound:.3g}"
+            f"{what} does not give what the PyTorch model gives",
+            got=f"an error of {result['max_abs_error']:.3g}",
+            allowed=f"at most {bound:.3g}",
         )
     return result

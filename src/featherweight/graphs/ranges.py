@@ -1,7 +1,8 @@
 """Activation ranges with the least squared error, from histograms of the calibration rows.
 
-Notation: h [B] counts of a tensor's values in B equal bins with centres c [B]; [a, b] the clip range with a <= 0 <= b; n levels;
-s = (b - a) / (n - 1), z = round(-a / s); Q(c) = (clip(round(c / s) + z, 0, n - 1) - z) s. Wanted: argmin over a, b of sum h (c - Q(c))^2
+Notation: h [B] counts of a tensor's values in B equal bins with centres c [B]; [a, b] the clip
+range with a <= 0 <= b; n levels; s = (b - a) / (n - 1), z = round(-a / s);
+Q(c) = (clip(round(c / s) + z, 0, n - 1) - z) s. Wanted: argmin over a, b of sum h (c - Q(c))^2
 (Nagel et al. 2021, arXiv:2106.08295, section 3.1, "MSE").
 """
 
@@ -16,10 +17,13 @@ from .export import onnxruntime
 from .session import Inputs
 
 BINS, CHUNK = 2048, 8
-COARSE = np.linspace(0.04, 1.0, 25)  # shares of the observed end that are tried first; then finer around the best
+# shares of the observed end that are tried first; then finer around the best
+COARSE = np.linspace(0.04, 1.0, 25)
 
 
-def least_error_range(counts: np.ndarray, low: float, high: float, symmetric: bool, levels: int = 256) -> tuple[float, float]:
+def least_error_range(
+    counts: np.ndarray, low: float, high: float, symmetric: bool, levels: int = 256
+) -> tuple[float, float]:
     """(a, b) for a histogram over [low, high]; symmetric: a = -b and an odd number of levels."""
     centres = low + (np.arange(len(counts)) + 0.5) * (high - low) / len(counts)
     kept = counts > 0
@@ -32,15 +36,24 @@ def least_error_range(counts: np.ndarray, low: float, high: float, symmetric: bo
     return _search(c, h, (low, high), levels, False)
 
 
-def _search(c: np.ndarray, h: np.ndarray, ends: tuple[float, float], levels: int, symmetric: bool) -> tuple[float, float]:
+def _search(
+    c: np.ndarray, h: np.ndarray, ends: tuple[float, float], levels: int, symmetric: bool
+) -> tuple[float, float]:
     """Every pair of shares of the two ends, three times, each time closer around the best."""
     best, width = (1.0, 1.0), float(COARSE[1] - COARSE[0])
     shares = [COARSE if end != 0 else np.ones(1) for end in ends]
     for _ in range(3):
-        tried = [(_error(c, h, -ends[1] * q if symmetric else ends[0] * p, ends[1] * q, levels), p, q) for p in shares[0] for q in shares[1]]
+        tried = [
+            (_error(c, h, -ends[1] * q if symmetric else ends[0] * p, ends[1] * q, levels), p, q)
+            for p in shares[0]
+            for q in shares[1]
+        ]
         _, *found = min(tried)
         best = (float(found[0]), float(found[1]))
-        shares = [np.clip(b + width * np.linspace(-1, 1, 9), 1e-3, 1.0) if end != 0 else np.ones(1) for b, end in zip(best, ends, strict=True)]
+        shares = [
+            np.clip(b + width * np.linspace(-1, 1, 9), 1e-3, 1.0) if end != 0 else np.ones(1)
+            for b, end in zip(best, ends, strict=True)
+        ]
         width /= 4
     return ends[0] * best[0], ends[1] * best[1]
 
@@ -55,10 +68,14 @@ def _error(c: np.ndarray, h: np.ndarray, a: float, b: float, levels: int) -> flo
     return float((h * (c - (q - z) * s) ** 2).sum())
 
 
-def mse_ranges(prepared: Path, rows: Inputs, ops: list[str] | None, symmetric: bool, tmp: Path) -> dict[str, tuple[float, float]]:
-    """{tensor: (a, b)} for the float inputs and outputs of the operators `ops` (None: all that ONNX Runtime quantizes).
+def mse_ranges(
+    prepared: Path, rows: Inputs, ops: list[str] | None, symmetric: bool, tmp: Path
+) -> dict[str, tuple[float, float]]:
+    """{tensor: (a, b)} for the float inputs and outputs of the operators `ops` (None:
+    all that ONNX Runtime quantizes).
 
-    Two passes over the rows, 8 at a time: the extremes, then a histogram between them, so no activation is kept.
+    Two passes over the rows, 8 at a time: the extremes, then a histogram between them,
+    so no activation is kept.
     """
     import onnx
     from onnxruntime.quantization.calibrate import MinMaxCalibrater
@@ -79,7 +96,11 @@ def mse_ranges(prepared: Path, rows: Inputs, ops: list[str] | None, symmetric: b
         low, high = ends.get(name, (np.inf, -np.inf))
         if x.size:
             ends[name] = (min(low, float(x.min())), max(high, float(x.max())))
-    counts = {name: np.zeros(BINS, np.int64) for name, (low, high) in ends.items() if np.isfinite([low, high]).all() and high > low}
+    counts = {
+        name: np.zeros(BINS, np.int64)
+        for name, (low, high) in ends.items()
+        if np.isfinite([low, high]).all() and high > low
+    }
     for name, x in _watched(file, names, rows):
         if name in counts:
             counts[name] += np.histogram(x, BINS, ends[name])[0]

@@ -1,7 +1,8 @@
 """Where the layers of a module are in its ONNX graph, and what a plan wants of each.
 
-Notation: w the module's weight [O, I, *k]; v the weight in the file, brought to the same shape; f [O] row factors with v = f w: an exporter
-folds a batch norm that follows a convolution into it, f = gamma / sqrt(var + eps) (Jacob et al. 2018, arXiv:1712.05877, equation 14).
+Notation: w the module's weight [O, I, *k]; v the weight in the file, brought to the same shape;
+f [O] row factors with v = f w: an exporter folds a batch norm that follows a convolution into it,
+f = gamma / sqrt(var + eps) (Jacob et al. 2018, arXiv:1712.05877, equation 14).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ SAME = 1e-4  # largest deviation of v from f w, relative to the largest |v|: flo
 
 @dataclass(frozen=True)
 class Site:
-    """A node that multiplies by (or looks up in) a constant weight. path: its layer, "" if no layer of the plan is known for it;
+    """A node that multiplies by (or looks up in) a constant weight. path: its layer, "" if no layer
+    of the plan is known for it;
     transposed: the initializer is v transposed; factor: f, where the layer is known."""
 
     path: str
@@ -49,7 +51,11 @@ def wanted(package: Package) -> dict[str, LayerPlan]:
     if plan.layers is not None:
         missing = [path for path in plan.layers if not _has(package.module, path)]
         if missing:
-            raise TargetError("these layers of the plan are not in the model", got=missing, fix="make the plan after the last structural step")
+            raise TargetError(
+                "these layers of the plan are not in the model",
+                got=missing,
+                fix="make the plan after the last structural step",
+            )
         return dict(plan.layers)
     table = replace(plan.whole, bits=plan.embeddings, granularity="channel")
     out: dict[str, LayerPlan] = {}
@@ -61,10 +67,11 @@ def wanted(package: Package) -> dict[str, LayerPlan]:
 
 
 def sites(graph: Any, package: Package) -> list[Site]:
-    """Every node of `graph` with a constant weight of at least two axes, with its layer where one is recognised.
+    """Every node of `graph` with a constant weight of at least two axes,
+    with its layer where one is recognised.
 
-    A layer is recognised by the node's name and a weight that is f times its own, else by an equal weight (attention layers use their
-    projections' weights without calling them).
+    A layer is recognised by the node's name and a weight that is f times its own, else by an equal
+    weight (attention layers use their projections' weights without calling them).
     """
     from onnx import numpy_helper
 
@@ -75,7 +82,12 @@ def sites(graph: Any, package: Package) -> list[Site]:
     out = []
     for node in graph.node:
         at = WEIGHT_INPUT.get(node.op_type)
-        if at is None or len(node.input) <= at or node.input[at] not in tensors or not _usable(node, tensors[node.input[at]]):
+        if (
+            at is None
+            or len(node.input) <= at
+            or node.input[at] not in tensors
+            or not _usable(node, tensors[node.input[at]])
+        ):
             continue
         paths = names[node.name]
         transposed = node.op_type == "MatMul" or (node.op_type == "Gemm" and not _attribute(node, "transB", 0))
@@ -88,11 +100,14 @@ def sites(graph: Any, package: Package) -> list[Site]:
     return out
 
 
-def _recognised(site: Site, value: np.ndarray, paths: set[str], settings: dict[str, LayerPlan], module: nn.Module) -> Site:
+def _recognised(
+    site: Site, value: np.ndarray, paths: set[str], settings: dict[str, LayerPlan], module: nn.Module
+) -> Site:
     """The site with its path, setting and factor, if one of the layers is behind it."""
     named = [path for path in settings if any(p == path or p.startswith(path + ".") for p in paths)]
     own = path_of(site.node).split(".")
-    # Exporters share equal weights under one layer's name, so where the node itself lies counts first.
+    # Exporters share equal weights under one layer's name, so where the node itself
+    # lies counts first.
     for path in sorted(settings, key=lambda p: (-_common(p.split("."), own), p not in named)):
         layer: Any = module.get_submodule(path)
         if (_kind(layer) == "embedding") != (site.op == "Gather") or tuple(layer.weight.shape) != value.shape:
@@ -111,8 +126,8 @@ def _common(a: list[str], b: list[str]) -> int:
 
 
 def row_factor(w: np.ndarray, v: np.ndarray) -> np.ndarray | None:
-    """f [O] with v = f w up to rounding, least squares a row: f_o = <v_o, w_o> / <w_o, w_o>; 1 for rows that are equal or zero. None if
-    there is no such f."""
+    """f [O] with v = f w up to rounding, least squares a row: f_o = <v_o, w_o> / <w_o, w_o>; 1 for
+    rows that are equal or zero. None if there is no such f."""
     a, b = w.reshape(len(w), -1).astype(np.float64), v.reshape(len(v), -1).astype(np.float64)
     if np.array_equal(a, b):
         return np.ones(len(w))
@@ -123,7 +138,8 @@ def row_factor(w: np.ndarray, v: np.ndarray) -> np.ndarray | None:
 
 
 def unshare(model: Any, found: list[Site], key: dict[str, Any]) -> list[Site]:
-    """Give nodes that share a weight but want different things of it (`key` by node name) copies of their own. In place; the new sites."""
+    """Give nodes that share a weight but want different things of it (`key` by node name) copies of
+    their own. In place; the new sites."""
     tensors = {w.name: w for w in model.graph.initializer}
     nodes = {n.name: n for n in model.graph.node}
     owner: dict[str, list[tuple[Any, str]]] = {}
@@ -145,12 +161,17 @@ def unshare(model: Any, found: list[Site], key: dict[str, Any]) -> list[Site]:
 
 
 def resolve_identities(graph: Any) -> None:
-    """Readers of a copied constant (Identity of an initializer, as exporters write shared weights) read the constant. In place."""
+    """Readers of a copied constant (Identity of an initializer, as exporters write shared weights)
+    read the constant. In place."""
     names = {w.name for w in graph.initializer}
     outputs = {o.name for o in graph.output}
     same: dict[str, str] = {}
     for node in list(graph.node):
-        if node.op_type == "Identity" and node.output[0] not in outputs and same.get(node.input[0], node.input[0]) in names:
+        if (
+            node.op_type == "Identity"
+            and node.output[0] not in outputs
+            and same.get(node.input[0], node.input[0]) in names
+        ):
             same[node.output[0]] = same.get(node.input[0], node.input[0])
             graph.node.remove(node)
     for node in graph.node:
@@ -184,7 +205,8 @@ def _has(module: nn.Module, path: str) -> bool:
 
 
 def _usable(node: Any, tensor: Any) -> bool:
-    """A float32 weight of at least two axes in a product without transposed or scaled factors, or a table read along its first axis."""
+    """A float32 weight of at least two axes in a product without transposed or scaled factors, or a
+    table read along its first axis."""
     if tensor.data_type != 1 or len(tensor.dims) < 2:
         return False
     if node.op_type == "Gemm":

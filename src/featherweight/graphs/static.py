@@ -1,6 +1,7 @@
 """int8-static on ONNX Runtime: its own quantize_static (QDQ), told which grids to keep.
 
-Weights that the plan gives a grid keep their codes exactly; inputs with a learned grid keep it; everything else is ONNX Runtime's choice.
+Weights that the plan gives a grid keep their codes exactly; inputs with a learned grid keep it;
+everything else is ONNX Runtime's choice.
 """
 
 from __future__ import annotations
@@ -41,10 +42,14 @@ _NO_KERNEL = {"ConvTranspose"}  # quantized by the tool, run in floating point b
 SEVEN = 63  # largest code whose products cannot overflow where `machine.saturates`
 
 
-def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tmp: Path, signed: bool = False) -> tuple[dict[str, Any], list[Site]]:
-    """Write `final`; returns the report and the sites of the graph. rows: the calibration inputs, as many as the plan's samples at most.
+def quantize_static(
+    plain: Path, final: Path, package: Package, rows: Inputs, tmp: Path, signed: bool = False
+) -> tuple[dict[str, Any], list[Site]]:
+    """Write `final`; returns the report and the sites of the graph. rows: the calibration inputs,
+    as many as the plan's samples at most.
 
-    signed: keep given codes beyond 7 bits signed even where their products can overflow (`_override`)."""
+    signed: keep given codes beyond 7 bits signed even where their products can
+    overflow (`_override`)."""
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as run
@@ -66,11 +71,13 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
     extra: dict[str, Any] = {"ActivationSymmetric": not unsigned}
     overrides: dict[str, Any] = {}
     if calibrate in ("percentile", "entropy"):
-        extra["CalibStridedMinMax"] = 1  # histogram after histogram: otherwise every activation of every sample is held at once
+        # histogram after histogram: otherwise every activation of every sample is held at once
+        extra["CalibStridedMinMax"] = 1
     with quiet():
         if calibrate == "mse":
             overrides = {
-                name: [{"rmin": np.float32(a), "rmax": np.float32(b)}] for name, (a, b) in mse_ranges(prepared, rows, ops, not unsigned, tmp).items()
+                name: [{"rmin": np.float32(a), "rmax": np.float32(b)}]
+                for name, (a, b) in mse_ranges(prepared, rows, ops, not unsigned, tmp).items()
             }
         overrides |= {name: [grid] for name, grid in inputs.items()}
         overrides |= {s.weight: _override(s, c, reduce and not signed) for s, c in weights.values()}
@@ -78,7 +85,9 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
             extra |= {"TensorQuantOverrides": overrides}
         if weights or inputs:
             extra |= {"QDQDisableWeightAdjustForInt32Bias": True, "QDQKeepRemovableActivations": bool(inputs)}
-        method = {"percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}.get(calibrate, CalibrationMethod.MinMax)
+        method = {"percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}.get(
+            calibrate, CalibrationMethod.MinMax
+        )
         run(
             prepared,
             final,
@@ -106,7 +115,11 @@ def quantize_static(plain: Path, final: Path, package: Package, rows: Inputs, tm
         | ({"layers_beyond_7_bits": wide} if wide else {})
         | ({"given_input_grids": len(inputs)} if inputs else {})
     )
-    report = {"scheme": plan.scheme, "weight_bits": 7 if reduce and given < len(integer) else 8, "activations": activations}
+    report = {
+        "scheme": plan.scheme,
+        "weight_bits": 7 if reduce and given < len(integer) else 8,
+        "activations": activations,
+    }
     return report | {"calibration_samples": len(next(iter(rows.values()))), **note}, found
 
 
@@ -115,7 +128,8 @@ def _keys(found: list[Site], package: Package) -> dict[str, Any]:
 
 
 def _weight(site: Site, model: Any, package: Package, plan: Plan, reduce: bool) -> Coded | None:
-    """The codes to be kept, or those of a layer whose granularity is not the plan's; None: left to ONNX Runtime."""
+    """The codes to be kept, or those of a layer whose granularity is not the plan's; None:
+    left to ONNX Runtime."""
     from onnx import numpy_helper
 
     if site.setting.granularity == "group" or not site.setting.symmetric:
@@ -132,8 +146,9 @@ def _weight(site: Site, model: Any, package: Package, plan: Plan, reduce: bool) 
 
 
 def _override(site: Site, codes: Coded, reduce: bool) -> list[dict[str, Any]]:
-    """The grid as quantize_static takes it. Codes that could overflow here (beyond 7 bits) are kept as unsigned ones around 128: x86 without
-    VNNI multiplies those exactly, and about 1.4 times slower than 7-bit codes."""
+    """The grid as quantize_static takes it. Codes that could overflow here (beyond 7 bits) are kept
+    as unsigned ones around 128: x86 without VNNI multiplies those exactly, and about 1.4 times
+    slower than 7-bit codes."""
     from onnxruntime.quantization import QuantType
 
     wide = reduce and _wide(codes)
@@ -151,13 +166,19 @@ def _wide(codes: Coded) -> bool:
 
 
 def _usable_scales(codes: Coded) -> np.ndarray:
-    """The scales; for rows of zeros, which any scale describes, the largest one: a bias is stored in steps of it."""
-    zero = ~codes.q.reshape(len(codes.s), -1).any(1) if codes.setting.granularity != "tensor" else np.array([not codes.q.any()])
+    """The scales; for rows of zeros, which any scale describes, the largest one:
+    a bias is stored in steps of it."""
+    zero = (
+        ~codes.q.reshape(len(codes.s), -1).any(1)
+        if codes.setting.granularity != "tensor"
+        else np.array([not codes.q.any()])
+    )
     return np.where(zero, 1.0 if zero.all() else codes.s[~zero].max(initial=0.0), codes.s).astype(np.float32)
 
 
 def _input_grids(model: Any, found: list[Site], package: Package, unsigned: bool) -> dict[str, dict[str, Any]]:
-    """{tensor: grid} for the learned input grids. In place: a layer that wants another grid than one before it gets its own copy of the tensor."""
+    """{tensor: grid} for the learned input grids. In place: a layer that wants another grid than
+    one before it gets its own copy of the tensor."""
     import onnx
     from onnxruntime.quantization import QuantType
 
@@ -172,7 +193,9 @@ def _input_grids(model: Any, found: list[Site], package: Package, unsigned: bool
         z = 0 if zero is None else int(zero.reshape(-1)[0])
         if not (scale > 0 and (0 <= z <= 255 if unsigned else z == 0)):
             raise TargetError(
-                f"the input grid of {site.path} is not usable", got=(float(scale), z), allowed="a positive scale; zero 0..255 for u8, 0 for s8"
+                f"the input grid of {site.path} is not usable",
+                got=(float(scale), z),
+                allowed="a positive scale; zero 0..255 for u8, 0 for s8",
             )
         grid = {
             "scale": np.array(scale),
@@ -217,33 +240,45 @@ def _verify(graph: Any, weights: dict[str, tuple[Site, Coded]], inputs: dict[str
         q, s = value(made.input[0]), value(made.input[1])
         z = value(made.input[2]) if len(made.input) > 2 else np.zeros((), q.dtype)
         shape = [-1 if i == int(site.transposed) else 1 for i in range(q.ndim)]
-        if not np.array_equal(site.oriented(q.astype(np.int16) - z.astype(np.int16).reshape(shape if z.ndim else ())), codes.q):
+        if not np.array_equal(
+            site.oriented(q.astype(np.int16) - z.astype(np.int16).reshape(shape if z.ndim else ())), codes.q
+        ):
             raise TargetError("ONNX Runtime moved the codes of a layer that has a given grid", got=site.path or node)
         if not np.array_equal(s.reshape(-1), _usable_scales(codes)):
             raise TargetError("ONNX Runtime moved the scales of a layer that has a given grid", got=site.path or node)
         source = maker.get(nodes[node].input[0])
-        asked = inputs.get(maker[source.input[0]].input[0]) if source is not None and source.op_type == "DequantizeLinear" else None
+        asked = (
+            inputs.get(maker[source.input[0]].input[0])
+            if source is not None and source.op_type == "DequantizeLinear"
+            else None
+        )
         if asked is not None and source is not None and float(value(source.input[1])) != float(asked["scale"]):
             raise TargetError(
-                "ONNX Runtime moved a learned input grid", got=(site.path, float(value(source.input[1]))), allowed=float(asked["scale"])
+                "ONNX Runtime moved a learned input grid",
+                got=(site.path, float(value(source.input[1]))),
+                allowed=float(asked["scale"]),
             )
 
 
 def has_attention(graph: Any) -> bool:
-    """Is there a softmax inside? Masks are added before it, and no 8-bit grid holds both -inf (or -3e38) and the scores beside it, so
-    in such a graph only matrix products and convolutions are quantized, no sums."""
+    """Is there a softmax inside? Masks are added before it, and no 8-bit grid holds both -inf
+    (or -3e38) and the scores beside it, so in such a graph only matrix products and convolutions
+    are quantized, no sums."""
     outputs = {o.name for o in graph.output}
     return any(node.op_type == "Softmax" and node.output[0] not in outputs for node in graph.node)
 
 
 def prepare(plain: Path, prepared: Path) -> dict[str, Any]:
-    """Shape inference and folding before quantization; without symbolic shape inference, and with its reason, where that fails."""
+    """Shape inference and folding before quantization; without symbolic shape inference, and with
+    its reason, where that fails."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with quiet():
         try:
             quant_pre_process(str(plain), str(prepared))
-        except Exception as e:  # it asserts and raises all kinds on graphs with attention; plain ONNX inference is enough there
+        except Exception as e:
+            # it asserts and raises all kinds on graphs with attention;
+            # plain ONNX inference is enough there
             quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
             return {"symbolic_shapes": f"skipped: {type(e).__name__} {e}".strip()[:200]}
     return {"symbolic_shapes": "inferred"}

@@ -1,1 +1,2 @@
-"""Measuring artifacts: accuracy with intervals, latency A/B, memory, size, operations, certificates."""
+"""Measuring artifacts: accuracy with intervals, latency A/B, memory, size,
+operations, certificates."""

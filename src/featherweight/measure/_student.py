@@ -1,4 +1,5 @@
-"""Quantiles that the intervals need, without SciPy (the probe and the study stay light). Tests hold them to SciPy's."""
+"""Quantiles that the intervals need, without SciPy (the probe and the study stay light).
+Tests hold them to SciPy's."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _T = (
 
 
 def t975(df: int) -> float:
-    """The 97.5 % quantile of Student's t. From ten degrees on by the expansion in 1/df, to 4e-6 (Abramowitz & Stegun 26.7.5)."""
+    """The 97.5 % quantile of Student's t. From ten degrees on by the expansion in 1/df, to 4e-6
+    (Abramowitz & Stegun 26.7.5)."""
     if df < 1:
         raise ValueError(f"Student's t needs at least 1 degree of freedom, got {df}")
     if df <= len(_T):

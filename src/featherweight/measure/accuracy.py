@@ -1,6 +1,7 @@
 """Metrics, and their values with a 95 % interval. numpy only.
 
-Notation: outputs [n, ...] what the model gave, targets [n, ...] what is right, v [n] one value a sample.
+Notation: outputs [n, ...] what the model gave, targets [n, ...] what is right,
+v [n] one value a sample.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Metric:
-    """per_sample: (outputs, targets) -> [n]; whole: (outputs, targets) -> float, for what is no mean over samples. One of them is
-    set; with both set to the same function, what it returns decides. zero_one: are the per-sample values right or wrong (None: look)?"""
+    """per_sample: (outputs, targets) -> [n]; whole: (outputs, targets) -> float, for what is no
+    mean over samples. One of them is set; with both set to the same function, what it returns
+    decides. zero_one: are the per-sample values right or wrong (None: look)?"""
 
     name: str
     per_sample: Score | None
@@ -38,10 +40,13 @@ class Metric:
         return 1.0 if self.higher_is_better else -1.0
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | float:
-        """Values [n], or one float for a metric that is whole. InputError if there are no samples, lengths differ, or a value is not finite."""
+        """Values [n], or one float for a metric that is whole. InputError if there are no samples,
+        lengths differ, or a value is not finite."""
         if len(outputs) != len(targets) or len(targets) == 0:
             raise InputError(
-                f"{self.name} cannot be computed", got=f"{len(outputs)} outputs, {len(targets)} targets", allowed="as many of both, at least one"
+                f"{self.name} cannot be computed",
+                got=f"{len(outputs)} outputs, {len(targets)} targets",
+                allowed="as many of both, at least one",
             )
         score = self.per_sample or self.whole
         if score is None:
@@ -49,9 +54,14 @@ class Metric:
         try:
             value = np.asarray(score(outputs, targets), dtype=np.float64)
         except (ValueError, IndexError, TypeError) as e:
-            raise InputError(f"{self.name} cannot be computed", got=f"outputs {outputs.shape}, targets {targets.shape} {targets.dtype}: {e}") from e
+            raise InputError(
+                f"{self.name} cannot be computed",
+                got=f"outputs {outputs.shape}, targets {targets.shape} {targets.dtype}: {e}",
+            ) from e
         if not np.isfinite(value).all():
-            raise InputError(f"{self.name} is not a finite number", got=f"{int((~np.isfinite(value)).sum())} of {value.size} values")
+            raise InputError(
+                f"{self.name} is not a finite number", got=f"{int((~np.isfinite(value)).sum())} of {value.size} values"
+            )
         if value.ndim == 0 and self.whole is not None:
             return float(value)
         if value.shape != (len(targets),) or self.per_sample is None:
@@ -68,7 +78,8 @@ class Metric:
 
 
 def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> Metric:
-    """A built-in by name (accuracy, top5, macro_f1, mse, mae, nll), a Metric as it is, or a function (outputs, targets) -> values [n] or one float.
+    """A built-in by name (accuracy, top5, macro_f1, mse, mae, nll), a Metric as it is, or a
+    function (outputs, targets) -> values [n] or one float.
 
     higher_is_better: of a function; if None, its attribute of that name, else True.
     """
@@ -84,7 +95,9 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
             )
         return _BUILT_IN[what]
     if not callable(what):
-        raise InputError("this is no metric", got=repr(what), allowed=f"{', '.join(_BUILT_IN)}, or a function (outputs, targets)")
+        raise InputError(
+            "this is no metric", got=repr(what), allowed=f"{', '.join(_BUILT_IN)}, or a function (outputs, targets)"
+        )
     better = getattr(what, "higher_is_better", True) if higher_is_better is None else higher_is_better
     return Metric(getattr(what, "__name__", "metric"), what, what, bool(better))
 
@@ -92,8 +105,9 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
 def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarray, seed: int) -> Quality:
     """The metric's value, with its interval.
 
-    Interval: Wilson's for right-or-wrong values, Student's t for other per-sample values (at least two samples),
-    percentile bootstrap with 1,000 resamples drawn under `seed` for whole ones.
+    Interval: Wilson's for right-or-wrong values, Student's t for other per-sample values
+    (at least two samples), percentile bootstrap with 1,000 resamples drawn under `seed` for whole
+    ones.
     """
     m = metric(what)
     s = m.scores(outputs, targets)
@@ -109,11 +123,13 @@ def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarra
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion k/n (Wilson 1927; Brown, Cai & DasGupta 2001, equation 4)."""
+    """Wilson's 95 % interval of a proportion k/n (Wilson 1927;
+    Brown, Cai & DasGupta 2001, equation 4)."""
     z2 = Z95 * Z95
     middle = (k + z2 / 2) / (n + z2)
     half = Z95 / (n + z2) * math.sqrt(k * (n - k) / n + z2 / 4)
-    # At the ends the formula gives exactly 0 and 1; rounding must not put the value outside its interval.
+    # At the ends the formula gives exactly 0 and 1; rounding must not put the value
+    # outside its interval.
     return (0.0 if k == 0 else max(0.0, middle - half)), (1.0 if k == n else min(1.0, middle + half))
 
 
@@ -126,7 +142,8 @@ def student(v: np.ndarray, name: str) -> tuple[float, float]:
 
 
 def bootstrap(m: Metric, outputs: list[np.ndarray], targets: np.ndarray, seed: int) -> np.ndarray:
-    """The whole metric of each of k models on the same 1,000 resamples of the samples: [1000, k] (Efron & Tibshirani 1993, chapter 13)."""
+    """The whole metric of each of k models on the same 1,000 resamples of the samples: [1000, k]
+    (Efron & Tibshirani 1993, chapter 13)."""
     rng = np.random.default_rng(derive(seed, "bootstrap", m.name))
     rows = []
     for _ in range(RESAMPLES):
@@ -136,7 +153,8 @@ def bootstrap(m: Metric, outputs: list[np.ndarray], targets: np.ndarray, seed: i
 
 
 def _classes(outputs: np.ndarray) -> np.ndarray:
-    """The predicted class [n]: of logits [n, classes] the largest, of one logit ([n] or [n, 1]) whether it is above 0; -1 for NaN."""
+    """The predicted class [n]: of logits [n, classes] the largest, of one logit ([n] or [n, 1])
+    whether it is above 0; -1 for NaN."""
     flat = outputs.reshape(len(outputs), -1)
     if outputs.ndim > 2:
         raise ValueError("class outputs are [n, classes], [n, 1] or [n]")

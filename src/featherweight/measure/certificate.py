@@ -1,7 +1,8 @@
 """The certificate of a drop: a paired 95 % interval on test samples, and one of three words.
 
-Notation: v [n] the baseline's value a sample, w [n] the candidate's, d the drop (positive: the candidate is worse),
-b and c the samples that only the baseline and only the candidate got right.
+Notation: v [n] the baseline's value a sample, w [n] the candidate's, d the drop (positive:
+the candidate is worse), b and c the samples that only the baseline and only the candidate got
+right.
 """
 
 from __future__ import annotations
@@ -21,17 +22,26 @@ _MOST = 10**9  # samples; beyond it the answer is "no number of samples"
 
 
 def certify(
-    what: str | Metric | Score, baseline_outputs: np.ndarray, outputs: np.ndarray, targets: np.ndarray, max_drop: float, seed: int
+    what: str | Metric | Score,
+    baseline_outputs: np.ndarray,
+    outputs: np.ndarray,
+    targets: np.ndarray,
+    max_drop: float,
+    seed: int,
 ) -> dict[str, Any]:
     """{"drop", "ci95", "n", "split": "test", "verdict", "needs"}.
 
-    drop: the baseline's metric minus the candidate's (the other way round where lower is better), on the same samples. verdict:
-    "certified" if the interval lies at or below `max_drop`, "refuted" if it lies above, else "not certifiable", and `needs` says how
-    many more test samples would decide, going by the drop and the disagreement seen. Intervals: for right-or-wrong values Tango's
-    score interval; Student's paired t for other per-sample values; paired percentile bootstrap for whole metrics.
+    drop: the baseline's metric minus the candidate's (the other way round where lower is better),
+    on the same samples. verdict: "certified" if the interval lies at or below `max_drop`, "refuted"
+    if it lies above, else "not certifiable", and `needs` says how many more test samples would
+    decide, going by the drop and the disagreement seen. Intervals: for right-or-wrong values
+    Tango's score interval; Student's paired t for other per-sample values; paired percentile
+    bootstrap for whole metrics.
     """
     if not 0 <= max_drop < math.inf:
-        raise InputError("max_drop is not a limit", got=max_drop, allowed="a number of at least 0, in the metric's unit")
+        raise InputError(
+            "max_drop is not a limit", got=max_drop, allowed="a number of at least 0, in the metric's unit"
+        )
     m = metric(what)
     v, w = m.scores(baseline_outputs, targets), m.scores(outputs, targets)
     sign, n = m.sign, len(targets)
@@ -56,20 +66,29 @@ def certify(
 
 
 def tango(b: float, c: float, n: float) -> Interval:
-    """95 % score interval of (b - c) / n for matched pairs: the d that a score test does not reject.
+    """95 % score interval of (b - c) / n for matched pairs:
+    the d that a score test does not reject.
 
-    Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample design", Statistics in
-    Medicine 17, 1998, equations 24 to 26 (there with the opposite sign): |b - c - n d| <= z sqrt(n (2 q + d (1 - d))), with q, the
-    likeliest share of samples that only the candidate gets right given d, the root of 2n q^2 + B q + C = 0,
-    B = -b - c + (2n - b + c) d, C = -c d (1 - d). It covers where the two models hardly ever differ, which is the usual case here;
-    Agresti & Min's simpler interval (2005) covered 90 % with b/n = 0.01, c = 0, n = 400, erring towards false certificates.
+    Tango, "Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design", Statistics in Medicine 17, 1998, equations 24 to 26 (there with the
+    opposite sign): |b - c - n d| <= z sqrt(n (2 q + d (1 - d))), with q, the likeliest share of
+    samples that only the candidate gets right given d, the root of 2n q^2 + B q + C = 0,
+    B = -b - c + (2n - b + c) d, C = -c d (1 - d). It covers where the two models hardly ever
+    differ, which is the usual case here; Agresti & Min's simpler interval (2005) covered 90 % with
+    b/n = 0.01, c = 0, n = 400, erring towards false certificates.
     """
 
     def score(d: float) -> float:
         middle = -b - c + (2 * n - b + c) * d
         q = max(0.0, (math.sqrt(max(0.0, middle**2 + 8 * n * c * d * (1 - d))) - middle) / (4 * n))
         variance = n * (2 * q + d * (1 - d))
-        return (b - c - n * d) / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, (b - c) / n - d) if b - c != n * d else 0.0
+        return (
+            (b - c - n * d) / math.sqrt(variance)
+            if variance > 0
+            else math.copysign(math.inf, (b - c) / n - d)
+            if b - c != n * d
+            else 0.0
+        )
 
     def edge(inside: float, outside: float) -> float:
         if abs(score(outside)) <= Z95:
@@ -84,7 +103,8 @@ def tango(b: float, c: float, n: float) -> Interval:
 
 
 def _shrinking(drop: float, interval: Interval, n: int) -> Callable[[float], Interval]:
-    """The interval that more samples of the same kind would give: its arms shrink as 1 / sqrt(samples)."""
+    """The interval that more samples of the same kind would give:
+    its arms shrink as 1 / sqrt(samples)."""
 
     def grown(samples: float) -> Interval:
         scale = math.sqrt(n / samples)
@@ -94,7 +114,8 @@ def _shrinking(drop: float, interval: Interval, n: int) -> Callable[[float], Int
 
 
 def _needs(drop: float, max_drop: float, n: int, grown: Callable[[float], Interval]) -> str:
-    """How many more samples would decide if they were like these, in words, rounded up to two digits."""
+    """How many more samples would decide if they were like these, in words,
+    rounded up to two digits."""
     refute = drop > max_drop
 
     def decided(samples: int) -> bool:
@@ -109,4 +130,6 @@ def _needs(drop: float, max_drop: float, n: int, grown: Callable[[float], Interv
         low, high = (low, middle) if decided(middle) else (middle, high)
     more = high - n
     step = 10 ** max(0, len(str(more)) - 2)
-    return f"about {-(-more // step) * step:,} more test samples to {'refute' if refute else 'certify'} it, going by these"
+    return (
+        f"about {-(-more // step) * step:,} more test samples to {'refute' if refute else 'certify'} it, going by these"
+    )

@@ -1,6 +1,8 @@
-"""The statistics of an interleaved A/B timing. Pure functions of numbers; the clocks are in `probe`.
+"""The statistics of an interleaved A/B timing. Pure functions of numbers;
+the clocks are in `probe`.
 
-Notation: a round times the reference and the candidate side by side; r = reference time / candidate time of one round.
+Notation: a round times the reference and the candidate side by side;
+r = reference time / candidate time of one round.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-MIN_ROUNDS = 6  # fewer rounds have no distribution-free 95 % interval of the median: 2 * 0.5^5 = 6.25 %
+# fewer rounds have no distribution-free 95 % interval of the median: 2 * 0.5^5 = 6.25 %
+MIN_ROUNDS = 6
 Verdict = Literal["faster", "slower", "no difference shown"]
 
 
 def median_ranks(n: int) -> tuple[int, int] | None:
-    """Ranks (from 1) of the order statistics that enclose the median with at least 95 %; None for n < 6.
+    """Ranks (from 1) of the order statistics that enclose the median with at least
+    95 %; None for n < 6.
 
-    Conover, "Practical Nonparametric Statistics", 3rd ed. 1999, section 3.2: the largest k with P(Bin(n, 1/2) <= k - 1) <= 0.025
-    gives [x_(k), x_(n+1-k)].
+    Conover, "Practical Nonparametric Statistics", 3rd ed. 1999, section 3.2: the largest k with
+    P(Bin(n, 1/2) <= k - 1) <= 0.025 gives [x_(k), x_(n+1-k)].
     """
     below, k = 0.0, 0
     for i in range(n // 2):
@@ -32,7 +36,8 @@ def median_ranks(n: int) -> tuple[int, int] | None:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float] | None:
-    """(median, low, high): distribution-free, at least 95 % whatever the distribution; None for fewer than 6 values."""
+    """(median, low, high): distribution-free, at least 95 % whatever the distribution;
+    None for fewer than 6 values."""
     ranks = median_ranks(len(values))
     if ranks is None:
         return None
@@ -41,7 +46,8 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float] | Non
 
 
 def ratio(reference: Sequence[float], candidate: Sequence[float]) -> dict[str, Any]:
-    """{"ratio", "ci95"} of reference / candidate from paired times of at least 6 rounds. Above 1: the candidate is faster."""
+    """{"ratio", "ci95"} of reference / candidate from paired times of at least 6 rounds. Above 1:
+    the candidate is faster."""
     rounds = [a / max(b, 1e-12) for a, b in zip(reference, candidate, strict=True)]
     found = median_interval(rounds)
     if found is None:
@@ -56,13 +62,14 @@ def tight(speedup: dict[str, Any], within: float = 0.02) -> bool:
 
 
 def percentile90(values: Sequence[float]) -> float:
-    """The smallest observed value that at least 90 % of the values do not exceed (the p90 of MLPerf's single stream)."""
+    """The smallest observed value that at least 90 % of the values do not exceed (the p90 of
+    MLPerf's single stream)."""
     return float(np.quantile(np.asarray(values, dtype=np.float64), 0.9, method="inverted_cdf"))
 
 
 def summary(wall_ms: Sequence[float], cpu_ms: Sequence[float], load: float) -> dict[str, Any]:
-    """latency_ms of an entry. wall_ms: of every inference; cpu_ms: processor time an inference, one value a block;
-    load: what others used of the machine meanwhile, 0 to 1."""
+    """latency_ms of an entry. wall_ms: of every inference; cpu_ms: processor time an inference, one
+    value a block; load: what others used of the machine meanwhile, 0 to 1."""
     return {
         "median": float(np.median(wall_ms)),
         "p90": percentile90(wall_ms),
@@ -73,6 +80,7 @@ def summary(wall_ms: Sequence[float], cpu_ms: Sequence[float], load: float) -> d
 
 
 def faster(speedup: dict[str, Any]) -> Verdict:
-    """The word that the interval of the ratio allows: none of "faster" and "slower" if it holds 1."""
+    """The word that the interval of the ratio allows: none of "faster" and
+    "slower" if it holds 1."""
     low, high = speedup["ci95"]
     return "faster" if low > 1.0 else "slower" if high < 1.0 else "no difference shown"

@@ -23,29 +23,41 @@ def params(module: nn.Module) -> int:
 
 
 def macs(module: nn.Module, example: dict[str, torch.Tensor]) -> int:
-    """Multiply-accumulates of one inference of one sample: half the FLOPs that torch counts in matrix products, convolutions and attention.
+    """Multiply-accumulates of one inference of one sample: half the FLOPs that torch counts in
+    matrix products, convolutions and attention.
 
-    example: one sample per input, batch 1 (of a larger batch the first sample is used); elementwise work is not counted, as is the custom.
+    example: one sample per input, batch 1 (of a larger batch the first sample is used); elementwise
+    work is not counted, as is the custom.
     """
     if not example or any(len(v) == 0 for v in example.values()):
-        raise TargetError("the example input is not usable", got=list(example), allowed="a tensor per input name with at least one sample")
+        raise TargetError(
+            "the example input is not usable",
+            got=list(example),
+            allowed="a tensor per input name with at least one sample",
+        )
     counter = FlopCounterMode(display=False)
-    # The fused CPU attention kernel is unknown to the counter; the plain one is made of matrix products.
+    # The fused CPU attention kernel is unknown to the counter;
+    # the plain one is made of matrix products.
     with evaluating(module), sdpa_kernel(SDPBackend.MATH), counter:
         module(*[v[:1] for v in example.values()])
     return int(counter.get_total_flops()) // 2
 
 
 def layer_macs(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, float]:
-    """Multiply-accumulates of one sample in each Linear and convolution, in the order in which they run; those that do not run are left out.
+    """Multiply-accumulates of one sample in each Linear and convolution, in the order in which they
+    run; those that do not run are left out.
 
-    inputs: the module's arguments, each [B, ...]; what all B samples take is divided by B. The module runs as it is.
+    inputs: the module's arguments, each [B, ...]; what all B samples take is divided by B.
+    The module runs as it is.
     """
     counts: dict[str, float] = {}
 
     def count(path: str, layer: Any, args: Any, out: torch.Tensor) -> None:
-        moved = args[0] if getattr(layer, "transposed", False) else out  # each of its numbers meets weight[0] (or, Linear, a row) once
-        counts[path] = counts.get(path, 0.0) + moved.numel() / len(inputs[0]) * (layer.weight.numel() // max(len(layer.weight), 1))
+        # each of its numbers meets weight[0] (or, Linear, a row) once
+        moved = args[0] if getattr(layer, "transposed", False) else out
+        counts[path] = counts.get(path, 0.0) + moved.numel() / len(inputs[0]) * (
+            layer.weight.numel() // max(len(layer.weight), 1)
+        )
 
     layers = [path for path, m in module.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
     with torch.no_grad(), watched(module, {path: partial(count, path) for path in layers}):

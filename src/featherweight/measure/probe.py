@@ -1,9 +1,12 @@
-"""Measures one artifact in a process of its own: `python -m featherweight.measure.probe REQUEST.json`. Imports no torch.
+"""Measures one artifact in a process of its own: `python -m featherweight.measure.probe
+REQUEST.json`. Imports no torch.
 
-A runtime can kill its process, keeps threads and memory, and should be measured as a deployment starts it; so each measurement
-gets a fresh process, which ends when the one that asked for it does. `run.measure` writes the request and reads the result.
+A runtime can kill its process, keeps threads and memory, and should be measured as a deployment
+starts it; so each measurement gets a fresh process, which ends when the one that asked for it does.
+`run.measure` writes the request and reads the result.
 
-Request: {"artifact", "target", "example", "inputs" | null, "reference": {"artifact", "target"} | null, "seconds", "workdir", "parent", "batch"}.
+Request: {"artifact", "target", "example", "inputs" | null, "reference": {"artifact", "target"} |
+null, "seconds", "workdir", "parent", "batch"}.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from ..graphs.session import Inputs, Session
 from ..targets.base import Target
 from . import latency
 
-BLOCK_S = 0.002  # processor time of one block: long against the clock's step and the switch between models
+# processor time of one block: long against the clock's step and the switch between models
+BLOCK_S = 0.002
 MOST_IN_BLOCK = 2000
 WARM_S = 0.05
 Run = Callable[[], Any]
@@ -66,7 +70,9 @@ def _measure(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"peak_memory_bytes": peak_memory_bytes(), "outputs": None, "outputs_batch": None}
     if request["inputs"] is not None:
         phase("computing the outputs")
-        result |= write_outputs(session, artifact, target, Path(request["inputs"]), int(request["batch"]), workdir / "outputs.npy")
+        result |= write_outputs(
+            session, artifact, target, Path(request["inputs"]), int(request["batch"]), workdir / "outputs.npy"
+        )
     phase("timing")
     other = request["reference"]
     if other is None:
@@ -87,7 +93,9 @@ def _measure(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
     base = reference.load_runtime().load(Path(other["artifact"]), reference, reference.batch)
     base_feed = repeated(example, reference.batch)
     phase("timing")
-    return result | time_pair(lambda: base.run(base_feed), lambda: session.run(feed), clock(target, reference), float(request["seconds"]))
+    return result | time_pair(
+        lambda: base.run(base_feed), lambda: session.run(feed), clock(target, reference), float(request["seconds"])
+    )
 
 
 def repeated(example: Inputs, batch: int) -> Inputs:
@@ -96,21 +104,28 @@ def repeated(example: Inputs, batch: int) -> Inputs:
 
 
 def clock(target: Target, reference: Target) -> str:
-    """Which clock the headline is told by. Processor time is far steadier on a shared machine, but says nothing of a parallel or offloaded wait."""
+    """Which clock the headline is told by. Processor time is far steadier on a shared machine, but
+    says nothing of a parallel or offloaded wait."""
     return "cpu" if target.threads == reference.threads == 1 and target.device == reference.device == "cpu" else "wall"
 
 
-def write_outputs(session: Session, artifact: Path, target: Target, folder: Path, batch: int, file: Path) -> dict[str, Any]:
-    """All samples of the folder (one memory-mapped .npy per input) through the artifact into `file`, in order.
+def write_outputs(
+    session: Session, artifact: Path, target: Target, folder: Path, batch: int, file: Path
+) -> dict[str, Any]:
+    """All samples of the folder (one memory-mapped .npy per input) through the artifact into
+    `file`, in order.
 
-    In batches of `batch` for speed, unless the first rows then differ from what the target's own batch gives by more than 1e-3 of the
-    scale: dynamic quantization scales a whole batch alike, and what counts is the deployed batch. `outputs_batch` says which was used.
+    In batches of `batch` for speed, unless the first rows then differ from what the target's own
+    batch gives by more than 1e-3 of the scale: dynamic quantization scales a whole batch alike, and
+    what counts is the deployed batch. `outputs_batch` says which was used.
     """
     rows: Inputs = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
     sizes = {k: len(v) for k, v in rows.items()}
     if not rows or len(set(sizes.values())) != 1:
         raise TargetError(
-            "the inputs are not usable", got=sizes or f"no .npy files in {folder}", allowed="one .npy per input name, all of one length"
+            "the inputs are not usable",
+            got=sizes or f"no .npy files in {folder}",
+            allowed="one .npy per input name, all of one length",
         )
     used, n = target.batch, next(iter(sizes.values()))
     if batch > target.batch and n > target.batch:
@@ -118,7 +133,9 @@ def write_outputs(session: Session, artifact: Path, target: Target, folder: Path
         head = {k: v[:batch] for k, v in rows.items()}
         many = run_rows(large, head, batch)[:16]
         own = run_rows(session, {k: v[:16] for k, v in rows.items()}, target.batch)
-        if many.shape == own.shape and np.allclose(many, own, rtol=0, atol=1e-3 * max(float(np.abs(own).max(initial=0.0)), 1e-6)):
+        if many.shape == own.shape and np.allclose(
+            many, own, rtol=0, atol=1e-3 * max(float(np.abs(own).max(initial=0.0)), 1e-6)
+        ):
             session, used = large, batch
     part = file.with_suffix(".part.npy")
 
@@ -131,7 +148,8 @@ def write_outputs(session: Session, artifact: Path, target: Target, folder: Path
 
 
 class _Times:
-    """The times of one model: wall ms of every inference, and processor ms an inference of every block."""
+    """The times of one model: wall ms of every inference, and processor ms an
+    inference of every block."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -140,7 +158,8 @@ class _Times:
         self.count = self._warm()
 
     def _warm(self) -> int:
-        """Run until warm; how many inferences make a block of at least BLOCK_S of processor time."""
+        """Run until warm; how many inferences make a block of at least BLOCK_S
+        of processor time."""
         start, n = time.perf_counter(), 0
         while n < 3 or time.perf_counter() - start < WARM_S:
             self.run()
@@ -170,15 +189,22 @@ def time_one(run: Run, seconds: float) -> dict[str, Any]:
     times, load, end = _Times(run), ForeignLoad(), time.perf_counter() + seconds
     while len(times.cpu) < 10 or (time.perf_counter() < end and len(times.cpu) < 200):
         times.block()
-    return {"latency_ms": latency.summary(times.wall, times.cpu, load.value()), "rounds": len(times.cpu), "reference_ms": None, "speedup": None}
+    return {
+        "latency_ms": latency.summary(times.wall, times.cpu, load.value()),
+        "rounds": len(times.cpu),
+        "reference_ms": None,
+        "speedup": None,
+    }
 
 
 def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> dict[str, Any]:
-    """Interleaved timing: every round runs blocks A B B A (A the reference), so that a linear drift of the machine's speed cancels.
+    """Interleaved timing: every round runs blocks A B B A (A the reference), so that a linear drift
+    of the machine's speed cancels.
 
-    Ends when the 95 % interval of the headline ratio is within 2 % of it (at least 10 rounds; looked at every 5th, not at each:
-    ending early then claims a difference that is not there in 2 to 6 % of simulated A/A runs) or `seconds` are over
-    (then at least 6 rounds, without which there is no interval).
+    Ends when the 95 % interval of the headline ratio is within 2 % of it (at least 10 rounds;
+    looked at every 5th, not at each: ending early then claims a difference that is not there in 2
+    to 6 % of simulated A/A runs) or `seconds` are over (then at least 6 rounds, without which there
+    is no interval).
     """
     a, b = _Times(reference), _Times(candidate)
     wall: tuple[list[float], list[float]] = ([], [])
@@ -206,7 +232,8 @@ def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> 
 
 
 class ForeignLoad:
-    """The share of the machine that others use, from construction until `value`: (busy - own processor time) / elapsed / cores."""
+    """The share of the machine that others use, from construction until `value`:
+    (busy - own processor time) / elapsed / cores."""
 
     def __init__(self) -> None:
         self._start = self._now()
@@ -216,7 +243,8 @@ class ForeignLoad:
         import psutil
 
         t = psutil.cpu_times()
-        busy = sum(t) - t.idle - getattr(t, "iowait", 0.0) - getattr(t, "guest", 0.0) - getattr(t, "guest_nice", 0.0)  # guests are in user already
+        # guests are in user already
+        busy = sum(t) - t.idle - getattr(t, "iowait", 0.0) - getattr(t, "guest", 0.0) - getattr(t, "guest_nice", 0.0)
         return busy, time.process_time(), time.perf_counter()
 
     def value(self) -> float:
@@ -242,7 +270,8 @@ def peak_memory_bytes() -> int:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when `parent` ends, however that ends: by the kernel on Linux, by a watching thread anywhere."""
+    """End this process when `parent` ends, however that ends:
+    by the kernel on Linux, by a watching thread anywhere."""
     if sys.platform == "linux":
         import ctypes
 

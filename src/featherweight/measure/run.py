@@ -1,4 +1,5 @@
-"""Starts the probe on an artifact, holds it to its limits, and turns its death into an error with a reason."""
+"""Starts the probe on an artifact, holds it to its limits, and turns its death into an
+error with a reason."""
 
 from __future__ import annotations
 
@@ -38,9 +39,11 @@ def measure(
 ) -> Measured:
     """Measure an artifact in a fresh process.
 
-    reference: the baseline's artifact and its target, to be timed side by side; example: one sample per input [1, ...]; inputs: a folder
-    with one .npy [n, ...] per input name, whose outputs are wanted; seconds: for the timing (it ends earlier when the interval is
-    tight); timeout_s and memory_bytes (resident) limit the whole process; workdir: a folder for the request, outputs.npy and the log.
+    reference: the baseline's artifact and its target, to be timed side by side; example: one sample
+    per input [1, ...]; inputs: a folder with one .npy [n, ...] per input name, whose outputs are
+    wanted; seconds: for the timing (it ends earlier when the interval is tight); timeout_s and
+    memory_bytes (resident) limit the whole process; workdir: a folder for the request, outputs.npy
+    and the log.
 
     TargetError with the reason if the process dies, fails, or goes over a limit.
     """
@@ -58,7 +61,9 @@ def measure(
         "target": str(target),
         "example": str(workdir / "example"),
         "inputs": None if inputs is None else str(inputs.resolve()),
-        "reference": None if reference is None else {"artifact": str(reference[0].resolve()), "target": str(reference[1])},
+        "reference": None
+        if reference is None
+        else {"artifact": str(reference[0].resolve()), "target": str(reference[1])},
         "seconds": seconds,
         "workdir": str(workdir),
         "parent": os.getpid(),
@@ -72,20 +77,37 @@ def measure(
     return Measured.from_json(json.loads((workdir / "result.json").read_text()))
 
 
-def _check(target: Target, reference: tuple[Path, Target] | None, example: Inputs, seconds: float, timeout_s: float) -> None:
+def _check(
+    target: Target, reference: tuple[Path, Target] | None, example: Inputs, seconds: float, timeout_s: float
+) -> None:
     if reference is not None and reference[1].batch != target.batch:
-        raise InputError("latencies of different batches cannot be compared", got=f"{target} and {reference[1]}", allowed="targets of one batch size")
+        raise InputError(
+            "latencies of different batches cannot be compared",
+            got=f"{target} and {reference[1]}",
+            allowed="targets of one batch size",
+        )
     if not seconds > 0 or not timeout_s > 0:
-        raise InputError("a measurement needs time", got=f"seconds={seconds}, timeout_s={timeout_s}", allowed="positive numbers")
+        raise InputError(
+            "a measurement needs time", got=f"seconds={seconds}, timeout_s={timeout_s}", allowed="positive numbers"
+        )
     if not example or any(v.ndim < 1 or len(v) < 1 for v in example.values()):
-        raise InputError("the example input is not usable", got={k: v.shape for k, v in example.items()}, allowed="an array [1, ...] per input name")
+        raise InputError(
+            "the example input is not usable",
+            got={k: v.shape for k, v in example.items()},
+            allowed="an array [1, ...] per input name",
+        )
     odd = [k for k in example if not k or set(k) & set("/\\\0") or k.startswith(".")]
     if odd:
-        raise InputError("inputs are stored in files of their names", got=odd, allowed="names without / and \\ that do not begin with a dot")
+        raise InputError(
+            "inputs are stored in files of their names",
+            got=odd,
+            allowed="names without / and \\ that do not begin with a dot",
+        )
 
 
 def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float, memory_bytes: int | None) -> int:
-    """Run the probe to its end; its exit code. TargetError if it goes over a limit, after it is killed."""
+    """Run the probe to its end; its exit code. TargetError if it goes over a limit,
+    after it is killed."""
     import psutil
 
     start = time.monotonic()
@@ -98,11 +120,14 @@ def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float,
     )
     try:
         while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # still at work: look at the limits
+            # still at work: look at the limits
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(POLL_S)
             if time.monotonic() - start > timeout_s:
                 raise TargetError(
-                    f"measuring on {target} took too long", got=f"over {timeout_s:g} s, while {_phase(workdir)}", fix="raise the trial's time limit"
+                    f"measuring on {target} took too long",
+                    got=f"over {timeout_s:g} s, while {_phase(workdir)}",
+                    fix="raise the trial's time limit",
                 )
             used = _resident(psutil, process.pid) if memory_bytes is not None else 0
             if memory_bytes is not None and used > memory_bytes:
@@ -126,7 +151,8 @@ def _resident(psutil: Any, pid: int) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, where the package can be found even if it lies on a path that only this process knows."""
+    """This process's, where the package can be found even if it lies on a path that only
+    this process knows."""
     root = Path(__file__).resolve().parents[2]
     env = dict(os.environ)
     if root.name not in ("site-packages", "dist-packages"):
@@ -142,7 +168,8 @@ def _phase(workdir: Path) -> str:
 
 
 def _failure(code: int, target: Target, workdir: Path) -> TargetError:
-    """The error for a probe that ended with `code`: a refusal in its own words, else signal or code with the last lines of its log."""
+    """The error for a probe that ended with `code`: a refusal in its own words, else signal or code
+    with the last lines of its log."""
     lines = [line for line in (workdir / "probe.log").read_text(errors="replace").splitlines() if line.strip()]
     if code < 0:
         try:

@@ -12,9 +12,11 @@ from .hooks import Hook, watched
 
 
 def droppable(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, list[int]]:
-    """{path of a ModuleList or Sequential: indices of its children that can be left out}; none inside another's blocks.
+    """{path of a ModuleList or Sequential: indices of its children that can be left out}; none
+    inside another's blocks.
 
-    They are of at least two of the same class, with layers of their own, and their (first) output has their first input's shape.
+    They are of at least two of the same class, with layers of their own, and their (first) output
+    has their first input's shape.
     """
     fits: dict[tuple[str, int], bool] = {}
 
@@ -36,4 +38,6 @@ def droppable(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, list[i
     found: dict[str, list[int]] = {}
     for path, i in sorted(key for key, fit in fits.items() if fit):
         found.setdefault(path, []).append(i)
-    return {p: index for p, index in found.items() if not any(q != p and (q == "" or p.startswith(q + ".")) for q in found)}
+    return {
+        p: index for p, index in found.items() if not any(q != p and (q == "" or p.startswith(q + ".")) for q in found)
+    }

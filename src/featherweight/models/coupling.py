@@ -1,8 +1,10 @@
-"""Coupled channels: which slices of which layers must be cut together for a model to stay consistent.
+"""Coupled channels: which slices of which layers must be cut together for a model to
+stay consistent.
 
-The dependency graph of channels is Torch-Pruning's (Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900); attention heads are found
-in `heads`. Both become plain data, which belongs to no module object: a group has C channels in units that can only go together; each
-member says which rows or columns of which layer belong to which channel. `cutting` removes them.
+The dependency graph of channels is Torch-Pruning's (Fang et al., "DepGraph", CVPR 2023,
+arXiv:2301.12900); attention heads are found in `heads`. Both become plain data, which belongs to no
+module object: a group has C channels in units that can only go together; each member says which
+rows or columns of which layer belong to which channel. `cutting` removes them.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from .hooks import watched
 
 
 def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[nn.Module], dict[nn.Module, int]]:
-    """(the leaf layers whose output is, or is a view of, the model's output; every leaf layer's place in the forward order)."""
+    """(the leaf layers whose output is, or is a view of, the model's output; every leaf layer's
+    place in the forward order)."""
     made: dict[int, nn.Module] = {}
     order: dict[nn.Module, int] = {}
-    kept: list[torch.Tensor] = []  # outputs stay alive during the pass, so that no address is used twice
+    # outputs stay alive during the pass, so that no address is used twice
+    kept: list[torch.Tensor] = []
 
     def remember(m: nn.Module, _: Any, out: Any) -> None:
         order.setdefault(m, len(order))
@@ -42,19 +46,23 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[nn.Module
 
 
 def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
-    """The leaf layers whose output is (a view of) the model's output: their width is the task's, not ours to cut."""
+    """The leaf layers whose output is (a view of) the model's output:
+    their width is the task's, not ours to cut."""
     return trace(module, inputs)[0]
 
 
 def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "channel") -> Coupling:
-    """The coupled channels of `module`, traced with one batch of `inputs`. InputError if the model cannot be traced.
+    """The coupled channels of `module`, traced with one batch of `inputs`.
+    InputError if the model cannot be traced.
 
-    granularity: "channel" (all but attention heads), "head", "mlp" (inner widths of feed-forward blocks only) or "all".
+    granularity: "channel" (all but attention heads), "head",
+    "mlp" (inner widths of feed-forward blocks only) or "all".
     """
     try:
         outputs, order = trace(module, inputs)
         groups, whole = _channels(module, inputs, outputs) if granularity != "head" else ([], {})
-    except Exception as e:  # the tracer fails in as many ways as there are models; all mean the same to the user
+    except Exception as e:
+        # the tracer fails in as many ways as there are models; all mean the same to the user
         raise InputError(
             "the model's channels cannot be traced",
             got=f"{type(e).__name__}: {e}",
@@ -71,10 +79,13 @@ def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "ch
     return Coupling(tuple(sorted(groups, key=lambda g: min(place[m.path] for m in g.members if m.axis == 0))), whole)
 
 
-def _channels(module: nn.Module, inputs: tuple[Tensor, ...], outputs: list[nn.Module]) -> tuple[list[Group], dict[str, str]]:
+def _channels(
+    module: nn.Module, inputs: tuple[Tensor, ...], outputs: list[nn.Module]
+) -> tuple[list[Group], dict[str, str]]:
     """The groups of Torch-Pruning's graph as data, and why others are left whole."""
     paths = {m: name for name, m in module.named_modules()}
-    heads = projections(module)  # not walked from: rotary embeddings between them can keep the tracer busy without end
+    # not walked from: rotary embeddings between them can keep the tracer busy without end
+    heads = projections(module)
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(module, example_inputs=inputs)
@@ -100,12 +111,21 @@ def _member(item: Any, paths: dict[nn.Module, str]) -> Member | None:
     layer = item.dep.target.module
     if layer not in paths:
         return None  # an operation (add, reshape) has no weights
-    axis = 1 if "in_channels" in item.dep.handler.__name__ and getattr(layer, "weight", None) is not None and layer.weight.ndim > 1 else 0
+    axis = (
+        1
+        if "in_channels" in item.dep.handler.__name__
+        and getattr(layer, "weight", None) is not None
+        and layer.weight.ndim > 1
+        else 0
+    )
     return Member(paths[layer], axis, tuple(item.idxs), tuple(item.root_idxs))
 
 
-def _untouchable(module: nn.Module, item: Any, paths: dict[nn.Module, str], outputs: list[nn.Module], held: dict[int, set[str]]) -> str | None:
-    """Why the group that this item belongs to is left whole; None if the item does not forbid the cut."""
+def _untouchable(
+    module: nn.Module, item: Any, paths: dict[nn.Module, str], outputs: list[nn.Module], held: dict[int, set[str]]
+) -> str | None:
+    """Why the group that this item belongs to is left whole;
+    None if the item does not forbid the cut."""
     layer, makes = item.dep.target.module, "out_channels" in item.dep.handler.__name__
     if layer in outputs and makes:
         return "it is coupled to the model's output"
@@ -130,8 +150,8 @@ def _untouchable(module: nn.Module, item: Any, paths: dict[nn.Module, str], outp
 def _unite(module: nn.Module, group: Group) -> Group | str:
     """The group with its units, or why it has none that can be cut.
 
-    A convolution of G groups and C channels keeps equal widths if channels {j, j + C/G, j + 2C/G, ...} go together; units are the
-    connected components of all such ties.
+    A convolution of G groups and C channels keeps equal widths if channels
+    {j, j + C/G, j + 2C/G, ...} go together; units are the connected components of all such ties.
     """
     root = list(range(group.channels))
 
@@ -161,7 +181,8 @@ def _unite(module: nn.Module, group: Group) -> Group | str:
 
 
 def _feed_forward(module: nn.Module, group: Group) -> bool:
-    """Linear layers alone, of which one reads the group, and gives back the width that those which make it read: [D] -> [C] -> [D]."""
+    """Linear layers alone, of which one reads the group, and gives back the width that those which
+    make it read: [D] -> [C] -> [D]."""
     layers = [(module.get_submodule(m.path), m.axis) for m in group.members]
     if len({holder := m.path.rpartition(".")[0] for m in group.members}) == 1 and holder:
         inside = list(module.get_submodule(holder).children())

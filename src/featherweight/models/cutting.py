@@ -1,6 +1,8 @@
-"""Cutting coupled channels out of layers, silencing them for a while, and summing a criterion's scores over them.
+"""Cutting coupled channels out of layers, silencing them for a while,
+and summing a criterion's scores over them.
 
-Notation: O outputs, I inputs of one convolution group, G convolution groups, U units of a group of channels.
+Notation: O outputs, I inputs of one convolution group, G convolution groups,
+U units of a group of channels.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def can_narrow(layer: nn.Module) -> str | None:
         return None  # it has nothing to cut
     if not isinstance(layer, (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.PReLU)):
         return f"a {type(layer).__name__} is coupled to it"
-    if any(p is not None and n not in ("weight", "bias") for n, p in layer._parameters.items()) or hasattr(layer, "parametrizations"):
+    if any(p is not None and n not in ("weight", "bias") for n, p in layer._parameters.items()) or hasattr(
+        layer, "parametrizations"
+    ):
         return f"a {type(layer).__name__} whose weights are computed from other parameters is coupled to it"
     if isinstance(layer, _ConvNd) and layer.groups > 1:
         if layer.transposed:
@@ -40,13 +44,16 @@ def can_narrow(layer: nn.Module) -> str | None:
 def cut(module: nn.Module, groups: Sequence[Group], drops: Sequence[Sequence[int]]) -> None:
     """Remove the units drops[g] of each group from all its members, physically and in place.
 
-    All groups in one call: one layer can be a member of several (a concatenation), and positions are those of the module as coupled.
+    All groups in one call: one layer can be a member of several (a concatenation), and positions
+    are those of the module as coupled.
     """
     gone: dict[tuple[str, int], set[int]] = {}
     for group, drop in zip(groups, drops, strict=True):
         channels = {c for u in drop for c in group.units[u]}
         for m in group.members:
-            gone.setdefault((m.path, m.axis), set()).update(p for p, c in zip(m.position, m.channel, strict=True) if c in channels)
+            gone.setdefault((m.path, m.axis), set()).update(
+                p for p, c in zip(m.position, m.channel, strict=True) if c in channels
+            )
         kept = len(group.units) - len(set(drop))
         for name, count in group.counts:
             setattr(module.get_submodule(group.name), name, count * kept // len(group.units))
@@ -79,7 +86,8 @@ def _narrow(layer: Any, axis: int, gone: set[int]) -> None:
 
 
 def _narrow_conv(layer: Any, axis: int, gone: set[int]) -> None:
-    if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:  # depthwise: one channel a group, in and out
+    # depthwise: one channel a group, in and out
+    if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
         kept = _left(layer.out_channels, gone)
         layer.groups = layer.in_channels = layer.out_channels = len(kept)
         _index(layer, ("weight", "bias"), 0, kept)
@@ -88,7 +96,8 @@ def _narrow_conv(layer: Any, axis: int, gone: set[int]) -> None:
     width = getattr(layer, name)
     setattr(layer, name, width - len(gone))
     where = 1 - axis if layer.transposed else axis  # transposed weights are [I, O, *k]
-    if axis == 1:  # units keep the same inputs of every convolution group, and the weight has one group's only
+    # units keep the same inputs of every convolution group, and the weight has one group's only
+    if axis == 1:
         width, gone = width // layer.groups, {p % (width // layer.groups) for p in gone}
     _index(layer, ("weight",), where, _left(width, gone))
     if axis == 0:
@@ -106,14 +115,18 @@ def _index(layer: nn.Module, names: tuple[str, ...], axis: int, kept: list[int])
         if old is None:
             continue
         new = old.detach().index_select(axis, torch.tensor(kept, dtype=torch.long, device=old.device))
-        setattr(layer, name, nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new)
+        setattr(
+            layer, name, nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
+        )
 
 
 @contextmanager
 def silenced(module: nn.Module, group: Group, drop: Sequence[int]) -> Iterator[None]:
-    """Within the block nobody reads the units `drop`: the model computes what it would without them, and is as before afterwards.
+    """Within the block nobody reads the units `drop`: the model computes what it would without
+    them, and is as before afterwards.
 
-    Their columns in the group's readers are zero meanwhile. A LayerNorm between maker and reader still counts them in its statistics.
+    Their columns in the group's readers are zero meanwhile. A LayerNorm between maker and reader
+    still counts them in its statistics.
     """
     channels = {c for u in drop for c in group.units[u]}
     saved: list[tuple[Tensor, Tensor]] = []
@@ -139,9 +152,11 @@ def silenced(module: nn.Module, group: Group, drop: Sequence[int]) -> Iterator[N
 
 
 def add_scores(total: Tensor, group: Group, path: str, groups: int, score: Tensor) -> None:
-    """Add to total [U] what one layer's scores (shaped as its weight, or [O]) say of each unit of a group. In place.
+    """Add to total [U] what one layer's scores (shaped as its weight,
+    or [O]) say of each unit of a group. In place.
 
-    Its rows count where the layer makes the group's channels, its columns where it reads them (only a score for each weight has columns).
+    Its rows count where the layer makes the group's channels, its columns where it reads them (only
+    a score for each weight has columns).
     groups: of the layer, if it is a convolution.
     """
     unit = torch.empty(group.channels, dtype=torch.long)

@@ -11,7 +11,8 @@ HEADS = "attention heads are not cut channel by channel"
 
 @dataclass(frozen=True)
 class Member:
-    """One layer of a group. axis 0: its outputs are cut, axis 1: its inputs; channel [K]: the group's channel of position[K]."""
+    """One layer of a group. axis 0: its outputs are cut, axis 1: its inputs; channel [K]:
+    the group's channel of position[K]."""
 
     path: str
     axis: int
@@ -21,11 +22,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that are coupled through the model. `name`: path of the layer that makes them, or of the attention whose heads they are.
+    """Channels that are coupled through the model. `name`: path of the layer that makes them, or of
+    the attention whose heads they are.
 
-    kind: "channel", "mlp" (the inner width of a feed-forward block) or "head"; units: channels that can only go together (one channel;
-    one of each convolution group; one key-value head with its query heads), all of one size; counts: {attribute of the module `name`: its
-    value for all units}, whole numbers that shrink with the number of units.
+    kind: "channel", "mlp" (the inner width of a feed-forward block) or "head"; units: channels that
+    can only go together (one channel; one of each convolution group; one key-value head with its
+    query heads), all of one size; counts: {attribute of the module `name`: its value for all
+    units}, whole numbers that shrink with the number of units.
     """
 
     name: str
@@ -43,7 +46,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Coupling:
-    """The groups that can be cut, in forward order, and {layer path: reason} for what is left whole."""
+    """The groups that can be cut, in forward order, and {layer path: reason} for
+    what is left whole."""
 
     groups: tuple[Group, ...]
     whole: dict[str, str]

@@ -29,10 +29,10 @@ def watched(
     """While it lasts, a pass through the submodule at `path` calls before[path](submodule, args),
     then after[path](submodule, args, output).
 
-    with_kwargs: all hooks take the pass's keyword arguments too, after args. What a hook gives, unless
-    None, takes the place of the arguments or the output, as in torch. Hooks of one submodule run in
-    the order in which they were entered. At the end these are removed, whatever happened, and no
-    others. InputError, before any hook is there, if a path leads nowhere.
+    with_kwargs: all hooks take the pass's keyword arguments too, after args. What a hook gives,
+    unless None, takes the place of the arguments or the output, as in torch. Hooks of one submodule
+    run in the order in which they were entered. At the end these are removed, whatever happened,
+    and no others. InputError, before any hook is there, if a path leads nowhere.
     """
     found = submodules(module, [*before, *after])
     with ExitStack() as hooks:

@@ -1,7 +1,8 @@
 """Which submodules of two models belong together.
 
-Notation: a *holder* is a ModuleList or Sequential; a *block* is a child of a holder that has children itself;
-a path is a submodule's dotted name; *origin* is the path that a submodule had before any `keep_blocks` edit.
+Notation: a *holder* is a ModuleList or Sequential; a *block* is a child of a holder that has
+children itself; a path is a submodule's dotted name; *origin* is the path that a submodule had
+before any `keep_blocks` edit.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ _MOST = 4  # blocks that are matched where none are named
 
 
 def blocks(module: nn.Module) -> list[str]:
-    """Paths of the model's blocks, in order: those of holders with at least two blocks of one class, else of all holders; never one
-    inside another. A model without any: its convolutions and linear layers but the last."""
+    """Paths of the model's blocks, in order: those of holders with at least two blocks of one
+    class, else of all holders; never one inside another. A model without any: its convolutions and
+    linear layers but the last."""
     holders = [(p, m) for p, m in module.named_modules() if isinstance(m, (nn.ModuleList, nn.Sequential))]
 
     def of(at_least: int) -> list[str]:
@@ -27,7 +29,11 @@ def blocks(module: nn.Module) -> list[str]:
             kinds = [type(c) for c in holder if list(c.children())]
             for name, child in holder.named_children():
                 where = f"{path}.{name}" if path else name
-                if list(child.children()) and kinds.count(type(child)) >= at_least and not any(where.startswith(o + ".") for o in out):
+                if (
+                    list(child.children())
+                    and kinds.count(type(child)) >= at_least
+                    and not any(where.startswith(o + ".") for o in out)
+                ):
                     out.append(where)
         return out
 
@@ -36,7 +42,8 @@ def blocks(module: nn.Module) -> list[str]:
 
 
 def origin(path: str, edits: Sequence[dict[str, Any]]) -> str:
-    """The path that the submodule at `path` had before `edits` (`Package.edits`) renumbered the blocks around it."""
+    """The path that the submodule at `path` had before `edits` (`Package.edits`) renumbered the
+    blocks around it."""
     for change in reversed(edits):
         prefix = f"{change['path']}." if change.get("path") else ""
         if change.get("edit") != "keep_blocks" or not path.startswith(prefix):
@@ -58,10 +65,11 @@ def matched(
 ) -> list[tuple[str, str]]:
     """Pairs (student path, teacher path) of submodules that do the same work, in order.
 
-    layers: the student's paths to match; none: the ends of at most four stages of blocks, evenly spaced. Two edits of one
-    architecture (`same_net`), or two with the same blocks, are matched by origin; others by relative depth among the blocks (for a
-    named layer that is no block: among the modules of its class), as in TinyBERT (Jiao et al. 2020, arXiv:1909.10351, section 4.1:
-    uniform layer mapping). InputError if nothing matches.
+    layers: the student's paths to match; none: the ends of at most four stages of blocks, evenly
+    spaced. Two edits of one architecture (`same_net`), or two with the same blocks, are matched by
+    origin; others by relative depth among the blocks (for a named layer that is no block: among the
+    modules of its class), as in TinyBERT (Jiao et al. 2020, arXiv:1909.10351, section 4.1: uniform
+    layer mapping). InputError if nothing matches.
     """
     ours, theirs = blocks(student), blocks(teacher)
     picked = list(layers) or [ours[i] for i in ends(len(ours))]
@@ -69,7 +77,10 @@ def matched(
     missing = [p for p in picked if p not in names]
     if missing or not picked:
         raise InputError(
-            "the student has no such layers", got=missing or "no blocks at all", allowed=ours, fix="name layers of the student in `layers`"
+            "the student has no such layers",
+            got=missing or "no blocks at all",
+            allowed=ours,
+            fix="name layers of the student in `layers`",
         )
     there = {origin(p, teacher_edits): p for p in known}
     by_path = same_net or ours == theirs
@@ -81,7 +92,9 @@ def matched(
             mine = ours if path in ours else [n for n, m in names.items() if type(m) is kind]
             other = theirs if path in ours else [n for n, m in known.items() if type(m) is kind]
             if not other:
-                raise InputError("the teacher has no layer that matches", got=f"{path} ({kind.__name__})", allowed=theirs)
+                raise InputError(
+                    "the teacher has no layer that matches", got=f"{path} ({kind.__name__})", allowed=theirs
+                )
             twin = other[max(round((mine.index(path) + 1) / len(mine) * len(other)) - 1, 0)]
         pairs.append((path, twin))
     return pairs
@@ -94,8 +107,9 @@ def ends(n: int, most: int = _MOST) -> list[int]:
 
 
 def channels_first(module: nn.Module, x: Tensor) -> Tensor:
-    """What `module` gave, as [B, C, *positions]. Channels are taken to be the second axis of what convolutions give, and the last of
-    what linear layers and attention give (tokens [B, L, D], and images [B, H, W, D] where there is no convolution)."""
+    """What `module` gave, as [B, C, *positions]. Channels are taken to be the second axis of what
+    convolutions give, and the last of what linear layers and attention give (tokens [B, L, D], and
+    images [B, H, W, D] where there is no convolution)."""
     conv = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in module.modules())
     linear = any(isinstance(m, nn.Linear) for m in module.modules())
     first = x.ndim == 2 or (conv and not linear if x.ndim == 3 else conv or not linear)

@@ -1,7 +1,8 @@
-"""What a pruning criterion looks at: statistics of layers, gathered by running the model on batches.
+"""What a pruning criterion looks at: statistics of layers, gathered by running the
+model on batches.
 
-Notation: O outputs, I inputs (of one convolution group), k kernel positions, n = I * k, G convolution groups, B batches, N samples,
-R rows: one for each sample and position.
+Notation: O outputs, I inputs (of one convolution group), k kernel positions, n = I * k, G
+convolution groups, B batches, N samples, R rows: one for each sample and position.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ._follow import Follow
 from .criteria.base import Seen
 from .hooks import watched
 
-Batches = Callable[[], Iterable[tuple[list[Tensor], Tensor]]]  # called anew for each pass; gives (inputs in order, targets)
+# called anew for each pass; gives (inputs in order, targets)
+Batches = Callable[[], Iterable[tuple[list[Tensor], Tensor]]]
 FIELDS = frozenset({"norm", "gradient", "input_norm", "hessian", "outputs"})
 _FROM_INPUTS, _FROM_OUTPUTS = frozenset({"input_norm", "hessian"}), frozenset({"norm", "outputs"})
 _UNFOLDED = 2**26  # bytes of unfolded convolution inputs at a time
@@ -35,25 +37,32 @@ def observe(
     *,
     max_bytes: int = 2**30,
 ) -> Iterator[tuple[str, Seen]]:
-    """(path, what was seen of it) for each of the layers `paths`, in order, with the fields `needs` of `Seen` filled.
+    """(path, what was seen of it) for each of the layers `paths`, in order,
+    with the fields `needs` of `Seen` filled.
 
-    The module runs in eval mode and is left as it was. At most `max_bytes` of statistics are held at once (more if a single layer's
-    need more): the layers are split into as many passes over the batches as that takes, and a pass starts when the one before it
-    has been consumed, so changes made to earlier layers meanwhile are seen by the later ones. Layers: Linear and Conv1d/2d/3d.
+    The module runs in eval mode and is left as it was. At most `max_bytes` of statistics are held
+    at once (more if a single layer's need more): the layers are split into as many passes over the
+    batches as that takes, and a pass starts when the one before it has been consumed, so changes
+    made to earlier layers meanwhile are seen by the later ones. Layers: Linear and Conv1d/2d/3d.
     loss_fn(outputs, targets): scalar; for `gradient` only.
 
-    norm: from a batch normalisation that is applied to the layer's very output. outputs: followed through that batch
-    normalisation and through the activation function after it; where no activation comes next (a residual sum, say), the value as
-    it is there. A layer that runs several times in a pass adds up its inputs; of its outputs the last count. A layer that never
-    runs has zero statistics and no outputs.
+    norm: from a batch normalisation that is applied to the layer's very output. outputs: followed
+    through that batch normalisation and through the activation function after it; where no
+    activation comes next (a residual sum, say), the value as it is there. A layer that runs several
+    times in a pass adds up its inputs; of its outputs the last count. A layer that never runs has
+    zero statistics and no outputs.
 
-    InputError: no such layer, an unknown need, no batches, no loss, statistics that are not finite, or a layer whose weight is used
-    without the layer being called (inside nn.MultiheadAttention).
+    InputError: no such layer, an unknown need, no batches, no loss, statistics that are not finite,
+    or a layer whose weight is used without the layer being called (inside nn.MultiheadAttention).
     """
     layers = {path: _layer(module, path) for path in paths}
     wanted = frozenset(needs)
     if not wanted <= FIELDS:
-        raise InputError("no such thing can be observed of a layer", got=", ".join(sorted(wanted - FIELDS)), allowed=", ".join(sorted(FIELDS)))
+        raise InputError(
+            "no such thing can be observed of a layer",
+            got=", ".join(sorted(wanted - FIELDS)),
+            allowed=", ".join(sorted(FIELDS)),
+        )
     if "gradient" in wanted and loss_fn is None:
         raise InputError("the gradient needs a loss", got="loss_fn=None", fix="pass the task's loss_fn")
     return _observe(module, layers, wanted, batches, loss_fn, max_bytes)
@@ -65,12 +74,21 @@ def _layer(module: nn.Module, path: str) -> nn.Module:
     except AttributeError as e:
         raise InputError("the model has no such layer", got=path) from e
     if not isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        raise InputError("this layer cannot be observed", got=f"{path}: {type(layer).__name__}", allowed="Linear, Conv1d, Conv2d, Conv3d")
+        raise InputError(
+            "this layer cannot be observed",
+            got=f"{path}: {type(layer).__name__}",
+            allowed="Linear, Conv1d, Conv2d, Conv3d",
+        )
     return layer
 
 
 def _observe(
-    module: nn.Module, layers: dict[str, nn.Module], needs: frozenset[str], batches: Batches, loss_fn: Any, max_bytes: int
+    module: nn.Module,
+    layers: dict[str, nn.Module],
+    needs: frozenset[str],
+    batches: Batches,
+    loss_fn: Any,
+    max_bytes: int,
 ) -> Iterator[tuple[str, Seen]]:
     if not needs:
         for path, layer in layers.items():
@@ -96,12 +114,22 @@ def _observe(
 def _size(layer: Any, needs: frozenset[str], n_batches: int, n_samples: int) -> int:
     """Bytes of the layer's statistics, in float32."""
     o, n, g = len(layer.weight), layer.weight[0].numel(), getattr(layer, "groups", 1)
-    elements = {"norm": o, "gradient": n_batches * o * n, "input_norm": g * n, "hessian": g * n * n, "outputs": n_samples * o}
+    elements = {
+        "norm": o,
+        "gradient": n_batches * o * n,
+        "input_norm": g * n,
+        "hessian": g * n * n,
+        "outputs": n_samples * o,
+    }
     return 4 * sum(int(elements[field]) for field in needs)
 
 
-def _one_pass(module: nn.Module, layers: dict[str, Any], needs: frozenset[str], batches: Batches, loss_fn: Any) -> Iterator[tuple[str, Seen]]:
-    inputs = {path: _Inputs(layer, "hessian" in needs) for path, layer in layers.items()} if needs & _FROM_INPUTS else {}
+def _one_pass(
+    module: nn.Module, layers: dict[str, Any], needs: frozenset[str], batches: Batches, loss_fn: Any
+) -> Iterator[tuple[str, Seen]]:
+    inputs = (
+        {path: _Inputs(layer, "hessian" in needs) for path, layer in layers.items()} if needs & _FROM_INPUTS else {}
+    )
     follow = Follow(module, layers) if needs & _FROM_OUTPUTS else None
     gradients: dict[str, list[Tensor]] = {path: [] for path in layers}
     outputs: dict[str, list[Tensor]] = {path: [] for path in layers}
@@ -124,19 +152,28 @@ def _one_pass(module: nn.Module, layers: dict[str, Any], needs: frozenset[str], 
                     outputs[path].append(means)
             first = first or x
     if ran == 0:
-        raise InputError("there is nothing to observe the model on", got="no batches", fix="give at least one batch of training samples")
+        raise InputError(
+            "there is nothing to observe the model on",
+            got="no batches",
+            fix="give at least one batch of training samples",
+        )
     _refuse_bypassed(module, {p: layers[p] for p, s in inputs.items() if s.rows == 0}, first)
     for path, layer in layers.items():
         fields: dict[str, Any] = {}
         if path in inputs:
             sums = inputs.pop(path)
-            fields |= {"input_norm": sums.norm() if "input_norm" in needs else None, "hessian": sums.mean() if "hessian" in needs else None}
+            fields |= {
+                "input_norm": sums.norm() if "input_norm" in needs else None,
+                "hessian": sums.mean() if "hessian" in needs else None,
+            }
         if "gradient" in needs:
             fields["gradient"] = torch.stack(gradients.pop(path))
         if follow is not None and "norm" in needs:
             fields["norm"] = follow.norms.get(path)
         if "outputs" in needs:
-            fields["outputs"] = torch.cat([torch.zeros(0, len(layer.weight), device=layer.weight.device), *outputs.pop(path)])
+            fields["outputs"] = torch.cat(
+                [torch.zeros(0, len(layer.weight), device=layer.weight.device), *outputs.pop(path)]
+            )
         yield path, _finite(Seen(layer.weight.detach(), **fields, name=path))
 
 
@@ -145,7 +182,9 @@ def _finite(seen: Seen) -> Seen:
         value = getattr(seen, field)
         if value is not None and not bool(value.isfinite().all()):
             raise InputError(
-                f"the {field} of the layer {seen.name!r} is not finite", got="nan or inf", fix="check the model's weights, inputs and loss"
+                f"the {field} of the layer {seen.name!r} is not finite",
+                got="nan or inf",
+                fix="check the model's weights, inputs and loss",
             )
     return seen
 
@@ -171,13 +210,16 @@ def _as_found(module: nn.Module, weights: list[Any]) -> Iterator[None]:
 
 
 def _refuse_bypassed(module: nn.Module, idle: dict[str, Any], x: list[Tensor]) -> None:
-    """InputError if the output depends on a layer that was not called: its inputs cannot be seen."""
+    """InputError if the output depends on a layer that was not called:
+    its inputs cannot be seen."""
     if not idle:
         return
     weights = [layer.weight for layer in idle.values()]
     with _as_found(module, weights), torch.enable_grad():
         out = module(*x)
-        used = torch.autograd.grad(out.sum(), weights, allow_unused=True) if out.requires_grad else [None] * len(weights)
+        used = (
+            torch.autograd.grad(out.sum(), weights, allow_unused=True) if out.requires_grad else [None] * len(weights)
+        )
     bypassed = [path for path, g in zip(idle, used, strict=True) if g is not None]
     if bypassed:
         raise InputError(
@@ -188,7 +230,8 @@ def _refuse_bypassed(module: nn.Module, idle: dict[str, Any], x: list[Tensor]) -
 
 
 class _Inputs:
-    """Sums over the rows that go into one layer: of squares [G, n], or of x x^T [G, n, n], in float32."""
+    """Sums over the rows that go into one layer: of squares [G, n],
+    or of x x^T [G, n, n], in float32."""
 
     def __init__(self, layer: Any, outer: bool) -> None:
         groups, n = getattr(layer, "groups", 1), layer.weight[0].numel()
@@ -213,9 +256,11 @@ class _Inputs:
 
 
 def input_rows(layer: Any, x: Tensor) -> Iterator[Tensor]:
-    """The vectors that meet the layer's weight rows, in the order of weight[0].flatten(): float32 [G, R, n], a bounded piece at a time.
+    """The vectors that meet the layer's weight rows, in the order of weight[0].flatten(): float32
+    [G, R, n], a bounded piece at a time.
 
-    x: [N, ..., I] of a Linear; [N, G * I, *positions] of a convolution, which is padded and unfolded.
+    x: [N, ..., I] of a Linear; [N, G * I, *positions] of a convolution,
+    which is padded and unfolded.
     """
     if isinstance(layer, nn.Linear):
         yield x.reshape(1, -1, x.shape[-1]).float()
@@ -223,13 +268,18 @@ def input_rows(layer: Any, x: Tensor) -> Iterator[Tensor]:
     dims, padding = len(layer.kernel_size), layer._reversed_padding_repeated_twice
     if any(padding):
         x = F.pad(x, padding, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
-    positions = [(s - d * (k - 1) - 1) // t + 1 for s, k, t, d in zip(x.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True)]
+    positions = [
+        (s - d * (k - 1) - 1) // t + 1
+        for s, k, t, d in zip(x.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    ]
     sample = 4 * x.shape[1] * math.prod(positions) * math.prod(layer.kernel_size)  # bytes
     step = max(1, _UNFOLDED // max(sample, 1))
     for start in range(0, len(x), step):
         windows = x[start : start + step].float()
         for i, (k, t, d) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)):
-            windows = windows.unfold(2 + i, d * (k - 1) + 1, t)[..., ::d]  # the window becomes the last axis
+            # the window becomes the last axis
+            windows = windows.unfold(2 + i, d * (k - 1) + 1, t)[..., ::d]
         windows = windows.reshape(len(windows), layer.groups, -1, *windows.shape[2:])  # [N, G, I, *positions, *k]
-        order = (1, 0, *range(3, 3 + dims), 2, *range(3 + dims, 3 + 2 * dims))  # [G, N, *positions, I, *k]
+        # [G, N, *positions, I, *k]
+        order = (1, 0, *range(3, 3 + dims), 2, *range(3 + dims, 3 + 2 * dims))
         yield windows.permute(order).reshape(layer.groups, -1, layer.weight[0].numel())

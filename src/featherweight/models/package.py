@@ -1,6 +1,8 @@
-"""A model on its way through a recipe: an ordinary torch module, how it differs from what its builder makes, and its plan.
+"""A model on its way through a recipe: an ordinary torch module, how it differs from what its
+builder makes, and its plan.
 
-Saved as architecture spec (JSON) + safetensors (weights, and the scales of the plan). Nothing is pickled: a saved package needs no trust.
+Saved as architecture spec (JSON) + safetensors (weights, and the scales of the plan). Nothing is
+pickled: a saved package needs no trust.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ SPEC, WEIGHTS, SCALES = "spec.json", "model.safetensors", "scales.safetensors"
 
 @dataclass(frozen=True)
 class Package:
-    """module: in eval mode, on the CPU; net: the architecture description that it was built from, as JSON, or None: the task's own
-    builder; edits: what was done to its structure since, in order (`surgery.EDITS`); sparse: parameters that have zeros, which stay
-    zero in every later step, or are claimed no more (`zeros.Zeros`); plan: how the target must quantize, or None;
+    """module: in eval mode, on the CPU; net: the architecture description that it was built from,
+    as JSON, or None: the task's own builder; edits: what was done to its structure since, in order
+    (`surgery.EDITS`); sparse: parameters that have zeros, which stay zero in every later step, or
+    are claimed no more (`zeros.Zeros`); plan: how the target must quantize, or None;
     scales: the plan's tensors, by name; notes: what each step reports."""
 
     module: nn.Module
@@ -51,7 +54,8 @@ class Package:
         return replace(self, **changes)
 
     def restructured(self, *edits: dict[str, Any]) -> Package:
-        """This package with `edits` recorded; the module must have had them already (`surgery.edit`)."""
+        """This package with `edits` recorded; the module must have had them already
+        (`surgery.edit`)."""
         return replace(self, edits=(*self.edits, *edits))
 
     def noted(self, **note: Any) -> Package:
@@ -59,12 +63,21 @@ class Package:
         return replace(self, notes=(*self.notes, note))
 
     def save(self, folder: Path, build: Callable[[], nn.Module]) -> None:
-        """Write `spec.json`, `model.safetensors` and, if there are scales, `scales.safetensors` into an existing folder.
+        """Write `spec.json`, `model.safetensors` and, if there are scales, `scales.safetensors`
+        into an existing folder.
 
         build: what makes the task's unedited model (a package with a `net` builds that)."""
         sizes = differences(_fresh(self.net, build), self.module, self.edits)
         plan = None if self.plan is None else self.plan.to_json()
-        spec = {"format": 2, "net": self.net, "edits": self.edits, "sizes": sizes, "sparse": self.sparse, "plan": plan, "notes": self.notes}
+        spec = {
+            "format": 2,
+            "net": self.net,
+            "edits": self.edits,
+            "sizes": sizes,
+            "sparse": self.sparse,
+            "plan": plan,
+            "notes": self.notes,
+        }
         (folder / SPEC).write_text(json.dumps(spec, indent=1))
         safetensors.torch.save_model(self.module, str(folder / WEIGHTS))
         if self.scales:
@@ -83,9 +96,21 @@ class Package:
             scales = safetensors.torch.load_file(str(folder / SCALES)) if (folder / SCALES).is_file() else {}
             plan = None if spec["plan"] is None else Plan.from_json(spec["plan"])
             package = cls(module.eval(), spec["net"], edits, tuple(spec["sparse"]), plan, scales, tuple(spec["notes"]))
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, InputError, RecipeError, safetensors.SafetensorError) as e:
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            InputError,
+            RecipeError,
+            safetensors.SafetensorError,
+        ) as e:
             raise StoreError(
-                "this saved model cannot be loaded", got=f"{folder}: {e}", fix="was the model's builder changed since it was saved?"
+                "this saved model cannot be loaded",
+                got=f"{folder}: {e}",
+                fix="was the model's builder changed since it was saved?",
             ) from e
         return package
 

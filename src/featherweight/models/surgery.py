@@ -12,7 +12,8 @@ from ..errors import StoreError
 
 
 def edit(module: nn.Module, change: dict[str, Any]) -> None:
-    """Apply one structural edit, as data: {"edit": its name in `EDITS`, its arguments}. In place. StoreError if there is no such edit."""
+    """Apply one structural edit, as data: {"edit": its name in `EDITS`, its arguments}. In place.
+    StoreError if there is no such edit."""
     name = change.get("edit")
     if name not in EDITS:
         raise StoreError("no such edit of a model's structure", got=str(name), allowed=", ".join(sorted(EDITS)))
@@ -20,36 +21,54 @@ def edit(module: nn.Module, change: dict[str, Any]) -> None:
 
 
 def keep_blocks(module: nn.Module, path: str, index: Iterable[int]) -> None:
-    """Keep only the children `index` (rising) of the ModuleList or Sequential at `path`; they are numbered anew. In place."""
+    """Keep only the children `index` (rising) of the ModuleList or Sequential at `path`; they are
+    numbered anew. In place."""
     index = tuple(index)
 
     blocks = module.get_submodule(path)
     if not isinstance(blocks, (nn.ModuleList, nn.Sequential)) or not all(0 <= i < len(blocks) for i in index):
-        raise StoreError("no such blocks in this model", got=f"{path}: {index}", allowed="indices of a ModuleList or Sequential")
+        raise StoreError(
+            "no such blocks in this model", got=f"{path}: {index}", allowed="indices of a ModuleList or Sequential"
+        )
     for i in reversed(range(len(blocks))):
         if i not in index:
             del blocks[i]
 
 
 def factorize(module: nn.Module, path: str, form: str, ranks: Iterable[int]) -> None:
-    """Put, in place of the layer at `path`, the Sequential of layers that `form` and `ranks` make of it, with weights not set. In place."""
+    """Put, in place of the layer at `path`, the Sequential of layers that `form` and `ranks` make
+    of it, with weights not set. In place."""
     parent, _, leaf = path.rpartition(".")
     setattr(module.get_submodule(parent), leaf, factorized(module.get_submodule(path), form, ranks))
 
 
 def factorized(layer: Any, form: str, ranks: Iterable[int]) -> nn.Sequential:
-    """The layers, in their order, that have a layer's inputs and outputs at lower rank; weights not set, in the layer's type and place.
+    """The layers, in their order, that have a layer's inputs and outputs at lower rank; weights not
+    set, in the layer's type and place.
 
-    linear, ranks [r]: Linear(I, r), Linear(r, O). pointwise [r]: a convolution with one tap, the first of the two with its stride and padding.
-    tucker2 [r_in, r_out]: 1x1 to r_in, the layer's own kernel from r_in to r_out, 1x1 to O. Only the last has a bias, if the layer has.
-    StoreError if the layer is of another kind or the ranks do not fit.
+    linear, ranks [r]: Linear(I, r), Linear(r, O). pointwise [r]: a convolution with one tap, the
+    first of the two with its stride and padding. tucker2 [r_in, r_out]: 1x1 to r_in, the layer's
+    own kernel from r_in to r_out, 1x1 to O. Only the last has a bias, if the layer has. StoreError
+    if the layer is of another kind or the ranks do not fit.
     """
     ranks, cls = tuple(ranks), type(layer)
     linear, conv = cls is nn.Linear, cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and layer.groups == 1
-    n_in, n_out = (layer.in_features, layer.out_features) if linear else (layer.in_channels, layer.out_channels) if conv else (0, 0)
-    fits = len(ranks) == (2 if form == "tucker2" else 1) and all(isinstance(r, int) and 1 <= r <= max(n_in, n_out) for r in ranks)
+    n_in, n_out = (
+        (layer.in_features, layer.out_features)
+        if linear
+        else (layer.in_channels, layer.out_channels)
+        if conv
+        else (0, 0)
+    )
+    fits = len(ranks) == (2 if form == "tucker2" else 1) and all(
+        isinstance(r, int) and 1 <= r <= max(n_in, n_out) for r in ranks
+    )
     if not fits or not (linear if form == "linear" else conv and form in ("pointwise", "tucker2")):
-        raise StoreError("this layer cannot be factorized so", got=f"{layer}: {form} {ranks}", allowed="linear, pointwise or tucker2, and its ranks")
+        raise StoreError(
+            "this layer cannot be factorized so",
+            got=f"{layer}: {form} {ranks}",
+            allowed="linear, pointwise or tucker2, and its ranks",
+        )
     like: dict[str, Any] = {"device": "meta", "dtype": layer.weight.dtype}
     last = {"bias": layer.bias is not None, **like}
     parts: list[nn.Module]
@@ -66,7 +85,8 @@ def factorized(layer: Any, form: str, ranks: Iterable[int]) -> nn.Sequential:
 
 
 def whole_numbers(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """For every submodule, its attributes that are whole numbers or tuples of them (in_channels, num_heads, normalized_shape)."""
+    """For every submodule, its attributes that are whole numbers or tuples of them (in_channels,
+    num_heads, normalized_shape)."""
 
     def whole(v: Any) -> bool:
         return (isinstance(v, int) and not isinstance(v, bool)) or (
@@ -74,14 +94,19 @@ def whole_numbers(module: nn.Module) -> dict[str, dict[str, Any]]:
         )
 
     return {
-        name: {k: list(v) if isinstance(v, (tuple, list)) else v for k, v in vars(m).items() if not k.startswith("_") and whole(v)}
+        name: {
+            k: list(v) if isinstance(v, (tuple, list)) else v
+            for k, v in vars(m).items()
+            if not k.startswith("_") and whole(v)
+        }
         for name, m in module.named_modules()
     }
 
 
 # What changes which submodules there are; all else is a size.
 def names_of(module: nn.Module, parameters: Iterable[nn.Parameter]) -> tuple[str, ...]:
-    """What those parameters that the module still has are called now: blocks are numbered anew when one is dropped."""
+    """What those parameters that the module still has are called now:
+    blocks are numbered anew when one is dropped."""
     names = {id(p): name for name, p in module.named_parameters()}
     return tuple(names[id(p)] for p in parameters if id(p) in names)
 
@@ -90,18 +115,31 @@ EDITS: dict[str, Callable[..., None]] = {"keep_blocks": keep_blocks, "factorize"
 
 
 def differences(fresh: nn.Module, module: nn.Module, edits: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
-    """{submodule path: {attribute: value}} where `module` differs from `fresh` after `edits`. `fresh` is used up."""
+    """{submodule path: {attribute: value}} where `module` differs from `fresh` after `edits`.
+    `fresh` is used up."""
     for change in edits:
         edit(fresh, change)
     before, after = whole_numbers(fresh), whole_numbers(module)
     if before.keys() != after.keys():
         odd = sorted(before.keys() ^ after.keys())[:5]
-        raise StoreError("the model's structure changed in a way that cannot be saved", got=odd, allowed="new sizes and the edits")
-    return {path: changed for path, now in after.items() if (changed := {k: v for k, v in now.items() if before[path].get(k) != v})}
+        raise StoreError(
+            "the model's structure changed in a way that cannot be saved", got=odd, allowed="new sizes and the edits"
+        )
+    return {
+        path: changed
+        for path, now in after.items()
+        if (changed := {k: v for k, v in now.items() if before[path].get(k) != v})
+    }
 
 
-def rebuild(fresh: nn.Module, edits: tuple[dict[str, Any], ...], sizes: dict[str, dict[str, Any]], shapes: dict[str, tuple[int, ...]]) -> nn.Module:
-    """Apply saved edits to `fresh` (used up), set sizes, and give tensors their saved shapes (unfilled)."""
+def rebuild(
+    fresh: nn.Module,
+    edits: tuple[dict[str, Any], ...],
+    sizes: dict[str, dict[str, Any]],
+    shapes: dict[str, tuple[int, ...]],
+) -> nn.Module:
+    """Apply saved edits to `fresh` (used up), set sizes, and give tensors their saved
+    shapes (unfilled)."""
     for change in edits:
         edit(fresh, change)
     for path, changed in sizes.items():

@@ -1,9 +1,11 @@
 """Inputs made from nothing but a teacher with batch norm: DeepInversion.
 
-Notation: x [B, C, *spatial] synthetic inputs, y [B] random labels; per batch-norm layer l: mu_l, var_l [C_l] the mean and (biased)
-variance of its input over the batch, and mean_l, running_l those that it kept from its training.
-Source: Yin et al. 2020, "Dreaming to Distill" (arXiv:1912.08795): x minimises CE(teacher(x), y) + R(x) (eq. 1), with
-R = a_tv R_TV + a_l2 R_l2 (eq. 2) + a_f R_feature (eq. 3), R_feature = sum_l ||mu_l - mean_l||_2 + sum_l ||var_l - running_l||_2 (eq. 4).
+Notation: x [B, C, *spatial] synthetic inputs, y [B] random labels; per batch-norm layer l: mu_l,
+var_l [C_l] the mean and (biased) variance of its input over the batch, and mean_l, running_l those
+that it kept from its training.
+Source: Yin et al. 2020, "Dreaming to Distill" (arXiv:1912.08795): x minimises
+CE(teacher(x), y) + R(x) (eq. 1), with R = a_tv R_TV + a_l2 R_l2 (eq. 2) + a_f R_feature (eq. 3),
+R_feature = sum_l ||mu_l - mean_l||_2 + sum_l ||var_l - running_l||_2 (eq. 4).
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _BATCH = 64
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """The mean squared difference of neighbours along each spatial axis of x [B, C, *spatial], summed over the axes (R_TV per element)."""
+    """The mean squared difference of neighbours along each spatial axis of x [B, C, *spatial],
+    summed over the axes (R_TV per element)."""
     total = x.new_zeros(())
     for axis in range(2, x.ndim):
         if x.shape[axis] > 1:
@@ -36,12 +39,15 @@ def total_variation(x: Tensor) -> Tensor:
 
 
 class Statistics:
-    """While it is entered: keeps R_feature of the module's last forward pass (eq. 4), from hooks on its batch-norm layers."""
+    """While it is entered: keeps R_feature of the module's last forward pass (eq. 4),
+    from hooks on its batch-norm layers."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.layers = [
-            path for path, m in module.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None and m.running_var is not None
+            path
+            for path, m in module.named_modules()
+            if isinstance(m, _BatchNorm) and m.running_mean is not None and m.running_var is not None
         ]
         self._terms: list[Tensor] = []
         self._hooks = ExitStack()
@@ -78,10 +84,12 @@ def synthesize(
     lr: float = 0.1,
     device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(inputs [n, *shape] float32, the labels [n] int64 that they were made for), by `steps` of Adam from Gaussian noise.
+    """(inputs [n, *shape] float32, the labels [n] int64 that they were made for), by `steps` of
+    Adam from Gaussian noise.
 
-    teacher: takes [B, *shape] and gives logits [B, classes]; in eval mode, not changed. shape: (channels, *spatial).
-    Deterministic for a seed. InputError if the teacher kept no batch-norm statistics or gives no logits of classes.
+    teacher: takes [B, *shape] and gives logits [B, classes]; in eval mode, not changed.
+    shape: (channels, *spatial). Deterministic for a seed. InputError if the teacher kept no
+    batch-norm statistics or gives no logits of classes.
     """
     if n < 1:
         raise InputError("there is nothing to synthesise", got=n, allowed="at least one sample")
@@ -97,11 +105,16 @@ def synthesize(
         with torch.no_grad():
             out = teacher(torch.zeros((1, *shape), device=device))
         if out.ndim != 2 or out.shape[1] < 2:
-            raise InputError("synthetic inputs are made for classes", got=f"outputs {list(out.shape)}", allowed="logits [batch, 2 classes or more]")
+            raise InputError(
+                "synthetic inputs are made for classes",
+                got=f"outputs {list(out.shape)}",
+                allowed="logits [batch, 2 classes or more]",
+            )
         generator = torch.Generator().manual_seed(derive(seed, "synthesize") % 2**63)
         x = np.empty((n, *shape), dtype=np.float32)
         y = torch.randint(out.shape[1], (n,), generator=generator)
-        for start in range(0, n, _BATCH):  # a last small batch joins the one before: statistics of few samples say little
+        # a last small batch joins the one before: statistics of few samples say little
+        for start in range(0, n, _BATCH):
             stop = n if n - start < 2 * _BATCH else start + _BATCH
             noise = torch.randn((stop - start, *shape), generator=generator)
             x[start:stop] = invert(teacher, noise.to(device), y[start:stop].to(device), steps, lr).cpu().numpy()
@@ -113,8 +126,9 @@ def synthesize(
 
 
 def invert(teacher: nn.Module, x: Tensor, y: Tensor, steps: int, lr: float) -> torch.Tensor:
-    """x [B, C, *spatial] after `steps` of Adam on eq. 1 with a learning rate that falls to 0 as half a cosine; the teacher's
-    parameters get no gradients. InputError if the loss is not finite."""
+    """x [B, C, *spatial] after `steps` of Adam on eq. 1 with a learning rate that falls to 0 as
+    half a cosine; the teacher's parameters get no gradients. InputError if the loss is not
+    finite."""
     x = x.clone().requires_grad_()
     optimizer = torch.optim.Adam([x], lr=lr)
     with Statistics(teacher) as statistics, torch.enable_grad():

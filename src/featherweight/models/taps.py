@@ -1,4 +1,5 @@
-"""Reading what named submodules give and take while a model runs, by hooks that are gone afterwards. A path is a submodule's dotted name."""
+"""Reading what named submodules give and take while a model runs, by hooks that are gone
+afterwards. A path is a submodule's dotted name."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _FUSED = ("qkv", "c_attn")  # one projection that gives the three, one after the
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """The first tensor in what a module gives or takes: a tensor, a tuple, a list or a mapping of them; None if there is none."""
+    """The first tensor in what a module gives or takes: a tensor, a tuple, a list or a mapping of
+    them; None if there is none."""
     if isinstance(value, torch.Tensor):
         return value
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
@@ -31,11 +33,12 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 class Taps:
-    """While it is entered: keeps the outputs and inputs of the submodules at `paths`, and the inputs of the whole module, of the last
-    forward pass.
+    """While it is entered: keeps the outputs and inputs of the submodules at `paths`, and the
+    inputs of the whole module, of the last forward pass.
 
-    outputs, calls: by path, what it gave (first tensor) and was given (args, kwargs); inputs: the arguments of the module itself.
-    InputError if there is no such submodule, or (`output`) if it did not run.
+    outputs, calls: by path, what it gave (first tensor) and was given (args, kwargs); inputs:
+    the arguments of the module itself. InputError if there is no such submodule, or (`output`) if
+    it did not run.
     """
 
     def __init__(self, module: nn.Module, paths: Iterable[str]) -> None:
@@ -72,13 +75,18 @@ class Taps:
     def output(self, path: str) -> Tensor:
         """What the submodule at `path` gave in the last pass."""
         if path not in self.outputs:
-            raise InputError("this submodule gave no tensor when the model ran", got=path, fix="name a layer that the forward pass calls as a module")
+            raise InputError(
+                "this submodule gave no tensor when the model ran",
+                got=path,
+                fix="name a layer that the forward pass calls as a module",
+            )
         return self.outputs[path]
 
 
 def attention_paths(module: nn.Module, inside: str) -> tuple[str, ...]:
-    """The submodules of the block `inside` that make queries, keys and values: three projections, one fused, or one
-    nn.MultiheadAttention; () if there are none. The last attention of the block counts."""
+    """The submodules of the block `inside` that make queries, keys and values: three
+    projections, one fused, or one nn.MultiheadAttention; () if there are none. The last
+    attention of the block counts."""
     block = module.get_submodule(inside)
     names = {f"{inside}.{n}" if n and inside else n or inside: m for n, m in block.named_modules()}
     for path, m in reversed(list(names.items())):
@@ -104,14 +112,19 @@ def queries_keys_values(module: nn.Module, taps: Taps, paths: tuple[str, ...]) -
     taps.output(paths[0])  # it ran
     args, kwargs = taps.calls[paths[0]]
     given = [args[i] if i < len(args) else kwargs[name] for i, name in enumerate(("query", "key", "value"))]
-    weights = m.in_proj_weight.chunk(3) if m.in_proj_weight is not None else (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
+    weights = (
+        m.in_proj_weight.chunk(3)
+        if m.in_proj_weight is not None
+        else (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
+    )
     biases = m.in_proj_bias.chunk(3) if m.in_proj_bias is not None else (None, None, None)
     out = [F.linear(x, w, b) for x, w, b in zip(given, weights, biases, strict=True)]
     return out if m.batch_first else [x.transpose(0, 1) for x in out]
 
 
 def last_linear(module: nn.Module, inputs: Sequence[Tensor]) -> str | None:
-    """The path of the linear layer that runs last, which makes the outputs from the penultimate features; None if none runs."""
+    """The path of the linear layer that runs last, which makes the outputs from the penultimate
+    features; None if none runs."""
     ran: list[str] = []
     after = {p: lambda *_, path=p: ran.append(path) for p, m in module.named_modules() if isinstance(m, nn.Linear)}
     with torch.no_grad(), watched(module, after):
@@ -123,10 +136,14 @@ class Stop(Exception):
     """Ends a forward pass early: raised and caught by `part`."""
 
 
-def part(module: nn.Module, inputs: Sequence[Tensor], start: str, end: str) -> tuple[tuple[Any, ...], dict[str, Any], Tensor]:
-    """One pass that ends after the submodule `end`: (args, kwargs) that `start` was given, and the first tensor that `end` gave.
+def part(
+    module: nn.Module, inputs: Sequence[Tensor], start: str, end: str
+) -> tuple[tuple[Any, ...], dict[str, Any], Tensor]:
+    """One pass that ends after the submodule `end`: (args, kwargs) that `start` was given, and the
+    first tensor that `end` gave.
 
-    No gradients. start and end may be the same, and must run in this order; InputError if they do not run.
+    No gradients. start and end may be the same, and must run in this order;
+    InputError if they do not run.
     """
     call: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     given: list[Tensor] = []
@@ -141,10 +158,16 @@ def part(module: nn.Module, inputs: Sequence[Tensor], start: str, end: str) -> t
             given.append(found)
             raise Stop
 
-    with torch.no_grad(), contextlib.suppress(Stop), watched(module, {end: stop}, before={start: begin}, with_kwargs=True):
+    with (
+        torch.no_grad(),
+        contextlib.suppress(Stop),
+        watched(module, {end: stop}, before={start: begin}, with_kwargs=True),
+    ):
         module(*inputs)  # it ends where it was meant to
     if not given:
         raise InputError(
-            "these blocks do not run one after the other", got=f"{start} to {end}", allowed="blocks that the forward pass calls as modules"
+            "these blocks do not run one after the other",
+            got=f"{start} to {end}",
+            allowed="blocks that the forward pass calls as modules",
         )
     return *call[0], given[0]

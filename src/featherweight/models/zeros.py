@@ -1,4 +1,5 @@
-"""What a package claims as sparse, held to its weights: `Package.sparse` names parameters that have zeros which stay zero."""
+"""What a package claims as sparse, held to its weights: `Package.sparse` names parameters that have
+zeros which stay zero."""
 
 from __future__ import annotations
 
@@ -15,11 +16,14 @@ from .package import Package
 
 def holding(module: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
     """Those of `names` that are parameters of the module and have a zero."""
-    return tuple(name for name in names if (weight := _parameter(module, name)) is not None and bool((weight == 0).any()))
+    return tuple(
+        name for name in names if (weight := _parameter(module, name)) is not None and bool((weight == 0).any())
+    )
 
 
 class Zeros:
-    """Where the parameters that a package claims as sparse are zero: one bit a weight, so that a step that changes its input is found, too."""
+    """Where the parameters that a package claims as sparse are zero: one bit a weight, so that a
+    step that changes its input is found, too."""
 
     def __init__(self, package: Package | None) -> None:
         self.edits: tuple[dict[str, Any], ...] = () if package is None else package.edits
@@ -32,8 +36,9 @@ class Zeros:
     def wrong(self, after: Package) -> dict[str, str]:
         """{a parameter that the package claims as sparse after a step: what is wrong with that}.
 
-        A claim that was there before has to keep its zeros, where it has its shape every single one; of one that lost rows or columns no more
-        may be missing than weights are. A new claim needs a zero."""
+        A claim that was there before has to keep its zeros, where it has its shape every single
+        one; of one that lost rows or columns no more may be missing than weights are. A new claim
+        needs a zero."""
         out = {}
         renumbered = after.edits[len(self.edits) :] if after.edits[: len(self.edits)] == self.edits else ()
         for name in after.sparse:
@@ -50,14 +55,19 @@ class Zeros:
 
 
 def _lost(shape: tuple[int, ...], bits: np.ndarray, weight: Tensor) -> str | None:
-    """What became of zeros that were there before (`bits` in a weight of `shape`); None if they stayed."""
+    """What became of zeros that were there before (`bits` in a weight of `shape`);
+    None if they stayed."""
     before, now = np.unpackbits(bits, count=math.prod(shape)).astype(bool), _zero(weight)
     count = int(before.sum())
     if tuple(weight.shape) == shape:
         filled = int((before & ~now).sum())
         return f"{filled} of its {count} zeros are zero no more" if filled else None
     least = max(1, count - max(0, len(before) - len(now)))
-    return f"{int(now.sum())} of its {len(now)} weights are zero, of {count} in {len(before)} before" if count and now.sum() < least else None
+    return (
+        f"{int(now.sum())} of its {len(now)} weights are zero, of {count} in {len(before)} before"
+        if count and now.sum() < least
+        else None
+    )
 
 
 def _zero(weight: Tensor) -> np.ndarray:

@@ -15,9 +15,11 @@ from .base import activation
 
 
 def conv_norm(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1, norm: str = "batch") -> list[nn.Module]:
-    """A convolution that keeps the size (divided by its stride), and its normalisation; with none it has a bias instead.
+    """A convolution that keeps the size (divided by its stride), and its normalisation;
+    with none it has a bias instead.
 
-    Group normalisation (Wu & He 2018, arXiv:1803.08494) with the largest number of groups up to 8 that divides the channels."""
+    Group normalisation (Wu & He 2018, arXiv:1803.08494) with the largest number of groups up to 8
+    that divides the channels."""
     conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=norm == "none")
     if norm == "none":
         return [conv]
@@ -25,18 +27,22 @@ def conv_norm(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1, nor
 
 
 def _two(i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> nn.Sequential:
-    return nn.Sequential(*conv_norm(i, hidden, kernel, stride, norm=norm), activation(act), *conv_norm(hidden, o, kernel, norm=norm))
+    return nn.Sequential(
+        *conv_norm(i, hidden, kernel, stride, norm=norm), activation(act), *conv_norm(hidden, o, kernel, norm=norm)
+    )
 
 
 class Rows(nn.Module):
-    """[n, ...] -> [n, features]. What is so already passes as it is: a runtime would rename the input after an operation that does nothing."""
+    """[n, ...] -> [n, features]. What is so already passes as it is: a runtime would rename the
+    input after an operation that does nothing."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x if x.ndim == 2 else x.flatten(1)
 
 
 class Residual(nn.Module):
-    """The basic block of ResNet (He et al. 2016, arXiv:1512.03385, figure 5 left); `hidden` channels between its two convolutions."""
+    """The basic block of ResNet (He et al. 2016, arXiv:1512.03385, figure 5 left); `hidden`
+    channels between its two convolutions."""
 
     def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
         super().__init__()
@@ -49,7 +55,8 @@ class Residual(nn.Module):
 
 
 class Plain(nn.Module):
-    """The same two convolutions without the skip connection: the plain net that He et al. compare with (arXiv:1512.03385, section 3.3)."""
+    """The same two convolutions without the skip connection: the plain net that He et al. compare
+    with (arXiv:1512.03385, section 3.3)."""
 
     def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
         super().__init__()
@@ -60,7 +67,8 @@ class Plain(nn.Module):
 
 
 class Inverted(nn.Module):
-    """The inverted residual of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, section 3.3): expand, depthwise, project without activation."""
+    """The inverted residual of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, section 3.3):
+    expand, depthwise, project without activation."""
 
     def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
         super().__init__()
@@ -75,13 +83,15 @@ class Inverted(nn.Module):
 
 
 def relu_conv_norm(i: int, o: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Activation first, as in the cells of NAS-Bench-201 (Dong & Yang 2020, arXiv:2001.00326, section 2.1)."""
+    """Activation first, as in the cells of NAS-Bench-201 (Dong & Yang 2020,
+    arXiv:2001.00326, section 2.1)."""
     return nn.Sequential(nn.ReLU(), *conv_norm(i, o, kernel, stride))
 
 
 class Reduction(nn.Module):
-    """The residual block between two stages (arXiv:2001.00326, section 2.1): half the size; its shortcut is 2x2 average pooling, then a 1x1
-    convolution. An odd size is rounded up on both ways."""
+    """The residual block between two stages (arXiv:2001.00326, section 2.1): half the size;
+    its shortcut is 2x2 average pooling, then a 1x1 convolution. An odd size is rounded up
+    on both ways."""
 
     def __init__(self, i: int, o: int) -> None:
         super().__init__()
@@ -95,8 +105,9 @@ class Reduction(nn.Module):
 class CellBlock(nn.Module):
     """A cell: node 0 is its input, the last node its output, each node the sum of its edges.
 
-    edges: (target, source) -> operation, no `none`; live: those that lead from the input to the output. Only these run, the others keep
-    their weights, which count in the published numbers of parameters."""
+    edges: (target, source) -> operation, no `none`; live: those that lead from the input to the
+    output. Only these run, the others keep their weights, which count in the published numbers
+    of parameters."""
 
     def __init__(self, channels: int, edges: dict[tuple[int, int], str], live: frozenset[tuple[int, int]]) -> None:
         super().__init__()
@@ -118,8 +129,8 @@ class CellBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2). The number of heads follows from the layers'
-    widths, so that it stays right when heads are cut."""
+    """Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2). The number
+    of heads follows from the layers' widths, so that it stays right when heads are cut."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -128,7 +139,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # [n, L, D], [n, 1, 1, L] -> [n, L, D]
         n, length = x.shape[:2]
-        q, k, v = (f(x).view(n, length, -1, self.attention_head_size).transpose(1, 2) for f in (self.query, self.key, self.value))  # [n, h, L, d]
+        q, k, v = (
+            f(x).view(n, length, -1, self.attention_head_size).transpose(1, 2)
+            for f in (self.query, self.key, self.value)
+        )  # [n, h, L, d]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(y.transpose(1, 2).reshape(n, length, -1))  # type: ignore[no-any-return]
 
@@ -159,22 +173,37 @@ class EncoderBlock(nn.Module):
 
 
 class TokenEncoder(nn.Module):
-    """Token and position embeddings, blocks, the mean over the tokens that are no padding, a linear head."""
+    """Token and position embeddings, blocks, the mean over the tokens that are no
+    padding, a linear head."""
 
-    def __init__(self, vocab: int, length: int, width: int, depth: int, heads: int, hidden: int, classes: int, act: str, dropout: float) -> None:
+    def __init__(
+        self,
+        vocab: int,
+        length: int,
+        width: int,
+        depth: int,
+        heads: int,
+        hidden: int,
+        classes: int,
+        act: str,
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.tokens, self.positions = nn.Embedding(vocab, width), nn.Embedding(length, width)
         for table in (self.tokens, self.positions):
-            nn.init.normal_(table.weight, std=0.02)  # Devlin et al. 2019 (arXiv:1810.04805), as in the code that they published
+            # Devlin et al. 2019 (arXiv:1810.04805), as in the code that they published
+            nn.init.normal_(table.weight, std=0.02)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(EncoderBlock(width, heads, hidden, act, dropout) for _ in range(depth))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """[n, L] whole numbers, [n, L] (1: a token, 0: padding) -> [n, classes]. L is at most `length`."""
+        """[n, L] whole numbers, [n, L] (1: a token, 0: padding) -> [n, classes].
+        L is at most `length`."""
         x = self.tokens(input_ids) + self.positions(torch.arange(input_ids.shape[1], device=input_ids.device))
         kept = attention_mask.to(x.dtype)
-        mask = (kept[:, None, None, :] - 1.0) * torch.finfo(x.dtype).max  # finite, so that a row of padding alone gives no NaN
+        # finite, so that a row of padding alone gives no NaN
+        mask = (kept[:, None, None, :] - 1.0) * torch.finfo(x.dtype).max
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, mask)

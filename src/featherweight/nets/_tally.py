@@ -1,6 +1,7 @@
 """Adds up what layers cost, by the rules of `measure.ops`, without making them.
 
-Notation: i, o channels in and out; k size of the kernel; H x W positions (of an image; L x 1 of a sequence).
+Notation: i, o channels in and out; k size of the kernel; H x W positions (of an image;
+L x 1 of a sequence).
 """
 
 from __future__ import annotations
@@ -9,14 +10,27 @@ Size = tuple[int, int]  # H, W
 
 
 class Tally:
-    """Parameters and multiply-accumulates of the layers so far; `widest`: the most numbers that one weighted layer gives for a sample."""
+    """Parameters and multiply-accumulates of the layers so far; `widest`: the most numbers that one
+    weighted layer gives for a sample."""
 
     def __init__(self) -> None:
         self.params = self.macs = self.widest = 0
 
-    def conv(self, i: int, o: int, k: int, size: Size, stride: int = 1, groups: int = 1, bias: bool = False, runs: bool = True) -> Size:
-        """A convolution padded by k // 2, k odd; the size that it gives. `runs` False: it has weights but nothing asks for its result."""
-        h, w = (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1  # floor((n + 2 (k // 2) - k) / stride) + 1
+    def conv(
+        self,
+        i: int,
+        o: int,
+        k: int,
+        size: Size,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        runs: bool = True,
+    ) -> Size:
+        """A convolution padded by k // 2, k odd; the size that it gives. `runs` False: it has
+        weights but nothing asks for its result."""
+        # floor((n + 2 (k // 2) - k) / stride) + 1
+        h, w = (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
         weights = o * (i // groups) * k * k
         self.params += weights + (o if bias else 0)
         if runs:

@@ -1,4 +1,5 @@
-"""What an architecture description is: a node of a recipe that builds a module. No torch until it is built."""
+"""What an architecture description is: a node of a recipe that builds a module.
+No torch until it is built."""
 
 from __future__ import annotations
 
@@ -20,14 +21,17 @@ ACTIVATIONS = ("relu", "gelu", "silu", "hardswish")
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What is known of a filled description before it is built. Weighted layers are convolutions and linear layers; tables are looked up."""
+    """What is known of a filled description before it is built. Weighted layers are convolutions
+    and linear layers; tables are looked up."""
 
     params: int  # parameters, as `measure.ops.params` counts them in the built module
     macs: int  # multiply-accumulates of one sample, as `measure.ops.macs` counts them
     depth: int  # weighted layers on the longest path from input to output
     layers: int  # weighted layers on any path from input to output
     widest: int  # the most numbers that one weighted layer gives for a sample
-    paths: float  # log2 of the number of paths from input to output that skip connections make (Veit et al. 2016, arXiv:1605.06431, section 3)
+    # log2 of the number of paths from input to output that skip connections make (Veit et al. 2016,
+    # arXiv:1605.06431, section 3)
+    paths: float
 
     def features(self) -> dict[str, float]:
         """All fields by name, the same names for every kind of net."""
@@ -35,7 +39,8 @@ class Cost:
 
 
 class Net(Node, ABC):
-    """Abstract: an architecture. Subclasses are frozen dataclasses that say all that `build` needs, sizes of inputs and outputs too.
+    """Abstract: an architecture. Subclasses are frozen dataclasses that say all that `build` needs,
+    sizes of inputs and outputs too.
 
     `version` is part of the content hash: raise it when the same fields would give another module.
     """
@@ -44,27 +49,32 @@ class Net(Node, ABC):
 
     @abstractmethod
     def module(self) -> nn.Module:
-        """A new module; its initial weights come from torch's default generator. `build` is the way to call it."""
+        """A new module; its initial weights come from torch's default generator.
+        `build` is the way to call it."""
 
     @abstractmethod
     def cost(self, shape: Sequence[int]) -> Cost:
-        """What the filled description costs for one sample whose first input has this shape (no batch axis: (C, H, W), (L,), (features,)).
+        """What the filled description costs for one sample whose first input has this shape (no
+        batch axis: (C, H, W), (L,), (features,)).
 
-        Counted in microseconds, without torch. RecipeError if a field is still a hole, InputError if the fields do not fit each other
-        or the shape."""
+        Counted in microseconds, without torch. RecipeError if a field is still a hole, InputError
+        if the fields do not fit each other or the shape."""
 
     def check(self) -> None:
-        """InputError if the filled fields do not fit each other; cheap, so that a search can ask before it trains."""
+        """InputError if the filled fields do not fit each other;
+        cheap, so that a search can ask before it trains."""
 
     def require(self, fits: bool, shape: Sequence[int], allowed: str) -> None:
-        """What `cost` has to be sure of: no holes, fields that fit each other, sizes of at least 1 that fit the fields (`fits`)."""
+        """What `cost` has to be sure of: no holes, fields that fit each other, sizes of at least 1
+        that fit the fields (`fits`)."""
         require_filled(self, self.kind)
         self.check()
         if not fits or min(shape, default=1) < 1:
             raise InputError(f"{self.kind} does not take samples of this shape", got=list(shape), allowed=allowed)
 
     def build(self, seed: int = 0) -> nn.Module:
-        """A new module in eval mode, with initial weights that depend on `seed` only; the global random state stays as it was.
+        """A new module in eval mode, with initial weights that depend on `seed` only; the global
+        random state stays as it was.
 
         RecipeError if a field is still a hole, InputError if the fields do not fit each other."""
         import torch
@@ -77,16 +87,19 @@ class Net(Node, ABC):
         return module.eval()
 
     def supernet(self) -> nn.Module:
-        """A module that holds every filling of this description's operation holes at once, for a gradient to choose among them.
+        """A module that holds every filling of this description's operation holes at once, for a
+        gradient to choose among them.
 
         InputError if the family has none."""
         raise InputError(
-            f"{self.kind} has no supernet whose operations a gradient can choose among", fix="use oneshot, which takes any family, or a Cell"
+            f"{self.kind} has no supernet whose operations a gradient can choose among",
+            fix="use oneshot, which takes any family, or a Cell",
         )
 
     @classmethod
     def space(cls, **fixed: Any) -> Any:
-        """As `Node.space`; the range of a field that is a tuple opens each of its places, as many as its default has."""
+        """As `Node.space`; the range of a field that is a tuple opens each of its places,
+        as many as its default has."""
         opened = {
             f.name: (f.metadata["search"],) * len(f.default)
             for f in dataclasses.fields(cls)  # type: ignore[arg-type]
@@ -107,4 +120,6 @@ def same_length(kind: str, **tuples: Any) -> None:
     """InputError if these fields are tuples of different lengths."""
     lengths = {name: len(v) for name, v in tuples.items() if isinstance(v, tuple)}
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
-        raise InputError(f"{kind} needs one value a stage in each of these fields", got=lengths, allowed="equal lengths, at least 1")
+        raise InputError(
+            f"{kind} needs one value a stage in each of these fields", got=lengths, allowed="equal lengths, at least 1"
+        )

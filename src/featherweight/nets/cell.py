@@ -23,18 +23,23 @@ _KERNEL = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 
 
 def _edge(default: str, target: int, source: int) -> str:
-    made: str = param(default, search=Choice(*OPS), legal=Choice(*OPS), doc=f"operation from node {source} to node {target}")
+    made: str = param(
+        default, search=Choice(*OPS), legal=Choice(*OPS), doc=f"operation from node {source} to node {target}"
+    )
     return made
 
 
 @dataclass(frozen=True)
 class Cell(Net):
-    """[n, in_channels, H, W] -> [n, classes]: stem, 3 stages of `cells` equal cells, global average pooling, one linear layer. Any H and W.
+    """[n, in_channels, H, W] -> [n, classes]: stem, 3 stages of `cells` equal cells, global average
+    pooling, one linear layer. Any H and W.
 
-    A residual block between two stages halves H and W and doubles the channels. A cell has 4 nodes; `op_t_s` is the operation on the way from
-    node s to node t (node 0: its input, node 3: its output), so the fields in their order are those of the text form
-    |op_1_0~0|+|op_2_0~0|op_2_1~1|+|op_3_0~0|op_3_1~1|op_3_2~2|. Operations: activation, convolution, batch normalisation, in this order.
-    A cell whose output does not depend on its input is refused (`check`): its net would be a constant.
+    A residual block between two stages halves H and W and doubles the channels. A cell has 4 nodes;
+    `op_t_s` is the operation on the way from node s to node t (node 0: its input, node 3:
+    its output), so the fields in their order are those of the text form
+    |op_1_0~0|+|op_2_0~0|op_2_1~1|+|op_3_0~0|op_3_1~1|op_3_2~2|. Operations: activation,
+    convolution, batch normalisation, in this order. A cell whose output does not depend on its
+    input is refused (`check`): its net would be a constant.
     """
 
     in_channels: int = param(3, legal=Int(1, 65536), doc="channels of the images")
@@ -52,8 +57,12 @@ class Cell(Net):
     def parse(cls, text: str, in_channels: int = 3, classes: int = 10, width: int = 16, cells: int = 5) -> Cell:
         """From the paper's text form. InputError if it is none."""
         parts = [p.partition("~") for p in text.strip().replace("|+|", "|").strip("|").split("|")]
-        if [(t, p[2]) for (t, _), p in zip(EDGES, parts, strict=False)] != [(t, str(s)) for t, s in EDGES] or len(parts) != len(EDGES):
-            raise InputError("this is no cell in text form", got=text[:200], allowed="|op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+        if [(t, p[2]) for (t, _), p in zip(EDGES, parts, strict=False)] != [(t, str(s)) for t, s in EDGES] or len(
+            parts
+        ) != len(EDGES):
+            raise InputError(
+                "this is no cell in text form", got=text[:200], allowed="|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+            )
         return cls(in_channels, classes, width, cells, *(p[0] for p in parts))
 
     @property
@@ -75,7 +84,8 @@ class Cell(Net):
             )
 
     def canonical(self) -> Cell:
-        """The same net without the operations that lead nowhere (their edges become none): the same function with fewer parameters.
+        """The same net without the operations that lead nowhere (their edges become none): the same
+        function with fewer parameters.
 
         RecipeError if a field is still a hole."""
         require_filled(self, self.kind)
@@ -84,11 +94,13 @@ class Cell(Net):
         return Cell(self.in_channels, self.classes, self.width, self.cells, *ops)
 
     def signature(self) -> str:
-        """Text that is equal for two descriptions if they are the same net up to the names of inner nodes: skip_connect is the identity, none and
-        what leads nowhere are left out, and one convolution whose result is used twice is told from two convolutions of the same input.
+        """Text that is equal for two descriptions if they are the same net up to the names of inner
+        nodes: skip_connect is the identity, none and what leads nowhere are left out, and one
+        convolution whose result is used twice is told from two convolutions of the same input.
 
-        The paper counts 6,466 unique cells of 15,625 (section 2.1). Its published code takes shared for separate convolutions, which are other
-        functions, and keeps some sums of nothing but zeros apart, which are the same. RecipeError if a field is still a hole."""
+        The paper counts 6,466 unique cells of 15,625 (section 2.1). Its published code takes shared
+        for separate convolutions, which are other functions, and keeps some sums of nothing but
+        zeros apart, which are the same. RecipeError if a field is still a hole."""
         require_filled(self, self.kind)
         return f"{self.in_channels}:{self.classes}:{self.width}:{self.cells}:{_signature(self.ops)}"
 
@@ -105,7 +117,11 @@ class Cell(Net):
             parts.append(nn.Sequential(*(CellBlock(c, edges, live) for _ in range(self.cells))))
         last = 4 * self.width
         return nn.Sequential(
-            *parts, nn.Sequential(nn.BatchNorm2d(last), nn.ReLU()), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, self.classes)
+            *parts,
+            nn.Sequential(nn.BatchNorm2d(last), nn.ReLU()),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(last, self.classes),
         )
 
     def supernet(self) -> nn.Module:
@@ -114,8 +130,13 @@ class Cell(Net):
         return SuperNet(self)
 
     def cost(self, shape: Sequence[int]) -> Cost:
-        """As `Net.cost`: `params` counts all operations, as the published tables do; the rest only what leads from the input to the output."""
-        self.require(len(shape) == 3 and shape[0] == self.in_channels, shape, f"(C, H, W) with C = in_channels = {self.in_channels}")
+        """As `Net.cost`: `params` counts all operations, as the published tables do; the rest only
+        what leads from the input to the output."""
+        self.require(
+            len(shape) == 3 and shape[0] == self.in_channels,
+            shape,
+            f"(C, H, W) with C = in_channels = {self.in_channels}",
+        )
         tally, live, (longest, ways) = Tally(), _live(self.ops), _longest(self.ops)
         convs = [(_KERNEL[op], e in live) for e, op in zip(EDGES, self.ops, strict=True) if op in _KERNEL]
         size = tally.conv(self.in_channels, self.width, 3, (shape[1], shape[2]))
@@ -153,7 +174,8 @@ def _live(ops: tuple[str, ...]) -> frozenset[Edge]:
 
 @lru_cache(maxsize=15625)
 def _longest(ops: tuple[str, ...]) -> tuple[int, float]:
-    """(convolutions on the longest path, log2 of the number of paths) from node 0 to node 3 of a cell that is connected."""
+    """(convolutions on the longest path, log2 of the number of paths) from node 0 to node 3 of a
+    cell that is connected."""
     live, named = _live(ops), dict(zip(EDGES, ops, strict=True))
     far, ways = {0: 0}, {0: 1}
     for t, s in sorted(live):
@@ -164,9 +186,11 @@ def _longest(ops: tuple[str, ...]) -> tuple[int, float]:
 
 @lru_cache(maxsize=15625)
 def _signature(ops: tuple[str, ...]) -> str:
-    """The output as a sum of terms, written out; each convolution has a number, the numbers are those that make the text the least.
+    """The output as a sum of terms, written out; each convolution has a number, the numbers are
+    those that make the text the least.
 
-    Convolutions of the same size on the same (unnumbered) input are the only ones whose numbers can be exchanged without changing the rest."""
+    Convolutions of the same size on the same (unnumbered) input are the only ones whose numbers can
+    be exchanged without changing the rest."""
     live, named = sorted(_live(ops)), dict(zip(EDGES, ops, strict=True))
     alike: dict[str, list[Edge]] = {}
     for e in live:
@@ -174,7 +198,9 @@ def _signature(ops: tuple[str, ...]) -> str:
             alike.setdefault(_written(live, named, {})[e], []).append(e)
     groups = [alike[text] for text in sorted(alike)]
     orders = itertools.product(*(itertools.permutations(range(len(g))) for g in groups))
-    numbered = ({e: n for g, order in zip(groups, o, strict=True) for e, n in zip(g, order, strict=True)} for o in orders)
+    numbered = (
+        {e: n for g, order in zip(groups, o, strict=True) for e, n in zip(g, order, strict=True)} for o in orders
+    )
     return min(_written(live, named, numbers)[3, 3] for numbers in numbered)
 
 

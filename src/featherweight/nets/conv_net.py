@@ -18,9 +18,11 @@ _KERNELS = Choice(1, 3, 5, 7, 9, 11, 13)
 
 @dataclass(frozen=True)
 class ConvNet(Net):
-    """[n, in_channels, H, W] -> [n, classes]: stem, stages, global average pooling, one linear layer. Any H and W.
+    """[n, in_channels, H, W] -> [n, classes]: stem, stages, global average pooling,
+    one linear layer. Any H and W.
 
-    Stage i has depths[i] blocks of widths[i] channels; the first block of every stage but the first halves H and W.
+    Stage i has depths[i] blocks of widths[i] channels; the first block of every stage but the
+    first halves H and W.
     """
 
     in_channels: int = param(3, legal=Int(1, 65536), doc="channels of the images")
@@ -28,18 +30,30 @@ class ConvNet(Net):
     stem: int = param(16, search=Int(8, 64, step=8), legal=Int(1, 65536), doc="channels after the first convolution")
     stride: int = param(1, search=Choice(1, 2), legal=Int(1, 16), doc="of the first convolution")
     depths: tuple[int, ...] = param((2, 2, 2), search=Int(1, 4), legal=Int(1, 1000), doc="blocks of each stage")
-    widths: tuple[int, ...] = param((16, 32, 64), search=Int(8, 128, step=8), legal=Int(1, 65536), doc="channels of each stage")
-    kernel: int | tuple[int, ...] = param(3, search=Choice(3, 5, 7), legal=_KERNELS, doc="size of the blocks' kernels, of all stages or one a stage")
+    widths: tuple[int, ...] = param(
+        (16, 32, 64), search=Int(8, 128, step=8), legal=Int(1, 65536), doc="channels of each stage"
+    )
+    kernel: int | tuple[int, ...] = param(
+        3, search=Choice(3, 5, 7), legal=_KERNELS, doc="size of the blocks' kernels, of all stages or one a stage"
+    )
     block: str = param(
         "residual",
         search=Choice("residual", "inverted", "plain"),
         legal=Choice("residual", "inverted", "plain"),
-        doc="two convolutions with a skip connection, expand-depthwise-project, or two convolutions without a skip connection",
+        doc=(
+            "two convolutions with a skip connection, expand-depthwise-project, "
+            "or two convolutions without a skip connection"
+        ),
     )
     expansion: float = param(
-        1.0, search=Choice(0.5, 1.0, 2.0, 4.0), legal=Float(0.01, 64.0), doc="inner channels of a block, over its outputs (inverted: over its inputs)"
+        1.0,
+        search=Choice(0.5, 1.0, 2.0, 4.0),
+        legal=Float(0.01, 64.0),
+        doc="inner channels of a block, over its outputs (inverted: over its inputs)",
     )
-    activation: str = param("relu", search=Choice("relu", "silu", "hardswish"), legal=Choice(*ACTIVATIONS), doc="between the layers")
+    activation: str = param(
+        "relu", search=Choice("relu", "silu", "hardswish"), legal=Choice(*ACTIVATIONS), doc="between the layers"
+    )
     norm: str = param(
         "batch",
         search=Choice("batch", "group"),
@@ -70,12 +84,20 @@ class ConvNet(Net):
         stages: list[list[nn.Module]] = [[] for _ in self.depths]
         for stage, i, hidden, o, kernel, stride in self._blocks():
             stages[stage].append(make(i, hidden, o, kernel, stride, self.activation, self.norm))
-        stem = nn.Sequential(*conv_norm(self.in_channels, self.stem, 3, self.stride, norm=self.norm), activation(self.activation))
+        stem = nn.Sequential(
+            *conv_norm(self.in_channels, self.stem, 3, self.stride, norm=self.norm), activation(self.activation)
+        )
         head = nn.Linear(self.widths[-1], self.classes)
-        return nn.Sequential(stem, *(nn.Sequential(*blocks) for blocks in stages), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+        return nn.Sequential(
+            stem, *(nn.Sequential(*blocks) for blocks in stages), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
+        )
 
     def cost(self, shape: Sequence[int]) -> Cost:
-        self.require(len(shape) == 3 and shape[0] == self.in_channels, shape, f"(C, H, W) with C = in_channels = {self.in_channels}")
+        self.require(
+            len(shape) == 3 and shape[0] == self.in_channels,
+            shape,
+            f"(C, H, W) with C = in_channels = {self.in_channels}",
+        )
         tally, depth, layers, paths = Tally(), 2, 2, 0
 
         def conv(i: int, o: int, k: int, size: Size, stride: int = 1, groups: int = 1) -> Size:

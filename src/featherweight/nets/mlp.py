@@ -17,16 +17,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mlp(Net):
-    """[n, ...] of `features` numbers a sample (flattened) -> [n, classes]. Each hidden layer: linear, norm, activation, dropout."""
+    """[n, ...] of `features` numbers a sample (flattened) -> [n, classes]. Each hidden layer:
+    linear, norm, activation, dropout."""
 
     features: int = param(64, legal=Int(1, 10_000_000), doc="numbers a sample")
     classes: int = param(10, legal=Int(1, 1_000_000), doc="outputs")
-    hidden: tuple[int, ...] = param((64, 64), search=Int(8, 512, log=True), legal=Int(1, 1_000_000), doc="width of each hidden layer")
-    activation: str = param("relu", search=Choice("relu", "gelu", "silu"), legal=Choice(*ACTIVATIONS), doc="after each hidden layer")
-    norm: str = param(
-        "none", search=Choice("none", "batch", "layer"), legal=Choice("none", "batch", "layer"), doc="normalisation in each hidden layer"
+    hidden: tuple[int, ...] = param(
+        (64, 64), search=Int(8, 512, log=True), legal=Int(1, 1_000_000), doc="width of each hidden layer"
     )
-    dropout: float = param(0.0, search=Float(0.0, 0.5), legal=Float(0.0, 0.99), doc="share of hidden values dropped in training")
+    activation: str = param(
+        "relu", search=Choice("relu", "gelu", "silu"), legal=Choice(*ACTIVATIONS), doc="after each hidden layer"
+    )
+    norm: str = param(
+        "none",
+        search=Choice("none", "batch", "layer"),
+        legal=Choice("none", "batch", "layer"),
+        doc="normalisation in each hidden layer",
+    )
+    dropout: float = param(
+        0.0, search=Float(0.0, 0.5), legal=Float(0.0, 0.99), doc="share of hidden values dropped in training"
+    )
 
     def module(self) -> nn.Module:
         from torch import nn
@@ -37,12 +47,21 @@ class Mlp(Net):
         i = self.features
         for o in self.hidden:
             norm = [nn.BatchNorm1d(o)] if self.norm == "batch" else [nn.LayerNorm(o)] if self.norm == "layer" else []
-            layers += [nn.Linear(i, o), *norm, activation(self.activation), *([nn.Dropout(self.dropout)] if self.dropout else [])]
+            layers += [
+                nn.Linear(i, o),
+                *norm,
+                activation(self.activation),
+                *([nn.Dropout(self.dropout)] if self.dropout else []),
+            ]
             i = o
         return nn.Sequential(*layers, nn.Linear(i, self.classes))
 
     def cost(self, shape: Sequence[int]) -> Cost:
-        self.require(len(shape) > 0 and math.prod(shape) == self.features, shape, f"features = {self.features} numbers, in any shape")
+        self.require(
+            len(shape) > 0 and math.prod(shape) == self.features,
+            shape,
+            f"features = {self.features} numbers, in any shape",
+        )
         tally = Tally()
         for i, o in zip((self.features, *self.hidden), (*self.hidden, self.classes), strict=True):
             tally.linear(i, o)

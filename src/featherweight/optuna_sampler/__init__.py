@@ -17,7 +17,6 @@ from optuna.samplers import BaseSampler
 from optuna.samplers._base import _process_constraints_after_trial
 from optuna.trial import TrialState, create_trial
 
-from ..errors import InputError
 from ..records import History, Trial
 from ..registry import find
 from ..seeding import generator
@@ -31,25 +30,31 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-ATTR = "featherweight"  # system attribute of a trial: {"row": by parameter, "note", "space": fingerprint of what it speaks of, "scale"}
+# system attribute of a trial: {"row": by parameter, "note",
+# "space": fingerprint of what it speaks of, "scale"}
+ATTR = "featherweight"
 SETTLED = 10  # complete trials after which the scale of the objectives is fixed
 STATES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
 
 
 class OptunaSampler(BaseSampler):
-    """A strategy of ours as an Optuna sampler: define-by-run or fixed spaces, several objectives in any direction, constraints, failed,
-    pruned and pending trials; shared storages and resumed studies.
+    """A strategy of ours as an Optuna sampler: define-by-run or fixed spaces, several
+    objectives in any direction, constraints, failed, pruned and pending trials; shared storages
+    and resumed studies.
 
-    strategy: a name of the registry or a Strategy. seed: same seed, same proposals; None: a new one each time. space: the parameters,
-    if they are known and always suggested; else they are learned from the finished trials, with the conditions between them: a parameter
-    that is suggested exactly under some values of one suggested before it is alive under these. One that is not explained so, or
-    whose distribution changes, is drawn at random, as is all in the first trial. constraints_func: as Optuna's (at most 0 is feasible);
-    `trial.set_constraint` works as well. timed: tell the strategy how long trials took; then proposals depend on the clock.
+    strategy: a name of the registry or a Strategy. seed: same seed, same proposals; None: a new one
+    each time. space: the parameters, if they are known and always suggested; else they are learned
+    from the finished trials, with the conditions between them: a parameter that is suggested
+    exactly under some values of one suggested before it is alive under these. One that is not
+    explained so, or whose distribution changes, is drawn at random, as is all in the first trial.
+    constraints_func: as Optuna's (at most 0 is feasible); `trial.set_constraint` works as well.
+    timed: tell the strategy how long trials took; then proposals depend on the clock.
 
-    Strategies want positive objectives to be minimised, and look at their logarithms. An objective v (negated if maximised) becomes
-    exp(asinh((v - c) / s)), which is monotone and takes any number: its logarithm is linear near c and logarithmic far away. c and s are
-    the median and half the interquartile range of the complete trials; fixed from the tenth on and noted in a trial, so that whoever
-    opens the study has the same. Infinite values come last (or first).
+    Strategies want positive objectives to be minimised, and look at their logarithms. An objective
+    v (negated if maximised) becomes exp(asinh((v - c) / s)), which is monotone and takes any
+    number: its logarithm is linear near c and logarithmic far away. c and s are the median and half
+    the interquartile range of the complete trials; fixed from the tenth on and noted in a trial, so
+    that whoever opens the study has the same. Infinite values come last (or first).
 
     Raises InputError for an unknown strategy or a parameter of more than 2^53 values.
     """
@@ -85,8 +90,11 @@ class OptunaSampler(BaseSampler):
             view.update(trial.number)
             return {n: view.parameters.known[n] for n in view.parameters.paths}
 
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        """One proposal, noted in the trial. If the space is exhausted, a random filling, which is a repeat."""
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """One proposal, noted in the trial. If the space is exhausted, a random filling,
+        which is a repeat."""
         if not search_space:
             return {}
         with self._lock:
@@ -96,30 +104,43 @@ class OptunaSampler(BaseSampler):
             proposals = self.strategy.propose(view.parameters.space, view.history, 1, rng)
             filling = proposals[0].filling if proposals else view.parameters.space.sample(rng)
             row = {view.parameters.names[path]: value for path, value in filling.items()}
-            noted: dict[str, Any] = {"row": row, "note": proposals[0].note if proposals else {}, "space": view.parameters.fingerprint}
+            noted: dict[str, Any] = {
+                "row": row,
+                "note": proposals[0].note if proposals else {},
+                "space": view.parameters.fingerprint,
+            }
             if view.settled:
                 noted["scale"] = view.scale
             study._storage.set_trial_system_attr(trial._trial_id, ATTR, noted)
             return {n: v for n, v in view.parameters.suggested(filling).items() if n in search_space}
 
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
         rng = generator(self.seed, "independent", trial.number, param_name)
         return outside(param_distribution, domain(param_distribution).sample(rng))
 
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
         if self.constraints_func is not None:
             _process_constraints_after_trial(self.constraints_func, study, trial, state)
 
     def _viewed(self, study: optuna.Study) -> _View:
-        if self._view is None or self._view.study._storage is not study._storage or self._view.study._study_id != study._study_id:
+        if (
+            self._view is None
+            or self._view.study._storage is not study._storage
+            or self._view.study._study_id != study._study_id
+        ):
             self._view = _View(study, self.space, self.timed)
         self._view.study = study
         return self._view
 
 
 class _View:
-    """An Optuna study as a space and a history: trial i of the one is trial i of the other. What does not fit is a failed trial without
-    values. Read step by step, and anew when what was read turns out different: a condition, a scale, a filling."""
+    """An Optuna study as a space and a history: trial i of the one is trial i of the other. What
+    does not fit is a failed trial without values. Read step by step, and anew when what was read
+    turns out different: a condition, a scale, a filling."""
 
     def __init__(self, study: optuna.Study, space: Mapping[str, BaseDistribution] | None, timed: bool) -> None:
         self.study, self.fixed, self.timed = study, space, timed
@@ -149,7 +170,11 @@ class _View:
             new, self.history = trials[: max(until, len(self.history))], History()
         for t in new:
             self.history.add(self._trial(t))
-        self.open = [i for i in (range(len(self.history)) if again else [*self.open, *(t.number for t in new)]) if self.history[i].state == "running"]
+        self.open = [
+            i
+            for i in (range(len(self.history)) if again else [*self.open, *(t.number for t in new)])
+            if self.history[i].state == "running"
+        ]
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether the space is another one after these trials."""
@@ -157,14 +182,17 @@ class _View:
             return False
         known, changing, fits = dict(self.parameters.known), len(self.changing), True
         for t in trials:
-            if t.state.name != "COMPLETE":  # a failed or pruned trial may have ended before its last parameter
+            # a failed or pruned trial may have ended before its last parameter
+            if t.state.name != "COMPLETE":
                 continue
             for name, d in t.distributions.items():
                 if known.setdefault(name, d) != d:
                     self.changing.add(name)
             self.rows.append({n: inside(t.distributions[n], v) for n, v in t.params.items()})
             fits = (
-                fits and self.rows[-1].keys() - self.changing <= self.parameters.known.keys() and self.parameters.filling(self.rows[-1]) is not None
+                fits
+                and self.rows[-1].keys() - self.changing <= self.parameters.known.keys()
+                and self.parameters.filling(self.rows[-1]) is not None
             )
         if fits and len(self.changing) == changing:
             return False
@@ -179,7 +207,11 @@ class _View:
             return False
         noted = next((t.system_attrs[ATTR]["scale"] for t in trials if "scale" in t.system_attrs.get(ATTR, {})), None)
         told = [t.values for t in trials if t.state.name == "COMPLETE"]
-        scale = [tuple(s) for s in noted] if noted else [_scale([v[j] * sign for v in told]) for j, sign in enumerate(self.signs)]
+        scale = (
+            [tuple(s) for s in noted]
+            if noted
+            else [_scale([v[j] * sign for v in told]) for j, sign in enumerate(self.signs)]
+        )
         self.settled = noted is not None or len(told) >= SETTLED
         changed, self.scale = scale != self.scale, scale
         return changed
@@ -189,13 +221,19 @@ class _View:
         noted = t.system_attrs.get(ATTR, {})
         note = noted["note"] if noted.get("space") == self.parameters.fingerprint else {}  # notes name holes
         state: Any = STATES[t.state.name]
-        row = {n: inside(d, t.params[n]) for n, d in t.distributions.items() if n in t.params and n in self.parameters.known}
+        row = {
+            n: inside(d, t.params[n])
+            for n, d in t.distributions.items()
+            if n in t.params and n in self.parameters.known
+        }
         filling = self.parameters.filling(noted.get("row", row) if state == "running" else row)
         if filling is None:
             return Trial(t.number, {}, state if state == "running" else "failed", note=note)
         values = None
         if state == "complete":
-            values = tuple(_positive(sign * v, *scale) for v, sign, scale in zip(t.values, self.signs, self.scale, strict=True))
+            values = tuple(
+                _positive(sign * v, *scale) for v, sign, scale in zip(t.values, self.signs, self.scale, strict=True)
+            )
         cost = t.duration.total_seconds() if self.timed and t.duration is not None else 0.0
         broken = sum(max(float(c), 0.0) for c in t.constraints.values())
         reports: dict[float, float] = {int(step): self.signs[0] * v for step, v in t.intermediate_values.items()}
@@ -203,7 +241,8 @@ class _View:
 
 
 def _scale(values: Sequence[float]) -> tuple[float, float]:
-    """Median and half the interquartile range of the finite values; half the range, then 1, where that is 0."""
+    """Median and half the interquartile range of the finite values;
+    half the range, then 1, where that is 0."""
     finite = sorted(v for v in values if math.isfinite(v))
     if not finite:
         return 0.0, 1.0
@@ -218,21 +257,28 @@ def _positive(value: float, centre: float, spread: float) -> float:
 
 
 def to_optuna(space: Space, history: History, storage: str | None = None, name: str | None = None) -> optuna.Study:
-    """A history as an Optuna study, for its plots and for optuna-dashboard: in memory, or in a storage URL under `name`.
+    """A history as an Optuna study, for its plots and for optuna-dashboard: in memory, or in a
+    storage URL under `name`.
 
-    A Choice or Maybe is a category of JSON texts, an Order a number an item. Objectives are ours: minimised, 1.0 = as the baseline.
-    A trial that was stopped is a pruned one; one without finite values a failed one; notes, features and costs are user attributes. Reports
-    are intermediate values by epoch, or by thousandth of an epoch where a trial told within one (Optuna's steps are whole numbers).
-    InputError if a trial has another number of objectives than the first.
+    A Choice or Maybe is a category of JSON texts, an Order a number an item. Objectives are ours:
+    minimised, 1.0 = as the baseline. A trial that was stopped is a pruned one; one without finite
+    values a failed one; notes, features and costs are user attributes. Reports are intermediate
+    values by epoch, or by thousandth of an epoch where a trial told within one (Optuna's steps are
+    whole numbers). InputError if a trial has another number of objectives than the first.
     """
     objectives = next((len(t.values) for t in history if t.state == "complete" and t.values), 1)
     made = optuna.create_study(directions=["minimize"] * objectives, storage=storage, study_name=name)
-    states = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL, "running": TrialState.RUNNING}
+    states = {
+        "complete": TrialState.COMPLETE,
+        "stopped": TrialState.PRUNED,
+        "failed": TrialState.FAIL,
+        "running": TrialState.RUNNING,
+    }
     scale = 1 if all(float(epoch).is_integer() for t in history for epoch in t.reports) else 1000
     for t in history:
         state, values = states[t.state], t.values
-        if state == TrialState.COMPLETE and values and len(values) != objectives:
-            raise InputError(f"trial {t.number} has another number of objectives than the first", got=len(values), allowed=objectives)
+        if state == TrialState.COMPLETE and values:
+            t.objectives(objectives)
         if state == TrialState.COMPLETE and not (values and all(map(math.isfinite, values))):
             state = TrialState.FAIL
         told: dict[str, Any] = {}

@@ -1,4 +1,5 @@
-"""Optuna's parameters as a space of ours: a hole each, and the conditions between them as the trials show them."""
+"""Optuna's parameters as a space of ours: a hole each, and the conditions between them as the
+trials show them."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 Row = dict[str, Any]  # parameter -> value of its hole, in the order of suggestion
-Condition = tuple[str, frozenset[Any]]  # the parent, and which of its values bring a parameter to life
+# the parent, and which of its values bring a parameter to life
+Condition = tuple[str, frozenset[Any]]
 PARENTS = 64  # an Int of more values is not taken for a parent
 
 
@@ -31,7 +33,8 @@ def domain(distribution: BaseDistribution) -> Domain:
 
 
 def _options(d: Any) -> list[Any]:
-    """Numbers and texts as they are; if there is anything else among the choices, all by their places."""
+    """Numbers and texts as they are; if there is anything else among the choices,
+    all by their places."""
     plain = all(isinstance(c, (str, bool, int)) or (isinstance(c, float) and math.isfinite(c)) for c in d.choices)
     distinct = len({_name(c) for c in d.choices}) == len(d.choices)
     return list(d.choices) if plain and distinct else [f"choice {i}" for i in range(len(d.choices))]
@@ -57,7 +60,8 @@ def _name(value: Any) -> Any:
 
 
 class Switch(Choice):
-    """Plain values, some of which bring parameters to life: the same hole under each of several values. It is a Choice to strategies."""
+    """Plain values, some of which bring parameters to life: the same hole under each of several
+    values. It is a Choice to strategies."""
 
     def __init__(self, options: Sequence[Any], below: Callable[[Any], list[tuple[Domain, str]]]) -> None:
         super().__init__(*options)
@@ -76,12 +80,15 @@ class Switch(Choice):
 
 
 class Parameters:
-    """The space of the parameters whose condition is known, and the way between rows and fillings. The other parameters are left out.
+    """The space of the parameters whose condition is known, and the way between rows and fillings.
+    The other parameters are left out.
 
     flat: a row may lack parameters, which then stand at the middle of their range.
     """
 
-    def __init__(self, known: Mapping[str, BaseDistribution], conditions: Mapping[str, Condition | None], flat: bool = False) -> None:
+    def __init__(
+        self, known: Mapping[str, BaseDistribution], conditions: Mapping[str, Condition | None], flat: bool = False
+    ) -> None:
         self.known, self.conditions, self.flat = dict(known), dict(conditions), flat
         self.roots = [n for n in known if n not in conditions]
         kept = [*self.roots, *(n for n in known if self._rooted(n))]
@@ -89,11 +96,15 @@ class Parameters:
         self.names = {path: n for n, path in self.paths.items()}
         self.space = Space(tuple(self._hole(n) for n in self.roots))
         self.fingerprint = derive(
-            0, repr(self.paths), repr(self.space.tree), repr([c and (c[0], sorted(map(str, c[1]))) for c in conditions.values()])
+            0,
+            repr(self.paths),
+            repr(self.space.tree),
+            repr([c and (c[0], sorted(map(str, c[1]))) for c in conditions.values()]),
         )
 
     def _rooted(self, name: str) -> bool:
-        """Whether a conditional parameter's condition is known, and its parent's, up to the root."""
+        """Whether a conditional parameter's condition is known,
+        and its parent's, up to the root."""
         condition = self.conditions.get(name)
         return condition is not None and (condition[0] not in self.conditions or self._rooted(condition[0]))
 
@@ -104,7 +115,9 @@ class Parameters:
             return plain
         holes = {n: self._hole(n) for n in children}
         values: list[Any] = plain.options(None) or []
-        return Switch(values, lambda value: [(holes[n], self.paths[n]) for n, under in children.items() if _name(value) in under])
+        return Switch(
+            values, lambda value: [(holes[n], self.paths[n]) for n, under in children.items() if _name(value) in under]
+        )
 
     def filling(self, row: Row) -> Filling | None:
         """The filling of a row; None if the row does not fit the space."""
@@ -115,7 +128,8 @@ class Parameters:
 
         try:
             filling = self.space.walk(choose)
-        except (KeyError, InputError):  # a parameter that should be there is not, or is out of its range
+        except (KeyError, InputError):
+            # a parameter that should be there is not, or is out of its range
             return None
         return filling if all(self.paths[n] in filling for n in row if n in self.paths) else None
 
@@ -125,10 +139,12 @@ class Parameters:
 
 
 def conditions(rows: Sequence[Row], known: Mapping[str, BaseDistribution]) -> dict[str, Condition | None]:
-    """Of each known parameter that some row lacks, the condition that fits all rows; None if there is none.
+    """Of each known parameter that some row lacks, the condition that fits all rows;
+    None if there is none.
 
-    A parent is suggested before, has values that can be counted, and under exactly some of them the parameter is there. Of several, the one
-    that is there least often (the nearest in the tree), then the one suggested last before it.
+    A parent is suggested before, has values that can be counted, and under exactly some of them the
+    parameter is there. Of several, the one that is there least often (the nearest in the tree),
+    then the one suggested last before it.
     """
     out: dict[str, Condition | None] = {}
     for name in known:

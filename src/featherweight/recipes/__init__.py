@@ -29,7 +29,8 @@ _STEPS = 1000  # of recovery training, when no baseline's training says what the
 def cnn(epochs: tuple[int, ...] = (2, 4, 8), blocks: bool = False, **training: Any) -> Recipe:
     """Cut channels, recover by distillation for one of `epochs`, quantize.
 
-    blocks: whole blocks may go first (for a model that has some that keep their input's shape); training: other fields of `Distill`.
+    blocks: whole blocks may go first (for a model that has some that keep their input's shape);
+    training: other fields of `Distill`.
     """
     return Recipe(
         *([Maybe(DropBlocks(drop=1))] if blocks else []),
@@ -45,7 +46,8 @@ def cnn(epochs: tuple[int, ...] = (2, 4, 8), blocks: bool = False, **training: A
 
 
 def encoder(epochs: tuple[int, ...] = (1, 2, 4), **training: Any) -> Recipe:
-    """Drop layers, cut heads and the feed-forward blocks' inner channels, recover by distillation for one of `epochs`, quantize."""
+    """Drop layers, cut heads and the feed-forward blocks' inner channels, recover by distillation
+    for one of `epochs`, quantize."""
     return Recipe(
         DropBlocks(drop=Choice(0, 1, 2, 3, 4), criterion=Choice("influence", "last", "spaced", "random")),
         Prune(
@@ -63,8 +65,8 @@ def encoder(epochs: tuple[int, ...] = (1, 2, 4), **training: Any) -> Recipe:
 def default(task: Task) -> Recipe:
     """`cnn()` for a model with convolutions, `encoder()` for any other.
 
-    Recovery lasts a quarter, half or all of the baseline's own epochs, at its learning rate and batch size; a model that came
-    trained gets about 500, 1,000 or 2,000 steps.
+    Recovery lasts a quarter, half or all of the baseline's own epochs, at its learning rate and
+    batch size; a model that came trained gets about 500, 1,000 or 2,000 steps.
     """
     import torch
     from torch import nn
@@ -95,7 +97,8 @@ def builds(recipe: Recipe) -> bool:
 
 
 def one_line(recipe: Recipe, filling: Filling) -> str:
-    """A filled recipe in one line: its steps with the fields that were holes, those of its architecture, too; numbers with 4 digits."""
+    """A filled recipe in one line: its steps with the fields that were holes, those of its
+    architecture, too; numbers with 4 digits."""
     prefix = "build.net."
     net = [f"{path.removeprefix(prefix)}={value}" for path, value in filling.items() if path.startswith(prefix)]
     text = describe(recipe, filling)
@@ -105,10 +108,12 @@ def one_line(recipe: Recipe, filling: Filling) -> str:
 
 
 def search(task: Task, compress: bool = False, stopped: bool = False) -> Recipe:
-    """Architecture and training for a task's data: a net with holes that suits their shape, and how it is trained; with `compress` also
-    pruning with recovery, and quantization, each of which may be left out.
+    """Architecture and training for a task's data: a net with holes that suits their shape, and how
+    it is trained; with `compress` also pruning with recovery, and quantization, each of which may
+    be left out.
 
-    stopped: a stopper ends weak trainings, so all are of one length: among several it would keep the short ones, whose schedule ends sooner."""
+    stopped: a stopper ends weak trainings, so all are of one length: among several it would keep
+    the short ones, whose schedule ends sooner."""
     epochs = _longest(task)
     training = Train(
         epochs=epochs if stopped else Choice(*sorted({max(1, epochs // 3), epochs})),
@@ -122,7 +127,8 @@ def search(task: Task, compress: bool = False, stopped: bool = False) -> Recipe:
     smaller = [
         Maybe(
             Recipe(
-                Prune(ratio=Float(0.1, 0.6, step=0.1), criterion=Choice("taylor", "magnitude"), allocation="uniform"), Train(epochs=epochs, lr=2e-3)
+                Prune(ratio=Float(0.1, 0.6, step=0.1), criterion=Choice("taylor", "magnitude"), allocation="uniform"),
+                Train(epochs=epochs, lr=2e-3),
             )
         ),
         Maybe(Quantize(scheme=Choice("weight-only", "int8-static"))),
@@ -131,9 +137,13 @@ def search(task: Task, compress: bool = False, stopped: bool = False) -> Recipe:
 
 
 def fixed(task: Task, recipe: Recipe) -> Recipe:
-    """What a search is compared with: a sensible net of its own for the task's data, trained as long as the longest training in `recipe`."""
+    """What a search is compared with: a sensible net of its own for the task's data, trained as
+    long as the longest training in `recipe`."""
     longest = max((_most(step) for step in recipe.steps), default=0)
-    return Recipe(Build(net=sensible(_rows(task), task.outputs)), Train(epochs=longest or _longest(task), lr=3e-3, warmup=0.05, weight_decay=1e-2))
+    return Recipe(
+        Build(net=sensible(_rows(task), task.outputs)),
+        Train(epochs=longest or _longest(task), lr=3e-3, warmup=0.05, weight_decay=1e-2),
+    )
 
 
 def _most(step: Any) -> int:
@@ -151,7 +161,8 @@ def _longest(task: Task) -> int:
 
 
 def _rows(task: Task) -> dict[str, Any]:
-    """One training row whose whole numbers are the greatest of the split, so that a vocabulary can be read off it."""
+    """One training row whose whole numbers are the greatest of the split,
+    so that a vocabulary can be read off it."""
     train, row = task.splits().train, {name: np.array(v) for name, v in task.example().items()}
     if all(np.issubdtype(v.dtype, np.floating) for v in row.values()):
         return row

@@ -1,6 +1,8 @@
-"""Which architecture suits which data: a fixed one to compare with, and one with holes to search in. No torch.
+"""Which architecture suits which data: a fixed one to compare with,
+and one with holes to search in. No torch.
 
-The widths and depths are round numbers of the field (ResNet for small images: He et al. 2016, arXiv:1512.03385, section 4.2), fitted to no data set.
+The widths and depths are round numbers of the field (ResNet for small images: He et al. 2016,
+arXiv:1512.03385, section 4.2), fitted to no data set.
 """
 
 from __future__ import annotations
@@ -25,21 +27,28 @@ _LEAST = 4  # the longer side that a last stage should see, at least
 def sensible(inputs: Mapping[str, np.ndarray], outputs: int) -> Net:
     """A fixed net of ordinary size for such data: what a search has to beat.
 
-    inputs: example rows by name, with batch axis: one float32 [n, C, H, W] -> ConvNet (175k parameters for small images); any other one float32
-    [n, ...] -> Mlp; int64 token ids and attention mask, both [n, L] -> Encoder. The vocabulary of an Encoder is what these rows use, so
+    inputs: example rows by name, with batch axis: one float32 [n, C, H, W] -> ConvNet (175k
+    parameters for small images); any other one float32 [n, ...] -> Mlp; int64 token ids and
+    attention mask, both [n, L] -> Encoder. The vocabulary of an Encoder is what these rows use, so
     give all the rows there are. outputs: classes, or numbers to predict. InputError for other data.
     """
     family, sizes = _family(inputs, outputs)
     if family is ConvNet:
         stages, stride = _stages(inputs)
-        return ConvNet(**sizes, stride=stride, depths=(2,) * min(stages, 3) + (1,) * (stages - 3), widths=(16, 32, 64, 128)[:stages])
+        return ConvNet(
+            **sizes,
+            stride=stride,
+            depths=(2,) * min(stages, 3) + (1,) * (stages - 3),
+            widths=(16, 32, 64, 128)[:stages],
+        )
     if family is Mlp:
         return Mlp(**sizes, hidden=(128, 128), norm="batch")
     return Encoder(**sizes, width=64, depth=2, heads=4, mlp_ratio=2.0)
 
 
 def searchable(inputs: Mapping[str, np.ndarray], outputs: int) -> Net:
-    """The same family with holes, from nets about a hundred times smaller to some times larger than the `sensible` one.
+    """The same family with holes, from nets about a hundred times smaller to some times larger than
+    the `sensible` one.
 
     Arguments and errors as for `sensible`. Every filling fits its own fields."""
     family, sizes = _family(inputs, outputs)
@@ -91,9 +100,14 @@ def _family(inputs: Mapping[str, np.ndarray], outputs: int) -> tuple[type[Net], 
                 return Encoder, {"vocab": int(ids.max()) + 1, "length": shapes[0][1], "classes": outputs}
     raise InputError(
         "no family of nets takes such data",
-        got=f"{', '.join(f'{name}: {kind}{list(shape)}' for name, (kind, shape) in found.items()) or 'no inputs'}; outputs: {outputs}",
-        allowed="one float32 input [n, C, H, W] or [n, ...] (at least one row and one number a row); or two int64 inputs [n, L], token ids (from 0 "
-        "on) and attention mask (0 or 1), in this order; outputs of at least 1",
+        got=(
+            f"{', '.join(f'{name}: {kind}{list(shape)}' for name, (kind, shape) in found.items()) or 'no inputs'}; "
+            f"outputs: {outputs}"
+        ),
+        allowed=(
+            "one float32 input [n, C, H, W] or [n, ...] (at least one row and one number a row); or two int64 inputs "
+            "[n, L], token ids (from 0 on) and attention mask (0 or 1), in this order; outputs of at least 1"
+        ),
         fix="cast the data, or describe the net yourself: a recipe that begins with Build(..)",
     )
 

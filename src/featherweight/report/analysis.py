@@ -1,4 +1,5 @@
-"""Trial analysis as plain data: what the holes explain, what is known beforehand is worth, and which strategy earned what."""
+"""Trial analysis as plain data: what the holes explain, what is known beforehand is worth, and
+which strategy earned what."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ from .rows import Json
 
 @dataclass(frozen=True)
 class Finished:
-    """A measured trial whose filling fits the space. values: by objective, the drop of the metric for `error`, else the multiple of the
-    baseline's; only what was measured and is finite. entry: ENTRY of front.json."""
+    """A measured trial whose filling fits the space. values: by objective, the drop of the metric
+    for `error`, else the multiple of the baseline's; only what was measured and is finite.
+    entry: ENTRY of front.json."""
 
     number: int
     filling: Filling
@@ -31,7 +33,8 @@ class Finished:
 
 @dataclass(frozen=True)
 class Analysis:
-    """objectives: what was minimised and `error`, the main one first; space: None if the recipe cannot be read, then `problem` says why;
+    """objectives: what was minimised and `error`, the main one first; space: None if the recipe
+    cannot be read, then `problem` says why;
     finished: () without a space."""
 
     objectives: tuple[str, ...]
@@ -49,7 +52,8 @@ class Analysis:
         return next((i for i in self.importances if i.shares), None)
 
     def to_json(self) -> Json:
-        """{"problem", "trials", "importance": [..], "features": [..], "strategies": [..]}: for programs."""
+        """{"problem", "trials", "importance": [..], "features": [..],
+        "strategies": [..]}: for programs."""
         return {
             "problem": self.problem or None,
             "trials": len(self.finished),
@@ -60,7 +64,8 @@ class Analysis:
 
 
 def analyse(front: Json, trials: Sequence[Json], config: Json) -> Analysis:
-    """`front`, `trials` and `config` are those of `Study`. Never raises for what a study may hold: what cannot be told is left out."""
+    """`front`, `trials` and `config` are those of `Study`. Never raises for what a study may hold:
+    what cannot be told is left out."""
     names = list(config.get("minimize") or ["latency", "size"])
     names = [*names, *(["error"] if "error" not in names else [])]
     space, problem = _space(config)
@@ -71,7 +76,14 @@ def analyse(front: Json, trials: Sequence[Json], config: Json) -> Analysis:
     seed = int(config.get("seed") or 0)
     found = [_importance(space, done, name, seed) for name in names] if space is not None else []
     return Analysis(
-        tuple(names), space, problem, tuple(done), tuple(found), _correlations(front, trials, seed), arms(front, trials), decisions(trials)
+        tuple(names),
+        space,
+        problem,
+        tuple(done),
+        tuple(found),
+        _correlations(front, trials, seed),
+        arms(front, trials),
+        decisions(trials),
     )
 
 
@@ -120,7 +132,9 @@ def _correlations(front: Json, trials: Sequence[Json], seed: int) -> tuple[Corre
     known = [t for t in trials if t.get("entry") and isinstance(t.get("features"), dict)]
     up = ((front.get("baseline") or {}).get("metric") or {}).get("higher_is_better", True)
     better = [float(t["entry"]["metric"]["value"]) * (1.0 if up else -1.0) for t in known]
-    features: list[dict[str, Any]] = [{str(k): v for k, v in t["features"].items() if isinstance(v, (int, float))} for t in known]
+    features: list[dict[str, Any]] = [
+        {str(k): v for k, v in t["features"].items() if isinstance(v, (int, float))} for t in known
+    ]
     return correlations(features, better, seed)
 
 
@@ -131,7 +145,9 @@ def why_not(analysis: Analysis) -> str:
     if analysis.space is not None and not analysis.space.holes:
         return "The recipe has no holes, so there is nothing to explain."
     if len(analysis.finished) < MIN_TRIALS:
-        return f"{len(analysis.finished)} trials were measured; the importance of the holes needs at least {MIN_TRIALS}."
+        return (
+            f"{len(analysis.finished)} trials were measured; the importance of the holes needs at least {MIN_TRIALS}."
+        )
     if analysis.main is None:
         return "The holes explain nothing that would hold for trials not seen, so no importance is claimed."
     return ""

@@ -1,4 +1,5 @@
-"""The figures of the trial analysis: importance, parallel coordinates, contour, learning curves, strategy credit."""
+"""The figures of the trial analysis: importance, parallel coordinates, contour, learning curves,
+strategy credit."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LINES = 8  # colours for lines: @line0 ..
 
 
 def analysis_figures(analysis: Analysis, trials: Sequence[Json], seed: int, share: bool, reference: str) -> list[Json]:
-    """All that there is data for, in the order in which they are shown. share: the metric is a share of 1; reference: what the baseline is."""
+    """All that there is data for, in the order in which they are shown. share: the metric is a
+    share of 1; reference: what the baseline is."""
     found = [
         importance_figure(analysis),
         parallel(analysis, reference, share),
@@ -33,7 +35,8 @@ def analysis_figures(analysis: Analysis, trials: Sequence[Json], seed: int, shar
 
 
 def importance_figure(analysis: Analysis) -> Json | None:
-    """Bars with intervals, the most important hole at the top; None if no importance may be claimed."""
+    """Bars with intervals, the most important hole at the top;
+    None if no importance may be claimed."""
     told = [i for i in analysis.importances if i.shares]
     if not told:
         return None
@@ -44,7 +47,10 @@ def importance_figure(analysis: Analysis) -> Json | None:
         by_path = {s.path: s for s in i.shares}
         shares = [by_path[p] for p in paths]
         bars = {"type": "data", "symmetric": False, "thickness": 1.2, "width": 3, "color": "@fg"}
-        bars |= {"array": [max(0.0, s.high - s.share) for s in shares], "arrayminus": [max(0.0, s.share - s.low) for s in shares]}
+        bars |= {
+            "array": [max(0.0, s.high - s.share) for s in shares],
+            "arrayminus": [max(0.0, s.share - s.low) for s in shares],
+        }
         data.append(
             {
                 "type": "bar",
@@ -72,7 +78,8 @@ def importance_figure(analysis: Analysis) -> Json | None:
     }
     top = ", ".join(f"{s.path} {s.share:.0%}" for s in told[0].shares[:3])
     alt = (
-        f"Bar chart: the share of the variance that each hole explains alone, with 90 % intervals. For {told[0].objective.replace('error', 'drop')}: "
+        "Bar chart: the share of the variance that each hole explains alone, with 90 % intervals. "
+        f"For {told[0].objective.replace('error', 'drop')}: "
         f"{top}; {told[0].rest:.0%} is left to interactions."
     )
     height = max(260, 130 + (20 + 14 * len(told)) * len(paths))
@@ -109,23 +116,48 @@ def learning_curves(trials: Sequence[Json]) -> Json | None:
         if x:
             marker = {"color": colour, "size": 5}
             data.append(
-                {"type": "scatter", "mode": "lines+markers", "name": group, "x": x, "y": y, "text": text, "marker": marker,
-                 "hovertemplate": "%{text}<extra></extra>", "line": {"color": colour, "width": 1.2, "dash": dash}}
-            )  # fmt: skip
-    layout = {"xaxis": {"title": {"text": "epochs trained"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "score (less is better)"}}}
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "name": group,
+                    "x": x,
+                    "y": y,
+                    "text": text,
+                    "marker": marker,
+                    "hovertemplate": "%{text}<extra></extra>",
+                    "line": {"color": colour, "width": 1.2, "dash": dash},
+                }
+            )
+    layout = {
+        "xaxis": {"title": {"text": "epochs trained"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "score (less is better)"}},
+    }
     early = sum(t["state"] not in ("complete", "failed") for t in trials if t.get("reports"))
-    alt = f"Lines: the score of each of {len(told)} trials while it trained, against epochs; {early} were stopped early."
-    return {"id": "curves", "section": "analysis", "title": "Learning curves", "alt": alt, "data": data, "layout": layout}
+    alt = (
+        f"Lines: the score of each of {len(told)} trials while it trained, against epochs; {early} were stopped early."
+    )
+    return {
+        "id": "curves",
+        "section": "analysis",
+        "title": "Learning curves",
+        "alt": alt,
+        "data": data,
+        "layout": layout,
+    }
 
 
 def credit_figures(decisions: Sequence[Decision]) -> list[Json]:
-    """Trials of each strategy so far, stacked, and its credit and probability when each trial was given; [] if no note names a strategy."""
+    """Trials of each strategy so far, stacked, and its credit and probability when each trial was
+    given; [] if no note names a strategy."""
     if not decisions:
         return []
     kept = list(decisions[:: max(1, math.ceil(len(decisions) / MAX_POINTS))])
     names = sorted({d.arm for d in decisions} | {a for d in kept for a in (*d.credits, *d.probabilities)})
     figures = [_stack(decisions, kept, names)]
-    for field, title, unit in (("credits", "Credit of each strategy", "credit"), ("probabilities", "Probability of each strategy", "probability")):
+    for field, title, unit in (
+        ("credits", "Credit of each strategy", "credit"),
+        ("probabilities", "Probability of each strategy", "probability"),
+    ):
         lines = []
         for i, name in enumerate(names):
             points = [(d.number, getattr(d, field)[name]) for d in kept if name in getattr(d, field)]
@@ -143,10 +175,13 @@ def credit_figures(decisions: Sequence[Decision]) -> list[Json]:
                 )
         if lines:
             alt = (
-                f"Lines: the {unit} that the portfolio gave each of its {len(lines)} strategies, against the trial's number. Totals are in the table."
+                f"Lines: the {unit} that the portfolio gave each of its {len(lines)} strategies, "
+                "against the trial's number. Totals are in the table."
             )
             layout = {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": unit}, "rangemode": "tozero"}}
-            figures.append({"id": field, "section": "credit", "title": title, "alt": alt, "data": lines, "layout": layout})
+            figures.append(
+                {"id": field, "section": "credit", "title": title, "alt": alt, "data": lines, "layout": layout}
+            )
     return figures
 
 
@@ -167,4 +202,11 @@ def _stack(decisions: Sequence[Decision], kept: Sequence[Decision], names: Seque
     layout = {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": "trials so far"}}}
     share = ", ".join(f"{name} {counts[name]}" for name in sorted(counts, key=lambda n: -counts[n]) if counts[name])
     alt = f"Stacked areas: how many trials each strategy has proposed, against the trial's number. In the end: {share}."
-    return {"id": "given", "section": "credit", "title": "Trials given to each strategy", "alt": alt, "data": data, "layout": layout}
+    return {
+        "id": "given",
+        "section": "credit",
+        "title": "Trials given to each strategy",
+        "alt": alt,
+        "data": data,
+        "layout": layout,
+    }

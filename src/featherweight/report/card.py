@@ -1,4 +1,5 @@
-"""The model card: what the artifact is, how it was made, what was measured, and how to run it. Markdown."""
+"""The model card: what the artifact is, how it was made, what was measured,
+and how to run it. Markdown."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "int32", "
 
 
 def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
-    """MODEL_CARD.md of one entry. `info["inputs"]`: {name: {"shape": [...], "dtype": ...}}, batch first; `info["splits"]`: the data's report."""
+    """MODEL_CARD.md of one entry. `info["inputs"]`: {name: {"shape": [...], "dtype": ...}}, batch
+    first; `info["splits"]`: the data's report."""
     front = named(front, config)
     task = plain(front.get("task"))
     parts = [
@@ -57,7 +59,8 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         "",
         f"- artifact sha256: `{_code(entry.get('sha256'))}` (each file's is in `manifest.json`)",
         f"- target: `{_code(entry.get('target') or target_text(front.get('target')))}`",
-        f"- study seed: {plain(front.get('seed'))}" + ("" if entry.get("trial") is None else f", trial {entry['trial']}"),
+        f"- study seed: {plain(front.get('seed'))}"
+        + ("" if entry.get("trial") is None else f", trial {entry['trial']}"),
         "",
     ]
     return "\n".join(parts)
@@ -98,7 +101,10 @@ def _coverage(entry: Json) -> list[str]:
 
     layers = [f"- {n} layers: {plain(how)}" for how, n in (found.get("layers") or {}).items()]
     return [
-        f"Operators that compute with integers: {counted(found.get('quantized') or {})}. In floating point: {counted(found.get('float') or {})}.",
+        (
+            f"Operators that compute with integers: {counted(found.get('quantized') or {})}. "
+            f"In floating point: {counted(found.get('float') or {})}."
+        ),
         "",
         *layers,
         *([""] if layers else []),
@@ -126,10 +132,24 @@ def _numbers(front: Json, entry: Json) -> list[str]:
 
     def latency(e: Json) -> str:
         lat = e.get("latency_ms") or {}
-        return f"{units.milliseconds(lat.get('median'))} median, {units.milliseconds(lat.get('p90'))} p90 (n = {lat.get('n')})" if lat else units.NONE
+        return (
+            (
+                f"{units.milliseconds(lat.get('median'))} median, {units.milliseconds(lat.get('p90'))} p90 "
+                f"(n = {lat.get('n')})"
+            )
+            if lat
+            else units.NONE
+        )
 
     speeds = pair(entry["speedup"].get("ci95"))
-    interval = f" (95 % interval {units.between(*(units.ratio(s) for s in speeds))}, {entry['speedup'].get('clock', 'wall')} time)" if speeds else ""
+    interval = (
+        (
+            f" (95 % interval {units.between(*(units.ratio(s) for s in speeds))}, "
+            f"{entry['speedup'].get('clock', 'wall')} time)"
+        )
+        if speeds
+        else ""
+    )
     split = entry["metric"].get("split", "valid")
     return [
         f"| | this model | the {reference(front)} |",
@@ -138,8 +158,16 @@ def _numbers(front: Json, entry: Json) -> list[str]:
         row("drop", units.difference(drop(entry, baseline), name), ""),
         row("latency of one inference", latency(entry), latency(other)),
         row(f"speed, {reference(front)} = 1", units.ratio(entry["speedup"].get("ratio")) + interval, "1.00x"),
-        row("size", f"{units.size(entry['size_bytes'])} ({units.percent(size_ratio(entry, baseline))})", units.size(other.get("size_bytes"))),
-        row("peak memory of a process", units.size(entry.get("peak_memory_bytes")), units.size(other.get("peak_memory_bytes"))),
+        row(
+            "size",
+            f"{units.size(entry['size_bytes'])} ({units.percent(size_ratio(entry, baseline))})",
+            units.size(other.get("size_bytes")),
+        ),
+        row(
+            "peak memory of a process",
+            units.size(entry.get("peak_memory_bytes")),
+            units.size(other.get("peak_memory_bytes")),
+        ),
         row("parameters", units.count(entry.get("params")), units.count(other.get("params"))),
         row("multiply-accumulates", units.count(entry.get("macs")), units.count(other.get("macs"))),
     ]
@@ -149,40 +177,53 @@ def _limits(front: Json, entry: Json) -> list[str]:
     name = str(entry["metric"]["name"])
     asked = "; ".join(constraint_text(c, name, reference(front)) for c in front.get("constraints") or []) or "none"
     return [
-        f"Limits that were asked for: {plain(asked)}. This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them "
-        "on the validation split."
+        f"Limits that were asked for: {plain(asked)}. "
+        f"This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them on the validation split."
     ]
 
 
 def _use(info: Json, config: Json) -> list[str]:
     out = [
-        "It is meant for inputs like those it was measured on, and nothing is known about others: shift, rare classes and misuse were not tested. "
-        "The numbers above hold for the machine, the runtime and the threads named here; measure again where it will run "
-        "(`featherweight measure FOLDER`)."
+        "It is meant for inputs like those it was measured on, and nothing is known about others: "
+        "shift, rare classes and misuse were not tested. "
+        "The numbers above hold for the machine, the runtime and the threads named here; "
+        "measure again where it will run (`featherweight measure FOLDER`)."
     ]
     machine = info.get("machine") or {}
-    facts = [f"{k.replace('_', ' ')}: {v}" for k, v in machine.items() if isinstance(v, (str, int, float)) and not isinstance(v, bool)]
+    facts = [
+        f"{k.replace('_', ' ')}: {v}"
+        for k, v in machine.items()
+        if isinstance(v, (str, int, float)) and not isinstance(v, bool)
+    ]
     if facts:
         out += ["", "- machine: " + plain("; ".join(facts))]
     for key, value in (info.get("splits") or {}).items():
         if isinstance(value, (dict, list)) and len(value) > 20:
             value = f"{len(value)} values, see report.html"
-        out.append(f"- data, {plain(str(key).replace('_', ' '))}: {plain(value if isinstance(value, (str, int, float)) else json.dumps(value))}")
+        out.append(
+            f"- data, {plain(str(key).replace('_', ' '))}: "
+            f"{plain(value if isinstance(value, (str, int, float)) else json.dumps(value))}"
+        )
     return out
 
 
 def _example(inputs: Json, batch: int) -> list[str]:
-    """Source lines that make example inputs; a dtype that numpy does not have is refused as text, never run."""
+    """Source lines that make example inputs; a dtype that numpy does not have is refused as
+    text, never run."""
     lines = ["inputs = {"]
     for name, spec in inputs.items():
         dtype = str(spec["dtype"]).removeprefix("np.").removeprefix("numpy.")
         shape: Sequence[int] = [batch, *(int(d) for d in list(spec["shape"])[1:])]
-        lines.append(f"    {str(name)!r}: np.zeros({tuple(shape)!r}, dtype=np.{dtype if dtype in _DTYPES else 'float32'}),  # your data here")
+        lines.append(
+            f"    {str(name)!r}: np.zeros({tuple(shape)!r}, dtype=np.{dtype if dtype in _DTYPES else 'float32'}),  "
+            "# your data here"
+        )
     return [*lines, "}"]
 
 
 def snippet(entry: Json, info: Json) -> list[str]:
-    """A fenced Python example that loads and runs the artifact from its folder, or a sentence if the runtime has none."""
+    """A fenced Python example that loads and runs the artifact from its folder,
+    or a sentence if the runtime has none."""
     text, inputs = str(entry.get("target", "")), info.get("inputs") or {}
     runtime = text.split(":")[0]
     try:
@@ -192,4 +233,11 @@ def snippet(entry: Json, info: Json) -> list[str]:
         body = None
     if body is None:
         return [f"Load the files named in `manifest.json` with {plain(runtime or 'its runtime')}."]
-    return [f"In the folder of this file (`pip install {runtime} numpy`):", "", "```python", *body, "print(output.shape)", "```"]
+    return [
+        f"In the folder of this file (`pip install {runtime} numpy`):",
+        "",
+        "```python",
+        *body,
+        "print(output.shape)",
+        "```",
+    ]

@@ -1,5 +1,6 @@
-"""What two holes do to an objective, on average over all others: partial dependence (Friedman, "Greedy function approximation: a gradient
-boosting machine", 2001, section 8.2) of a tree ensemble, with the trials as points."""
+"""What two holes do to an objective, on average over all others: partial dependence (Friedman,
+"Greedy function approximation: a gradient boosting machine", 2001, section 8.2) of a tree ensemble,
+with the trials as points."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ _TREES = 48
 
 
 def contour(analysis: Analysis, seed: int, units_share: bool, reference: str) -> Json | None:
-    """The figure of the two most important holes that have an order and live together in MIN_TRIALS trials; None if there are none."""
+    """The figure of the two most important holes that have an order and live together in MIN_TRIALS
+    trials; None if there are none."""
     main, space = analysis.main, analysis.space
     if main is None or space is None:
         return None
@@ -43,25 +45,39 @@ def is_ordered(domain: Domain) -> bool:
     if isinstance(domain, (Float, Int)):
         return True
     options = domain.options(2) or []
-    return len(options) > 2 and all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in options) and len(set(options)) == len(options)
+    return (
+        len(options) > 2
+        and all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in options)
+        and len(set(options)) == len(options)
+    )
 
 
 def axis_values(domain: Any) -> list[Any]:
-    """Up to _CELLS values of an ordered hole from low to high, evenly (in the logarithm if it is searched so)."""
+    """Up to _CELLS values of an ordered hole from low to high,
+    evenly (in the logarithm if it is searched so)."""
     values = sorted(domain.options(_CELLS) or [])
-    return values if len(values) <= _CELLS else [values[round(i * (len(values) - 1) / (_CELLS - 1))] for i in range(_CELLS)]
+    return (
+        values
+        if len(values) <= _CELLS
+        else [values[round(i * (len(values) - 1) / (_CELLS - 1))] for i in range(_CELLS)]
+    )
 
 
 def surface(
     space: Space, fillings: Sequence[Filling], y: Sequence[float], pair: tuple[str, str], seed: int
 ) -> tuple[list[Any], list[Any], np.ndarray]:
-    """(values of the first hole, of the second, mean prediction [second, first]). pair: two ordered holes that live in all of `fillings`."""
+    """(values of the first hole, of the second, mean prediction [second, first]). pair: two ordered
+    holes that live in all of `fillings`."""
     encoding = Encoding(space)
     fillings, y = thinned(fillings, y)
-    forest = Forest(encoding.rows(fillings), np.asarray(y, dtype=float), derive(seed, "contour"), trees=_TREES, min_leaf=2)
+    forest = Forest(
+        encoding.rows(fillings), np.asarray(y, dtype=float), derive(seed, "contour"), trees=_TREES, min_leaf=2
+    )
     rng = generator(seed, "contour others")
     drawn = (space.sample(rng) for _ in range(_TRIES))
-    others = list(itertools.islice((f for f in drawn if pair[0] in f and pair[1] in f), _OTHERS)) or list(fillings[:_OTHERS])
+    others = list(itertools.islice((f for f in drawn if pair[0] in f and pair[1] in f), _OTHERS)) or list(
+        fillings[:_OTHERS]
+    )
     base = encoding.rows(others)
     first, second = (axis_values(space[p].domain) for p in pair)
     at = [encoding.start[p] for p in pair]
@@ -75,7 +91,9 @@ def surface(
     return first, second, mean
 
 
-def _figure(space: Space, known: Sequence[Finished], pair: tuple[str, str], name: str, seed: int, share: bool, reference: str) -> Json:
+def _figure(
+    space: Space, known: Sequence[Finished], pair: tuple[str, str], name: str, seed: int, share: bool, reference: str
+) -> Json:
     y = [target_of(name, f.values[name]) for f in known]
     first, second, mean = surface(space, [f.filling for f in known], y, pair, seed)
     shown = mean if name == "error" else np.exp(mean)
@@ -91,10 +109,15 @@ def _figure(space: Space, known: Sequence[Finished], pair: tuple[str, str], name
         "ncontours": 12,
         "line": {"width": 0.5, "color": "@soft"},
         "contours": {"coloring": "heatmap"},
-        "colorbar": {"title": {"text": "drop" if name == "error" else name, "side": "top"}, "thickness": 12, "len": 0.9, "outlinewidth": 0,
-                     "tickformat": ".1%" if percent else ".3~g"},
+        "colorbar": {
+            "title": {"text": "drop" if name == "error" else name, "side": "top"},
+            "thickness": 12,
+            "len": 0.9,
+            "outlinewidth": 0,
+            "tickformat": ".1%" if percent else ".3~g",
+        },
         "hovertemplate": f"%{{x}}, %{{y}}: %{{z:{'.2%' if percent else '.3g'}}}<extra>mean</extra>",
-    }  # fmt: skip
+    }
     points: Json = {
         "type": "scatter",
         "mode": "markers",
@@ -109,8 +132,9 @@ def _figure(space: Space, known: Sequence[Finished], pair: tuple[str, str], name
     layout = {axis: _axis(space[p].domain, p) for axis, p in zip(("xaxis", "yaxis"), pair, strict=True)}
     best = np.unravel_index(int(mean.argmin()), mean.shape)
     alt = (
-        f"Contour plot: {title} as predicted for {pair[0]} (right) and {pair[1]} (up), the mean over all other holes; circles are the "
-        f"{len(known)} trials. Lowest near {pair[0]} = {first[best[1]]:.3g} and {pair[1]} = {second[best[0]]:.3g}."
+        f"Contour plot: {title} as predicted for {pair[0]} (right) and {pair[1]} (up), the mean over all other holes; "
+        f"circles are the {len(known)} trials. "
+        f"Lowest near {pair[0]} = {first[best[1]]:.3g} and {pair[1]} = {second[best[0]]:.3g}."
     )
     return {
         "id": "contour",
@@ -133,6 +157,8 @@ def _shown(name: str, value: float, percent: bool) -> str:
 def _axis(domain: Any, path: str) -> Json:
     axis: Json = {"title": {"text": html.escape(short(path, 40))}}
     values = axis_values(domain)
-    if getattr(domain, "log", False) or (not isinstance(domain, (Float, Int)) and values[0] > 0 and values[-1] / values[0] >= 8):
+    if getattr(domain, "log", False) or (
+        not isinstance(domain, (Float, Int)) and values[0] > 0 and values[-1] / values[0] >= 8
+    ):
         axis |= {"type": "log", "exponentformat": "e", **({"dtick": 1} if values[-1] / values[0] >= 100 else {})}
     return axis

@@ -1,4 +1,5 @@
-"""How well what is known before a trial runs (proxies, parameters, multiply-accumulates) ranks what comes out of it."""
+"""How well what is known before a trial runs (proxies, parameters,
+multiply-accumulates) ranks what comes out of it."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ _MAX_ROWS = 1000
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rank correlation of a feature with the metric, + where a larger feature goes with a better metric, and its 95 % bootstrap
-    percentile interval (Efron and Tibshirani, "An introduction to the bootstrap", 1993, section 13.3) over n trials."""
+    """Spearman's rank correlation of a feature with the metric, + where a larger feature goes with
+    a better metric, and its 95 % bootstrap percentile interval (Efron and Tibshirani, "An
+    introduction to the bootstrap", 1993, section 13.3) over n trials."""
 
     feature: str
     n: int
@@ -27,8 +29,11 @@ class Correlation:
     high: float
 
 
-def correlations(features: Sequence[Mapping[str, float]], better: Sequence[float], seed: int) -> tuple[Correlation, ...]:
-    """Of each feature that MIN_TRIALS trials or more have as a finite number and that varies; largest first, by absolute value.
+def correlations(
+    features: Sequence[Mapping[str, float]], better: Sequence[float], seed: int
+) -> tuple[Correlation, ...]:
+    """Of each feature that MIN_TRIALS trials or more have as a finite number and that varies;
+    largest first, by absolute value.
 
     features: of each trial, by name; better: [n] the metric, larger is better.
     """
@@ -49,7 +54,8 @@ def _correlation(name: str, pairs: Sequence[tuple[float, float]], seed: int) -> 
 
     table = np.array(pairs)  # [n, 2]
     drawn = generator(seed, "correlation", name).integers(len(pairs), size=(_RESAMPLES, len(pairs)))
-    ranks = rankdata(np.concatenate([table[None], table[drawn]]), axis=1)  # [1 + resamples, n, 2], ties share their mean rank
+    # [1 + resamples, n, 2], ties share their mean rank
+    ranks = rankdata(np.concatenate([table[None], table[drawn]]), axis=1)
     ranks -= ranks.mean(1, keepdims=True)
     spread = np.sqrt((ranks**2).sum(1)).prod(1)
     rho = np.divide((ranks[..., 0] * ranks[..., 1]).sum(1), spread, out=np.zeros(len(spread)), where=spread > 0)

@@ -11,8 +11,9 @@ from .rows import Json
 
 @dataclass(frozen=True)
 class Arm:
-    """One strategy of the portfolio. trials: proposed by it; measured: of these; feasible: of those; front: members of the front that it
-    found; front_share: of all that the search found; seconds: that its trials took."""
+    """One strategy of the portfolio. trials: proposed by it; measured: of these; feasible:
+    of those; front: members of the front that it found; front_share: of all that the search found;
+    seconds: that its trials took."""
 
     name: str
     trials: int
@@ -25,9 +26,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a trial went to `arm`: the portfolio's probabilities and credits then, by arm ({} where the note has none).
+    """Why a trial went to `arm`: the portfolio's probabilities and credits then, by arm
+    ({} where the note has none).
 
-    Read from the note of `strategies.adaptive`: {"arm", "why": {"p": {arm: probability}, "credit": {arm: credit}, ..}, "note"}.
+    Read from the note of `strategies.adaptive`: {"arm", "why": {"p": {arm: probability},
+    "credit": {arm: credit}, ..}, "note"}.
     """
 
     number: int
@@ -59,11 +62,16 @@ def _numbers(found: Any) -> dict[str, float]:
     """The finite numbers of a note's table; everything else in it is left out."""
     if not isinstance(found, Mapping):
         return {}
-    return {str(k): float(v) for k, v in found.items() if isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < float("inf")}
+    return {
+        str(k): float(v)
+        for k, v in found.items()
+        if isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < float("inf")
+    }
 
 
 def arms(front: Json, trials: Sequence[Json]) -> tuple[Arm, ...]:
-    """Of the strategies that got trials, those that found most of the front first; () if the notes name none."""
+    """Of the strategies that got trials, those that found most of the front first;
+    () if the notes name none."""
     on_front = {e["trial"] for e in front.get("front") or [] if e.get("trial") is not None}
     by_arm: dict[str, list[Json]] = {}
     for t in trials:

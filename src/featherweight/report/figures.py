@@ -1,4 +1,5 @@
-"""The report's plots as plain Plotly figures (JSON). Colours are names such as `@good` that the page maps to its light or dark palette."""
+"""The report's plots as plain Plotly figures (JSON). Colours are names such as `@good` that the
+page maps to its light or dark palette."""
 
 from __future__ import annotations
 
@@ -18,19 +19,26 @@ MAX_POINTS = 2000  # an SVG plot with more points is slow to draw and shows no m
 
 
 def figures(front: Json, trials: Sequence[Json], config: Json) -> list[Json]:
-    """Every plot: {"id", "section", "title", "alt", "data", "layout"}; none if nothing was measured."""
+    """Every plot: {"id", "section", "title", "alt", "data", "layout"};
+    none if nothing was measured."""
     if front.get("baseline") is None:
         return []
     names = list(config.get("minimize") or ["latency", "size"])
     shown = names if "error" in names else [*names, "error"]
-    pairs = [p for p in itertools.combinations(shown, 2) if set(p) != {"latency", "error"}]  # the first figure shows these
+    # the first figure shows these
+    pairs = [p for p in itertools.combinations(shown, 2) if set(p) != {"latency", "error"}]
     if config.get("mode") == "search" and "params" not in names:
         pairs.append(("params", "error"))
-    return [front_figure(front, trials), *(trade_off(front, trials, x, y) for x, y in pairs), *history(front, trials, names)]
+    return [
+        front_figure(front, trials),
+        *(trade_off(front, trials, x, y) for x, y in pairs),
+        *history(front, trials, names),
+    ]
 
 
 def _groups(front: Json, trials: Sequence[Json]) -> dict[str, list[Json]]:
-    """Entries by how they are drawn; the front is always there in full, other trials are thinned evenly to MAX_POINTS."""
+    """Entries by how they are drawn; the front is always there in full,
+    other trials are thinned evenly to MAX_POINTS."""
     known = listing(front)
     top = {identity(e) for r, e in known if r in ("front", "best") and e.get("trial") is not None}
     rest = [t["entry"] for t in trials if t.get("entry") and identity(t["entry"]) not in top]
@@ -63,7 +71,9 @@ def _wrap(text: str, width: int = 60) -> str:
     return "\n".join(text[i : i + width] for i in range(0, min(len(text), 4 * width), width)) or "?"
 
 
-def _scatter(name: str, entries: Sequence[Json], x: Sequence[float | None], y: Sequence[float | None], baseline: Json | None) -> Json:
+def _scatter(
+    name: str, entries: Sequence[Json], x: Sequence[float | None], y: Sequence[float | None], baseline: Json | None
+) -> Json:
     colour, symbol, size = _STYLE[name]
     return {
         "type": "scatter",
@@ -83,7 +93,15 @@ def _bars(values: Sequence[float | None], ends: Iterable[tuple[float, float] | N
     for v, e in zip(values, ends, strict=True):
         up.append(max(0.0, e[1] - v) if e and v is not None else 0.0)
         down.append(max(0.0, v - e[0]) if e and v is not None else 0.0)
-    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1, "width": 2, "color": colour}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": up,
+        "arrayminus": down,
+        "thickness": 1,
+        "width": 2,
+        "color": colour,
+    }
 
 
 def front_figure(front: Json, trials: Sequence[Json]) -> Json:
@@ -111,11 +129,19 @@ def front_figure(front: Json, trials: Sequence[Json]) -> Json:
         layout["yaxis"]["tickformat"] = ".1%"
     n = sum(map(len, groups.values()))
     alt = (
-        f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the {reference(front)}'s (right; left is quicker). "
+        f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the {reference(front)}'s "
+        "(right; left is quicker). "
         f"{len(groups['front'])} searched "
         f"candidates are on the front. The same numbers are in the tables."
     )
-    return {"id": "front", "section": "front", "title": f"{name} against latency", "alt": alt, "data": data, "layout": layout}
+    return {
+        "id": "front",
+        "section": "front",
+        "title": f"{name} against latency",
+        "alt": alt,
+        "data": data,
+        "layout": layout,
+    }
 
 
 def _limit_lines(front: Json) -> Json:
@@ -146,7 +172,8 @@ def _limit_lines(front: Json) -> Json:
 
 
 def quantity(entry: Json, baseline: Json, name: str) -> float | None:
-    """An objective of an entry: the drop for `error`, else a multiple of the baseline's; None if it was not measured."""
+    """An objective of an entry: the drop for `error`, else a multiple of the baseline's;
+    None if it was not measured."""
     e, b = (Entry.from_json(x).quantities for x in (entry, baseline))
     if name == "error":
         return e["error"] - b["error"]
@@ -158,18 +185,29 @@ def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
     baseline = front["baseline"]
     data = []
     for group, entries in _groups(front, trials).items():
-        data.append(_scatter(group, entries, [quantity(e, baseline, x) for e in entries], [quantity(e, baseline, y) for e in entries], baseline))
+        data.append(
+            _scatter(
+                group,
+                entries,
+                [quantity(e, baseline, x) for e in entries],
+                [quantity(e, baseline, y) for e in entries],
+                baseline,
+            )
+        )
     layout = {
         axis: {
             "title": {"text": objective_title(n, reference(front))},
-            **({"tickformat": ".1%"} if n == "error" and units.is_share(metric_name(front)) else {"rangemode": "tozero"}),
+            **(
+                {"tickformat": ".1%"}
+                if n == "error" and units.is_share(metric_name(front))
+                else {"rangemode": "tozero"}
+            ),
         }
         for axis, n in (("xaxis", x), ("yaxis", y))
     }
     alt = (
-        f"Scatter plot of {objective_title(y, reference(front))} (up) against {objective_title(x, reference(front))} (right) for every measured "
-        "candidate; lower left is better. "
-        "The same numbers are in the tables."
+        f"Scatter plot of {objective_title(y, reference(front))} (up) against {objective_title(x, reference(front))} "
+        "(right) for every measured candidate; lower left is better. The same numbers are in the tables."
     )
     title = f"{y} against {x}".replace("error", "drop").replace("params", "parameters")
     return {"id": f"pair-{x}-{y}", "section": "tradeoffs", "title": title, "alt": alt, "data": data, "layout": layout}

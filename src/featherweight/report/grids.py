@@ -1,4 +1,5 @@
-"""The report's tables as data for its template: {"caption", "head", "rows", "sortable"}, each cell with its text and what it sorts by."""
+"""The report's tables as data for its template: {"caption", "head", "rows", "sortable"}, each cell
+with its text and what it sorts by."""
 
 from __future__ import annotations
 
@@ -17,13 +18,19 @@ MAX_ROWS = 1000  # a page with more rows is slow to open; all are in study.db
 MAX_FAILURES = 200
 NO_REASON = "no reason was recorded"
 
-Column = tuple[str, str, Callable[[Any], Any], Callable[[Any], Any] | None]  # heading, kind, text of a row, what it sorts by (None: the text)
+# heading, kind, text of a row, what it sorts by (None: the text)
+Column = tuple[str, str, Callable[[Any], Any], Callable[[Any], Any] | None]
 
 
-def _grid(caption: str, columns: Sequence[Column], rows: Sequence[Any], best: Callable[[Any], bool], sortable: bool = False) -> Json:
+def _grid(
+    caption: str, columns: Sequence[Column], rows: Sequence[Any], best: Callable[[Any], bool], sortable: bool = False
+) -> Json:
     """kind of a column: "n" for numbers, "w" for what may be long, "" else."""
     head = [{"text": heading, "number": kind == "n", "wide": kind == "w"} for heading, kind, _, _ in columns]
-    body = [{"best": best(r), "cells": [_cell(text(r), text if sort is None else sort, r) for _, _, text, sort in columns]} for r in rows]
+    body = [
+        {"best": best(r), "cells": [_cell(text(r), text if sort is None else sort, r) for _, _, text, sort in columns]}
+        for r in rows
+    ]
     return {"caption": caption, "head": head, "rows": body, "sortable": sortable}
 
 
@@ -40,10 +47,23 @@ def _stacked(text: str) -> str:
 def front_grid(front: Json) -> Json:
     """Baselines, front and the chosen one."""
     baseline, name = front.get("baseline"), metric_name(front)
-    measured = [(_stacked(c.replace("metric", name)), "" if c == "certificate" else "n", _nth(i, baseline), None) for i, c in enumerate(COLUMNS)]
+    measured = [
+        (_stacked(c.replace("metric", name)), "" if c == "certificate" else "n", _nth(i, baseline), None)
+        for i, c in enumerate(COLUMNS)
+    ]
     columns: list[Column] = [
-        ("", "", lambda r: "best" if is_best(front, r[1]) else reference(front) if r[0] == "original" else ROLES[r[0]], None),
-        ("candidate", "w", lambda r: r[1]["label"] if r[1].get("trial") is None else f"{r[1]['label']} (trial {r[1]['trial']})", None),
+        (
+            "",
+            "",
+            lambda r: "best" if is_best(front, r[1]) else reference(front) if r[0] == "original" else ROLES[r[0]],
+            None,
+        ),
+        (
+            "candidate",
+            "w",
+            lambda r: r[1]["label"] if r[1].get("trial") is None else f"{r[1]['label']} (trial {r[1]['trial']})",
+            None,
+        ),
         ("target", "", lambda r: r[1].get("target", ""), None),
         *measured,
         ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1]), None),
@@ -58,14 +78,20 @@ def _nth(i: int, baseline: Json | None) -> Callable[[Any], str]:
 
 def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
     """Every trial, at most MAX_ROWS of them: then the best, in order of number."""
-    shown = trials if len(trials) <= MAX_ROWS else sorted(sorted(trials, key=_rank)[:MAX_ROWS], key=lambda t: int(t["number"]))
+    shown = (
+        trials
+        if len(trials) <= MAX_ROWS
+        else sorted(sorted(trials, key=_rank)[:MAX_ROWS], key=lambda t: int(t["number"]))
+    )
     baseline, name = front.get("baseline"), metric_name(front)
     top = {identity(e) for e in front.get("front") or []}
 
     def limits(e: Json) -> str:
         return "on the front" if identity(e) in top else verdict_text(e)
 
-    def of_entry(heading: str, kind: str, text: Callable[[Json], Any], sort: Callable[[Json], Any] | None = None) -> Column:
+    def of_entry(
+        heading: str, kind: str, text: Callable[[Json], Any], sort: Callable[[Json], Any] | None = None
+    ) -> Column:
         """A column that is empty for trials without an entry."""
 
         def guarded(f: Callable[[Json], Any]) -> Callable[[Any], Any]:
@@ -79,16 +105,39 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
         ("candidate", "w", trial_label, None),
         ("target", "", lambda t: (t.get("entry") or t).get("target") or "", None),
         of_entry(name, "n", lambda e: units.metric(e["metric"]["value"], name), lambda e: e["metric"]["value"]),
-        of_entry("drop", "n", lambda e: units.difference(drop(e, baseline), name).replace(" point", "\npoint"), lambda e: drop(e, baseline)),
-        of_entry("latency", "n", lambda e: units.milliseconds(e["latency_ms"].get("median")), lambda e: e["latency_ms"].get("median")),
-        of_entry("speedup\n[95 %]", "n", lambda e: _stacked(cells(e, baseline)[3]), lambda e: e["speedup"].get("ratio")),
+        of_entry(
+            "drop",
+            "n",
+            lambda e: units.difference(drop(e, baseline), name).replace(" point", "\npoint"),
+            lambda e: drop(e, baseline),
+        ),
+        of_entry(
+            "latency",
+            "n",
+            lambda e: units.milliseconds(e["latency_ms"].get("median")),
+            lambda e: e["latency_ms"].get("median"),
+        ),
+        of_entry(
+            "speedup\n[95 %]", "n", lambda e: _stacked(cells(e, baseline)[3]), lambda e: e["speedup"].get("ratio")
+        ),
         of_entry("size", "n", lambda e: _stacked(cells(e, baseline)[4]), lambda e: e["size_bytes"]),
         of_entry("memory", "n", lambda e: units.size(e.get("peak_memory_bytes")), lambda e: e.get("peak_memory_bytes")),
-        of_entry("params\n(MACs)", "n", lambda e: f"{units.count(e.get('params'))}\n({units.count(e.get('macs'))})", lambda e: e.get("params")),
+        of_entry(
+            "params\n(MACs)",
+            "n",
+            lambda e: f"{units.count(e.get('params'))}\n({units.count(e.get('macs'))})",
+            lambda e: e.get("params"),
+        ),
         of_entry("limits", "", limits),
         ("time\n(reused)", "n", _time, lambda t: t.get("seconds")),
     ]
-    return _grid("Click a heading to sort.", columns, shown, lambda t: bool(t.get("entry")) and is_best(front, t["entry"]), sortable=True)
+    return _grid(
+        "Click a heading to sort.",
+        columns,
+        shown,
+        lambda t: bool(t.get("entry")) and is_best(front, t["entry"]),
+        sortable=True,
+    )
 
 
 def _time(trial: Json) -> str:
@@ -101,7 +150,10 @@ def _rank(trial: Json) -> tuple[float, float]:
     e = trial.get("entry")
     if not e:
         return (math.inf, math.inf)
-    return (sum(float(v.get("excess", 0)) for v in e.get("violations") or []), float(e["size_bytes"]) / max(float(e["speedup"]["ratio"]), 1e-9))
+    return (
+        sum(float(v.get("excess", 0)) for v in e.get("violations") or []),
+        float(e["size_bytes"]) / max(float(e["speedup"]["ratio"]), 1e-9),
+    )
 
 
 def trial_note(trials: Sequence[Json]) -> str:
@@ -132,7 +184,11 @@ def failure_note(trials: Sequence[Json]) -> str:
     """How many trials failed and the commonest reasons."""
     failed = _failed(trials)
     reasons = Counter((str(t.get("reason") or NO_REASON).splitlines() or [""])[0] for t in failed).most_common(5)
-    text = f"{len(failed)} of {len(trials)} trials failed. Most often: " + "; ".join(f"{reason} ({n}x)" for reason, n in reasons) + "."
+    text = (
+        f"{len(failed)} of {len(trials)} trials failed. Most often: "
+        + "; ".join(f"{reason} ({n}x)" for reason, n in reasons)
+        + "."
+    )
     return text + (f" The first {MAX_FAILURES} are listed." if len(failed) > MAX_FAILURES else "")
 
 
@@ -165,15 +221,24 @@ def _parity(entry: Json) -> str:
 
 
 def fit_grid(found: Analysis) -> Json:
-    """How far the importances can be trusted: what the ensembles explain of trials that they did not see."""
+    """How far the importances can be trusted: what the ensembles explain of trials that
+    they did not see."""
     columns: list[Column] = [
         ("objective", "", lambda i: i.objective.replace("error", "drop"), None),
         ("trials", "n", lambda i: i.n, None),
         ("out-of-bag R2", "n", lambda i: units.NONE if i.r2 is None else f"{i.r2:.2f}", None),
         ("verdict", "w", _trust, None),
-        ("most important", "w", lambda i: ", ".join(f"{s.path} {s.share:.0%} [{s.low:.0%}, {s.high:.0%}]" for s in i.shares[:3]) or "-", None),
+        (
+            "most important",
+            "w",
+            lambda i: ", ".join(f"{s.path} {s.share:.0%} [{s.low:.0%}, {s.high:.0%}]" for s in i.shares[:3]) or "-",
+            None,
+        ),
     ]
-    caption = "How much of each objective the ensembles explain of trials that they did not see (1 is all, 0 or less nothing)."
+    caption = (
+        "How much of each objective the ensembles explain of trials that they did not see (1 is all, "
+        "0 or less nothing)."
+    )
     return _grid(caption, columns, [i for i in found.importances if i.n >= MIN_TRIALS], lambda i: False)
 
 
@@ -192,10 +257,14 @@ def feature_grid(found: Analysis, config: Json) -> Json:
         ("rank correlation", "n", lambda c: f"{c.rho:+.2f}", None),
         ("95 % interval", "n", lambda c: f"{c.low:+.2f} to {c.high:+.2f}", None),
     ]
-    caption = "Spearman's rank correlation with the metric, + where more goes with better; intervals by bootstrap over the measured trials."
+    caption = (
+        "Spearman's rank correlation with the metric, + where more goes with better; "
+        "intervals by bootstrap over the measured trials."
+    )
     if proxy:
         caption += (
-            f" Only what the proxy kept ({units.percent(float(proxy.get('keep') or 1.0))}) was trained, which makes its own correlation look smaller."
+            f" Only what the proxy kept ({units.percent(float(proxy.get('keep') or 1.0))}) was trained, "
+            "which makes its own correlation look smaller."
         )
     return _grid(caption, columns, found.correlations, lambda c: c.feature == proxy.get("kind"))
 

@@ -1,4 +1,5 @@
-"""How the search went: the best value so far of each objective, and the hypervolume, trial by trial."""
+"""How the search went: the best value so far of each objective,
+and the hypervolume, trial by trial."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ Point = tuple[float, ...]
 
 
 def history(front: Json, trials: Sequence[Json], names: Sequence[str]) -> list[Json]:
-    """Two or three figures over the trials, of the feasible ones only; none if there are none. names: the objectives."""
+    """Two or three figures over the trials, of the feasible ones only; none if there are none.
+    names: the objectives."""
     baseline = Entry.from_json(front["baseline"])
 
     def point(entry: Json) -> Point:
@@ -45,17 +47,34 @@ def history(front: Json, trials: Sequence[Json], names: Sequence[str]) -> list[J
 
 def volume_note(names: Sequence[str], reference: str) -> str:
     """What the hypervolume is a share of."""
-    if "error" in names:  # a metric has no zero to measure from, and a search need not beat its baseline everywhere to get on
-        return "Hypervolume is the share of the box between the best and the worst value of each objective that the feasible candidates dominate"
-    return f"Hypervolume is the share of the space between the {reference} and zero that the feasible candidates dominate"
+    # a metric has no zero to measure from, and a search need not beat its baseline
+    # everywhere to get on
+    if "error" in names:
+        return (
+            "Hypervolume is the share of the box between the best and the worst value of each objective that the "
+            "feasible candidates dominate"
+        )
+    return (
+        f"Hypervolume is the share of the space between the {reference} and zero that the feasible candidates dominate"
+    )
 
 
 def _line(name: str, x: Sequence[int], y: Sequence[float], colour: str, dash: str = "solid") -> Json:
-    return {"type": "scatter", "mode": "lines", "name": name, "x": list(x), "y": list(y), "line": {"shape": "hv", "color": colour, "dash": dash}}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "line": {"shape": "hv", "color": colour, "dash": dash},
+    }
 
 
 def _axes(y: str) -> Json:
-    return {"xaxis": {"title": {"text": "trial"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": y}, "rangemode": "tozero"}}
+    return {
+        "xaxis": {"title": {"text": "trial"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": y}, "rangemode": "tozero"},
+    }
 
 
 def _shown(name: str, value: float) -> float:
@@ -71,28 +90,52 @@ def _arms(points: Sequence[tuple[int, Point]], proposed: Mapping[int, str], at: 
         mine = [(n, _shown(name, p[at])) for n, p in kept if proposed.get(n) == arm]
         marker = {"color": f"@line{i % 8}", "size": 5, "symbol": SYMBOLS[i % len(SYMBOLS)], "opacity": 0.8}
         hover = f"trial %{{x}}, {name.replace('error', 'drop')} %{{y:.3g}}<extra>{html.escape(arm)}</extra>"
-        trace = {"type": "scatter", "mode": "markers", "name": html.escape(short(arm)), "marker": marker, "hovertemplate": hover}
+        trace = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": html.escape(short(arm)),
+            "marker": marker,
+            "hovertemplate": hover,
+        }
         out.append({**trace, "x": [n for n, _ in mine], "y": [y for _, y in mine]})
     return out
 
 
-def _best(points: Sequence[tuple[int, Point]], names: Sequence[str], kind: Sequence[int], proposed: Mapping[int, str], reference: str) -> Json:
+def _best(
+    points: Sequence[tuple[int, Point]],
+    names: Sequence[str],
+    kind: Sequence[int],
+    proposed: Mapping[int, str],
+    reference: str,
+) -> Json:
     """The objectives of one kind: ratios, or the drop of the metric."""
     lines, error = [], names[kind[0]] == "error"
     for i in kind:
-        so_far: list[float] = list(itertools.accumulate((_shown(names[i], p[i]) for _, p in points), lambda a, b: min(a, b)))
-        lines.append(_line(names[i].replace("error", "drop"), [n for n, _ in points], so_far, f"@line{i % 4}", DASHES[i % 4]))
+        so_far: list[float] = list(
+            itertools.accumulate((_shown(names[i], p[i]) for _, p in points), lambda a, b: min(a, b))
+        )
+        lines.append(
+            _line(names[i].replace("error", "drop"), [n for n, _ in points], so_far, f"@line{i % 4}", DASHES[i % 4])
+        )
     what = f"drop of the metric below the {reference}'s" if error else "value of each objective"
     alt = f"Lines: the lowest {what} so far among the trials that meet the limits, against the trial's number."
     marks = _arms(points, proposed, kind[0], names[kind[0]])
-    alt += f" Points: {names[kind[0]].replace('error', 'the drop')} of each trial, coloured by the strategy that proposed it." if marks else ""
+    alt += (
+        (
+            f" Points: {names[kind[0]].replace('error', 'the drop')} of each trial, "
+            "coloured by the strategy that proposed it."
+        )
+        if marks
+        else ""
+    )
     layout = _axes("drop in the metric" if error else f"multiple of the {reference}'s")
     title, name = ("Best metric so far", "best-error") if error else ("Best so far", "best")
     return {"id": name, "section": "history", "title": title, "alt": alt, "data": [*lines, *marks], "layout": layout}
 
 
 def _volume(points: Sequence[tuple[int, Point]], start: Sequence[Point], names: Sequence[str], named: str) -> Json:
-    """The volume that is dominated, as a share of the box that `volume_note` tells; only the front so far is kept."""
+    """The volume that is dominated, as a share of the box that `volume_note` tells;
+    only the front so far is kept."""
     every = max(1, len(points) // CHECKPOINTS)
     marks = [i for i in range(len(points)) if i % every == 0 or i == len(points) - 1]
     corner, size = [1.0] * len(names), 1.0
@@ -109,8 +152,21 @@ def _volume(points: Sequence[tuple[int, Point]], start: Sequence[Point], names: 
         volumes.append(hypervolume(kept, corner) / size)
     floor = hypervolume(start, corner) / size
     xs = [points[i][0] for i in marks]
-    lines = [_line("with the search", xs, volumes, "@front"), _line("baselines alone", [xs[0], xs[-1]], [floor, floor], "@base", "dash")]
+    lines = [
+        _line("with the search", xs, volumes, "@front"),
+        _line("baselines alone", [xs[0], xs[-1]], [floor, floor], "@base", "dash"),
+    ]
     box = volume_note(names, named).replace("Hypervolume is t", "t")
     objectives_named = ", ".join(names).replace("error", "drop")
-    alt = f"Line: {box} ({objectives_named}), against the trial's number; it ends at {volumes[-1]:.3f}, the baselines alone reach {floor:.3f}."
-    return {"id": "volume", "section": "history", "title": "Hypervolume", "alt": alt, "data": lines, "layout": _axes("share dominated")}
+    alt = (
+        f"Line: {box} ({objectives_named}), against the trial's number; "
+        f"it ends at {volumes[-1]:.3f}, the baselines alone reach {floor:.3f}."
+    )
+    return {
+        "id": "volume",
+        "section": "history",
+        "title": "Hypervolume",
+        "alt": alt,
+        "data": lines,
+        "layout": _axes("share dominated"),
+    }

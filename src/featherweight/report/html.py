@@ -1,4 +1,5 @@
-"""The report as one HTML file that needs no network: Plotly's script is inside, the tables are there without script too."""
+"""The report as one HTML file that needs no network: Plotly's script is inside, the tables are
+there without script too."""
 
 from __future__ import annotations
 
@@ -16,20 +17,36 @@ from .analysis import Analysis, analyse, why_not
 from .analysis_figures import analysis_figures
 from .figures import MAX_POINTS, figures
 from .history import volume_note
-from .rows import Json, constraint_text, listing, metric_name, named, pair, recipe_steps, reference, size_ratio, speed_claim, target_text
+from .rows import (
+    Json,
+    constraint_text,
+    listing,
+    metric_name,
+    named,
+    pair,
+    recipe_steps,
+    reference,
+    size_ratio,
+    speed_claim,
+    target_text,
+)
 from .words import next_command, summary, verb
 
 
-def write(path: Path, front: Json, trials: Sequence[Json], info: Json, config: Json, found: Analysis | None = None) -> Path:
-    """Write the report; `front`, `trials`, `info` and `config` are those of `Study`, `found` what `analyse` makes of them (None: it is asked).
-    A reader sees the old page or the new, never half."""
+def write(
+    path: Path, front: Json, trials: Sequence[Json], info: Json, config: Json, found: Analysis | None = None
+) -> Path:
+    """Write the report; `front`, `trials`, `info` and `config` are those of `Study`,
+    `found` what `analyse` makes of them (None: it is asked). A reader sees the old page or
+    the new, never half."""
     path = Path(path)
     write_atomic(path, render(front, trials, info, {"out": str(path.parent), **config}, found))
     return path
 
 
 def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found: Analysis | None = None) -> str:
-    """The page's text. All that comes from users is escaped: by Jinja in the page, by `script_json` in the script's data."""
+    """The page's text. All that comes from users is escaped:
+    by Jinja in the page, by `script_json` in the script's data."""
     import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -96,9 +113,19 @@ def _finite(value: Any) -> Any:
 
 def _sections(plots: Sequence[Json], credit: bool) -> list[tuple[str, str]]:
     has = {f["section"] for f in plots}
-    drawn = [*([("tradeoffs", "Trade-offs")] if "tradeoffs" in has else []), *([("history", "History")] if "front" in has else [])]
+    drawn = [
+        *([("tradeoffs", "Trade-offs")] if "tradeoffs" in has else []),
+        *([("history", "History")] if "front" in has else []),
+    ]
     drawn += [("analysis", "Analysis"), *([("credit", "Strategies")] if credit else [])]
-    return [("candidates", "Front"), *drawn, ("trials", "Trials"), ("failures", "Failures"), ("how", "What was measured"), ("again", "Do it again")]
+    return [
+        ("candidates", "Front"),
+        *drawn,
+        ("trials", "Trials"),
+        ("failures", "Failures"),
+        ("how", "What was measured"),
+        ("again", "Do it again"),
+    ]
 
 
 def _tiles(front: Json) -> list[Json]:
@@ -118,7 +145,11 @@ def _tiles(front: Json) -> list[Json]:
             "note": f"{interval}; {speed_claim(best['speedup'])}",
         },
         {"name": "size", "value": units.percent(size_ratio(best, baseline)), "note": sizes},
-        {"name": f"{name} ({best['metric'].get('split', 'valid')})", "value": units.metric(best["metric"]["value"], name), "note": before},
+        {
+            "name": f"{name} ({best['metric'].get('split', 'valid')})",
+            "value": units.metric(best["metric"]["value"], name),
+            "note": before,
+        },
         {
             "name": "drop on the test split",
             "value": units.difference(certificate.get("drop"), name),
@@ -129,13 +160,22 @@ def _tiles(front: Json) -> list[Json]:
 
 def _crowded(trials: Sequence[Json]) -> str:
     n = sum(1 for t in trials if t.get("entry"))
-    return f"{n} candidates were measured; the plots show the front and an even selection of about {MAX_POINTS} others." if n > MAX_POINTS else ""
+    return (
+        f"{n} candidates were measured; the plots show the front and an even selection of about {MAX_POINTS} others."
+        if n > MAX_POINTS
+        else ""
+    )
 
 
 def _recipe(front: Json) -> Json | None:
     entry = front.get("best") or front.get("nearest")
     return (
-        None if entry is None else {"what": "best" if front.get("best") else "nearest", "steps": recipe_steps(entry.get("recipe"), reference(front))}
+        None
+        if entry is None
+        else {
+            "what": "best" if front.get("best") else "nearest",
+            "steps": recipe_steps(entry.get("recipe"), reference(front)),
+        }
     )
 
 
@@ -162,7 +202,9 @@ def _facts(front: Json, trials: Sequence[Json], info: Json, config: Json) -> lis
     steps, reused = (sum(int(t.get(k) or 0) for t in trials) for k in ("steps", "reused"))
     went = {k: units.seconds(float(v)) for k, v in (info.get("phases_s") or {}).items()}
     went["all trials together"] = units.seconds(sum(float(t.get("seconds") or 0) for t in trials))
-    went["steps taken from the store"] = f"{reused} of {steps}" + (f" ({units.percent(reused / steps)})" if steps else "")
+    went["steps taken from the store"] = f"{reused} of {steps}" + (
+        f" ({units.percent(reused / steps)})" if steps else ""
+    )
     found = [
         ("What was asked", {k: v for k, v in asked.items() if v is not None}),
         ("Where the time went", went),

@@ -1,16 +1,17 @@
-"""How much of an objective each hole explains over the whole space: functional analysis of variance on bagged tree ensembles.
+"""How much of an objective each hole explains over the whole space: functional analysis of variance
+on bagged tree ensembles.
 
-| symbol | code | meaning |
-|---|---|---|
-| n, q, B | `Bags` | finished trials, fillings drawn from the space, bootstrap samples (bags) of the trials |
-| x, y | `x`, `y` | rows of an encoding [n, d], an objective [n] |
-| f_b | `predicted[b]` | prediction of the ensemble grown on bag b [B, q] |
-| V_h / V | `share` | part of the variance of f_b over the space that the hole h alone explains |
+n, q, B  `Bags`          finished trials, fillings drawn from the space, bootstrap samples (bags)
+x, y     `x`, `y`        rows of an encoding [n, d], an objective [n]
+f_b      `predicted[b]`  prediction of the ensemble grown on bag b [B, q]
+V_h / V  `share`         part of the variance of f_b over the space that the hole h alone explains
 
-Source: Hutter, Hoos and Leyton-Brown, "An efficient approach for assessing hyperparameter importance", ICML 2014: eq. 1-5, V = sum over
-subsets U of V_U, importance of h is V_{h} / V. The marginals are taken over fillings drawn as `Space.sample` draws them instead of over the
-trees' boxes, so that conditional holes are drawn as they occur: h explains what varies with its value among the fillings in which it is alive;
-what its being alive explains belongs to the hole that decides it. What no hole explains alone is left to interactions.
+Source: Hutter, Hoos and Leyton-Brown, "An efficient approach for assessing hyperparameter
+importance", ICML 2014: eq. 1-5, V = sum over subsets U of V_U, importance of h is V_{h} / V.
+The marginals are taken over fillings drawn as `Space.sample` draws them instead of over the trees'
+boxes, so that conditional holes are drawn as they occur: h explains what varies with its value
+among the fillings in which it is alive; what its being alive explains belongs to the hole that
+decides it. What no hole explains alone is left to interactions.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Importance:
-    """Of one objective. r2: out-of-bag, of the ensemble on trials that it did not see (None if the objective did not vary); n: trials;
-    shares: largest first, () where the ensemble explains too little to claim any; rest: the part left to interactions."""
+    """Of one objective. r2: out-of-bag, of the ensemble on trials that it did not see (None if the
+    objective did not vary); n: trials;
+    shares: largest first, () where the ensemble explains too little to claim any; rest: the part
+    left to interactions."""
 
     objective: str
     n: int
@@ -58,13 +61,17 @@ class Importance:
 
 
 class Bags:
-    """Ensembles, each grown on a bootstrap sample of the trials (Breiman, "Bagging predictors", 1996)."""
+    """Ensembles, each grown on a bootstrap sample of the trials (Breiman,
+    "Bagging predictors", 1996)."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, seed: int) -> None:
         """x: [n, d], y: [n], both finite; seed: of the samples and the trees."""
         rng = generator(seed, "bags")
         self.drawn = [rng.integers(len(y), size=len(y)) for _ in range(_BAGS)]
-        self.forests = [Forest(x[d], y[d], derive(seed, "bag", b), trees=_TREES, min_leaf=_MIN_LEAF) for b, d in enumerate(self.drawn)]
+        self.forests = [
+            Forest(x[d], y[d], derive(seed, "bag", b), trees=_TREES, min_leaf=_MIN_LEAF)
+            for b, d in enumerate(self.drawn)
+        ]
         self.r2 = self._out_of_bag(x, np.asarray(y, dtype=float))
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -72,7 +79,8 @@ class Bags:
         return np.stack([f.ask(x).mean.mean(0) for f in self.forests])
 
     def _out_of_bag(self, x: np.ndarray, y: np.ndarray) -> float | None:
-        """1 - residual / total sum of squares, each trial predicted by the bags that do not hold it."""
+        """1 - residual / total sum of squares, each trial predicted by the bags
+        that do not hold it."""
         unseen = np.stack([~np.isin(np.arange(len(y)), d) for d in self.drawn])  # [B, n]
         known = unseen.any(0)
         total = float(((y - y.mean()) ** 2)[known].sum())
@@ -83,7 +91,8 @@ class Bags:
 
 
 def floor(n: int) -> float:
-    """The out-of-bag R2 that n trials need before an importance is claimed: by chance it comes near 1 / sqrt(n)."""
+    """The out-of-bag R2 that n trials need before an importance is claimed:
+    by chance it comes near 1 / sqrt(n)."""
     return max(EXPLAINED, 1.0 / math.sqrt(n))
 
 
@@ -94,7 +103,8 @@ def thinned(fillings: Sequence[Filling], y: Sequence[float]) -> tuple[list[Filli
 
 
 def importance(space: Space, fillings: Sequence[Filling], y: Sequence[float], objective: str, seed: int) -> Importance:
-    """Of the finished trials' `fillings` [n] of `space` and finite objectives `y` [n]: n >= MIN_TRIALS, or there are no shares."""
+    """Of the finished trials' `fillings` [n] of `space` and finite objectives `y` [n]:
+    n >= MIN_TRIALS, or there are no shares."""
     fillings, y = thinned(fillings, y)
     if len(y) < MIN_TRIALS or not space.holes:
         return Importance(objective, len(y), None)
@@ -117,7 +127,8 @@ def importance(space: Space, fillings: Sequence[Filling], y: Sequence[float], ob
 
 
 def groups(path: str, domain: Domain, sample: Sequence[Filling], place: np.ndarray) -> np.ndarray:
-    """[q] the group of each filling's value, -1 where the hole is not alive. place: [q] the value's place in its range, of numbers."""
+    """[q] the group of each filling's value, -1 where the hole is not alive. place: [q] the value's
+    place in its range, of numbers."""
     values: list[Hashable] = [_name(domain, f[path]) if path in f else None for f in sample]
     known = {v: i for i, v in enumerate(dict.fromkeys(v for v in values if v is not None))}
     if len(known) <= _GROUPS or not all(isinstance(v[1], (int, float)) for v in known):  # type: ignore[index]
@@ -128,16 +139,19 @@ def groups(path: str, domain: Domain, sample: Sequence[Filling], place: np.ndarr
 
 
 def _name(domain: Domain, value: Any) -> tuple[str, Any]:
-    """1, 1.0 and True are different; an order of many items counts by its first two, because all orders are too many to compare."""
+    """1, 1.0 and True are different; an order of many items counts by its first two, because all
+    orders are too many to compare."""
     if isinstance(domain, Order) and len(domain.names) > 3:
         return "order", ">".join(str(value).split(">")[:2])
     return type(value).__name__, value
 
 
 def main_effect(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """[B] V_h / V: the variance between the groups `labels` [q] (-1: left out) of `predicted` [B, q], as a share of all variance.
+    """[B] V_h / V: the variance between the groups `labels` [q] (-1: left out) of `predicted`
+    [B, q], as a share of all variance.
 
-    What finite groups show by chance, (groups - 1) times the variance within, is taken off (the ANOVA estimate of a variance component).
+    What finite groups show by chance, (groups - 1) times the variance within, is taken off (the
+    ANOVA estimate of a variance component).
     """
     total = ((predicted - predicted.mean(1, keepdims=True)) ** 2).sum(1)
     alive = labels >= 0

@@ -1,4 +1,5 @@
-"""Short words for figures: what an objective is called, and paths of holes that fit beside an axis."""
+"""Short words for figures: what an objective is called, and paths of holes that
+fit beside an axis."""
 
 from __future__ import annotations
 

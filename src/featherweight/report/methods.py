@@ -25,7 +25,8 @@ GROUPS = {  # as a person calls them
 
 @dataclass(frozen=True)
 class Field:
-    """One setting. range: what it may be; search: what a space opens it to ("": it stays as it is)."""
+    """One setting. range: what it may be; search: what a space opens it to
+    ("": it stays as it is)."""
 
     name: str
     kind: str
@@ -98,7 +99,12 @@ def _fields(cls: Any) -> tuple[Field, ...]:
 
 def page() -> str:
     """All built-in methods as one Markdown page."""
-    lines = ["# Methods", "", "Made from the registry by `python scripts/pages.py`. In the terminal: `featherweight methods`.", ""]
+    lines = [
+        "# Methods",
+        "",
+        "Made from the registry by `python scripts/pages.py`. In the terminal: `featherweight methods`.",
+        "",
+    ]
     for group, meaning in GROUPS.items():
         lines += [f"## {group}: {meaning}", ""]
         for m in (describe(group, name) for name in sorted(registry.built_in(group))):

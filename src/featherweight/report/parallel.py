@@ -1,7 +1,9 @@
-"""Every trial as a line through its settings and its objectives (Inselberg, "The plane with parallel coordinates", 1985).
+"""Every trial as a line through its settings and its objectives (Inselberg, "The plane with
+parallel coordinates", 1985).
 
-One row an axis, from top to bottom, so that long names fit a narrow screen. Drawn as plain lines: Plotly's own `parcoords` needs WebGL and a
-page that may compile code, which the report's security policy forbids.
+One row an axis, from top to bottom, so that long names fit a narrow screen. Drawn as plain lines:
+Plotly's own `parcoords` needs WebGL and a page that may compile code, which the report's security
+policy forbids.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ _STYLES = {  # widths: the best few must stand out of the mass
 
 @dataclass(frozen=True)
 class Axis:
-    """name: of the row; ticks: (place, text); places: of each trial, in [0, 1], _ABSENT where the hole is not there, None if unknown."""
+    """name: of the row; ticks: (place, text); places: of each trial, in [0, 1], _ABSENT where the
+    hole is not there, None if unknown."""
 
     name: str
     ticks: tuple[tuple[float, str], ...]
@@ -42,7 +45,8 @@ class Axis:
 
 
 def parallel(analysis: Analysis, reference: str, share: bool) -> Json | None:
-    """The figure; None with fewer than two measured trials or no hole. share: the metric is a share of 1."""
+    """The figure; None with fewer than two measured trials or no hole. share:
+    the metric is a share of 1."""
     kept = [f for f in analysis.finished if analysis.objectives[0] in f.values]
     kept = kept[:: max(1, math.ceil(len(kept) / MAX_POINTS))]
     space, main = analysis.space, analysis.main
@@ -56,8 +60,10 @@ def parallel(analysis: Analysis, reference: str, share: bool) -> Json | None:
     axes += [objective_axis(n, [f.values.get(n) for f in kept], reference, share) for n in analysis.objectives]
     left = len(space.holes) - len(shown)
     alt = (
-        f"Parallel coordinates: {len(kept)} trials as lines through {len(shown)} settings and {len(analysis.objectives)} objectives, from top to "
-        f"bottom, coloured by {analysis.objectives[0].replace('error', 'the drop in the metric')}; less is better and stands left."
+        f"Parallel coordinates: {len(kept)} trials as lines through {len(shown)} settings and "
+        f"{len(analysis.objectives)} objectives, from top to bottom, "
+        f"coloured by {analysis.objectives[0].replace('error', 'the drop in the metric')}; "
+        "less is better and stands left."
     )
     alt += f" {left} settings that varied least or explained least are left out." if left else ""
     layout = _layout(axes)
@@ -91,11 +97,16 @@ def hole_axis(path: str, domain: Domain, values: Sequence[Any]) -> Axis:
     every = math.ceil(len(seen) / _TICKS)
     named = [(at[n], short(n, 14)) for n in seen[::every]]
     wide = 0.5 * _SPREAD / max(len(seen), 2)
-    return Axis(path, (*ends, *named), tuple(_ABSENT if v is None else at[str(v)] + wide * _offset(i) for i, v in enumerate(values)))
+    return Axis(
+        path,
+        (*ends, *named),
+        tuple(_ABSENT if v is None else at[str(v)] + wide * _offset(i) for i, v in enumerate(values)),
+    )
 
 
 def _offset(i: int) -> float:
-    """From -1 to 1, evenly filled whatever the number of trials (multiples of the golden ratio): lines of one option are drawn side by side."""
+    """From -1 to 1, evenly filled whatever the number of trials (multiples of the golden ratio):
+    lines of one option are drawn side by side."""
     return 2.0 * (i * 0.6180339887498949 % 1.0) - 1.0
 
 
@@ -107,7 +118,8 @@ def objective_axis(name: str, values: Sequence[float | None], reference: str, sh
 
 
 def _scaled(values: Sequence[float | None], log: bool) -> tuple[list[float | None], list[tuple[float, float]]]:
-    """Places in [0, 1] between the least and the largest value (of their logarithms if all are positive and `log`), and (place, value) of ticks."""
+    """Places in [0, 1] between the least and the largest value (of their logarithms if all are
+    positive and `log`), and (place, value) of ticks."""
     known = [v for v in values if v is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     log = log and low > 0
@@ -166,14 +178,42 @@ def _layout(axes: Sequence[Axis]) -> Json:
     """A grey rule an axis, its name above at the left, its values below."""
     shapes, notes = [], []
     for j, axis in enumerate(axes):
-        shapes.append({"type": "line", "x0": _ABSENT, "x1": 1, "y0": -j, "y1": -j, "line": {"color": "@line", "width": 1}, "layer": "below"})
+        shapes.append(
+            {
+                "type": "line",
+                "x0": _ABSENT,
+                "x1": 1,
+                "y0": -j,
+                "y1": -j,
+                "line": {"color": "@line", "width": 1},
+                "layer": "below",
+            }
+        )
         name = f"<b>{html.escape(short(axis.name, 44))}</b>"
         base = {"y": -j, "showarrow": False, "bgcolor": "@bg", "borderpad": 1}
-        notes.append({**base, "text": name, "x": _ABSENT, "xanchor": "left", "yshift": 16, "font": {"size": 12, "color": "@fg"}})
+        notes.append(
+            {**base, "text": name, "x": _ABSENT, "xanchor": "left", "yshift": 16, "font": {"size": 12, "color": "@fg"}}
+        )
         for place, text in axis.ticks:
             anchor = "left" if place <= 0 else "right" if place >= 1 else "center"
-            notes.append({**base, "text": html.escape(text), "x": place, "xanchor": anchor, "yshift": -11, "font": {"size": 10.5, "color": "@soft"}})
-    plain: Json = {"showgrid": False, "zeroline": False, "showticklabels": False, "showline": False, "ticks": "", "title": {"text": ""}}
+            notes.append(
+                {
+                    **base,
+                    "text": html.escape(text),
+                    "x": place,
+                    "xanchor": anchor,
+                    "yshift": -11,
+                    "font": {"size": 10.5, "color": "@soft"},
+                }
+            )
+    plain: Json = {
+        "showgrid": False,
+        "zeroline": False,
+        "showticklabels": False,
+        "showline": False,
+        "ticks": "",
+        "title": {"text": ""},
+    }
     return {
         "xaxis": {**plain, "range": [_ABSENT - 0.06, 1.06], "fixedrange": True},
         "yaxis": {**plain, "range": [-(len(axes) - 1) - 0.5, 0.6], "fixedrange": True},

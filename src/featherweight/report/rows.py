@@ -1,4 +1,5 @@
-"""Reading front.json: which entries are shown, in what order, and what follows from their numbers. Plain data in and out."""
+"""Reading front.json: which entries are shown, in what order, and what follows from their numbers.
+Plain data in and out."""
 
 from __future__ import annotations
 
@@ -24,9 +25,11 @@ def identity(entry: Json) -> tuple[Any, ...]:
 
 
 def listing(front: Json) -> list[tuple[str, Json]]:
-    """(role, entry) of every line, each entry once: the original, the other baselines, the front, the nearest if nothing is feasible.
+    """(role, entry) of every line, each entry once: the original, the other baselines, the front,
+    the nearest if nothing is feasible.
 
-    Roles: `original`, `baseline`, `front`, `best`, `nearest`; a baseline that is on the front stays among the baselines.
+    Roles: `original`, `baseline`, `front`, `best`, `nearest`;
+    a baseline that is on the front stays among the baselines.
     """
     best, nearest = front.get("best"), front.get("nearest")
     wanted = [
@@ -52,7 +55,8 @@ def is_best(front: Json, entry: Json) -> bool:
 
 
 def named(front: Json, config: Json) -> Json:
-    """`front` with what its baseline is called: the task's own model is "the original", without one the baseline is "the fixed net"."""
+    """`front` with what its baseline is called: the task's own model is "the original", without one
+    the baseline is "the fixed net"."""
     return {"reference": "fixed net" if config.get("baseline") else "original", **front}
 
 
@@ -67,7 +71,8 @@ def metric_name(front: Json) -> str:
 
 
 def drop(entry: Json, baseline: Json | None) -> float | None:
-    """How much worse the metric is than the baseline's, on the split that the search saw; negative if it is better."""
+    """How much worse the metric is than the baseline's, on the split that the search saw;
+    negative if it is better."""
     if baseline is None:
         return None
     sign = 1.0 if entry["metric"].get("higher_is_better", True) else -1.0
@@ -82,14 +87,16 @@ def size_ratio(entry: Json, baseline: Json | None) -> float | None:
 
 
 def speed_claim(speedup: Json) -> str:
-    """`faster`, `slower` or `no difference shown`: a claim is made only if the 95 % interval leaves out 1.0."""
+    """`faster`, `slower` or `no difference shown`: a claim is made only if the 95 %
+    interval leaves out 1.0."""
     from ..measure.latency import faster
 
     return "no difference shown" if pair(speedup.get("ci95")) is None else faster(speedup)
 
 
 def latency_interval(entry: Json) -> tuple[float, float] | None:
-    """The 95 % interval of the latency as a multiple of the baseline's (the reciprocal of the speedup's)."""
+    """The 95 % interval of the latency as a multiple of the baseline's (the reciprocal
+    of the speedup's)."""
     ends = pair(entry["speedup"].get("ci95"))
     return None if ends is None or ends[0] <= 0 else (1.0 / ends[1], 1.0 / ends[0])
 
@@ -108,7 +115,8 @@ def target_text(target: Any) -> str:
 
 
 def constraint_text(constraint: Any, metric_name: str = "", reference: str = "original") -> str:
-    """A constraint (JSON or text) in words: `drop at most 1.0 point`, `latency at most 0.70x the original's`."""
+    """A constraint (JSON or text) in words: `drop at most 1.0 point`,
+    `latency at most 0.70x the original's`."""
     if not isinstance(constraint, dict) or "quantity" not in constraint:
         return str(constraint)
     quantity, bound = str(constraint["quantity"]), float(constraint["bound"])
@@ -116,11 +124,14 @@ def constraint_text(constraint: Any, metric_name: str = "", reference: str = "or
         return f"{metric_name or 'metric'} drop at most {units.difference(bound, metric_name)}"
     if quantity == "metric":
         return f"{metric_name or 'metric'} at least {units.metric(bound, metric_name)}"
-    return f"{quantity} at most " + (f"{units.ratio(bound)} the {reference}'s" if constraint.get("relative") else quantity_text(quantity, bound))
+    return f"{quantity} at most " + (
+        f"{units.ratio(bound)} the {reference}'s" if constraint.get("relative") else quantity_text(quantity, bound)
+    )
 
 
 def quantity_text(quantity: str, value: float) -> str:
-    """A value of a constrained quantity with its unit: latency in ms, size and memory in bytes, the rest counts."""
+    """A value of a constrained quantity with its unit: latency in ms, size and memory in bytes,
+    the rest counts."""
     if quantity in ("latency", "latency_ms"):
         return units.milliseconds(value)
     return units.size(value) if quantity in ("size", "memory") else units.count(value)
@@ -140,17 +151,27 @@ def violation_text(violation: Json, metric_name: str = "", reference: str = "ori
     else:
         shown = [quantity_text(quantity, v) for v in (value, bound)]
     word = "least" if quantity == "metric" else "most"
-    name = metric_name or "metric" if quantity == "metric" else f"{metric_name} drop".strip() if quantity == "drop" else quantity
-    return f"{name} is {shown[0]} where at {word} {shown[1]} is allowed ({units.percent(float(violation['excess']))} over the limit)".replace(
-        "over the limit", "short of the limit" if quantity == "metric" else "over the limit"
+    name = (
+        metric_name or "metric"
+        if quantity == "metric"
+        else f"{metric_name} drop".strip()
+        if quantity == "drop"
+        else quantity
     )
+    return (
+        f"{name} is {shown[0]} where at {word} {shown[1]} is allowed ({units.percent(float(violation['excess']))} "
+        "over the limit)"
+    ).replace("over the limit", "short of the limit" if quantity == "metric" else "over the limit")
 
 
 def verdict_text(entry: Json) -> str:
     """Whether an entry meets the limits; if not, which it breaks and by how much of the limit."""
     if entry.get("feasible"):
         return "met"
-    broken = [f"{str(v.get('constraint', '?')).split(' ', 1)[0]} by {units.percent(float(v['excess']))}" for v in entry.get("violations") or []]
+    broken = [
+        f"{str(v.get('constraint', '?')).split(' ', 1)[0]} by {units.percent(float(v['excess']))}"
+        for v in entry.get("violations") or []
+    ]
     return "broken: " + ", ".join(broken) if broken else "broken"
 
 
@@ -170,7 +191,15 @@ def trial_label(trial: Json) -> str:
 
 def recipe_steps(recipe: Any, reference: str = "original") -> list[str]:
     """One sentence a step of a filled recipe's JSON; `as it is` alone for the empty recipe."""
-    steps = recipe.get("recipe", []) if isinstance(recipe, dict) else recipe if isinstance(recipe, list) else [recipe] if recipe else []
+    steps = (
+        recipe.get("recipe", [])
+        if isinstance(recipe, dict)
+        else recipe
+        if isinstance(recipe, list)
+        else [recipe]
+        if recipe
+        else []
+    )
     out = [_step(s) for s in steps]
     return out or [f"The {'original model' if reference == 'original' else reference}, as it is"]
 

@@ -19,7 +19,9 @@ def cells(entry: Json, baseline: Json | None) -> list[str]:
     ends, speeds = pair(entry["metric"].get("ci95")), pair(entry["speedup"].get("ci95"))
     value = units.metric(entry["metric"].get("value"), name)
     if ends:
-        value += f" [{units.metric(ends[0], name).removesuffix(' %')}, {units.metric(ends[1], name).removesuffix(' %')}]"
+        value += (
+            f" [{units.metric(ends[0], name).removesuffix(' %')}, {units.metric(ends[1], name).removesuffix(' %')}]"
+        )
     speed = units.ratio(entry["speedup"].get("ratio"))
     if speeds and speeds[0] != speeds[1]:
         speed += f" [{units.ratio(speeds[0]).removesuffix('x')}, {units.ratio(speeds[1]).removesuffix('x')}]"
@@ -42,8 +44,8 @@ COLUMNS = ("metric [95 %]", "drop", "latency", "speedup [95 %]", "size", "memory
 def front_table(front: Json, title: str | None = None, limit: int | None = None, width: int = 200) -> Table:
     """Original first, then the other baselines, then the front; the chosen one is starred.
 
-    limit: at most this many lines; width: of the terminal, in a narrow one intervals stand on a line of their own and columns are
-    left out, which the caption says.
+    limit: at most this many lines; width: of the terminal, in a narrow one intervals stand on a
+    line of their own and columns are left out, which the caption says.
     """
     from rich import box
     from rich.table import Table
@@ -69,7 +71,9 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
     hidden = ("memory",) * (width < 140) + ("latency",) * (width < 100) + ("drop",) * (width < 90)
     shown = [i for i, column in enumerate(COLUMNS) if column not in hidden]
     if hidden:
-        table.caption = Text(f"The terminal is too narrow for {', '.join(hidden)}: see front.json and report.html.", style="dim")
+        table.caption = Text(
+            f"The terminal is too narrow for {', '.join(hidden)}: see front.json and report.html.", style="dim"
+        )
     for column in ("limits", *(COLUMNS[i] for i in shown)):
         table.add_column(
             Text(narrow(column.replace("metric", metric))),
@@ -79,7 +83,15 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
     lines = listing(front)
     for role, entry in lines[:limit]:
         best = is_best(front, entry)
-        style = "bold green" if best else "dim" if role in ("original", "baseline") else "" if entry.get("feasible") else "yellow"
+        style = (
+            "bold green"
+            if best
+            else "dim"
+            if role in ("original", "baseline")
+            else ""
+            if entry.get("feasible")
+            else "yellow"
+        )
         kept = "-" if role == "original" else "met" if entry.get("feasible") else "broken"
         label = str(entry["label"]) + (f" (trial {entry['trial']})" if entry.get("trial") is not None else "")
         all_cells = cells(entry, baseline)

@@ -1,4 +1,5 @@
-"""Numbers as people write them: 820 us, 56.2 KB, 1.3 M, 2 min 51 s. Decimal multiples, as in the limits (1 KB = 1000 bytes)."""
+"""Numbers as people write them: 820 us, 56.2 KB, 1.3 M, 2 min 51 s. Decimal multiples, as in the
+limits (1 KB = 1000 bytes)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ def _digits(value: float) -> str:
     """Three significant digits without an exponent: 0.123, 1.23, 12.3, 123, 1234."""
     if value == 0:
         return "0"
-    places = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.3g}")))))  # of the rounded value: 0.9999 is 1.00
+    # of the rounded value: 0.9999 is 1.00
+    places = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.3g}")))))
     return f"{value:.{min(places, 9)}f}"
 
 

@@ -1,7 +1,7 @@
 """What a study found, in words that a manager understands, and the next command to type.
 
-Two words are kept for what has been shown: "faster" (or "slower") only if the 95 % interval of the speedup leaves out 1.0,
-and "certified" only if the certificate on the test split says so.
+Two words are kept for what has been shown: "faster" (or "slower") only if the 95 % interval of the
+speedup leaves out 1.0, and "certified" only if the certificate on the test split says so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,18 @@ import shlex
 from pathlib import Path
 
 from . import units
-from .rows import Json, constraint_text, drop, identity, pair, reference, size_ratio, speed_claim, target_text, violation_text
+from .rows import (
+    Json,
+    constraint_text,
+    drop,
+    identity,
+    pair,
+    reference,
+    size_ratio,
+    speed_claim,
+    target_text,
+    violation_text,
+)
 
 
 def summary(front: Json) -> list[str]:
@@ -19,21 +30,29 @@ def summary(front: Json) -> list[str]:
     lines, named = [], reference(front)
     if best is not None:
         lines += [
-            f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, {_numbers(best, baseline, named)}.",
+            (
+                f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, "
+                f"{_numbers(best, baseline, named)}."
+            ),
             certificate(best),
         ]
         lines += [_against_baselines(front, best, baseline)]
     elif nearest is not None:
         broken = "; ".join(violation_text(v, _metric(nearest), named) for v in nearest.get("violations") or [])
         lines += [
-            f"Nothing that the search tried meets every limit. The nearest is {nearest['label']}: {broken or 'it has not been judged'}.",
+            (
+                "Nothing that the search tried meets every limit. "
+                f"The nearest is {nearest['label']}: {broken or 'it has not been judged'}."
+            ),
             f"Its numbers: {_numbers(nearest, baseline, named)}.",
         ]
         kept = [e["label"] for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
     elif front.get("front"):
         top = min(front["front"], key=lambda e: float(e["size_bytes"]) / float(e["speedup"]["ratio"]))
-        lines.append("The search did not beat the baselines: none of its candidates offers anything that a baseline does not.")
+        lines.append(
+            "The search did not beat the baselines: none of its candidates offers anything that a baseline does not."
+        )
         lines.append(f"The best baseline that meets the limits is {top['label']}, {_numbers(top, baseline, named)}.")
     else:
         lines.append("No candidate was measured, so there is nothing to compare: see the failures.")
@@ -46,7 +65,10 @@ def notes(front: Json) -> list[str]:
     name = _metric(front.get("baseline") or {})
     limits = "; ".join(constraint_text(c, name, reference(front)) for c in front.get("constraints") or []) or "none"
     text = f"Limits asked for: {limits}."
-    counts = f"{trials.get('complete', 0)} trials measured, {trials.get('failed', 0)} failed, {trials.get('stopped', 0)} stopped early"
+    counts = (
+        f"{trials.get('complete', 0)} trials measured, {trials.get('failed', 0)} failed, "
+        f"{trials.get('stopped', 0)} stopped early"
+    )
     if budget.get("spent_s") is not None:
         counts += f", in {units.seconds(float(budget['spent_s']))}"
     steps, reused = cache.get("steps", 0), cache.get("reused", 0)
@@ -56,7 +78,8 @@ def notes(front: Json) -> list[str]:
 
 
 def speed(entry: Json, reference: str = "original") -> str:
-    """The speedup against the baseline in words, with its interval and the claim that the interval allows. reference: what the baseline is."""
+    """The speedup against the baseline in words, with its interval and the claim that the interval
+    allows. reference: what the baseline is."""
     value = entry["speedup"].get("ratio")
     ends = pair(entry["speedup"].get("ci95"))
     claim = speed_claim(entry["speedup"])
@@ -94,7 +117,8 @@ def certificate(entry: Json) -> str:
 
 
 def feasible(front: Json) -> bool:
-    """Did the search find a candidate that meets every limit, or could it only not beat a baseline that does?"""
+    """Did the search find a candidate that meets every limit,
+    or could it only not beat a baseline that does?"""
     return front.get("best") is not None or (front.get("nearest") is None and bool(front.get("front")))
 
 
@@ -108,7 +132,9 @@ def next_command(front: Json, out: str | Path) -> str:
     if best is None or verdict == "refuted":
         trials = sum(int((front.get("trials") or {}).get(k, 0)) for k in ("complete", "failed", "stopped"))
         minutes = (front.get("budget") or {}).get("minutes")
-        return f"featherweight resume {folder} --trials {2 * max(trials, 10)}" + (f" --minutes {2 * float(minutes):g}" if minutes else "")
+        return f"featherweight resume {folder} --trials {2 * max(trials, 10)}" + (
+            f" --minutes {2 * float(minutes):g}" if minutes else ""
+        )
     return f"featherweight export {folder} --to {shlex.quote(str(Path(out).name or 'best') + '-best')}"
 
 
@@ -124,19 +150,32 @@ def _metric(entry: Json) -> str:
 def _numbers(entry: Json, baseline: Json | None, reference: str) -> str:
     """Speed, size and metric of an entry against the baseline."""
     name = _metric(entry)
-    value = f"{name} {units.metric(entry['metric'].get('value'), name)} on the {entry['metric'].get('split', 'valid')} split"
+    value = (
+        f"{name} {units.metric(entry['metric'].get('value'), name)} on the "
+        f"{entry['metric'].get('split', 'valid')} split"
+    )
     if baseline is None or identity(entry) == identity(baseline):
         return f"{units.size(entry['size_bytes'])}, {value}"
     share = size_ratio(entry, baseline)
-    small = f"{units.percent(share)} of its size ({units.size(entry['size_bytes'])} against {units.size(baseline['size_bytes'])})"
+    small = (
+        f"{units.percent(share)} of its size ({units.size(entry['size_bytes'])} against "
+        f"{units.size(baseline['size_bytes'])})"
+    )
     fallen = drop(entry, baseline) or 0.0
-    change = "unchanged" if fallen == 0 else f"{units.difference(abs(fallen), name)} {'worse' if fallen > 0 else 'better'}"
+    change = (
+        "unchanged" if fallen == 0 else f"{units.difference(abs(fallen), name)} {'worse' if fallen > 0 else 'better'}"
+    )
     return f"{speed(entry, reference)}, {small}, {value} ({change})"
 
 
 def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
-    """What one gets without a search: plain int8, random cutting, the baseline on other runtimes."""
-    others = [e for e in front.get("baselines") or [] if e.get("feasible") and (baseline is None or identity(e) != identity(baseline))]
+    """What one gets without a search: plain int8, random cutting,
+    the baseline on other runtimes."""
+    others = [
+        e
+        for e in front.get("baselines") or []
+        if e.get("feasible") and (baseline is None or identity(e) != identity(baseline))
+    ]
     if not others:
         return "No other baseline (plain int8, random cutting, other runtimes) meets the limits."
     top = min(others, key=lambda e: 1.0 / float(e["speedup"]["ratio"]) * float(e["size_bytes"]))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from .node import Domain, Node, param, resolve
 from .space import Filling, Hole, Space
 
-if TYPE_CHECKING:  # to a type checker a hole may stand wherever a value may: `Prune(ratio=Float(0, 0.8))`
+# to a type checker a hole may stand wherever a value may: `Prune(ratio=Float(0, 0.8))`
+if TYPE_CHECKING:
     Choice: Any
     Float: Any
     Int: Any

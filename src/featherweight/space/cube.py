@@ -1,12 +1,15 @@
 """Fillings as points of a unit cube, for methods that only know [0, 1]^d.
 
-Every hole of a space has coordinates of its own, also one that is alive only under some choices; the coordinates of a dead hole are
-ignored. A number takes one coordinate (its quantile: equal bins where its values can be counted, logarithmic where it is), so does a
-Choice or a Maybe (equal bins in the order of its options). An Order takes one an item, and the ranking is the order (random keys; Bean,
-"Genetic algorithms and random keys for sequencing and optimization", 1994). A hole with a single value takes none.
+Every hole of a space has coordinates of its own, also one that is alive only under some choices;
+the coordinates of a dead hole are ignored. A number takes one coordinate (its quantile: equal bins
+where its values can be counted, logarithmic where it is), so does a Choice or a Maybe (equal bins
+in the order of its options). An Order takes one an item, and the ranking is the order (random keys;
+Bean, "Genetic algorithms and random keys for sequencing and optimization", 1994). A hole with a
+single value takes none.
 
     u      a point                             [d], in [0, 1]
-    bins   values of a coordinate's hole       [d], 0 where it is continuous or has more than `FINE` values
+    bins   values of a coordinate's hole       [d], 0 where it is continuous or has more
+                                               than `FINE` values
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ FINE = 200  # a hole of more values counts as continuous
 
 
 class Cube:
-    """The cube of a space. `dims` is its dimension d, `bins` the number of values along each coordinate."""
+    """The cube of a space. `dims` is its dimension d, `bins` the number of values along
+    each coordinate."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -43,13 +47,16 @@ class Cube:
             at = self.start[path]
             if isinstance(domain, Order):
                 keys = inside[at : at + len(domain.names)]
-                return ">".join(name for _, name in sorted(zip(keys, domain.names, strict=True), key=lambda pair: pair[0]))
+                return ">".join(
+                    name for _, name in sorted(zip(keys, domain.names, strict=True), key=lambda pair: pair[0])
+                )
             return _value(domain, inside[at] if _bins(domain) else 0.0)
 
         return self.space.walk(choose)
 
     def point(self, filling: Filling) -> np.ndarray:
-        """A point [d] whose filling is `filling`: the middle of its bin; 0.5 in the coordinates of dead holes."""
+        """A point [d] whose filling is `filling`: the middle of its bin;
+        0.5 in the coordinates of dead holes."""
         u = np.full(self.dims, 0.5)
         for path, value in filling.items():
             at, domain = self.start[path], self.space[path].domain

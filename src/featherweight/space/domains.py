@@ -54,7 +54,8 @@ class _Number(_Frozen):
         return None if self.step is None else int(math.floor((self.high - self.low) / self.step + 1e-9)) + 1
 
     def count(self, points: int | None) -> float:
-        """How many `options(points)` there are, without listing them; `math.inf` if continuous and `points` is None."""
+        """How many `options(points)` there are, without listing them;
+        `math.inf` if continuous and `points` is None."""
         n = self._count()
         if points is None or (n is not None and n <= points):
             return math.inf if n is None else n
@@ -78,7 +79,8 @@ class _Number(_Frozen):
         return float(self.low + u * (self.high - self.low))
 
     def position(self, value: float) -> float:
-        """Where `value` lies between low (0) and high (1), in the logarithm if `log`. The inverse of `_unit`."""
+        """Where `value` lies between low (0) and high (1), in the logarithm if `log`.
+        The inverse of `_unit`."""
         if self.high == self.low:
             return 0.0
         if self.log:
@@ -98,7 +100,8 @@ class _Number(_Frozen):
 
     @abstractmethod
     def check(self, value: Any, path: str, snap: bool = False) -> Any:
-        """`snap`: take the nearest value of the domain instead of refusing one between two steps."""
+        """`snap`: take the nearest value of the domain instead of refusing one
+        between two steps."""
 
     def __str__(self) -> str:
         plain = self.step is None or (isinstance(self, Int) and self.step == 1)
@@ -115,12 +118,16 @@ class _Number(_Frozen):
 
 
 class Float(_Number):
-    """A real number in [low, high]; `log`: uniform in the logarithm; `step`: only low, low+step, ..."""
+    """A real number in [low, high]; `log`: uniform in the logarithm; `step`:
+    only low, low+step, ..."""
 
     tag: ClassVar[str] = "float"
 
     def __init__(self, low: float, high: float, *, log: bool = False, step: float | None = None) -> None:
-        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= 1e300 for v in (low, high, 1 if step is None else step))
+        numbers = all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= 1e300
+            for v in (low, high, 1 if step is None else step)
+        )
         if (
             not numbers
             or not isinstance(log, bool)
@@ -137,7 +144,8 @@ class Float(_Number):
         self._set(low=float(low) + 0.0, high=float(high) + 0.0, log=log, step=None if step is None else float(step))
 
     def _at(self, i: int) -> float:
-        """low + i step, without the last digits that addition leaves (0.1 * 3 = 0.30000000000000004)."""
+        """low + i step, without the last digits that addition leaves
+        (0.1 * 3 = 0.30000000000000004)."""
         if i == 0 or self.step is None:
             return float(self.low)
         digits = 12 - math.floor(math.log10(max(abs(self.low), abs(self.high), self.step)))
@@ -176,9 +184,16 @@ class Int(_Number):
 
     def __init__(self, low: int, high: int, *, log: bool = False, step: int = 1) -> None:
         whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (low, high, step))
-        if not whole or not isinstance(log, bool) or not -_MOST <= low <= high <= _MOST or not 1 <= step <= _MOST or (log and low < 1):
+        if (
+            not whole
+            or not isinstance(log, bool)
+            or not -_MOST <= low <= high <= _MOST
+            or not 1 <= step <= _MOST
+            or (log and low < 1)
+        ):
             raise InputError(
-                "an Int needs whole low <= high (below 2^53), step >= 1, and low >= 1 if log", got=f"low={low}, high={high}, log={log}, step={step}"
+                "an Int needs whole low <= high (below 2^53), step >= 1, and low >= 1 if log",
+                got=f"low={low}, high={high}, log={log}, step={step}",
             )
         self._set(low=low, high=high, log=log, step=step)
 
@@ -205,9 +220,11 @@ class Int(_Number):
 
 
 class Choice(_Frozen):
-    """One of several options: JSON scalars, or nodes and recipes (which may have holes of their own).
+    """One of several options: JSON scalars, or nodes and recipes (which may have
+    holes of their own).
 
-    The value of the hole is the scalar itself, or the label of a structured option (`prune`, `prune_2`).
+    The value of the hole is the scalar itself, or the label of a structured option
+    (`prune`, `prune_2`).
     """
 
     tag: ClassVar[str] = "choice"
@@ -216,7 +233,9 @@ class Choice(_Frozen):
         if not options:
             raise InputError("a Choice needs at least one option", got="none")
         if name is not None and not (isinstance(name, str) and name.isidentifier()):
-            raise InputError("a Choice's name is a word, because it stands in paths", got=repr(name), allowed="letters, digits and _")
+            raise InputError(
+                "a Choice's name is a word, because it stands in paths", got=repr(name), allowed="letters, digits and _"
+            )
         options = tuple(_item(o, "a Choice") for o in options)
         structured = [o for o in options if not isinstance(o, SCALARS)]
         names = iter(labels(structured))
@@ -255,7 +274,8 @@ class Choice(_Frozen):
         return values[int(rng.integers(len(values)))]
 
     def near(self, value: Any) -> list[Any]:
-        """Numbers keep their order (the neighbours of 4 in 1, 2, 4, 8 are 8 and 2); names are all equally near."""
+        """Numbers keep their order (the neighbours of 4 in 1, 2, 4, 8 are 8 and 2);
+        names are all equally near."""
         values = self.options(None) or []
         others = [v for v in values if _scalar_key(v) != _scalar_key(value)]
         if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
@@ -276,7 +296,8 @@ class Choice(_Frozen):
 
 
 def _item(value: Any, what: str) -> Any:
-    """An option or a part of a domain in its canonical form: lists become tuples, -0.0 becomes 0.0."""
+    """An option or a part of a domain in its canonical form:
+    lists become tuples, -0.0 becomes 0.0."""
     if isinstance(value, (list, tuple)):
         return tuple(_item(v, what) for v in value)
     if isinstance(value, float):
@@ -296,7 +317,8 @@ def _scalar_key(value: Any) -> Any:
 
 
 class Maybe(_Frozen):
-    """A step or a value that may be left out. The hole is true or false; what is inside lives only when it is true."""
+    """A step or a value that may be left out. The hole is true or false;
+    what is inside lives only when it is true."""
 
     tag: ClassVar[str] = "maybe"
     item: Any
@@ -339,7 +361,8 @@ class Maybe(_Frozen):
 
 
 class Order(_Frozen):
-    """Steps whose order is open. The value is the order of their labels: `prune>distill>quantize`."""
+    """Steps whose order is open. The value is the order of their labels:
+    `prune>distill>quantize`."""
 
     tag: ClassVar[str] = "order"
     items: tuple[Any, ...]
@@ -351,7 +374,9 @@ class Order(_Frozen):
         items = tuple(_item(i, "an Order") for i in items)
         names = tuple(labels(items))
         if any(">" in n for n in names):
-            raise InputError("an Order's items cannot have '>' in their names, which separates them", got=", ".join(names))
+            raise InputError(
+                "an Order's items cannot have '>' in their names, which separates them", got=", ".join(names)
+            )
         self._set(items=items, _names=names)
 
     @property
@@ -360,7 +385,8 @@ class Order(_Frozen):
         return self._names
 
     def nth(self, index: int) -> str:
-        """The order of rank `index` among all, counted as `options` lists them (factorial number system)."""
+        """The order of rank `index` among all, counted as `options` lists them
+        (factorial number system)."""
         names, out = list(self._names), []
         for left in range(len(names) - 1, -1, -1):
             i, index = divmod(index, math.factorial(left))

@@ -13,8 +13,9 @@ DEAD = -1.0  # stands in the columns of a hole that is not alive; living ones ar
 
 
 class Encoding:
-    """The columns of a space: one for a number or for options that are numbers (its place in the range or among them), one an option for
-    names (1 or 0), one an item for an Order (its place in the order); `DEAD` where the hole is not alive."""
+    """The columns of a space: one for a number or for options that are numbers (its place in the
+    range or among them), one an option for names (1 or 0), one an item for an Order
+    (its place in the order); `DEAD` where the hole is not alive."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -60,18 +61,23 @@ def _columns(path: str, domain: Domain) -> tuple[list[str], dict[Any, tuple[floa
     if isinstance(domain, Order):
         return [f"{path}>{name}" for name in domain.names], None
     values = domain.options(None) or []
-    if all(isinstance(v, (int, float)) for v in values) and len(set(values)) == len(values):  # 1, 1.0 and True are equal, but three options
+    # 1, 1.0 and True are equal, but three options
+    if all(isinstance(v, (int, float)) for v in values) and len(set(values)) == len(values):
         ranked = sorted(values)
         return [path], {_name(v): (ranked.index(v) / max(len(values) - 1, 1),) for v in values}
-    return [f"{path}={v}" for v in values], {_name(v): tuple(float(i == j) for j in range(len(values))) for i, v in enumerate(values)}
+    return [f"{path}={v}" for v in values], {
+        _name(v): tuple(float(i == j) for j in range(len(values))) for i, v in enumerate(values)
+    }
 
 
 class Description:
-    """What a model is told of a filling: its encoding, how often each value occurs among holes alike, and its static features.
+    """What a model is told of a filling: its encoding, how often each value occurs among holes
+    alike, and its static features.
 
-    Holes alike have equal domains (the operations of a cell's edges, the widths of the layers): the sum of their columns counts an option
-    or adds up a number, which a tree would otherwise need a split a hole for. Features stand as signed logarithms, in order of name.
-    `names` of the features are learnt from the first filling that has some; `width` grows then.
+    Holes alike have equal domains (the operations of a cell's edges, the widths of the layers):
+    the sum of their columns counts an option or adds up a number, which a tree would otherwise need
+    a split a hole for. Features stand as signed logarithms, in order of name. `names` of the
+    features are learnt from the first filling that has some; `width` grows then.
     """
 
     def __init__(self, space: Space) -> None:
@@ -89,7 +95,8 @@ class Description:
         return self.encoding.width + sum(width for _, width in self._alike) + len(self.names)
 
     def learn(self, fillings: Sequence[Filling]) -> bool:
-        """Takes the names of the features from the first filling that has some; whether there are new ones."""
+        """Takes the names of the features from the first filling that has some;
+        whether there are new ones."""
         if self.names:
             return False
         self.names = next((tuple(sorted(found)) for f in fillings if (found := self.space.features(f))), ())

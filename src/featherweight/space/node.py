@@ -1,9 +1,10 @@
 """The tree that a recipe is: nodes with named fields, some of them holes.
 
-Every operation on a space (fill, sample, enumerate, list) is one walk over this tree, so that no two of them can
-disagree about which holes exist or what they are called.
+Every operation on a space (fill, sample, enumerate, list) is one walk over this tree, so that no
+two of them can disagree about which holes exist or what they are called.
 
-Notation: a *path* names a hole (`prune.ratio`); a *chooser* gives the value for a path; a *scalar* is a JSON value.
+Notation: a *path* names a hole (`prune.ratio`); a *chooser* gives the value for a path;
+a *scalar* is a JSON value.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from ..errors import InputError, RecipeError
 Chooser = Callable[[str, "Domain"], Any]
 SCALARS = (str, int, float, bool, type(None))
 _REMEMBERED = 10_000
-_CHECKED: dict[tuple[type, str, type, Any], Any] = {}  # scalars that were found legal in a field, in their canonical form
+# scalars that were found legal in a field, in their canonical form
+_CHECKED: dict[tuple[type, str, type, Any], Any] = {}
 
 
 class Domain(ABC):
-    """Abstract: what may stand in a field. Immutable. Values are JSON scalars; `tag` names it in JSON."""
+    """Abstract: what may stand in a field. Immutable. Values are JSON scalars;
+    `tag` names it in JSON."""
 
     tag: ClassVar[str]
 
@@ -37,7 +40,8 @@ class Domain(ABC):
 
     @abstractmethod
     def options(self, points: int | None) -> list[Any] | None:
-        """All values; for a continuous domain `points` evenly spaced ones, or None if `points` is None."""
+        """All values; for a continuous domain `points` evenly spaced ones,
+        or None if `points` is None."""
 
     @abstractmethod
     def near(self, value: Any) -> list[Any]:
@@ -57,7 +61,8 @@ class Domain(ABC):
 
 
 class Node:
-    """Abstract base of everything with fields that may be holes. Subclasses are frozen dataclasses."""
+    """Abstract base of everything with fields that may be holes.
+    Subclasses are frozen dataclasses."""
 
     kind: ClassVar[str]
 
@@ -70,7 +75,8 @@ class Node:
         for f in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             name = (type(self), f.name, type(value), value) if type(value) in (str, int, bool) else None
-            if name is not None and name in _CHECKED:  # a search makes the same few fields thousands of times
+            # a search makes the same few fields thousands of times
+            if name is not None and name in _CHECKED:
                 object.__setattr__(self, f.name, _CHECKED[name])
                 continue
             value = check_field(f, value, f"{self.kind}.{f.name}")
@@ -90,7 +96,8 @@ class Node:
 
     @classmethod
     def space(cls, **fixed: Any) -> Any:
-        """This node with every field open to the range that it declares, except those fixed here."""
+        """This node with every field open to the range that it declares,
+        except those fixed here."""
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         unknown = set(fixed) - {f.name for f in fields}
         if unknown:
@@ -100,7 +107,8 @@ class Node:
 
 
 def param(default: Any, *, search: Domain | None = None, legal: Domain | None = None, doc: str = "") -> Any:
-    """A field of a node: its default, the range that `space()` opens, the values it may ever take, and one line of help."""
+    """A field of a node: its default, the range that `space()` opens, the values it may ever take,
+    and one line of help."""
     return dataclasses.field(default=default, metadata={"search": search, "legal": legal, "doc": doc})
 
 
@@ -109,11 +117,13 @@ _TUPLE = re.compile(r"tuple\[(\w+),\.\.\.\]")
 
 
 def check_field(f: dataclasses.Field[Any], value: Any, path: str, kinds: list[str] | None = None) -> Any:
-    """The value of a field in its canonical form, so that equal fields hash alike: ints in float fields become floats,
-    lists become tuples. InputError if its type is not the annotated one (where that is made of plain types and tuples of
-    them), or if it, or an end of the hole that stands there, is outside the legal range.
+    """The value of a field in its canonical form, so that equal fields hash alike: ints in float
+    fields become floats, lists become tuples. InputError if its type is not the annotated one
+    (where that is made of plain types and tuples of them), or if it, or an end of the hole that
+    stands there, is outside the legal range.
     """
-    if kinds is None:  # the annotation is text, or a class where the module does not postpone annotations
+    # the annotation is text, or a class where the module does not postpone annotations
+    if kinds is None:
         kinds = (f.type.__name__ if isinstance(f.type, type) else str(f.type)).replace(" ", "").split("|")
     inside = [m[1] for k in kinds if (m := _TUPLE.fullmatch(k))]
     strict = all(k in _PLAIN or _TUPLE.fullmatch(k) for k in kinds)
@@ -128,7 +138,9 @@ def check_field(f: dataclasses.Field[Any], value: Any, path: str, kinds: list[st
         raise InputError(
             f"{path} cannot hold this",
             got=f"{type(value).__name__}: {value!r}",
-            allowed=str(f.type) if strict else "a number, text, true/false, none, a hole (Float, Int, Choice, Maybe, Order) or a recipe",
+            allowed=str(f.type)
+            if strict
+            else "a number, text, true/false, none, a hole (Float, Int, Choice, Maybe, Order) or a recipe",
         )
     return _check_scalar(f, value, path, kinds, strict)
 
@@ -141,7 +153,9 @@ def _check_scalar(f: dataclasses.Field[Any], value: Any, path: str, kinds: list[
             value = float(value) + 0.0  # -0.0 becomes 0.0
         if isinstance(value, float) and "int" in kinds and "float" not in kinds and value.is_integer():
             value = int(value)
-    fits = any(isinstance(value, _PLAIN[k]) and (k == "bool" or not isinstance(value, bool)) for k in kinds if k in _PLAIN)
+    fits = any(
+        isinstance(value, _PLAIN[k]) and (k == "bool" or not isinstance(value, bool)) for k in kinds if k in _PLAIN
+    )
     if strict and not fits:
         raise InputError(f"{path} has the wrong type", got=repr(value), allowed=str(f.type))
     if value is None and "None" in kinds:
@@ -192,7 +206,8 @@ def labels(items: Iterable[Any]) -> list[str]:
 
 
 def resolve(tree: Any, choose: Chooser, path: str = "") -> Any:
-    """Fill every hole of `tree` with what `choose(path, domain)` gives. The walk that all else is made of."""
+    """Fill every hole of `tree` with what `choose(path, domain)` gives.
+    The walk that all else is made of."""
     if isinstance(tree, Domain):
         value = tree.check(choose(path, tree), path)
         return tree.build(value, [resolve(part, choose, p) for part, p in tree.branches(value, path)])
@@ -203,7 +218,9 @@ def resolve(tree: Any, choose: Chooser, path: str = "") -> Any:
     return tree
 
 
-def holes(tree: Any, path: str = "", when: tuple[tuple[str, Any], ...] = ()) -> Iterator[tuple[str, Domain, tuple[tuple[str, Any], ...]]]:
+def holes(
+    tree: Any, path: str = "", when: tuple[tuple[str, Any], ...] = ()
+) -> Iterator[tuple[str, Domain, tuple[tuple[str, Any], ...]]]:
     """Every hole on every branch: (path, domain, the choices under which it is alive)."""
     if isinstance(tree, Domain):
         yield path, tree, when
@@ -233,4 +250,6 @@ def require_filled(tree: Any, what: str) -> None:
     """RecipeError that names the first open hole, if there is one."""
     first = next(holes(tree), None)
     if first is not None:
-        raise RecipeError(f"{what} still has holes", got=f"{first[0]} = {first[1]}", fix="fill it first: recipe.fill({...})")
+        raise RecipeError(
+            f"{what} still has holes", got=f"{first[0]} = {first[1]}", fix="fill it first: recipe.fill({...})"
+        )

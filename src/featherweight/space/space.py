@@ -14,7 +14,8 @@ from .node import Chooser, Domain, Node, holes, resolve
 
 _REMEMBERED = 100_000  # fillings whose features are kept
 
-Filling = dict[str, Any]  # path -> JSON scalar, for the holes that are alive; the order of its keys means nothing
+# path -> JSON scalar, for the holes that are alive; the order of its keys means nothing
+Filling = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Hole:
 class Space:
     """The holes of `tree` (a recipe, a candidate, any node) and what can be done with them.
 
-    features: of a filled tree, what is known of it before it runs (`params`, `macs`, predicted costs), always the same names;
+    features: of a filled tree, what is known of it before it runs (`params`, `macs`, predicted
+    costs), always the same names;
     refuses: of a filled tree, why it must not run (a limit that it cannot hold), None if it may.
     """
 
@@ -45,7 +47,8 @@ class Space:
         self._keys: dict[int, str] = {}
         self._slots = _slots(tree, "")
         self._features, self._refuses = features, refuses
-        self._known: dict[str, tuple[dict[str, float], str | None]] = {}  # by key: features and refusal, the oldest dropped
+        # by key: features and refusal, the oldest dropped
+        self._known: dict[str, tuple[dict[str, float], str | None]] = {}
 
     def __len__(self) -> int:
         return len(self.holes)
@@ -55,7 +58,9 @@ class Space:
 
     def __getitem__(self, path: str) -> Hole:
         if path not in self._by_path:
-            raise InputError("the space has no such hole", got=path, allowed=", ".join(self._by_path) or "none: it has no holes")
+            raise InputError(
+                "the space has no such hole", got=path, allowed=", ".join(self._by_path) or "none: it has no holes"
+            )
         return self._by_path[path]
 
     @property
@@ -64,7 +69,8 @@ class Space:
         return _count(self.tree, None)
 
     def fill(self, values: Filling) -> Any:
-        """The tree with its holes filled. InputError for a missing, unknown, dead or illegal value."""
+        """The tree with its holes filled. InputError for a missing, unknown,
+        dead or illegal value."""
         used = set()
 
         def choose(path: str, domain: Domain) -> Any:
@@ -78,7 +84,9 @@ class Space:
         if extra:
             known = [p for p in extra if p in self._by_path]
             raise InputError(
-                "a value for a hole that is not there" if not known else "a value for a hole that these choices leave out",
+                "a value for a hole that is not there"
+                if not known
+                else "a value for a hole that these choices leave out",
                 got=extra,
                 allowed=sorted(used),
             )
@@ -89,11 +97,13 @@ class Space:
         return self.complete({}, rng)
 
     def complete(self, values: Filling, rng: Any) -> Filling:
-        """A valid filling that keeps `values` where they are alive and draws the rest. InputError for an illegal value."""
+        """A valid filling that keeps `values` where they are alive and draws the rest.
+        InputError for an illegal value."""
         return self.walk(lambda path, domain: values[path] if path in values else domain.sample(rng))
 
     def walk(self, choose: Chooser) -> Filling:
-        """The filling that `choose(path, domain)` gives, asked for each living hole in turn; builds no tree, so it is fast."""
+        """The filling that `choose(path, domain)` gives, asked for each living hole in turn;
+        builds no tree, so it is fast."""
         out: Filling = {}
 
         def visit(slots: tuple[_Slot, ...]) -> None:
@@ -107,7 +117,8 @@ class Space:
         return out
 
     def features(self, values: Filling) -> dict[str, float]:
-        """What is known of a filling before it runs, by name; {} if the space was given no way to know."""
+        """What is known of a filling before it runs, by name;
+        {} if the space was given no way to know."""
         return self._about(values)[0]
 
     def refused(self, values: Filling) -> str | None:
@@ -127,8 +138,9 @@ class Space:
         return self._known[name]
 
     def neighbours(self, values: Filling, rng: Any) -> Iterator[Filling]:
-        """Fillings one change away, hole by hole in the space's own order (a filling's is its store's); holes that a change brings to life
-        are drawn with `rng`. InputError for a hole that the space does not have."""
+        """Fillings one change away, hole by hole in the space's own order
+        (a filling's is its store's); holes that a change brings to life are drawn with `rng`.
+        InputError for a hole that the space does not have."""
         for path in values:
             self[path]  # says so if there is no such hole
         for hole in self.holes:
@@ -137,7 +149,8 @@ class Space:
                     yield self.complete({**values, hole.path: other}, rng)
 
     def at(self, index: int, points: int | None = None) -> Filling:
-        """The filling of rank `index` in a fixed order of all fillings; continuous holes count `points` values."""
+        """The filling of rank `index` in a fixed order of all fillings;
+        continuous holes count `points` values."""
         size = self.count(points)
         if not 0 <= index < size:
             raise InputError("no filling has this index", got=index, allowed=f"0 to {size - 1}")
@@ -146,7 +159,8 @@ class Space:
         return out
 
     def key_at(self, index: int) -> str:
-        """`key(space.at(index))`, remembered: who looks for an unseen filling near the end of a small space asks often."""
+        """`key(space.at(index))`, remembered: who looks for an unseen filling near the end of a
+        small space asks often."""
         if index not in self._keys:
             self._keys[index] = key(self.at(index))
         return self._keys[index]
@@ -199,7 +213,9 @@ def _count(tree: Any, points: int | None) -> float:
             return math.factorial(len(tree.items)) * math.prod(_count(item, points) for item in tree.items)
         if isinstance(tree, (Float, Int)):
             return tree.count(points)
-        return sum(math.prod(_count(p, points) for p, _ in tree.branches(value, "")) for value in tree.options(points) or [])
+        return sum(
+            math.prod(_count(p, points) for p, _ in tree.branches(value, "")) for value in tree.options(points) or []
+        )
     return math.prod(_count(part, points) for part, _ in _children(tree, ""))
 
 

@@ -15,13 +15,16 @@ FINEST = 8  # a step of a continuous hole is at least 2^-FINEST of half its rang
 
 
 def centre(space: Space) -> Filling:
-    """The filling in the middle: numbers at half their range, also among options; else the first option; every Maybe there, orders as written."""
+    """The filling in the middle: numbers at half their range, also among options; else the first
+    option; every Maybe there, orders as written."""
     return space.walk(lambda path, domain: middle(domain))
 
 
 def mutated(space: Space, filling: Filling, rng: np.random.Generator, rate: float = 1.5, local: float = 0.5) -> Filling:
-    """`filling` with `rate` holes changed in the mean, at least one: each by a step (`stepped`) with probability `local`, else drawn anew."""
-    alive = [h for h in space.holes if h.path in filling]  # not in the filling's own order, which a store may change
+    """`filling` with `rate` holes changed in the mean, at least one: each by a step (`stepped`)
+    with probability `local`, else drawn anew."""
+    # not in the filling's own order, which a store may change
+    alive = [h for h in space.holes if h.path in filling]
     paths = [h.path for h in alive if not _single(h.domain)]
     if not paths:
         return space.complete(filling, rng)
@@ -44,9 +47,10 @@ def _single(domain: Domain) -> bool:
 def stepped(domain: Domain, value: Any, rng: np.random.Generator) -> Any:
     """Another value of a hole: the same if it has only one.
 
-    Numbers, and options that are numbers, move up or down by 2^(-k u) of half their range, u uniform in [0, 1]: mostly a little, now and
-    then far (Muehlenbein and Schlierkamp-Voosen, "Predictive models for the breeder genetic algorithm", 1993, section 2); what has steps
-    moves by one at least. Names change to any other; an Order swaps two items.
+    Numbers, and options that are numbers, move up or down by 2^(-k u) of half their range, u
+    uniform in [0, 1]: mostly a little, now and then far (Muehlenbein and Schlierkamp-Voosen,
+    "Predictive models for the breeder genetic algorithm", 1993, section 2); what has steps moves by
+    one at least. Names change to any other; an Order swaps two items.
     """
     if isinstance(domain, Order):
         items = value.split(">")
@@ -68,35 +72,45 @@ def stepped(domain: Domain, value: Any, rng: np.random.Generator) -> Any:
 
 
 def _number_moved(domain: Float | Int, value: Any, far: float) -> Any:
-    """A number moved by `far` of its range (in the logarithm if `log`), reflected where there is no room."""
+    """A number moved by `far` of its range (in the logarithm if `log`),
+    reflected where there is no room."""
     n = domain.count(None)
     if n == 1:
         return value
     if not domain.log and n < math.inf:
         i = round((value - domain.low) / domain.step)
         return domain.nth(_index_moved(i, int(n), far), None)
-    low, high, at = (math.log(domain.low), math.log(domain.high), math.log(value)) if domain.log else (domain.low, domain.high, value)
+    low, high, at = (
+        (math.log(domain.low), math.log(domain.high), math.log(value))
+        if domain.log
+        else (domain.low, domain.high, value)
+    )
     moved = at + far * (high - low)
     moved = moved if low <= moved <= high else at - far * (high - low)
     raw = math.exp(moved) if domain.log else moved
     out = domain.check(min(max(raw, domain.low), domain.high), "", snap=True)
     if isinstance(domain, Int) and out == value:  # rounded back: to the next one
-        return domain.nth(_index_moved(round((value - domain.low) / domain.step), int(n), math.copysign(1e-12, far)), None)
+        return domain.nth(
+            _index_moved(round((value - domain.low) / domain.step), int(n), math.copysign(1e-12, far)), None
+        )
     return out
 
 
 def _index_moved(i: int, n: int, far: float) -> int:
-    """Index `i` of `n` > 1 moved by `far` (at most a half) of the range, by one at least; the other way where there is no room."""
+    """Index `i` of `n` > 1 moved by `far` (at most a half) of the range, by one at least; the other
+    way where there is no room."""
     by = max(1, round(abs(far) * (n - 1))) * (1 if far > 0 else -1)
     return next(j for j in (i + by, i - by, i + 1, i - 1) if 0 <= j < n)
 
 
 def crossover(space: Space, a: Filling, b: Filling, rng: np.random.Generator) -> Filling:
-    """A child of two fillings: a part of its holes from `a`, the others from `b`, at least one that differs from each if there are two.
+    """A child of two fillings: a part of its holes from `a`, the others from `b`, at least one that
+    differs from each if there are two.
 
-    Holes travel in groups with a common beginning of their paths, cut at a random depth: at the least depth whole steps or branches are
-    swapped (`prune.*`, all that is alive under a Choice), at the greatest each hole is on its own (uniform crossover; Syswerda 1989).
-    A hole that only one parent has is taken from it, if the child has it; one that none has is drawn.
+    Holes travel in groups with a common beginning of their paths, cut at a random depth: at the
+    least depth whole steps or branches are swapped (`prune.*`, all that is alive under a Choice),
+    at the greatest each hole is on its own (uniform crossover; Syswerda 1989). A hole that only one
+    parent has is taken from it, if the child has it; one that none has is drawn.
     """
     paths = [h.path for h in space.holes if h.path in a or h.path in b]
     differing = [p for p in paths if p not in a or p not in b or (type(a[p]), a[p]) != (type(b[p]), b[p])]

@@ -1,7 +1,7 @@
 """What the halving stoppers share: ladders of rungs, and who is best on one.
 
-Notation: r the lowest budget, R the full one, eta the reduction factor, k the index of a rung; a *rung* holds the trials that told
-a score at its budget, paused or gone on.
+Notation: r the lowest budget, R the full one, eta the reduction factor, k the index of a rung;
+a *rung* holds the trials that told a score at its budget, paused or gone on.
 """
 
 from __future__ import annotations
@@ -36,13 +36,16 @@ def in_top(reports: Reports, at: float, trial: int, least: int, eta: int) -> boo
 
 
 def promotable(reports: Reports, states: States, rungs: Sequence[float], eta: int, closed: bool) -> int | None:
-    """`get_job` of ASHA (Li et al. 2020, arXiv:1810.05934, Algorithm 2, lines 12-19): from the highest rung down, the best trial that
-    is among the top 1/eta of its rung and was not promoted yet.
+    """`get_job` of ASHA (Li et al. 2020, arXiv:1810.05934, Algorithm 2, lines 12-19): from the
+    highest rung down, the best trial that is among the top 1/eta of its rung and was not
+    promoted yet.
 
-    When no trial runs and none will start, a rung that is too small for that (under eta trials) promotes its best one: the
-    paper's stream of trials has no end, a study has, and one trial in it should be trained in full.
+    When no trial runs and none will start, a rung that is too small for that (under eta trials)
+    promotes its best one: the paper's stream of trials has no end, a study has, and one trial in it
+    should be trained in full.
     """
-    best: dict[float, tuple[float, int]] = {}  # rung -> the best that waits there; if it is not among the top, none that waits is
+    # rung -> the best that waits there; if it is not among the top, none that waits is
+    best: dict[float, tuple[float, int]] = {}
     for t, told in reports.items():
         if told and states.get(t) == "paused":
             at = max(told)

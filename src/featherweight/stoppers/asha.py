@@ -1,4 +1,5 @@
-"""ASHA: asynchronous successive halving (Li et al. 2020, "A system for massively parallel hyperparameter tuning", arXiv:1810.05934)."""
+"""ASHA: asynchronous successive halving (Li et al. 2020, "A system for massively parallel
+hyperparameter tuning", arXiv:1810.05934)."""
 
 from __future__ import annotations
 
@@ -13,12 +14,14 @@ TYPES = ("promotion", "stopping")
 
 @dataclass(frozen=True)
 class Asha(Stopper):
-    """One trial in `eta` goes on from each rung; rungs are at min_budget * eta^k epochs (k = 0, 1, ...), below max_budget.
+    """One trial in `eta` goes on from each rung; rungs are at min_budget * eta^k epochs
+    (k = 0, 1, ...), below max_budget.
 
-    type "promotion" (Algorithm 2): a trial waits at every rung, and whenever a worker is free, the best one that is in the top
-    1/eta of its rung goes on, the highest rung first; if there is none, a new trial starts. "stopping": a trial that is not in the
-    top 1/eta of those that came to the rung so far stops for good; the others go on without a wait. The first eta - 1 trials at a
-    rung always go on then, because no share can be told of so few.
+    type "promotion" (Algorithm 2): a trial waits at every rung, and whenever a worker is free, the
+    best one that is in the top 1/eta of its rung goes on, the highest rung first; if there is none,
+    a new trial starts. "stopping": a trial that is not in the top 1/eta of those that came to the
+    rung so far stops for good; the others go on without a wait. The first eta - 1 trials at a rung
+    always go on then, because no share can be told of so few.
     """
 
     min_budget: float = 1

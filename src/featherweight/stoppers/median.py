@@ -1,4 +1,5 @@
-"""The median stopping rule (Golovin et al. 2017, "Google Vizier: a service for black-box optimization", section 3.2.2)."""
+"""The median stopping rule (Golovin et al. 2017, "Google Vizier: a service for black-box
+optimization", section 3.2.2)."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ from .base import LEAST, Reports, Stopper, check_budgets, rung
 
 @dataclass(frozen=True)
 class Median(Stopper):
-    """A trial stops for good at epoch s if its best score up to there is worse than the median, over the other trials that came to s,
-    of the mean of their scores up to s.
+    """A trial stops for good at epoch s if its best score up to there is worse than the median,
+    over the other trials that came to s, of the mean of their scores up to s.
 
-    It tells its score after every `every` epochs, from min_budget (the grace period) on, below max_budget. Nothing stops before
-    `trials` other trials have come as far. (Vizier takes the completed trials only; here those that run count too as soon as they are at
-    s, or the first trials of a parallel study would all be spared.)
+    It tells its score after every `every` epochs, from min_budget (the grace period) on, below
+    max_budget. Nothing stops before `trials` other trials have come as far. (Vizier takes the
+    completed trials only; here those that run count too as soon as they are at s, or the first
+    trials of a parallel study would all be spared.)
     """
 
     min_budget: float = 1
@@ -37,7 +39,9 @@ class Median(Stopper):
 
     def rungs(self, trial: int, of: float) -> tuple[float, ...]:
         below = of if self.max_budget is None else min(of, self.max_budget)
-        return tuple(takewhile(lambda budget: budget < below, (rung(self.min_budget + k * self.every) for k in count())))
+        return tuple(
+            takewhile(lambda budget: budget < below, (rung(self.min_budget + k * self.every) for k in count()))
+        )
 
     def decide(self, reports: Reports, trial: int, step: float) -> bool:
         others = [told for t, told in reports.items() if t != trial and step in told]

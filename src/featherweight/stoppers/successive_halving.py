@@ -1,5 +1,6 @@
-"""Successive halving (Jamieson & Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization",
-arXiv:1502.07943, section 3), its synchronous form, with 1/eta kept instead of a half."""
+"""Successive halving (Jamieson & Talwalkar 2016, "Non-stochastic best arm identification and
+hyperparameter optimization", arXiv:1502.07943, section 3), its synchronous form, with 1/eta kept
+instead of a half."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from .base import Reports, States, Stopper, check_budgets
 
 @dataclass(frozen=True)
 class SuccessiveHalving(Stopper):
-    """`trials` trials (0 to trials - 1, the next as many, ...) run together to min_budget epochs; when the last of them has told its
-    score, the best 1/eta (at least one) go on to eta times as many, and so on. What failed on the way to a rung is not counted there.
+    """`trials` trials (0 to trials - 1, the next as many, ...) run together to min_budget epochs;
+    when the last of them has told its score, the best 1/eta (at least one) go on to eta times as
+    many, and so on. What failed on the way to a rung is not counted there.
 
     Every rung waits for its slowest trial; `asha` does not.
     """
@@ -27,7 +29,9 @@ class SuccessiveHalving(Stopper):
     def __post_init__(self) -> None:
         check_budgets("successive halving", self.min_budget, self.max_budget, self.eta)
         if self.trials < 1:
-            raise InputError("successive halving needs trials to choose from", got=f"trials={self.trials}", allowed="trials >= 1")
+            raise InputError(
+                "successive halving needs trials to choose from", got=f"trials={self.trials}", allowed="trials >= 1"
+            )
 
     def rungs(self, trial: int, of: float) -> tuple[float, ...]:
         return ladder(self.min_budget, of if self.max_budget is None else min(of, self.max_budget), self.eta)
@@ -45,7 +49,8 @@ class SuccessiveHalving(Stopper):
         return None
 
     def _chosen(self, reports: Reports, states: States, members: Collection[int]) -> int | None:
-        """The first trial of a whole group, in order of rung and score, that is to go on and does not yet."""
+        """The first trial of a whole group, in order of rung and score,
+        that is to go on and does not yet."""
         alive = set(members)  # S_k
         for at in self.rungs(0, max((max(told) for told in reports.values() if told), default=0) + 1):
             there = [t for t in ranked(reports, at) if t in alive]

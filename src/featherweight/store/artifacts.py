@@ -1,7 +1,8 @@
 """The content-addressed store: every step's result under the hash of all that it was made from.
 
-An entry is a folder with its files and a `sums.json` (sha256 of each). It appears in one rename after everything in it was
-flushed to disk, so a killed run leaves no half entry. The least recently used entries go first when the limit is reached.
+An entry is a folder with its files and a `sums.json` (sha256 of each). It appears in one rename
+after everything in it was flushed to disk, so a killed run leaves no half entry. The least recently
+used entries go first when the limit is reached.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from ..errors import InputError, StoreError
 
 SUMS = "sums.json"
 DEFAULT_LIMIT = 20 * 10**9  # bytes
-_IN_USE_S = 600  # an entry touched this recently may be open in another process: evicted only when nothing else is left
+# an entry touched this recently may be open in another process:
+# evicted only when nothing else is left
+_IN_USE_S = 600
 
 
 def default_root() -> Path:
@@ -58,11 +61,14 @@ def write_atomic(path: Path, text: str) -> None:
         os.replace(temp, path)
     except OSError as e:
         Path(temp).unlink(missing_ok=True)
-        raise StoreError("a file cannot be written", got=f"{path}: {e.strerror}", fix="is the disk full, or the folder read-only?") from e
+        raise StoreError(
+            "a file cannot be written", got=f"{path}: {e.strerror}", fix="is the disk full, or the folder read-only?"
+        ) from e
 
 
 class ArtifactStore:
-    """Entries by key under `root` (default: `default_root()`), at most `limit_bytes` of them (default: the limit last set)."""
+    """Entries by key under `root` (default: `default_root()`), at most `limit_bytes` of them
+    (default: the limit last set)."""
 
     def __init__(self, root: Path | None = None, limit_bytes: int | None = None) -> None:
         self.root = Path(root) if root is not None else default_root()
@@ -71,7 +77,9 @@ class ArtifactStore:
             (self.root / "entries").mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise StoreError(
-                "the artifact store cannot be made", got=f"{self.root}: {e.strerror}", fix="set FEATHERWEIGHT_CACHE to a folder that can be written"
+                "the artifact store cannot be made",
+                got=f"{self.root}: {e.strerror}",
+                fix="set FEATHERWEIGHT_CACHE to a folder that can be written",
             ) from e
         stored = json.loads(self._settings.read_text())["limit_bytes"] if self._settings.exists() else DEFAULT_LIMIT
         self.limit_bytes = int(limit_bytes if limit_bytes is not None else stored)
@@ -90,7 +98,8 @@ class ArtifactStore:
         return self.root / "entries" / key[:2] / key
 
     def get(self, key: str) -> Path | None:
-        """The entry's folder, or None. A damaged entry (a file missing or changed) is removed and counts as absent."""
+        """The entry's folder, or None. A damaged entry (a file missing or changed) is removed and
+        counts as absent."""
         folder = self.folder(key)
         if not folder.is_dir():
             return None
@@ -110,7 +119,8 @@ class ArtifactStore:
             return False
 
     def put(self, key: str, write: Callable[[Path], None]) -> Path:
-        """The entry's folder, filled by `write(temporary folder)` if it is not there yet. All or nothing."""
+        """The entry's folder, filled by `write(temporary folder)` if it is not there
+        yet. All or nothing."""
         present = self.get(key)
         if present is not None:
             return present
@@ -124,7 +134,8 @@ class ArtifactStore:
                 (temp / SUMS).write_text(json.dumps(sums, indent=1))
                 os.chmod(temp, 0o755)
                 sync_folder(temp)
-                if not final.is_dir():  # someone else may have been faster; what they wrote is the same
+                # someone else may have been faster; what they wrote is the same
+                if not final.is_dir():
                     os.rename(temp, final)
             finally:
                 shutil.rmtree(temp, ignore_errors=True)
@@ -137,7 +148,8 @@ class ArtifactStore:
                 ) from e
         self._known_good.add(key)
         self._written += sum(p.stat().st_size for p in final.iterdir())
-        if self._written > self.limit_bytes / 20:  # measuring the whole store costs time: only after it has grown
+        # measuring the whole store costs time: only after it has grown
+        if self._written > self.limit_bytes / 20:
             self._written = 0
             self.shrink(self.limit_bytes, spare=key)
         return final
@@ -154,10 +166,16 @@ class ArtifactStore:
 
     def stats(self) -> dict[str, Any]:
         entries = self._entries()
-        return {"root": str(self.root), "entries": len(entries), "bytes": sum(e[1] for e in entries), "limit_bytes": self.limit_bytes}
+        return {
+            "root": str(self.root),
+            "entries": len(entries),
+            "bytes": sum(e[1] for e in entries),
+            "limit_bytes": self.limit_bytes,
+        }
 
     def shrink(self, to_bytes: int, spare: str = "") -> int:
-        """Evict the longest unused entries until at most `to_bytes` are left; returns the bytes freed."""
+        """Evict the longest unused entries until at most `to_bytes` are left;
+        returns the bytes freed."""
         self._sweep()
         entries = self._entries()
         total, freed = sum(e[1] for e in entries), 0

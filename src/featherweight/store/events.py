@@ -1,7 +1,9 @@
-"""The event log: one append-only table, one row a change of state. Nothing is ever updated, so nothing can be torn.
+"""The event log: one append-only table, one row a change of state.
+Nothing is ever updated, so nothing can be torn.
 
-Interface: `append`, `read`, `close`. SQLite (WAL) here; the SQL is plain, and every row carries its study, so that a server
-database can hold many studies. An append with a key that is there already does nothing: telling twice is harmless.
+Interface: `append`, `read`, `close`. SQLite (WAL) here; the SQL is plain, and every row carries its
+study, so that a server database can hold many studies. An append with a key that is there already
+does nothing: telling twice is harmless.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from ..records import Event
 
 
 class EventStore:
-    """The events of one study in an SQLite file, which is made if it is not there. StoreError if it is something else."""
+    """The events of one study in an SQLite file, which is made if it is not there.
+    StoreError if it is something else."""
 
     def __init__(self, path: Path, study: str = "study") -> None:
         import sqlalchemy as sa
@@ -53,18 +56,29 @@ class EventStore:
                 fix="is it a study.db, on a disk that can be written? Move it away to start anew",
             ) from e
 
-    def append(self, kind: str, body: dict[str, Any] | None = None, *, trial: int | None = None, key: str | None = None) -> bool:
+    def append(
+        self, kind: str, body: dict[str, Any] | None = None, *, trial: int | None = None, key: str | None = None
+    ) -> bool:
         """Add one event, durably, before returning; False if an event with this key was there."""
         import sqlalchemy as sa
         from sqlalchemy.dialects.sqlite import insert
 
-        row = {"study": self.study, "key": key, "kind": kind, "trial": trial, "time": time.time(), "body": json.dumps(body or {})}
+        row = {
+            "study": self.study,
+            "key": key,
+            "kind": kind,
+            "trial": trial,
+            "time": time.time(),
+            "body": json.dumps(body or {}),
+        }
         try:
             done = self._connection.execute(insert(self._table).on_conflict_do_nothing(), row)
             self._connection.commit()
         except sa.exc.SQLAlchemyError as e:
             self._connection.rollback()
-            raise StoreError("the study's database cannot be written", got=f"{self.path}: {_first_line(e)}", fix="is the disk full?") from e
+            raise StoreError(
+                "the study's database cannot be written", got=f"{self.path}: {_first_line(e)}", fix="is the disk full?"
+            ) from e
         return bool(done.rowcount)
 
     def read(self, after: int = 0) -> Iterator[Event]:
@@ -72,7 +86,11 @@ class EventStore:
         import sqlalchemy as sa
 
         t = self._table
-        query = sa.select(t.c.seq, t.c.kind, t.c.trial, t.c.time, t.c.body).where(t.c.study == self.study, t.c.seq > after).order_by(t.c.seq)
+        query = (
+            sa.select(t.c.seq, t.c.kind, t.c.trial, t.c.time, t.c.body)
+            .where(t.c.study == self.study, t.c.seq > after)
+            .order_by(t.c.seq)
+        )
         try:
             with self._engine.connect() as c:
                 for seq, kind, trial, when, body in c.execute(query.execution_options(yield_per=1000)):

@@ -1,9 +1,9 @@
-"""Bayesian search with a forest of trees: expected improvement, in hypervolume, for the predicted cost, within constraints."""
+"""Bayesian search with a forest of trees: expected improvement, in hypervolume, for the predicted
+cost, within constraints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -26,21 +26,27 @@ _NEIGHBOURHOOD = 64  # pending trials, the latest, that candidates keep away fro
 
 @dataclass(frozen=True)
 class Bayesian(Strategy):
-    """Sequential model-based search with a forest of trees, on conditional and mixed spaces (Hutter, Hoos and Leyton-Brown,
-    "Sequential model-based optimization for general algorithm configuration", 2011).
+    """Sequential model-based search with a forest of trees, on conditional and mixed spaces
+    (Hutter, Hoos and Leyton-Brown, "Sequential model-based optimization for general algorithm
+    configuration", 2011).
 
-    The trees see the filling, sums over holes alike and the static features (`space.features`), and learn each objective's normal scores.
-    Of changes of the best trials, random fillings and the neighbours of what looks best, the one is proposed whose expected improvement
-    (of hypervolume, for several objectives) is greatest, times the chance that it is feasible (a model of its own, failures included), and
-    divided by its predicted cost if `cost_aware` and trials differ in cost. Candidates keep away from running trials by the share of trees that put
-    both into one leaf (local penalisation, as Gonzalez et al., "Batch Bayesian optimization via local penalization", 2016, arXiv 1505.08052,
-    with the forest's kernel). Notes: `ei`, the expected relative improvement of the proposal.
+    The trees see the filling, sums over holes alike and the static features (`space.features`), and
+    learn each objective's normal scores. Of changes of the best trials, random fillings and the
+    neighbours of what looks best, the one is proposed whose expected improvement (of hypervolume,
+    for several objectives) is greatest, times the chance that it is feasible (a model of its own,
+    failures included), and divided by its predicted cost if `cost_aware` and trials differ in cost.
+    Candidates keep away from running trials by the share of trees that put both into one leaf
+    (local penalisation, as Gonzalez et al., "Batch Bayesian optimization via local penalization",
+    2016, arXiv 1505.08052, with the forest's kernel). Notes: `ei`, the expected relative
+    improvement of the proposal.
 
-    A model serves several proposals once the history is long, and sees at most 400 of its trials: the best, the latest, and others.
+    A model serves several proposals once the history is long, and sees at most 400 of its trials:
+    the best, the latest, and others.
 
-    startup: trials before the model takes over, the first in the middle of the space, the others at random; epsilon: share of random ones
-    afterwards; trees, min_leaf: of each forest; extra: trees with random thresholds on all rows, otherwise with the best thresholds on
-    bootstrap samples; candidates: how many the model judges before it climbs from the best, for `rounds` rounds.
+    startup: trials before the model takes over, the first in the middle of the space, the others at
+    random; epsilon: share of random ones afterwards; trees, min_leaf: of each forest; extra: trees
+    with random thresholds on all rows, otherwise with the best thresholds on bootstrap samples;
+    candidates: how many the model judges before it climbs from the best, for `rounds` rounds.
     """
 
     expects = True
@@ -83,23 +89,22 @@ class Bayesian(Strategy):
         return out
 
     def _belief(self, seen: Observed, history: History) -> _Belief | None:
-        """The model of the trials so far, kept while these are the same; None while there are too few."""
+        """The model of the trials so far, kept while these are the same;
+        None while there are too few."""
         below = _horizon(seen)
         rows = seen.settled(below)
         if len(rows) < self.startup or (seen.fate[rows] == VALUED).sum() < 2:
             return None
         mark = (self, below, len(rows), int(rows.sum()))
-        kept = _BELIEFS.get(history)
-        if kept is None or kept.mark != mark or kept.space is not seen.space:
-            kept = _BELIEFS[history] = _Belief(self, seen, history, rows, below, mark)
-        return kept
+        return seen.kept("bayesian", mark, lambda: _Belief(self, seen, history, rows, below))
 
 
 def _horizon(seen: Observed) -> int:
-    """The model learns from the finished trials below this number: a function of which trials run, not of when the others finished.
+    """The model learns from the finished trials below this number: a function of which trials run,
+    not of when the others finished.
 
-    Long histories keep a model for a while, so the horizon moves in steps; it stays below the young running trials, whose end would
-    move it back and forth, and passes by old ones that hang.
+    Long histories keep a model for a while, so the horizon moves in steps; it stays below the young
+    running trials, whose end would move it back and forth, and passes by old ones that hang.
     """
     step = max(1, seen.read // _OFTEN) if seen.read >= 2 * _OFTEN else 1
     if step == 1:
@@ -109,10 +114,10 @@ def _horizon(seen: Observed) -> int:
 
 
 class _Belief:
-    """A fitted model and the candidates that it has judged; `mark` tells of which trials."""
+    """A fitted model and the candidates that it has judged."""
 
-    def __init__(self, settings: Bayesian, seen: Observed, history: History, rows: np.ndarray, below: int, mark: tuple[object, ...]) -> None:
-        self.mark, self.space = mark, seen.space
+    def __init__(self, settings: Bayesian, seen: Observed, history: History, rows: np.ndarray, below: int) -> None:
+        space = seen.space
         seed = derive(0, "bayesian", below, len(rows), key(history[int(rows[-1])].filling)) % 2**31
         rng = np.random.default_rng(seed)
         self.model = Surrogate(seen, rows, seed, settings.trees, settings.min_leaf, settings.extra, settings.cost_aware)
@@ -128,12 +133,13 @@ class _Belief:
 
         self.pool = Pool(judge, known.__contains__)
         count = settings.candidates + 4 * step
-        self.pool.extend(draw(self.space, parents, count - count // 4, count // 4, rng))
-        self.pool.climb(self.space, settings.rounds, rng)
+        self.pool.extend(draw(space, parents, count - count // 4, count // 4, rng))
+        self.pool.climb(space, settings.rounds, rng)
         self.leaf = np.concatenate(leaves, axis=1) if leaves else np.empty((settings.trees, 0))  # [T, q]
 
     def choose(self, fresh: Fresh, seen: Observed, batch: list[Filling]) -> Proposal | None:
-        """The best candidate that is fresh, away from what runs and from `batch`; None if none is left."""
+        """The best candidate that is fresh, away from what runs and from `batch`;
+        None if none is left."""
         if not self.pool.fillings:
             return None
         scores = self.pool.scores
@@ -149,6 +155,3 @@ class _Belief:
                 gain = self.model.expected_gain(seen.description.rows([filling]))
                 return fresh.take(filling, {"ei": float(f"{gain:.6g}")})
         return None
-
-
-_BELIEFS: WeakKeyDictionary[History, _Belief] = WeakKeyDictionary()

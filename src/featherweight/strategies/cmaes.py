@@ -1,4 +1,5 @@
-"""CMA-ES with margin, by the package `cmaes`: an evolution strategy that learns the shape of the objective."""
+"""CMA-ES with margin, by the package `cmaes`: an evolution strategy that learns the shape
+of the objective."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ import copy
 import math
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..digest import Digest
 from ..errors import InputError
-from ..records import History
+from ..records import History, Trial
 from ..space import Space
 from ..space.cube import Cube
 from .base import Fresh, Proposal, Strategy
@@ -20,25 +21,31 @@ ASKS = 30  # draws of the same Gaussian, all of them known, before the run count
 DOUBLINGS = 3  # restarts that double the population
 NARROW = 1e-6  # a Gaussian this narrow along every coordinate has converged; [0, 1] is the range
 Key = tuple[int, int]  # run, generation
-Origin = dict[str, Any]  # "start": mean of a run's first Gaussian [d], or "told": numbers of the trials that led to a generation
+# "start": mean of a run's first Gaussian [d], or "told": numbers of the trials that
+# led to a generation
+Origin = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Cmaes(Strategy):
-    """Covariance matrix adaptation (Hansen, "The CMA evolution strategy: a tutorial", arXiv:1604.00772) with the margin that keeps
-    discrete holes alive (Hamano et al., "CMA-ES with margin", GECCO 2022, arXiv:2205.13482), in the unit cube of all holes.
+    """Covariance matrix adaptation (Hansen, "The CMA evolution strategy: a tutorial",
+    arXiv:1604.00772) with the margin that keeps discrete holes alive (Hamano et al.,
+    "CMA-ES with margin", GECCO 2022, arXiv:2205.13482), in the unit cube of all holes.
 
-    Made for numbers. A category is a coordinate cut into equal bins in the order of its options, an Order a ranking of random keys, and
-    the coordinates of a dead hole drift: where such holes matter most, take another strategy. It ranks trials: feasible before
-    infeasible, then the geometric mean of the objectives, so with several of them it looks for one compromise, not for a front. A
-    failed or stopped trial is the worst of its generation.
+    Made for numbers. A category is a coordinate cut into equal bins in the order of its options, an
+    Order a ranking of random keys, and the coordinates of a dead hole drift: where such holes
+    matter most, take another strategy. It ranks trials: feasible before infeasible, then the
+    geometric mean of the objectives, so with several of them it looks for one compromise, not for a
+    front. A failed or stopped trial is the worst of its generation.
 
-    The first run starts from the best trial of other strategies, if there is one, else in the middle. A run that has converged (by the
-    tutorial's criteria, appendix B.3, or because every draw is known) is followed by one with twice the population from a random
-    filling (IPOP; Auger and Hansen, "A restart CMA evolution strategy with increasing population size", 2005).
+    The first run starts from the best trial of other strategies, if there is one, else in the
+    middle. A run that has converged (by the tutorial's criteria, appendix B.3, or because every
+    draw is known) is followed by one with twice the population from a random filling (IPOP; Auger
+    and Hansen, "A restart CMA evolution strategy with increasing population size", 2005).
 
-    sigma: the first standard deviation, as a share of each hole's range. Needs the package `cmaes` (MIT); InputError without it.
-    Notes hold run, generation and point; those that open a generation, what led to it.
+    sigma: the first standard deviation, as a share of each hole's range. Needs the package `cmaes`
+    (MIT); InputError without it. Notes hold run, generation and point; those that open a
+    generation, what led to it.
     """
 
     sigma: float = 0.25
@@ -48,7 +55,7 @@ class Cmaes(Strategy):
             raise InputError("cmaes needs a first standard deviation in (0, 1]", got=self.sigma)
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
-        runs = _runs(self, space, history)
+        runs = _Runs.of(history, self, space=space)
         key, origin, optimizer = runs.current(history, rng)
         optimizer.reseed_rng(int(rng.integers(2**31)))
         fresh, out = Fresh(space, history), list[Proposal]()
@@ -76,24 +83,23 @@ class _Generation:
     members: list[int] = field(default_factory=list)  # numbers of its trials
 
 
-class _Runs:
-    """The generations found in a history's notes, and the last optimizer that they lead to. Each trial is read once."""
+class _Runs(Digest):
+    """The generations found in a history's notes, and the last optimizer that they lead to."""
 
-    def __init__(self, settings: Cmaes, space: Space) -> None:
-        self.settings, self.space, self.cube = settings, space, Cube(space)
-        self.read = 0
+    def __init__(self, space: Space, settings: Cmaes) -> None:
+        super().__init__()
+        self.settings, self.cube = settings, Cube(space)
         self.generations: dict[Key, _Generation] = {}
-        self.reached: tuple[Key, Any] | None = None  # the last generation that was built, and its optimizer
+        # the last generation that was built, and its optimizer
+        self.reached: tuple[Key, Any] | None = None
 
-    def update(self, history: History) -> None:
-        for number in range(self.read, len(history)):
-            note = history[number].note
-            if "cma" in note and len(note["x"]) == len(self.padded([])):
-                key = (int(note["cma"][0]), int(note["cma"][1]))
-                if key not in self.generations:
-                    self.generations[key] = _Generation({k: note[k] for k in ("start", "told") if k in note})
-                self.generations[key].members.append(number)
-        self.read = len(history)
+    def begun(self, trial: Trial) -> None:
+        note = trial.note
+        if "cma" in note and len(note["x"]) == len(self.padded([])):
+            key = (int(note["cma"][0]), int(note["cma"][1]))
+            if key not in self.generations:
+                self.generations[key] = _Generation({k: note[k] for k in ("start", "told") if k in note})
+            self.generations[key].members.append(trial.number)
 
     def padded(self, u: Any) -> np.ndarray:
         """[max(d, 2)]: the package wants two coordinates at least."""
@@ -109,14 +115,16 @@ class _Runs:
         return _package().CMAwM(
             mean=np.clip(origin["start"], steps / 2, 1 - steps / 2),
             sigma=self.settings.sigma,
-            bounds=np.stack([steps / 2, 1 - steps / 2], axis=1),  # [d, 2]: the outermost bins' middles
+            # [d, 2]: the outermost bins' middles
+            bounds=np.stack([steps / 2, 1 - steps / 2], axis=1),
             steps=steps,
             population_size=population,
             seed=0,  # reseeded before each use
         )
 
     def current(self, history: History, rng: np.random.Generator) -> tuple[Key, Origin, Any]:
-        """The generation that the next trial belongs to, what has to be noted of its origin, and an optimizer to ask (a copy)."""
+        """The generation that the next trial belongs to, what has to be noted of its origin, and an
+        optimizer to ask (a copy)."""
         if not self.generations:
             ended = [t for t in history.complete() if t.values and not math.isnan(sum(t.score_key))]
             best = min(ended, key=lambda t: (t.score_key, t.number), default=None)
@@ -150,27 +158,22 @@ class _Runs:
 
 
 def _tell(optimizer: Any, origin: Origin, history: History) -> None:
-    """One update, by the ranks of the trials: the method looks at nothing else. NaN, failed and stopped ones come last, equals are equal."""
+    """One update, by the ranks of the trials: the method looks at nothing else. NaN, failed and
+    stopped ones come last, equals are equal."""
     trials = [history[i] for i in origin["told"]]
-    scores = [t.score_key if t.state == "complete" and not math.isnan(sum(t.score_key)) else (math.inf, math.inf) for t in trials]
+    scores = [
+        t.score_key if t.state == "complete" and not math.isnan(sum(t.score_key)) else (math.inf, math.inf)
+        for t in trials
+    ]
     places = {score: float(i) for i, score in enumerate(sorted(set(scores)))}
     optimizer.tell([(np.array(t.note["x"]), places[s]) for t, s in zip(trials, scores, strict=True)])
-
-
-_KEPT: WeakKeyDictionary[History, dict[Cmaes, _Runs]] = WeakKeyDictionary()
-
-
-def _runs(settings: Cmaes, space: Space, history: History) -> _Runs:
-    kept = _KEPT.setdefault(history, {})
-    if settings not in kept or kept[settings].space is not space:
-        kept[settings] = _Runs(settings, space)
-    kept[settings].update(history)
-    return kept[settings]
 
 
 def _package() -> Any:
     try:
         import cmaes  # type: ignore[import-untyped]
     except ImportError as e:
-        raise InputError("the strategy cmaes needs the package cmaes, which is not installed", fix="pip install cmaes") from e
+        raise InputError(
+            "the strategy cmaes needs the package cmaes, which is not installed", fix="pip install cmaes"
+        ) from e
     return cmaes

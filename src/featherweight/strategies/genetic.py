@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..digest import Digest
 from ..errors import InputError
 from ..pareto import crowding, ranks
 from ..records import History, Trial
@@ -18,7 +18,8 @@ from ..space.vary import centre, crossover, mutated
 from .base import Fresh, Proposal, Strategy
 
 MODES = ("auto", "aging", "nsga2")
-RATE, LEAST, SPREAD = 0.3, 0.1, 0.3  # of the mutation: its first rate, the least one, and how far a child's is from its parent's
+# of the mutation: its first rate, the least one, and how far a child's is from its parent's
+RATE, LEAST, SPREAD = 0.3, 0.1, 0.3
 WINDOW = 300  # finished trials that survival looks back on, besides the front of all
 TOLERANCE = 0.2  # of violation, for every second trial
 TRIES = 20  # children that may not be proposed, before a random filling is taken
@@ -26,23 +27,29 @@ TRIES = 20  # children that may not be proposed, before a random filling is take
 
 @dataclass(frozen=True)
 class Genetic(Strategy):
-    """Breeds the next filling from the best of a population, which is read from the history: no generations, nothing waits.
+    """Breeds the next filling from the best of a population, which is read from the history:
+    no generations, nothing waits.
 
-    mode: who lives. "aging": the last `population` finished trials, by number (regularized evolution; Real et al., arXiv:1802.01548,
-    algorithm 1), and of the best of all the latest, a fifth of that at most (elitism). "nsga2": of the last `WINDOW` and the front of all,
-    the `population` best by front and crowding distance, feasible before infeasible (Deb et al., "A fast and elitist multiobjective
-    genetic algorithm: NSGA-II", 2002). "auto": aging for one objective, nsga2 for several. Failed, stopped and running trials are no
-    members; those that other strategies proposed are.
+    mode: who lives. "aging": the last `population` finished trials, by number (regularized
+    evolution; Real et al., arXiv:1802.01548, algorithm 1), and of the best of all the latest, a
+    fifth of that at most (elitism). "nsga2": of the last `WINDOW` and the front of all, the
+    `population` best by front and crowding distance, feasible before infeasible (Deb et al., "A
+    fast and elitist multiobjective genetic algorithm: NSGA-II", 2002). "auto": aging for one
+    objective, nsga2 for several. Failed, stopped and running trials are no members; those that
+    other strategies proposed are.
 
-    For every second trial a violation up to 0.2 counts as none, so that what breaks a constraint by a hair is bred from too (after the
-    epsilon constrained method; Takahama and Sakai 2006): with feasible strictly first all parents soon resemble the first feasible trial.
+    For every second trial a violation up to 0.2 counts as none, so that what breaks a constraint by
+    a hair is bred from too (after the epsilon constrained method; Takahama and Sakai 2006): with
+    feasible strictly first all parents soon resemble the first feasible trial.
 
-    A parent is the best of `sample` members drawn with replacement (tournament; None: 8 when aging, 2 else). With probability
-    `crossover` the child is made of two parents, whole steps or single holes (`_vary.crossover`), and mutated in half of the cases; else
-    it is a mutant of one: one hole changed, and `rate` others in the mean, by a step or anew. A child's rate is its parent's times
-    exp(0.3 N(0, 1)), so that good rates survive with those that they made (self-adaptation; Baeck, "Self-adaptation in genetic
-    algorithms", 1992). A child that is known is bred again, with a higher rate each time, so a population whose surroundings are known
-    looks farther. The first `startup` are the middle of the space and random ones.
+    A parent is the best of `sample` members drawn with replacement (tournament; None: 8 when aging,
+    2 else). With probability `crossover` the child is made of two parents, whole steps or single
+    holes (`_vary.crossover`), and mutated in half of the cases; else it is a mutant of one:
+    one hole changed, and `rate` others in the mean, by a step or anew. A child's rate is its
+    parent's times exp(0.3 N(0, 1)), so that good rates survive with those that they made
+    (self-adaptation; Baeck, "Self-adaptation in genetic algorithms", 1992). A child that is known
+    is bred again, with a higher rate each time, so a population whose surroundings are known looks
+    farther. The first `startup` are the middle of the space and random ones.
     """
 
     population: int = 20
@@ -54,17 +61,27 @@ class Genetic(Strategy):
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError("genetic has no such mode", got=repr(self.mode), allowed=", ".join(MODES))
-        if self.population < 2 or (self.sample is not None and self.sample < 1) or self.startup < 1 or not 0 <= self.crossover <= 1:
+        if (
+            self.population < 2
+            or (self.sample is not None and self.sample < 1)
+            or self.startup < 1
+            or not 0 <= self.crossover <= 1
+        ):
             raise InputError(
-                "genetic needs a population of at least 2, sample and startup of at least 1 and a crossover probability in [0, 1]",
-                got=f"population={self.population}, sample={self.sample}, startup={self.startup}, crossover={self.crossover}",
+                "genetic needs a population of at least 2, sample and startup of at least 1 and a crossover "
+                "probability in [0, 1]",
+                got=(
+                    f"population={self.population}, sample={self.sample}, startup={self.startup}, "
+                    f"crossover={self.crossover}"
+                ),
             )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
-        """Notes hold the mutation's rate, and the parents' numbers for whoever reads the history."""
+        """Notes hold the mutation's rate, and the parents' numbers for whoever
+        reads the history."""
         fresh = Fresh(space, history)
         members = self.members(history, TOLERANCE * (len(history) % 2)) if n else []
-        size = self.sample or (8 if self._aging(_elite(history)) else 2)
+        size = self.sample or (8 if self._aging(_Elite.of(history)) else 2)
         out: list[Proposal] = []
         while len(out) < n:
             young = len(history) + len(out) < self.startup or not members
@@ -79,13 +96,19 @@ class Genetic(Strategy):
         return out
 
     def members(self, history: History, tolerance: float = 0.0) -> list[Trial]:
-        """The population, the best first; of equals the latest. A violation up to `tolerance` counts as none."""
-        elite = _elite(history)
+        """The population, the best first; of equals the latest.
+        A violation up to `tolerance` counts as none."""
+        elite = _Elite.of(history)
         best = sorted(elite.numbers, reverse=True)
         aging = self._aging(elite)
-        if not aging and len(best) >= self.population and not tolerance:  # all that live are of the first front
+        # all that live are of the first front
+        if not aging and len(best) >= self.population and not tolerance:
             return _ranked([history[i] for i in best], np.zeros(len(best), dtype=int))[: self.population]
-        pool = {*best[: max(1, self.population // 5)], *_latest(history, self.population)} if aging else {*best[:WINDOW], *_latest(history, WINDOW)}
+        pool = (
+            {*best[: max(1, self.population // 5)], *_latest(history, self.population)}
+            if aging
+            else {*best[:WINDOW], *_latest(history, WINDOW)}
+        )
         trials = [history[i] for i in sorted(pool, reverse=True)]
         broken = [t.violation if t.violation > tolerance else 0.0 for t in trials]
         return _ranked(trials, ranks([t.values or () for t in trials], broken))[: None if aging else self.population]
@@ -93,7 +116,9 @@ class Genetic(Strategy):
     def _aging(self, elite: _Elite) -> bool:
         return self.mode == "aging" or (self.mode == "auto" and elite.objectives <= 1)
 
-    def _child(self, fresh: Fresh, members: list[Trial], size: int, rng: np.random.Generator) -> tuple[Filling, dict[str, Any]] | None:
+    def _child(
+        self, fresh: Fresh, members: list[Trial], size: int, rng: np.random.Generator
+    ) -> tuple[Filling, dict[str, Any]] | None:
         for attempt in range(TRIES):
             parents = [members[int(rng.integers(len(members), size=size).min())]]
             crossed = float(rng.random()) < self.crossover
@@ -116,17 +141,13 @@ def _rate(parent: Trial) -> float:
     return float(rate) if isinstance(rate, (int, float)) and rate > 0 else RATE
 
 
-def _usable(trial: Trial) -> bool:
-    return trial.state == "complete" and bool(trial.values) and all(map(math.isfinite, (*(trial.values or ()), trial.violation)))
-
-
 def _latest(history: History, most: int) -> list[int]:
     """The numbers of the last finished trials, at most `most`."""
     out: list[int] = []
     for i in range(len(history) - 1, -1, -1):
         if len(out) == most:
             break
-        if _usable(history[i]):
+        if history[i].usable:
             out.append(i)
     return out
 
@@ -143,30 +164,22 @@ def _ranked(trials: list[Trial], front: np.ndarray) -> list[Trial]:
     return [trials[int(i)] for i in np.lexsort((-room, front))]
 
 
-class _Elite:
-    """The trials that no other dominates, of those of least violation: the same whatever order they finished in."""
+class _Elite(Digest):
+    """The trials that no other dominates, of those of least violation:
+    the same whatever order they finished in."""
 
     def __init__(self) -> None:
-        self.read = 0
-        self.running: list[int] = []
+        super().__init__()
         self.objectives = 0  # 0: no trial has finished
         self.level = math.inf  # the least violation
         self.numbers: list[int] = []
         self.rows: Any = None  # [len(numbers), objectives]
 
-    def update(self, history: History) -> None:
-        self.running += range(self.read, len(history))
-        self.read = len(history)
-        for number in self.running:
-            if _usable(history[number]):
-                self._add(history[number])
-        self.running = [i for i in self.running if history[i].open]
-
-    def _add(self, trial: Trial) -> None:
+    def told(self, trial: Trial) -> None:
+        if not trial.usable:
+            return
+        self.objectives = trial.objectives(self.objectives)
         y = np.array(trial.values)  # [objectives]
-        self.objectives = self.objectives or len(y)
-        if len(y) != self.objectives:
-            raise InputError(f"trial {trial.number} has another number of objectives than the first", got=len(y), allowed=self.objectives)
         if trial.violation > self.level:
             return
         if trial.violation < self.level:
@@ -176,12 +189,3 @@ class _Elite:
         kept = ~((y <= self.rows).all(1) & (y < self.rows).any(1))
         self.numbers = [*(i for i, k in zip(self.numbers, kept, strict=True) if k), trial.number]
         self.rows = np.vstack([self.rows[kept], y])
-
-
-_ELITES: WeakKeyDictionary[History, _Elite] = WeakKeyDictionary()
-
-
-def _elite(history: History) -> _Elite:
-    elite = _ELITES.setdefault(history, _Elite())
-    elite.update(history)
-    return elite

@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gp(Strategy):
-    """A Gaussian process with a Matern 5/2 kernel and a length scale a hole, and the candidate of the greatest expected (hypervolume)
-    improvement, under constraints times the probability that they hold (Jones, Schonlau and Welch, "Efficient global optimization of
-    expensive black-box functions", 1998; log EI: Ament et al., arXiv:2310.20708), by Optuna's GPSampler.
+    """A Gaussian process with a Matern 5/2 kernel and a length scale a hole, and the candidate of
+    the greatest expected (hypervolume) improvement, under constraints times the probability that
+    they hold (Jones, Schonlau and Welch, "Efficient global optimization of expensive black-box
+    functions", 1998; log EI: Ament et al., arXiv:2310.20708), by Optuna's GPSampler.
 
-    It models the logarithms of the objectives. A dead hole stands at the middle of its range, so conditional spaces are modelled too.
-    Running trials are integrated over. A suggestion that is known is replaced by a neighbour.
+    It models the logarithms of the objectives. A dead hole stands at the middle of its range, so
+    conditional spaces are modelled too. Running trials are integrated over. A suggestion that is
+    known is replaced by a neighbour.
 
-    A fit takes time that grows with the cube of its trials: it is fitted to the `most` most informative ones, a third of them the best
-    (also by each objective), the rest the latest. The improvement is maximised with a quarter of Optuna's draws and fewer than half of its
-    local searches. Even so it is by far the slowest strategy, at about a second a proposal: for trials that take minutes.
+    A fit takes time that grows with the cube of its trials: it is fitted to the `most` most
+    informative ones, a third of them the best (also by each objective), the rest the latest.
+    The improvement is maximised with a quarter of Optuna's draws and fewer than half of its local
+    searches. Even so it is by far the slowest strategy, at about a second a proposal: for trials
+    that take minutes.
 
     startup: finished trials before the model takes over.
     """
@@ -38,7 +42,10 @@ class Gp(Strategy):
 
     def __post_init__(self) -> None:
         if self.startup < 1 or self.most < 3:
-            raise InputError("gp needs at least one startup trial and three to model", got=f"startup={self.startup}, most={self.most}")
+            raise InputError(
+                "gp needs at least one startup trial and three to model",
+                got=f"startup={self.startup}, most={self.most}",
+            )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         window = _optuna.Window(best=self.most // 3, recent=self.most - self.most // 3)
@@ -50,5 +57,6 @@ class Gp(Strategy):
 
         with _optuna.quiet():
             sampler = GPSampler(n_startup_trials=self.startup, seed=seed, warn_independent_sampling=False)
-        sampler._n_preliminary_samples, sampler._n_local_search, sampler._tol = 512, 4, 1e-3  # of the acquisition's maximum
+        # of the acquisition's maximum
+        sampler._n_preliminary_samples, sampler._n_local_search, sampler._tol = 512, 4, 1e-3
         return sampler

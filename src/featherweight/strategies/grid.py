@@ -16,12 +16,14 @@ from .base import Proposal, Strategy
 
 @dataclass(frozen=True)
 class Grid(Strategy):
-    """All fillings of a finite space. In a space with a continuous hole a number takes `points` evenly spaced values;
-    when all of these fillings are done, the spacing is halved and the grid goes on.
+    """All fillings of a finite space. In a space with a continuous hole a number takes `points`
+    evenly spaced values; when all of these fillings are done, the spacing is halved and the
+    grid goes on.
 
-    The k-th filling has the rank k * stride modulo the number of fillings. The stride is coprime to that number, so
-    each filling comes once, and near its golden section, so that the ranks of any beginning are spread evenly
-    (the additive recurrence of Knuth, The Art of Computer Programming 3, section 6.4). It needs no random numbers.
+    The k-th filling has the rank k * stride modulo the number of fillings. The stride is coprime to
+    that number, so each filling comes once, and near its golden section, so that the ranks of any
+    beginning are spread evenly (the additive recurrence of Knuth, The Art of Computer Programming
+    3, section 6.4). It needs no random numbers.
     """
 
     points: int = 5
@@ -31,7 +33,8 @@ class Grid(Strategy):
             raise InputError("a grid needs at least 2 points", got=self.points, allowed="a whole number of at least 2")
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
-        """The note holds where in the order a filling stands, so the next call starts behind it: O(1) on average."""
+        """The note holds where in the order a filling stands, so the next call starts behind it:
+        O(1) on average."""
         finite = space.size < math.inf
         points, position = _last(history, self.points)
         out: list[Proposal] = []
@@ -62,7 +65,8 @@ def _last(history: History, points: int) -> tuple[int, int]:
 
 
 def _stride(count: int) -> int:
-    """A number coprime to `count` next to its golden section; whole arithmetic, because counts pass 2^53."""
+    """A number coprime to `count` next to its golden section;
+    whole arithmetic, because counts pass 2^53."""
     stride = max(1, count * 618033988749895 // 10**15)
     while math.gcd(stride, count) != 1:
         stride += 1

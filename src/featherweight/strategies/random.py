@@ -13,9 +13,11 @@ from .base import Fresh, Proposal, Strategy
 
 @dataclass(frozen=True)
 class Random(Strategy):
-    """Draws each living hole independently (Bergstra and Bengio, "Random search for hyper-parameter optimization", 2012).
+    """Draws each living hole independently (Bergstra and Bengio,
+    "Random search for hyper-parameter optimization", 2012).
 
-    The yardstick for every other strategy: it needs no history and no assumption about the objectives.
+    The yardstick for every other strategy: it needs no history and no assumption
+    about the objectives.
     """
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:

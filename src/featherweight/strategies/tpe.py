@@ -17,23 +17,28 @@ from .shared import optuna as _optuna
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-WINDOW = _optuna.Window(best=25, recent=75)  # the model of the good takes 25 trials at most (Optuna's gamma), that of the others any
-DRAWS, GROWTH = 3, 4  # if all candidates are known, more are drawn: so often at most, so many times as many
+# the model of the good takes 25 trials at most (Optuna's gamma), that of the others any
+WINDOW = _optuna.Window(best=25, recent=75)
+# if all candidates are known, more are drawn: so often at most, so many times as many
+DRAWS, GROWTH = 3, 4
 
 
 @dataclass(frozen=True)
 class Tpe(Strategy):
-    """Bayesian search: models where good fillings lie and where the others lie, and takes the candidate with the best
-    ratio of the two densities (Bergstra et al., "Algorithms for hyper-parameter optimization", 2011; several
-    objectives: Ozaki et al., "Multiobjective tree-structured Parzen estimator", 2022).
+    """Bayesian search: models where good fillings lie and where the others lie, and takes the
+    candidate with the best ratio of the two densities (Bergstra et al., "Algorithms for
+    hyper-parameter optimization", 2011; several objectives: Ozaki et al., "Multiobjective
+    tree-structured Parzen estimator", 2022).
 
-    Multivariate within each group of holes that live together, so conditional holes are modelled too. Running trials
-    count as bad ones ("constant liar"), so parallel proposals spread. A filling that is known is never proposed again: the best
-    candidate that is new is taken, in a conditional space by asking again; last, a neighbour of the suggestion.
-    Beyond 100 finished trials the model sees the 25 best (also by each objective) and the 75 latest, so a proposal stays cheap.
+    Multivariate within each group of holes that live together, so conditional holes are modelled
+    too. Running trials count as bad ones ("constant liar"), so parallel proposals spread. A filling
+    that is known is never proposed again: the best candidate that is new is taken, in a conditional
+    space by asking again; last, a neighbour of the suggestion. Beyond 100 finished trials the model
+    sees the 25 best (also by each objective) and the 75 latest, so a proposal stays cheap.
 
-    startup: finished trials before the model takes over; candidates: draws among which it chooses; multivariate: whether holes are
-    modelled together (else each by itself, as in the paper of 2011).
+    startup: finished trials before the model takes over; candidates: draws among which it
+    chooses; multivariate: whether holes are modelled together (else each by itself, as in the
+    paper of 2011).
     """
 
     startup: int = 10
@@ -42,7 +47,10 @@ class Tpe(Strategy):
 
     def __post_init__(self) -> None:
         if self.startup < 1 or self.candidates < 1:
-            raise InputError("tpe needs at least one startup trial and one candidate", got=f"startup={self.startup}, candidates={self.candidates}")
+            raise InputError(
+                "tpe needs at least one startup trial and one candidate",
+                got=f"startup={self.startup}, candidates={self.candidates}",
+            )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         reflected = _optuna.mirror(space, history)
@@ -68,7 +76,8 @@ def _sampler() -> Any:
     from optuna.samplers import TPESampler
 
     class FreshTpe(TPESampler):
-        """Optuna's, but a candidate that is known is passed over, and where all are, more are drawn."""
+        """Optuna's, but a candidate that is known is passed over,
+        and where all are, more are drawn."""
 
         def __init__(self, known: _optuna.Known, **settings: Any) -> None:
             super().__init__(**settings)

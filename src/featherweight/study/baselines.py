@@ -15,8 +15,8 @@ from .jobs import Jobs
 
 
 def measure_baselines(jobs: Jobs, space: Space) -> None:
-    """The original on every runtime, plain int8, and random cutting: measured like any candidate. What there was no time for is not
-    there, and is measured when the study is resumed with more."""
+    """The original on every runtime, plain int8, and random cutting: measured like any candidate.
+    What there was no time for is not there, and is measured when the study is resumed with more."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
     log.record("phase", {"name": "baseline"})
     for label, recipe, target in baseline_candidates(jobs.config, space):
@@ -28,12 +28,16 @@ def measure_baselines(jobs: Jobs, space: Space) -> None:
             continue
         outcome = jobs.run_one(jobs.trial_job(recipe, target, label), clock.timeout())
         if outcome.kind == "finished":
-            log.record("baseline", {k: outcome.result[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}")
+            log.record(
+                "baseline", {k: outcome.result[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}"
+            )
         elif first and stop.asked:  # there is nothing to finish with
             raise KeyboardInterrupt
         elif first:
             late = "give the search more time: raise the budget's minutes" if clock.out_of_time() else None
-            raise FeatherweightError("the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=late)
+            raise FeatherweightError(
+                "the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=late
+            )
         elif not stop.asked and not clock.out_of_time():
             log.record("baseline_failed", {"label": label, "reason": outcome.reason}, key=f"baseline {label}")
 
@@ -47,7 +51,11 @@ def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe,
     name = "fixed net" if config.baseline else "original"
     out += [(f"{name} on {t}", Recipe(), t) for t in config.target.originals if t != reference]
     plain = Quantize()
-    able = [t for t in dict.fromkeys([reference, *choices]) if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None]
+    able = [
+        t
+        for t in dict.fromkeys([reference, *choices])
+        if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None
+    ]
     out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(plain), t) for t in able]
     random_cut = random_cutting(space)
     if random_cut is not None:
@@ -56,7 +64,8 @@ def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe,
 
 
 def random_cutting(space: Space) -> Recipe | None:
-    """The recipe with every criterion random, what may be left out left out, and the middle of every other range; None if it cuts nothing."""
+    """The recipe with every criterion random, what may be left out left out, and the middle of
+    every other range; None if it cuts nothing."""
     cuts = False
 
     def choose(path: str, domain: Domain) -> Any:

@@ -1,6 +1,7 @@
 """The calls that run a study: `optimize`, `search`, `resume`, `dry_run`.
 
-What `optimize` and `search` can be told is listed once, in `config.Settings`; their signatures and docstrings are made from it.
+What `optimize` and `search` can be told is listed once, in `config.Settings`; their signatures and
+docstrings are made from it.
 """
 
 from __future__ import annotations
@@ -47,24 +48,42 @@ def _told(call: F) -> F:
 
 
 @_told
-def optimize(task: Task | str, recipe: Recipe | None = None, *, out: str | Path, on_event: Listener | None = None, **settings: Any) -> Study:
-    """Search `recipe` (default: the task's own, or `recipes.default(task)`) for the candidates that meet the constraints, and the best of them.
+def optimize(
+    task: Task | str,
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path,
+    on_event: Listener | None = None,
+    **settings: Any,
+) -> Study:
+    """Search `recipe` (default: the task's own, or `recipes.default(task)`) for the candidates that
+    meet the constraints, and the best of them.
 
-    `out` is the study's folder: the same call again goes on where it was. on_event: hears all that happens. Raises InputError, TaskError,
-    RecipeError or TargetError before anything runs, if the request cannot be met.
+    `out` is the study's folder: the same call again goes on where it was. on_event: hears all that
+    happens. Raises InputError, TaskError, RecipeError or TargetError before anything runs, if the
+    request cannot be met.
     """
     asked = Settings.of("optimize", recipe, **settings)
     return _run(load_task(task), asked, out, on_event)
 
 
 @_told
-def search(task: Task | str, recipe: Recipe | None = None, *, out: str | Path, on_event: Listener | None = None, **settings: Any) -> Study:
-    """Search architecture and training together: `recipe` begins with `Build(net)`, whose fields may be holes (default:
-    `recipes.search(task)`, a net that suits the data). The task needs no model.
+def search(
+    task: Task | str,
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path,
+    on_event: Listener | None = None,
+    **settings: Any,
+) -> Study:
+    """Search architecture and training together: `recipe` begins with `Build(net)`, whose
+    fields may be holes (default: `recipes.search(task)`, a net that suits the data). The task
+    needs no model.
 
-    Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are checked before anything is built, the
-    others (latency, size, memory) on the untrained net before it is trained. The baseline is the task's own model, or, if it has none, a
-    fixed sensible net with the longest training of the recipe; all else is as for `optimize`.
+    Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are
+    checked before anything is built, the others (latency, size, memory) on the untrained net before
+    it is trained. The baseline is the task's own model, or, if it has none, a fixed sensible net
+    with the longest training of the recipe; all else is as for `optimize`.
     """
     asked = Settings.of("search", recipe, **settings)
     return _run(load_task(task), asked, out, on_event)
@@ -82,8 +101,11 @@ def resume(out: str | Path, *, budget: Budget | None = None, on_event: Listener 
     return _run(load_task(config.task), config.settings(budget), out, on_event)
 
 
-def dry_run(task: Task | str, recipe: Recipe | None = None, *, mode: str = "optimize", **settings: Any) -> dict[str, Any]:
-    """What `optimize` (or `search`, by `mode`) with these settings would search and take (see `forecast`); checks the request as it does."""
+def dry_run(
+    task: Task | str, recipe: Recipe | None = None, *, mode: str = "optimize", **settings: Any
+) -> dict[str, Any]:
+    """What `optimize` (or `search`, by `mode`) with these settings would search and take
+    (see `forecast`); checks the request as it does."""
     loaded = load_task(task)
     return forecast(loaded, configure(loaded, Settings.of(mode, recipe, **settings)))
 
@@ -96,7 +118,8 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
     proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None
     run = Run(config, _portable(task), folder, on_event or (lambda _: None), statics, proxy)
     try:
-        with alone(folder):  # before the first word is written: a refused run leaves no trace in the other's log
+        # before the first word is written: a refused run leaves no trace in the other's log
+        with alone(folder):
             _check_same(run.state.config, config, folder)
             if run.state.config is None:
                 run.log.record("study", {"config": config.to_json()}, key="study")
@@ -114,7 +137,8 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
 
 
 def _check_same(before: Config | None, now: Config, out: Path) -> None:
-    """StoreError if the folder holds a study with other settings: mixing two would compare what cannot be compared."""
+    """StoreError if the folder holds a study with other settings:
+    mixing two would compare what cannot be compared."""
     odd = before.differences(now) if before is not None else []
     if odd:
         what = ["the task's code or data" if name == "fingerprint" else name for name in odd]

@@ -15,7 +15,8 @@ DROP = 0.01  # below the baseline's metric: what is certified of a search that h
 
 
 def certify(jobs: Jobs) -> None:
-    """Certify the winners, at most CERTIFY_AT_MOST of them, in the order of `next_to_certify`, while time is left."""
+    """Certify the winners, at most CERTIFY_AT_MOST of them, in the order of `next_to_certify`,
+    while time is left."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
     log.record("phase", {"name": "certify"})
     max_drop = allowed_drop(state)
@@ -29,19 +30,27 @@ def certify(jobs: Jobs) -> None:
             break
         sides = {"baseline": _side(state.baseline, jobs.folder), "candidate": _side(entry, jobs.folder)}
         job = CertifyJob(**sides, max_drop=max_drop, timeout_s=max(60.0, min(clock.remaining(), 3600.0)))
-        asked, stop.asked = stop.asked, False  # "finish cleanly" includes the certificate of the best
+        # "finish cleanly" includes the certificate of the best
+        asked, stop.asked = stop.asked, False
         outcome = jobs.run_one(job, max(5.0, clock.remaining()) if clock.budget.minutes else 3600.0)
         stop.asked = stop.asked or asked
         if outcome.kind != "finished":
             log.warn(f"no certificate for {entry.label}: {outcome.reason}", entry.trial)
             continue
-        certificate = {**outcome.result["certificate"], "valid_drop": drop(state, entry), "looks": len(state.certificates) + 1}
+        certificate = {
+            **outcome.result["certificate"],
+            "valid_drop": drop(state, entry),
+            "looks": len(state.certificates) + 1,
+        }
         name, said = artifact_id(entry), {**entry.to_json(), "certificate": certificate}
-        log.record("certified", {"artifact": name, "certificate": certificate, "entry": said}, key=f"certificate {name}")
+        log.record(
+            "certified", {"artifact": name, "certificate": certificate, "entry": said}, key=f"certificate {name}"
+        )
 
 
 def allowed_drop(state: StudyState) -> float:
-    """The drop that a certificate has to exclude: the study's floor, as a distance from the baseline's metric."""
+    """The drop that a certificate has to exclude: the study's floor,
+    as a distance from the baseline's metric."""
     bounds = {c.quantity: c.bound for c in reversed(state.constraints)}
     if "drop" in bounds:
         return bounds["drop"]
@@ -59,10 +68,12 @@ def _side(entry: Entry, folder: Path) -> Made:
 
 
 def next_to_certify(drops: list[float], certificates: list[dict[str, Any]], max_drop: float) -> int:
-    """Which of the entries, best score first, is worth the next look at the test split. drops: on the validation split.
+    """Which of the entries, best score first, is worth the next look at the test split. drops:
+    on the validation split.
 
-    The first look goes to the best. It shows how wide an interval on test is; after it, an entry whose drop leaves no room for that (nor for
-    what test has so far shown beyond valid, in the mean over the looks) would only spend a look, so the best of those that leave room goes first.
+    The first look goes to the best. It shows how wide an interval on test is; after it, an entry
+    whose drop leaves no room for that (nor for what test has so far shown beyond valid, in the mean
+    over the looks) would only spend a look, so the best of those that leave room goes first.
     """
     if not certificates:
         return 0

@@ -1,4 +1,5 @@
-"""How much of a study's time is gone, and how much has to be kept for its end. Seconds throughout."""
+"""How much of a study's time is gone, and how much has to be kept for its end.
+Seconds throughout."""
 
 from __future__ import annotations
 
@@ -8,13 +9,15 @@ from collections.abc import Callable
 from ..limits import Budget
 from .state import StudyState
 
-CERTIFY_AT_MOST = 5  # entries of the front whose certificate is asked for: each look at the test split costs credibility
+# entries of the front whose certificate is asked for: each look at the test split costs credibility
+CERTIFY_AT_MOST = 5
 _RESERVE_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
 _LONGEST = 7 * 86400.0  # of one job
 
 
 class Clock:
-    """state: the study's, which knows what earlier runs took; now: a monotonic clock (a test's own moves as it likes)."""
+    """state: the study's, which knows what earlier runs took; now:
+    a monotonic clock (a test's own moves as it likes)."""
 
     def __init__(self, state: StudyState, budget: Budget, now: Callable[[], float] | None = None) -> None:
         self.state, self.budget, self._now = state, budget, now or time.monotonic
@@ -30,7 +33,8 @@ class Clock:
         return float("inf") if self.budget.minutes is None else self.budget.minutes * 60 - self.spent()
 
     def reserve(self) -> float:
-        """Time to keep for certification: predicted from what the baseline's measurement took, which ran the same way."""
+        """Time to keep for certification: predicted from what the baseline's measurement took,
+        which ran the same way."""
         if self.budget.minutes is None:
             return 0.0
         predicted = 3.0 + 2.0 * (CERTIFY_AT_MOST + 1)

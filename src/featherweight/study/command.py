@@ -12,7 +12,8 @@ from typing import Any
 from ..limits import Constraint
 from .config import Config
 
-_OWN = ("model", "data", "text_column", "label_column", "max_length")  # options of a kind of task; the rest go through --task-option
+# options of a kind of task; the rest go through --task-option
+_OWN = ("model", "data", "text_column", "label_column", "max_length")
 _FLAGS = {"drop": "max-drop", "metric": "min-metric"}
 _UNITS = {"latency": "ms", "size": "B", "memory": "B"}
 
@@ -31,7 +32,9 @@ def command(config: Config, out: str | Path | None = None) -> str:
             line += [w for name, v in spent.items() if v is not None for w in (_flag(name), f"{v:g}")]
         elif option is not None and value is not None:
             switch = option.kind is bool  # its words are flags themselves
-            line += [w for text in option.write(value) for w in ([text] if switch else [option.flag or _flag(f.name), text])]
+            line += [
+                w for text in option.write(value) for w in ([text] if switch else [option.flag or _flag(f.name), text])
+            ]
     return shlex.join([*line, *(["--out", str(out)] if out else [])])
 
 

@@ -1,7 +1,8 @@
 """What a study can be told, in one list, and what it was told, decided.
 
-From `Settings` come the arguments of `optimize` and `search`, the options of the two commands, the command in the report and the
-settings of a study that is resumed; from `Config` the study's log, run.yaml and what makes it the same study.
+From `Settings` come the arguments of `optimize` and `search`, the options of the two commands, the
+command in the report and the settings of a study that is resumed; from `Config` the study's log,
+run.yaml and what makes it the same study.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ MODES = ("optimize", "search")
 class Option:
     """How a setting is written on the command line.
 
-    help: of both commands, or of `optimize` where `search` has another one; {names of a registry's group} are filled in. kind: of one
-    value; several: may be given more than once; flag: without it, the field's name; write: a value as the words that give it again,
-    none where it goes without saying.
+    help: of both commands, or of `optimize` where `search` has another one;
+    {names of a registry's group} are filled in. kind: of one value; several: may be given more than
+    once; flag: without it, the field's name; write: a value as the words that give it again, none
+    where it goes without saying.
     """
 
     help: str
@@ -44,16 +46,19 @@ class Option:
 
 
 def setting(default: Any, doc: str, option: Option | None = None, modes: tuple[str, ...] = MODES) -> Any:
-    """A field of `Settings`: what it means, how the command line says it (None: it cannot), and which calls take it."""
+    """A field of `Settings`: what it means, how the command line says it (None: it cannot),
+    and which calls take it."""
     return field(default=default, metadata={"doc": doc, "option": option, "modes": modes})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `optimize` and `search` are asked for. Every field has its meaning in its metadata (`Settings.describe`)."""
+    """What `optimize` and `search` are asked for. Every field has its meaning in its metadata
+    (`Settings.describe`)."""
 
     mode: str = field(default="optimize", metadata={"modes": ()})
-    recipe: Recipe | None = field(default=None, metadata={"modes": ()})  # None: the task's own, or one that suits it
+    # None: the task's own, or one that suits it
+    recipe: Recipe | None = field(default=None, metadata={"modes": ()})
     compress: bool = setting(
         False,
         "the default recipe also prunes and quantizes",
@@ -65,23 +70,26 @@ class Settings:
     )
     minimize: tuple[str, ...] | None = setting(
         None,
-        "objectives: latency, size, memory, params, macs, error. Default: latency and size; of a search the error, and without "
-        "constraints also the latency",
+        (
+            "objectives: latency, size, memory, params, macs, error. Default: latency and size; of a search the error, "
+            "and without constraints also the latency"
+        ),
         Option(
             "What to make small, separated by commas: {objectives} \\[default: latency,size].",
             search="Separated by commas: {objectives} \\[default: error, and without limits error,latency].",
             write=lambda names: [",".join(names)],
         ),
     )
-    strategy: str = setting(
-        "adaptive", "what proposes candidates", Option("{strategies} \\[default: adaptive].")
-    )
+    strategy: str = setting("adaptive", "what proposes candidates", Option("{strategies} \\[default: adaptive]."))
     stopper: str | dict[str, Any] | None = setting(
         None,
-        "what ends weak trials while they train: asha, hyperband, successive_halving, median; settings in brackets: asha(eta=2)",
+        (
+            "what ends weak trials while they train: asha, hyperband, successive_halving, median; "
+            "settings in brackets: asha(eta=2)"
+        ),
         Option(
-            "Ends weak trials while they train: {stoppers}; with settings: 'asha(eta=2)', or 'asha(min_budget=0.25)' to look after "
-            "a quarter of the data.",
+            "Ends weak trials while they train: {stoppers}; "
+            "with settings: 'asha(eta=2)', or 'asha(min_budget=0.25)' to look after a quarter of the data.",
             write=words.stopper_text,
         ),
     )
@@ -93,7 +101,10 @@ class Settings:
     )
     supernet: str | None = setting(
         None,
-        "darts, gumbel or oneshot: one net that holds all of the space is trained first, and its ranking is tried first",
+        (
+            "darts, gumbel or oneshot: one net that holds all of the space is trained first, "
+            "and its ranking is tried first"
+        ),
         Option("{supernets}: train one net that holds them all first."),
         ("search",),
     )
@@ -120,19 +131,32 @@ class Settings:
     )
     target: str = setting(
         "onnxruntime",
-        "what the model will run on: onnxruntime, openvino:bf16, several separated by commas (a hole), or auto (all that run here)",
+        (
+            "what the model will run on: onnxruntime, openvino:bf16, several separated by commas (a hole), "
+            "or auto (all that run here)"
+        ),
         Option("onnxruntime, openvino:bf16, several separated by commas, or auto \\[default: onnxruntime]."),
     )
     threads: int = setting(
-        1, "of one inference of the artifact", Option("Threads of one inference \\[default: 1].", int, write=words.not_one)
+        1,
+        "of one inference of the artifact",
+        Option("Threads of one inference \\[default: 1].", int, write=words.not_one),
     )
     batch: int = setting(
-        1, "samples in one inference of the artifact", Option("Samples in one inference \\[default: 1].", int, write=words.not_one)
+        1,
+        "samples in one inference of the artifact",
+        Option("Samples in one inference \\[default: 1].", int, write=words.not_one),
     )
     budget: Budget = setting(None, "what the search may spend")
-    seed: int = setting(0, "the same seed proposes the same candidates", Option("The same seed proposes the same candidates \\[default: 0].", int))
+    seed: int = setting(
+        0,
+        "the same seed proposes the same candidates",
+        Option("The same seed proposes the same candidates \\[default: 0].", int),
+    )
     workers: int | None = setting(
-        None, "trials at a time [default: one per two cores]", Option("Trials at a time \\[default: one per two cores].", int, write=lambda _: [])
+        None,
+        "trials at a time [default: one per two cores]",
+        Option("Trials at a time \\[default: one per two cores].", int, write=lambda _: []),
     )
     reuse: bool = setting(
         True,
@@ -149,7 +173,8 @@ class Settings:
 
     @classmethod
     def of(cls, mode: str, recipe: Recipe | None = None, **given: Any) -> Settings:
-        """The settings of a call. InputError for one that the call does not have, with the near names, and for a missing budget."""
+        """The settings of a call. InputError for one that the call does not have, with the near
+        names, and for a missing budget."""
         known = [f.name for f in cls.fields(mode)]
         for name in given:
             if name not in known:
@@ -160,7 +185,9 @@ class Settings:
         if not isinstance(given.get("budget"), Budget):
             got = repr(given.get("budget")) if "budget" in given else "none"
             raise InputError(f"{mode} needs a budget", got=got, allowed="fw.Budget(trials=40, minutes=10)")
-        lists = {name: tuple(given[name]) for name in ("constraints", "guesses", "earlier") if given.get(name) is not None}
+        lists = {
+            name: tuple(given[name]) for name in ("constraints", "guesses", "earlier") if given.get(name) is not None
+        }
         if given.get("minimize") is not None:
             lists["minimize"] = tuple(given["minimize"])
         return cls(mode=mode, recipe=recipe, **{**given, **lists})
@@ -183,8 +210,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Targets:
-    """What `target` means here: its text; choice: text or a hole (JSON), as the space has it; runtimes: of the candidates; reference:
-    the baseline's; originals: where the original is measured, too."""
+    """What `target` means here: its text; choice: text or a hole (JSON), as the space has it;
+    runtimes: of the candidates; reference: the baseline's; originals: where the original is
+    measured, too."""
 
     text: str
     choice: Any
@@ -194,16 +222,19 @@ class Targets:
 
 
 def decided(same: bool, default: Any = dataclasses.MISSING) -> Any:
-    """A field of `Config`. same: a study whose field differs is another study; default: of studies that were made before it was."""
+    """A field of `Config`. same: a study whose field differs is another study; default: of studies
+    that were made before it was."""
     return field(default=default, metadata={"same": same})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A study's settings, all defaults decided: what its log and run.yaml hold. Recipes, tasks and stoppers are JSON data in it."""
+    """A study's settings, all defaults decided: what its log and run.yaml hold. Recipes, tasks and
+    stoppers are JSON data in it."""
 
     mode: str = decided(True, "optimize")
-    baseline: Any = decided(True, None)  # the recipe of the fixed net that stands for the original, if the task has none
+    # the recipe of the fixed net that stands for the original, if the task has none
+    baseline: Any = decided(True, None)
     extra_baselines: tuple[dict[str, Any], ...] = decided(False, ())
     stopper: dict[str, Any] | None = decided(True, None)
     guesses: tuple[Guess, ...] = decided(True, ())
@@ -242,7 +273,9 @@ class Config:
         known = {f.name for f in dataclasses.fields(cls)}
         values = {k: v for k, v in data.items() if k in known}
         try:
-            values["target"] = Targets(**{**data["target"], **{k: tuple(data["target"][k]) for k in ("runtimes", "originals")}})
+            values["target"] = Targets(
+                **{**data["target"], **{k: tuple(data["target"][k]) for k in ("runtimes", "originals")}}
+            )
             values["constraints"] = tuple(Constraint(**c) for c in data["constraints"])
             values["guesses"] = tuple(Guess(guessed, weight) for guessed, weight in data.get("guesses") or ())
             values["budget"] = Budget(**data["budget"])
@@ -250,17 +283,27 @@ class Config:
                 values[name] = tuple(data.get(name) or ())
             return cls(**values)
         except (KeyError, TypeError, ValueError) as e:
-            raise InputError("these are no settings of a study", got=f"{type(e).__name__}: {e}", allowed="a run.yaml that a run wrote") from e
+            raise InputError(
+                "these are no settings of a study",
+                got=f"{type(e).__name__}: {e}",
+                allowed="a run.yaml that a run wrote",
+            ) from e
 
     def settings(self, budget: Budget | None = None) -> Settings:
-        """What was asked for, so that the call gives this configuration again; budget: another one instead."""
+        """What was asked for, so that the call gives this configuration again; budget:
+        another one instead."""
         return dataclasses.replace(self.asked(), recipe=Recipe.from_json(self.recipe), budget=budget or self.budget)
 
     def asked(self) -> Settings:
         """What was asked for besides the recipe, which may be one of another version."""
         first = Target.parse(self.target.reference)
-        same = {name: getattr(self, name) for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses")}
-        same |= {name: getattr(self, name) for name in ("earlier", "seed", "workers", "reuse", "device", "measure_seconds")}
+        same = {
+            name: getattr(self, name)
+            for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses")
+        }
+        same |= {
+            name: getattr(self, name) for name in ("earlier", "seed", "workers", "reuse", "device", "measure_seconds")
+        }
         return Settings(
             **same,
             proxy=words.proxy_text(self.proxy) if self.proxy else None,

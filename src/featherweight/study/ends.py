@@ -1,27 +1,32 @@
-"""When a search ends before its budget does. Pure functions of the budget and what was found. No torch here."""
+"""When a search ends before its budget does. Pure functions of the budget and what was
+found. No torch here."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
-from weakref import WeakKeyDictionary
 
+from ..digest import Digest
 from ..limits import Budget
 from ..pareto import dominates
 from ..records import Entry, History, Trial
 from ..space import Space
 
 _DOUBTS = 3  # proposals in a row of which too little is expected
-_IN_VAIN = 20  # proposals in a row that the space refuses, each after 200 draws or more that it refuses, too: there is next to nothing it allows
+# proposals in a row that the space refuses, each after 200 draws or more that it refuses,
+# too: there is next to nothing it allows
+_IN_VAIN = 20
 
 
 def reason(budget: Budget, history: History, best: Entry | None) -> str | None:
-    """Why the search is over, in a sentence; None if it goes on. `best`: the best feasible entry."""
+    """Why the search is over, in a sentence; None if it goes on. `best`:
+    the best feasible entry."""
     return _reached(budget, best) or _stalled(budget, history) or _hopeless(budget, history)
 
 
 def in_vain(trials: History, space: Space) -> str | None:
-    """Why it is useless to propose more: the last `_IN_VAIN` proposals were refused by the space. None if it is not."""
+    """Why it is useless to propose more: the last `_IN_VAIN` proposals were refused by the space.
+    None if it is not."""
     if len(trials) < _IN_VAIN:
         return None
     why = None
@@ -41,35 +46,32 @@ def _reached(budget: Budget, best: Entry | None) -> str | None:
     return f"the best candidate's {best.metric.name} of {value:.4g} has reached {budget.enough:g}"
 
 
-class _Progress:
-    """How many finished trials there are since one brought something; each trial is read once, when it has finished."""
+class _Progress(Digest):
+    """How many finished trials there are since one brought something.
+    A stopped one counts, until it goes on."""
 
     def __init__(self) -> None:
-        self.read = 0
-        self.running: list[int] = []
-        self.stopped: set[int] = set()  # of `running`: counted, but they may go on
+        super().__init__()
+        self.stopped: set[int] = set()  # counted, but they may go on
         self.since = 0
         self.least = math.inf  # violation so far
         self.front: list[tuple[float, ...]] = []  # of the trials with that violation
 
-    def update(self, history: History) -> int:
-        self.running += range(self.read, len(history))
-        self.read = len(history)
-        for number in [i for i in self.running if history[i].state != "running"]:
-            if number not in self.stopped:
-                self._count(history[number])
-            elif history[number].values:  # it went on after all
-                self.since -= 1
-                self._count(history[number])
-            if history[number].state == "stopped":
-                self.stopped.add(number)
-        self.running = [i for i in self.running if history[i].open and not history[i].values]
-        return self.since
-
-    def _count(self, trial: Trial) -> None:
+    def told(self, trial: Trial) -> None:
+        if trial.number in self.stopped:
+            if not trial.values:
+                return
+            self.since -= 1  # it went on after all
+        if trial.state == "stopped":
+            self.stopped.add(trial.number)
         self.since += 1
         values = trial.values
-        if trial.state != "complete" or values is None or any(v != v for v in values) or not trial.violation <= self.least:
+        if (
+            trial.state != "complete"
+            or values is None
+            or any(v != v for v in values)
+            or not trial.violation <= self.least
+        ):
             return
         if trial.violation < self.least:
             self.least, self.front, self.since = trial.violation, [values], 0
@@ -78,14 +80,12 @@ class _Progress:
             self.since = 0
 
 
-_PROGRESS: WeakKeyDictionary[History, _Progress] = WeakKeyDictionary()
-
-
 def _stalled(budget: Budget, history: History) -> str | None:
-    """A trial brings something if no earlier one was as good or better, or if it is less infeasible than all before."""
+    """A trial brings something if no earlier one was as good or better,
+    or if it is less infeasible than all before."""
     if budget.stall is None:
         return None
-    since = _PROGRESS.setdefault(history, _Progress()).update(history)
+    since = _Progress.of(history).since
     return f"the last {since} trials brought nothing" if since >= budget.stall else None
 
 
@@ -101,11 +101,15 @@ def _hopeless(budget: Budget, history: History) -> str | None:
             break
     if len(expected) < _DOUBTS or max(expected) >= budget.least_gain:
         return None
-    return f"the strategy expects a gain of {max(expected):.2g} at most from its last {_DOUBTS} proposals, less than {budget.least_gain:g}"
+    return (
+        f"the strategy expects a gain of {max(expected):.2g} at most from its last {_DOUBTS} proposals, "
+        f"less than {budget.least_gain:g}"
+    )
 
 
 def expectation(note: dict[str, Any]) -> float | None:
-    """The expected improvement that a strategy noted with a proposal (`ei`), its own or that of the strategy inside it."""
+    """The expected improvement that a strategy noted with a proposal (`ei`),
+    its own or that of the strategy inside it."""
     if isinstance(note.get("ei"), (int, float)):
         return float(note["ei"])
     inner = note.get("note")

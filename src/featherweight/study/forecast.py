@@ -1,4 +1,5 @@
-"""What a search would take: the space, and the time and memory of a trial, from a few timed training steps."""
+"""What a search would take: the space, and the time and memory of a trial,
+from a few timed training steps."""
 
 from __future__ import annotations
 
@@ -16,14 +17,17 @@ from ..task.task import Task
 from .config import Config
 
 _STEPS = 3  # training steps that are timed, after one to warm up
-_FIXED_S = 4.0  # export, starting the measuring process and loading the runtime: the middle of what trials took here (1 to 10)
+# export, starting the measuring process and loading the runtime:
+# the middle of what trials took here (1 to 10)
+_FIXED_S = 4.0
 
 
 def forecast(task: Task, config: Config) -> dict[str, Any]:
-    """{"space", "size", "trial_s", "baseline_s", "total_s", "memory_bytes", "how"}; trains nothing to the end and writes nothing.
+    """{"space", "size", "trial_s", "baseline_s", "total_s", "memory_bytes", "how"}; trains nothing
+    to the end and writes nothing.
 
-    trial_s: seconds of a trial whose holes have their middle values, nothing reused; memory_bytes: peak of this process after
-    the timed steps, as a worker has it.
+    trial_s: seconds of a trial whose holes have their middle values, nothing reused; memory_bytes:
+    peak of this process after the timed steps, as a worker has it.
     """
     space = Space(Candidate(decode(config.recipe), decode(config.target.choice)))
 
@@ -41,7 +45,9 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         baseline_s = _training_s(first, n_train, step_s, forward_s)
     measure_s = _FIXED_S + config.measure_seconds + n_valid * forward_s
     trial_s = _training_s(usual, n_train, step_s, forward_s) + measure_s
-    all_trials = min(space.size, config.budget.trials or space.size) * trial_s / config.workers + baseline_s + 4 * measure_s
+    all_trials = (
+        min(space.size, config.budget.trials or space.size) * trial_s / config.workers + baseline_s + 4 * measure_s
+    )
     total_s = min(all_trials, (config.budget.minutes or float("inf")) * 60)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
@@ -51,8 +57,11 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         "baseline_s": baseline_s,
         "total_s": total_s,
         "memory_bytes": peak,
-        "how": f"{_STEPS} training steps of 64 samples were timed on {config.train_threads} threads; a trial is taken with the middle value of "
-        "every hole and nothing reused, so a search whose candidates share beginnings takes less",
+        "how": (
+            f"{_STEPS} training steps of 64 samples were timed on {config.train_threads} threads; a trial is taken "
+            "with the middle value of every hole and nothing reused, so a search whose candidates share "
+            "beginnings takes less"
+        ),
     }
 
 
@@ -62,7 +71,8 @@ def _net(recipe: Recipe) -> Any:
 
 
 def _time_steps(task: Task, net: Any, threads: int) -> tuple[float, float]:
-    """Median seconds a training sample and a forward sample take, of the task's model or of a described net."""
+    """Median seconds a training sample and a forward sample take,
+    of the task's model or of a described net."""
     import torch
 
     from ..train.loop import tensors
@@ -88,7 +98,8 @@ def _time_steps(task: Task, net: Any, threads: int) -> tuple[float, float]:
 
 
 def _training_s(recipe: Recipe, n: int, step_s: float, forward_s: float) -> float:
-    """Seconds of a filled recipe's training: epochs * samples * seconds a sample, with the teacher's forward pass for Distill."""
+    """Seconds of a filled recipe's training: epochs * samples * seconds a sample, with the
+    teacher's forward pass for Distill."""
     total = 0.0
     for step in recipe.steps:
         total += getattr(step, "epochs", 0) * n * step_s

@@ -1,4 +1,5 @@
-"""Jobs of a run: what they are made of, how one is run to its end, and what a target must be able to do."""
+"""Jobs of a run: what they are made of, how one is run to its end,
+and what a target must be able to do."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from .process import Stop
 
 
 class Jobs:
-    """config: the study's; task: as a worker loads it; folder: the study's, where artifacts are kept."""
+    """config: the study's; task: as a worker loads it; folder:
+    the study's, where artifacts are kept."""
 
     def __init__(self, config: Config, task: Any, folder: Path, log: Log, clock: Clock, stop: Stop) -> None:
         self.config, self.folder, self.log, self.clock, self.stop = config, folder, log, clock, stop
@@ -33,7 +35,8 @@ class Jobs:
         self._shown = 0.0
 
     def run_one(self, job: Job, timeout_s: float) -> Message:
-        """Run one job to its end and return its outcome; used before and after the search, when nothing else runs."""
+        """Run one job to its end and return its outcome; used before and after the search,
+        when nothing else runs."""
         self.engine.submit(dataclasses.replace(job, id=job.kind), timeout_s)
         while True:
             for message in self.engine.wait(0.5):
@@ -62,7 +65,8 @@ class Jobs:
         return dataclasses.replace(job, **more)
 
     def screened(self) -> tuple[Constraint, ...]:
-        """The limits that a candidate can break before it is trained, absolute (a relative latency is measured as one)."""
+        """The limits that a candidate can break before it is trained,
+        absolute (a relative latency is measured as one)."""
         base, out = self.log.state.baseline.quantities, []
         for c in self.log.state.constraints:
             if c.quantity in QUANTITIES:
@@ -86,7 +90,8 @@ def _default_memory(workers: int) -> int:
 
 
 def check_target(recipe: Recipe, target: Target) -> None:
-    """TargetError if the target cannot run here, or cannot realise the recipe's quantization plan."""
+    """TargetError if the target cannot run here, or cannot realise the recipe's
+    quantization plan."""
     runtime = target.load_runtime()
     for step in recipe.steps:
         problem = runtime.problem(target, step.plan()) if hasattr(step, "plan") else None

@@ -1,4 +1,5 @@
-"""What the strategy of a study is told before it proposes: the user's guesses, earlier studies, a supernet's ranking."""
+"""What the strategy of a study is told before it proposes: the user's guesses, earlier studies,
+a supernet's ranking."""
 
 from __future__ import annotations
 
@@ -23,11 +24,13 @@ from .log import Log
 from .reading import read_state
 
 TOLD = 5  # of a supernet's ranking, to a strategy that takes no ranking
-_COMPARABLE = ("fingerprint", "baseline", "minimize", "constraints", "recipe", "target")  # equal in studies whose values mean the same
+# equal in studies whose values mean the same
+_COMPARABLE = ("fingerprint", "baseline", "minimize", "constraints", "recipe", "target")
 
 
 def train_supernet(jobs: Jobs, space: Space, strategy: Strategy) -> Strategy:
-    """If the request wants one: train a net that holds all of the space (once a study); the strategy with its ranking."""
+    """If the request wants one: train a net that holds all of the space (once a study);
+    the strategy with its ranking."""
     config, log, stop = jobs.config, jobs.log, jobs.stop
     if config.supernet is None or stop.asked:
         return strategy
@@ -47,7 +50,8 @@ def train_supernet(jobs: Jobs, space: Space, strategy: Strategy) -> Strategy:
 
 
 def with_earlier(log: Log, config: Config, space: Space, strategy: Strategy) -> Strategy:
-    """The strategy with what the user guesses and what earlier studies found; logged once, so that a resumed study knows the same."""
+    """The strategy with what the user guesses and what earlier studies found; logged once, so that
+    a resumed study knows the same."""
     if log.state.warm is None:
         fields = knowledge(config, strategy, space)
         if fields is not None:
@@ -56,25 +60,33 @@ def with_earlier(log: Log, config: Config, space: Space, strategy: Strategy) -> 
 
 
 def knowledge(config: Config, strategy: Strategy, space: Space) -> dict[str, Any] | None:
-    """The fields of `Warm`, as JSON data to log, of the guesses and earlier studies that config names; None if it names none.
+    """The fields of `Warm`, as JSON data to log, of the guesses and earlier studies that config
+    names; None if it names none.
 
-    InputError for a guess that does not fit the space, or an earlier study that has no finished trial in it."""
+    InputError for a guess that does not fit the space, or an earlier study that has no
+    finished trial in it."""
     earlier = [_earlier(Path(folder), config) for folder in config.earlier]
     if not config.guesses and not earlier:
         return None
     made = warmed(strategy, space, config.guesses, earlier, generator(config.seed, "warm"))
-    fields: dict[str, Any] = json.loads(json.dumps({f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "inner"}))  # type: ignore[arg-type]
+    fields: dict[str, Any] = json.loads(
+        json.dumps({f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "inner"})  # type: ignore[arg-type]
+    )
     return fields
 
 
 def with_knowledge(strategy: Strategy, fields: dict[str, Any]) -> Strategy:
     """The strategy with what `knowledge` gave, so that a study that is resumed knows the same."""
-    tuples: dict[str, Any] = {k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v for k, v in fields.items()}
+    tuples: dict[str, Any] = {
+        k: tuple(tuple(x) if isinstance(x, list) else x for x in v) if isinstance(v, list) else v
+        for k, v in fields.items()
+    }
     return Warm(strategy, **tuples)
 
 
 def with_ranking(strategy: Strategy, space: Space, ranked: Sequence[Filling], seed: int) -> Strategy:
-    """The strategy with a supernet's ranking, best first: as its field `ranked`, or, if it has none, with the first `TOLD` to try before all."""
+    """The strategy with a supernet's ranking, best first: as its field `ranked`, or, if it has
+    none, with the first `TOLD` to try before all."""
     if any(f.name == "ranked" for f in dataclasses.fields(strategy)):  # type: ignore[arg-type]
         return dataclasses.replace(strategy, ranked=tuple(map(json.dumps, ranked)))  # type: ignore[type-var]
     return warmed(strategy, space, [Guess(filling, 0.0) for filling in ranked[:TOLD]], (), generator(seed, "ranked"))

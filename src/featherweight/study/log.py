@@ -15,7 +15,8 @@ Listener = Callable[[Event], None]
 
 
 class Log:
-    """store: the study's events; listener: hears every event, and what is not worth a line in the log."""
+    """store: the study's events; listener: hears every event,
+    and what is not worth a line in the log."""
 
     def __init__(self, store: EventStore, listener: Listener) -> None:
         self.store, self.tell = store, listener
@@ -24,7 +25,8 @@ class Log:
     def record(
         self, kind: str, body: dict[str, Any] | None = None, *, trial: int | None = None, key: str | None = None
     ) -> None:
-        """Log an event, fold it into the state, and tell the listener. An event whose `key` is in the log is not logged again."""
+        """Log an event, fold it into the state, and tell the listener. An event whose `key` is in
+        the log is not logged again."""
         if self.store.append(kind, body, trial=trial, key=key):
             event = {**(body or {}), "kind": kind, "trial": trial, "time": time.time()}
             self.state.apply(event)

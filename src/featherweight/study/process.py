@@ -23,7 +23,8 @@ class Stop:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, or say who does: two searches in one folder would overwrite each other."""
+    """Hold the folder's lock, or say who does: two searches in one folder would
+    overwrite each other."""
     with (folder / ".lock").open("w") as f:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,7 +37,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible(stop: Stop, warn: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C finishes cleanly with what there is; the second stops at once (what is finished stays in the log)."""
+    """The first Ctrl-C finishes cleanly with what there is; the second stops at once (what is
+    finished stays in the log)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

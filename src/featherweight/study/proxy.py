@@ -1,4 +1,5 @@
-"""A first filter of architectures: nets that score badly before any training are not trained (`featherweight.models.proxies`)."""
+"""A first filter of architectures: nets that score badly before any training are not trained
+(`featherweight.models.proxies`)."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ BATCH = 32  # training samples that a net is scored on
 
 
 class ProxyFilter:
-    """kind: of the proxy; keep: the share of random nets that would pass; seed: the study's. Scores are kept, so a net is scored once."""
+    """kind: of the proxy; keep: the share of random nets that would pass; seed: the study's. Scores
+    are kept, so a net is scored once."""
 
     def __init__(self, task: Task, kind: str, keep: float, seed: int) -> None:
         self.task, self.kind, self.keep, self.seed = task, kind, keep, seed
@@ -28,8 +30,9 @@ class ProxyFilter:
         self._bar: float | None = None
 
     def score(self, net: Net) -> float:
-        """Of the untrained net on a batch of training samples, higher is better; minus infinity if nothing of the input reaches its output, or
-        if the proxy cannot score it (`refuses` says why)."""
+        """Of the untrained net on a batch of training samples, higher is better; minus infinity if
+        nothing of the input reaches its output, or if the proxy cannot score it
+        (`refuses` says why)."""
         return self._scored(net)[0]
 
     def _scored(self, net: Net) -> tuple[float, str]:
@@ -43,12 +46,14 @@ class ProxyFilter:
             try:
                 module = net.build(derive(self.seed, "sieve"))
                 self._scores[net] = float(self._proxy.score(module, inputs, targets, self.task.loss_fn)), ""
-            except InputError as e:  # of this one net: its sums overflow, or it has nothing that the proxy looks at
+            except InputError as e:
+                # of this one net: its sums overflow, or it has nothing that the proxy looks at
                 self._scores[net] = -math.inf, str(e)
         return self._scores[net]
 
     def bar(self, space: Space) -> float:
-        """The score that `keep` of `SAMPLE` random fillings of the space reach. The same for the same seed. InputError if none can be scored."""
+        """The score that `keep` of `SAMPLE` random fillings of the space reach. The same for the
+        same seed. InputError if none can be scored."""
         if self._bar is None:
             from ..models.proxy_ranks import threshold
 
@@ -63,9 +68,14 @@ class ProxyFilter:
                 if len(scores) == SAMPLE:
                     break
             if not scores and why:
-                raise InputError(f"{self.kind} can score no net of this space", got=why, fix="use another proxy, or none")
+                raise InputError(
+                    f"{self.kind} can score no net of this space", got=why, fix="use another proxy, or none"
+                )
             if not scores:
-                raise InputError("no filling of the space holds the limits that can be checked before training", fix="loosen the limits")
+                raise InputError(
+                    "no filling of the space holds the limits that can be checked before training",
+                    fix="loosen the limits",
+                )
             self._bar = threshold(scores, self.keep)
         return self._bar
 

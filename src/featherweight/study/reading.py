@@ -16,7 +16,9 @@ def read_state(out: Path) -> StudyState:
     """All that the log in a study's folder tells. StoreError if there is none."""
     path = out / "study.db"
     if not path.exists():
-        raise StoreError("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
+        raise StoreError(
+            "there is no study in this folder", got=str(out), fix="name the folder that was given as --out"
+        )
     store = EventStore(path)
     try:
         return StudyState().fold(store.read())

@@ -1,4 +1,5 @@
-"""What a study was asked for: everything checked that can be checked before it runs, every default decided."""
+"""What a study was asked for: everything checked that can be checked before it runs,
+every default decided."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from .words import proxy_of, stopper_of
 
 
 def configure(task: Task, asked: Settings) -> Config:
-    """The study's settings, all defaults decided and everything checked that can be checked before running."""
+    """The study's settings, all defaults decided and everything checked that can be
+    checked before running."""
     registry.find("strategies", asked.strategy)
     searching = asked.mode == "search"
     limits = asked.constraints
@@ -84,11 +86,19 @@ def objectives_of(given: Sequence[str] | None, searching: bool, limited: bool) -
 
 
 def recipe_of(task: Task, given: Recipe | None, searching: bool, compress: bool, stopped: bool) -> Recipe:
-    """The recipe to search: the one given, the task's own, or one that suits the task. RecipeError, TaskError if it is not for this mode."""
+    """The recipe to search: the one given, the task's own, or one that suits the task. RecipeError,
+    TaskError if it is not for this mode."""
     if not searching and task.model is None:
-        raise TaskError(f"task {task.name!r} has no model to optimize", fix="search for one: fw.search(task, ..) or `featherweight search`")
+        raise TaskError(
+            f"task {task.name!r} has no model to optimize",
+            fix="search for one: fw.search(task, ..) or `featherweight search`",
+        )
     own = task.recipe if task.recipe is not None and (not searching or recipes.builds(task.recipe)) else None
-    recipe = given or own or (recipes.search(task, compress=compress, stopped=stopped) if searching else recipes.default(task))
+    recipe = (
+        given
+        or own
+        or (recipes.search(task, compress=compress, stopped=stopped) if searching else recipes.default(task))
+    )
     if searching and not recipes.builds(recipe):
         raise RecipeError(
             "a search of architectures needs a recipe that begins with Build",
@@ -101,12 +111,17 @@ def recipe_of(task: Task, given: Recipe | None, searching: bool, compress: bool,
 
 
 def check_known(guesses: Sequence[Guess], earlier: Sequence[str | Path], recipe: Recipe) -> None:
-    """InputError, StoreError for guesses that do not fit the recipe's space, and earlier studies that are not there."""
+    """InputError, StoreError for guesses that do not fit the recipe's space,
+    and earlier studies that are not there."""
     for guess in guesses:
         guess.checked(Space(recipe))
     missing = [str(p) for p in earlier if not (Path(p) / "study.db").is_file()]
     if missing:
-        raise StoreError("there is no study in this folder to learn from", got=", ".join(missing), fix="name folders that were given as --out")
+        raise StoreError(
+            "there is no study in this folder to learn from",
+            got=", ".join(missing),
+            fix="name folders that were given as --out",
+        )
 
 
 def check_end(budget: Budget, strategy: str) -> None:
@@ -124,20 +139,31 @@ def check_floor(task: Task) -> None:
     """InputError if less of the task's metric is better: then a floor asks for the worse."""
     asked = metric(task.metric)
     if not asked.higher_is_better:
-        raise InputError("min_metric is a floor, but of this metric less is better", got=asked.name, fix="use max_drop: how much worse it may be")
+        raise InputError(
+            "min_metric is a floor, but of this metric less is better",
+            got=asked.name,
+            fix="use max_drop: how much worse it may be",
+        )
 
 
 def check_supernet(method: str | None, recipe: Recipe) -> None:
-    """InputError if there is no such method, or the recipe's net cannot be made into one supernet by it."""
+    """InputError if there is no such method, or the recipe's net cannot be made into
+    one supernet by it."""
     if method is None:
         return
     if method not in METHODS:
         raise InputError("no such supernet", got=method, allowed=", ".join(METHODS))
     net = getattr(recipe.steps[0], "net", None) if recipe.steps else None
     if net is None or isinstance(net, Domain):
-        raise InputError("a supernet needs a recipe that begins with Build of one net", got=str(recipe), fix="fw.Recipe(fw.Build(net), ..)")
+        raise InputError(
+            "a supernet needs a recipe that begins with Build of one net",
+            got=str(recipe),
+            fix="fw.Recipe(fw.Build(net), ..)",
+        )
     if not len(Space(net)):
-        raise InputError("a supernet needs a net with holes", got=str(net), fix="open a field of it, or leave the supernet out")
+        raise InputError(
+            "a supernet needs a net with holes", got=str(net), fix="open a field of it, or leave the supernet out"
+        )
     if method == "oneshot":
         return
     import torch
@@ -149,8 +175,8 @@ def check_supernet(method: str | None, recipe: Recipe) -> None:
 def targets_of(text: str, threads: int = 1, batch: int = 1) -> Targets:
     """What `--target` means here. TargetError if a target that is named cannot run here.
 
-    `auto` is every runtime (but torch, which has to be named) and dtype that runs here. A single target that cannot run here is an error; in
-    `auto` it is left out.
+    `auto` is every runtime (but torch, which has to be named) and dtype that runs here. A single
+    target that cannot run here is an error; in `auto` it is left out.
     """
 
     def here(target: Target) -> bool:
@@ -171,7 +197,11 @@ def targets_of(text: str, threads: int = 1, batch: int = 1) -> Targets:
             t = replace(t, threads=threads if t.threads == 1 else t.threads, batch=batch if t.batch == 1 else t.batch)
             t.load_runtime()
             found.append(t)
-    found = sorted(dict.fromkeys(found), key=lambda t: (t.runtime != "onnxruntime", text != "auto")) if text == "auto" else list(dict.fromkeys(found))
+    found = (
+        sorted(dict.fromkeys(found), key=lambda t: (t.runtime != "onnxruntime", text != "auto"))
+        if text == "auto"
+        else list(dict.fromkeys(found))
+    )
     names = [str(t) for t in found]
     reference = Target(found[0].runtime, threads=found[0].threads, batch=found[0].batch, device=found[0].device)
     originals = [Target(r, threads=reference.threads, batch=reference.batch) for r in registry.names("targets")]

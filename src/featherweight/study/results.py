@@ -1,4 +1,5 @@
-"""What a study leaves in its folder: front.json, run.yaml, report.html, best/ and the artifacts of the front."""
+"""What a study leaves in its folder: front.json, run.yaml, report.html,
+best/ and the artifacts of the front."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from .state import StudyState
 
 
 def package_best(jobs: Jobs) -> None:
-    """Write the best (or nearest) candidate's architecture spec and weights where `write_results` takes them from."""
+    """Write the best (or nearest) candidate's architecture spec and weights where `write_results`
+    takes them from."""
     entry = jobs.log.state.best() or jobs.log.state.nearest()
     if entry is None:
         return
@@ -32,14 +34,21 @@ def package_best(jobs: Jobs) -> None:
 
 
 def write_results(out: Path, state: StudyState) -> None:
-    """Write front.json, run.yaml, best/ and report.html; drop artifacts that are not on the front."""
+    """Write front.json, run.yaml, best/ and report.html; drop artifacts that are
+    not on the front."""
     front, info, config = state.front_json(), {**state.info, "phases_s": state.phases}, state.begun.to_json()
     write_atomic(out / "front.json", json.dumps(front, indent=1))
     write_atomic(out / "run.yaml", yaml.safe_dump(config, sort_keys=False))
     entry = state.best() or state.nearest()
     if entry is not None:
         _write_best(out, entry, front, info, config)
-    html.write(out / "report.html", front, [t.to_json() for t in state.trials], info, {**config, "command": command(state.begun, out)})
+    html.write(
+        out / "report.html",
+        front,
+        [t.to_json() for t in state.trials],
+        info,
+        {**config, "command": command(state.begun, out)},
+    )
     kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
     names = {Path(e.artifact).name for e in kept}
     for folder in (out / "artifacts").glob("*"):
@@ -48,7 +57,8 @@ def write_results(out: Path, state: StudyState) -> None:
 
 
 def _write_best(out: Path, entry: Entry, front: dict[str, Any], info: dict[str, Any], config: dict[str, Any]) -> None:
-    """best/: the artifact's files, model/ (spec and safetensors), recipe.json, MODEL_CARD.md, manifest.json over all of them."""
+    """best/: the artifact's files, model/ (spec and safetensors), recipe.json, MODEL_CARD.md,
+    manifest.json over all of them."""
     final, new, old = out / "best", out / "best.new", out / "best.old"
     new.mkdir(exist_ok=True)
     for p in Path(entry.artifact).iterdir():

@@ -27,8 +27,9 @@ from .statics import Statics
 
 
 class Run:
-    """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by value; statics: what is known of a
-    candidate before it runs; proxy: what untrained nets have to pass (None: nothing)."""
+    """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by
+    value; statics: what is known of a candidate before it runs; proxy: what untrained nets have to
+    pass (None: nothing)."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The search itself: ask the strategy, run the candidate, hear what became of it.
 
-Every change of state is in the event log before anything else happens because of it, so a kill at any moment loses nothing
-that was finished and repeats nothing but what was running.
+Every change of state is in the event log before anything else happens because of it, so a kill at
+any moment loses nothing that was finished and repeats nothing but what was running.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ from .jobs import Jobs, check_target
 from .pauses import Pauses
 from .proxy import ProxyFilter
 
-_SCREENS = 2  # candidates refused by a measurement of their untrained twin, a trial of the budget, that are not counted as trials
-_REFUSALS = 20  # candidates proposed, a trial of the budget, at most: those that are refused at no cost are not counted as trials
+# candidates refused by a measurement of their untrained twin, a trial of the budget,
+# that are not counted as trials
+_SCREENS = 2
+# candidates proposed, a trial of the budget, at most: those that are refused at no cost are not
+# counted as trials
+_REFUSALS = 20
 
 
 class Search:
-    """space, strategy: what is searched, and how; pauses: the stopper, None: no trial has to wait; proxy: what untrained nets have to
-    pass (None: nothing)."""
+    """space, strategy: what is searched, and how; pauses: the stopper, None: no trial has to wait;
+    proxy: what untrained nets have to pass (None: nothing)."""
 
-    def __init__(self, jobs: Jobs, space: Space, strategy: Strategy, pauses: Pauses | None, proxy: ProxyFilter | None) -> None:
+    def __init__(
+        self, jobs: Jobs, space: Space, strategy: Strategy, pauses: Pauses | None, proxy: ProxyFilter | None
+    ) -> None:
         self.jobs, self.engine, self.log, self.clock, self.stop = jobs, jobs.engine, jobs.log, jobs.clock, jobs.stop
         self.state, self.budget, self.config = jobs.log.state, jobs.clock.budget, jobs.config
         self.space, self.strategy, self.pauses, self.proxy = space, strategy, pauses, proxy
@@ -41,7 +47,8 @@ class Search:
         self._screens = sum(t.state == "failed" and t.cost_s > 0 and t.violation > 0 for t in self.state.trials)
 
     def run(self) -> None:
-        """Trials until the budget or the space is used up, the search has ended, or it is interrupted."""
+        """Trials until the budget or the space is used up, the search has ended,
+        or it is interrupted."""
         self.log.record("phase", {"name": "search"})
         waiting = self.state.unfinished() if self.clock.left() > 0 else []
         while not self.stop.asked:
@@ -60,11 +67,12 @@ class Search:
             if self.state.trials[number].state == "running":
                 self.log.record("stopped", {"reason": why, "seconds": 0.0}, trial=number)
 
-    # --- what comes next ----------------------------------------------------------------------------------------------
+    # --- what comes next --------------------------------------------------------------------------
 
     def next_trial(self, waiting: list[Trial]) -> Trial | None:
-        """What a free worker does next: go on with what an earlier run left (`waiting`, from which it is taken), else with a paused trial
-        that is promoted, else begin a new one; None if there is nothing, or no time for it."""
+        """What a free worker does next: go on with what an earlier run left (`waiting`, from which
+        it is taken), else with a paused trial that is promoted, else begin a new one; None if there
+        is nothing, or no time for it."""
         if self.ends_early():
             return None
         if waiting:
@@ -84,16 +92,19 @@ class Search:
         return self.exhausted or not self.may_start()
 
     def ends_early(self) -> bool:
-        """Has the search found what it was to find, or is there nothing more to hope for? The reason is logged."""
+        """Has the search found what it was to find, or is there nothing more to hope for? The
+        reason is logged."""
         best = self.state.best() if self.budget.enough is not None else None
         why = reason(self.budget, self.state.trials, best) or in_vain(self.state.trials, self.space)
-        if why != self.state.ended:  # with a larger budget, what ended an earlier run may do so no more
+        # with a larger budget, what ended an earlier run may do so no more
+        if why != self.state.ended:
             self.log.record("ended", {"reason": why})
         return why is not None
 
     def may_start(self) -> bool:
-        """Is there budget for one more trial? One that was refused before it ran is not counted, up to 19 a trial that cost nothing and
-        `_SCREENS` a trial whose untrained twin had to be measured."""
+        """Is there budget for one more trial? One that was refused before it ran is not
+        counted, up to 19 a trial that cost nothing and `_SCREENS` a trial whose untrained twin
+        had to be measured."""
         if self.budget.trials is not None:
             proposed, trials = len(self.state.trials), self.budget.trials
             counted = proposed - self.state.refused
@@ -103,13 +114,15 @@ class Search:
         ended = sorted(t.cost_s for t in self.state.trials.last(20) if t.state == "complete")
         needed = 0.7 * ended[len(ended) // 2] if ended else 0.0
         if not ended and self.pauses is not None and math.isfinite(left):
-            needed = self.pauses.to_end(left)  # one of those that wait has to train to its end: else there is nothing to show
+            # one of those that wait has to train to its end: else there is nothing to show
+            needed = self.pauses.to_end(left)
         return left > needed + 1.0
 
-    # --- a trial ------------------------------------------------------------------------------------------------------
+    # --- a trial ----------------------------------------------------------------------------------
 
     def propose(self) -> Trial | None:
-        """Ask the strategy and log its answer; None if the space is exhausted. Same seed and history, same answer."""
+        """Ask the strategy and log its answer; None if the space is exhausted.
+        Same seed and history, same answer."""
         number, started = len(self.state.trials), time.monotonic()
         rng = generator(self.config.seed, "propose", number)
         proposals = self.strategy.propose(self.space, self.state.trials, 1, rng)
@@ -133,7 +146,8 @@ class Search:
         return self.state.trials[number]
 
     def start(self, trial: Trial) -> None:
-        """Send a trial to a worker; one whose steps cannot follow each other, or that the space refuses, is refused before anything runs."""
+        """Send a trial to a worker; one whose steps cannot follow each other, or that the space
+        refuses, is refused before anything runs."""
         recipe = Recipe.from_json(trial.recipe)
         try:
             recipe.check()
@@ -149,13 +163,17 @@ class Search:
         for kind, why in unchecked(recipe, [c.quantity for c in self.state.constraints]).items():
             told = {"step": kind, "text": f"{why} (first in trial {trial.number})"}
             self.log.record("unchecked", told, key=f"unchecked {kind}")
-        if trial.state != "running":  # stopped by an earlier run, or paused; a trial that was just proposed is running already
+        # stopped by an earlier run, or paused; a trial that was just proposed is running already
+        if trial.state != "running":
             self.log.record("started", trial=trial.number)
-        more: dict[str, Any] = {"screen": () if trial.reports else self.jobs.screened()}  # what has trained already was screened
+        # what has trained already was screened
+        more: dict[str, Any] = {"screen": () if trial.reports else self.jobs.screened()}
         if self.pauses is not None:
             more["rungs"] = self.pauses.rungs(trial, recipe)
         label = one_line(recipe, trial.filling)
-        job = self.jobs.trial_job(recipe, trial.target or "", label, id=trial.number, trial=trial.number, filling=trial.filling, **more)
+        job = self.jobs.trial_job(
+            recipe, trial.target or "", label, id=trial.number, trial=trial.number, filling=trial.filling, **more
+        )
         self.engine.submit(job, self.clock.timeout())
 
     def outcome(self, message: Message) -> None:
@@ -165,7 +183,8 @@ class Search:
             self.log.progress(message)
         elif message.kind == "report":
             self.judge(message)
-        elif self.state.trials[number].state != "running":  # it was paused before; its worker is free now, however it ended
+        elif self.state.trials[number].state != "running":
+            # it was paused before; its worker is free now, however it ended
             pass
         elif message.kind == "finished":
             told = {k: message.result[k] for k in ("entry", "steps", "reused")}
@@ -182,7 +201,8 @@ class Search:
             self.forget(number)
 
     def judge(self, message: Message) -> None:
-        """Log the score that a trial tells at a rung together with what becomes of it, and tell its worker."""
+        """Log the score that a trial tells at a rung together with what becomes of it,
+        and tell its worker."""
         number, epoch, score = message.id, float(message.epoch or 0), float(message.score or 0)
         on = self.pauses is None or self.pauses.goes_on(number, epoch, score, self.closed(), self.clock.left())
         body = {"epoch": message.epoch, "of": message.of, "score": score}

@@ -1,4 +1,5 @@
-"""What a study knows: its event log folded into trials, baselines and a history. Rebuilt from the log, so resuming is replaying."""
+"""What a study knows: its event log folded into trials, baselines and a history. Rebuilt from the
+log, so resuming is replaying."""
 
 from __future__ import annotations
 
@@ -28,10 +29,15 @@ class StudyState:
     baselines: dict[str, Entry] = field(default_factory=dict)
     failed_baselines: dict[str, str] = field(default_factory=dict)
     trials: History = field(default_factory=History)
-    certificates: dict[str, dict[str, Any]] = field(default_factory=dict)  # by artifact sha256 and target
-    refused: int = 0  # trials that failed before they ran: their steps cannot follow each other, or not on their target, or a limit is broken
-    relaxed: dict[str, Any] | None = None  # what a supernet said before the search: {"ranked": [filling, best first], ...}
-    warm: dict[str, Any] | None = None  # what the strategy was told before the search: the fields of a `Warm`
+    # by artifact sha256 and target
+    certificates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # trials that failed before they ran: their steps cannot follow each other, or not on their
+    # target, or a limit is broken
+    refused: int = 0
+    # what a supernet said before the search: {"ranked": [filling, best first], ...}
+    relaxed: dict[str, Any] | None = None
+    # what the strategy was told before the search: the fields of a `Warm`
+    warm: dict[str, Any] | None = None
     ended: str | None = None  # why the search ended before its budget did
     steps: int = 0
     reused: int = 0
@@ -64,7 +70,8 @@ class StudyState:
         return self.baselines["baseline"]
 
     def _clock(self, event: Event) -> None:
-        """Time spent = the sum over runs of (last event - first event); a run begins with an `open` event, settings come before it."""
+        """Time spent = the sum over runs of (last event - first event); a run begins with an `open`
+        event, settings come before it."""
         if event["kind"] in ("open", "study", "info", "budget"):
             self._phase = None
         elif self._opened is not None:
@@ -169,20 +176,23 @@ class StudyState:
         self.reused += event["reused"]
 
     def unfinished(self) -> list[Trial]:
-        """Trials that were proposed, have no outcome and do not wait at a rung: running when the run was killed, or stopped with it."""
-        return [r for r in self.trials if r.state in ("running", "stopped") and not r.paused]
+        """Trials that were proposed, have no outcome and do not wait at a rung: running when the
+        run was killed, or stopped with it."""
+        return [r for r in self.trials if r.open and not r.paused]
 
     def complete(self) -> list[Entry]:
         return [r.entry for r in self.trials if r.state == "complete" and r.entry is not None]
 
     def front(self) -> list[Entry]:
         """The non-dominated feasible entries, baselines included, by (error, objectives)."""
-        feasible = [e for e in [*self.complete(), *self.baselines.values()] if e.feasible]  # of equal ones the searched one stays
+        # of equal ones the searched one stays
+        feasible = [e for e in [*self.complete(), *self.baselines.values()] if e.feasible]
         points = [self.point(e) for e in feasible]
         return [feasible[i] for i in pareto.front(points)]
 
     def point(self, entry: Entry) -> tuple[float, ...]:
-        """The coordinates in which entries are compared: the objectives, and the error among them once."""
+        """The coordinates in which entries are compared: the objectives,
+        and the error among them once."""
         extra = [] if "error" in self.minimize else ["error"]
         return objectives(entry, self.baseline, [*self.minimize, *extra])
 
@@ -192,7 +202,8 @@ class StudyState:
         return sum(math.log(max(v, 1e-12)) for v in values) / len(values)
 
     def ranked(self) -> list[Entry]:
-        """The searched entries of the front, best score first; if a baseline is better than each of them, those that are best among themselves."""
+        """The searched entries of the front, best score first; if a baseline is better than each of
+        them, those that are best among themselves."""
         found = [e for e in self.front() if e.trial is not None]
         if not found:
             searched = [e for e in self.complete() if e.feasible]
@@ -200,7 +211,8 @@ class StudyState:
         return sorted(found, key=self.score)
 
     def best(self) -> Entry | None:
-        """The best-scoring feasible entry whose certificate holds; if none holds, the best-scoring one; None if none is feasible."""
+        """The best-scoring feasible entry whose certificate holds; if none holds, the best-scoring
+        one; None if none is feasible."""
         ranked = self.ranked()
         certified = [e for e in ranked if e.certificate is not None and e.certificate["verdict"] == "certified"]
         return next(iter(certified or ranked), None)

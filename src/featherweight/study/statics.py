@@ -1,4 +1,5 @@
-"""What is known of a candidate before it runs: its size and work, and whether it can hold the limits. No torch here."""
+"""What is known of a candidate before it runs: its size and work,
+and whether it can hold the limits. No torch here."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ _COUNTED = ("params", "macs")  # limits that a description settles, without buil
 
 
 class Statics:
-    """shape: of one sample, without the batch axis; samples: of the training split; limits: the study's constraints;
-    baseline: its entry, for limits relative to it (None: not measured yet, then these are not judged)."""
+    """shape: of one sample, without the batch axis; samples: of the training split; limits:
+    the study's constraints; baseline: its entry, for limits relative to it (None: not measured yet,
+    then these are not judged)."""
 
     def __init__(self, shape: Sequence[int], samples: int, limits: Sequence[Constraint]) -> None:
         self.shape, self.samples = tuple(shape), samples
@@ -26,8 +28,13 @@ class Statics:
         self.baseline: Entry | None = None
 
     def space(self, tree: Candidate) -> Space:
-        """The space of `tree` that knows its fillings' features and refuses what cannot hold the limits."""
-        return Space(tree, self.features, self.refuses) if isinstance(tree.recipe, Recipe) and builds(tree.recipe) else Space(tree)
+        """The space of `tree` that knows its fillings' features and refuses what cannot
+        hold the limits."""
+        return (
+            Space(tree, self.features, self.refuses)
+            if isinstance(tree.recipe, Recipe) and builds(tree.recipe)
+            else Space(tree)
+        )
 
     def cost(self, recipe: Recipe) -> Cost:
         """Of the filled recipe's net."""
@@ -35,15 +42,16 @@ class Statics:
         return net.cost(self.shape)
 
     def features(self, candidate: Candidate) -> Mapping[str, float]:
-        """params, macs and what else the net's description tells; `work`: multiply-accumulates of all of its training (a step forward and
-        back is three times a forward pass)."""
+        """params, macs and what else the net's description tells; `work`: multiply-accumulates of
+        all of its training (a step forward and back is three times a forward pass)."""
         cost = self.cost(candidate.recipe)
         epochs = sum(getattr(step, "epochs", 0) for step in candidate.recipe.steps)
         return {**cost.features(), "work": 3.0 * cost.macs * self.samples * epochs}
 
     def refuses(self, candidate: Candidate) -> str | None:
-        """Why the candidate must not run: its fields do not fit each other, or the net is over a limit as it is built, and no later step changes
-        its structure (`Transform.shape`; of the rest, see `engine.screen`)."""
+        """Why the candidate must not run: its fields do not fit each other, or the net is over a
+        limit as it is built, and no later step changes its structure (`Transform.shape`; of the
+        rest, see `engine.screen`)."""
         recipe: Recipe = candidate.recipe
         net = recipe.steps[0].net
         if not isinstance(net, Net):
@@ -59,7 +67,9 @@ class Statics:
         for limit in self.limits:
             if limit.relative and self.baseline is None:
                 continue
-            bound = limit.bound * (self.baseline.quantities[limit.quantity] if limit.relative and self.baseline else 1.0)
+            bound = limit.bound * (
+                self.baseline.quantities[limit.quantity] if limit.relative and self.baseline else 1.0
+            )
             value = getattr(cost, limit.quantity)
             if value > bound:
                 return f"{limit}: it has {value:,} {limit.quantity}"
@@ -67,6 +77,7 @@ class Statics:
 
 
 def sample_shape(inputs: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape of one sample of the first input, without the batch axis: what `Net.cost` is told."""
+    """The shape of one sample of the first input, without the batch axis:
+    what `Net.cost` is told."""
     first = next(iter(inputs.values()))
     return tuple(int(n) for n in first.shape[1:])

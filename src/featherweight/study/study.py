@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """All of one search: its trials, its front, its best candidate. Read-only; `optimize` makes it, `Study.open` reads it."""
+    """All of one search: its trials, its front, its best candidate. Read-only;
+    `optimize` makes it, `Study.open` reads it."""
 
     def __init__(self, out: Path, state: StudyState) -> None:
         self.out, self.state = Path(out), state
@@ -32,12 +33,15 @@ class Study:
         """The study in a folder. StoreError if there is none."""
         state = read_state(Path(out))
         if "baseline" not in state.baselines:
-            raise StoreError("this study has not measured its baseline yet", got=str(out), fix=f"featherweight resume {out}")
+            raise StoreError(
+                "this study has not measured its baseline yet", got=str(out), fix=f"featherweight resume {out}"
+            )
         return cls(Path(out), state)
 
     @classmethod
     def resume(cls, out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None) -> Study:
-        """Go on with the study in a folder, as far as its budget (or a new one) allows. The same as `calls.resume`."""
+        """Go on with the study in a folder, as far as its budget (or a new one) allows.
+        The same as `calls.resume`."""
         again: Study = importlib.import_module(f"{__package__}.calls").resume(out, budget=budget, on_event=on_event)
         return again
 
@@ -94,7 +98,8 @@ class Study:
         return {**self.state.info, "phases_s": self.state.phases}
 
     def export(self, to: str | Path, trial: int | None = None) -> Path:
-        """Copy the best candidate (or a trial's artifact) to a folder. InputError if the trial has none."""
+        """Copy the best candidate (or a trial's artifact) to a folder.
+        InputError if the trial has none."""
         if trial is None:
             source = self.out / "best"
             if not source.is_dir():
@@ -104,7 +109,9 @@ class Study:
             entry = trials[trial].entry if 0 <= trial < len(trials) else None
             if entry is None:
                 raise InputError(
-                    "this trial has no artifact", got=trial, allowed=", ".join(str(t.number) for t in trials if t.entry)[:500] or "none is complete"
+                    "this trial has no artifact",
+                    got=trial,
+                    allowed=", ".join(str(t.number) for t in trials if t.entry)[:500] or "none is complete",
                 )
             source = Path(entry.artifact)
             if not source.is_dir():
@@ -120,8 +127,8 @@ class Study:
         return to
 
     def report(self, path: str | Path, found: Analysis | None = None) -> Path:
-        """Write the study's report, one HTML file, to `path`, which is returned. found: what `report.analysis.analyse` made of the
-        study, if it was asked before."""
+        """Write the study's report, one HTML file, to `path`, which is returned. found: what
+        `report.analysis.analyse` made of the study, if it was asked before."""
         config = {**self.config, "out": str(self.out), "command": command(self.state.begun, self.out)}
         return html.write(Path(path), self.front_json(), self.trials(), self.info(), config, found)
 
@@ -139,4 +146,7 @@ class Found:
 
     def __repr__(self) -> str:
         e = self.entry
-        return f"Found({e.label}: {e.metric.name} {e.metric.value:.4f}, {e.speedup.ratio:.2f}x, {e.size_bytes} bytes, {e.target})"
+        return (
+            f"Found({e.label}: {e.metric.name} {e.metric.value:.4f}, {e.speedup.ratio:.2f}x, "
+            f"{e.size_bytes} bytes, {e.target})"
+        )

@@ -38,26 +38,38 @@ def proxy_text(given: dict[str, Any]) -> str:
 
 
 def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, Any] | None:
-    """{"kind": .., its fields}. `asha` and `asha(eta=2, min_budget=1)` as text. InputError if there is no such stopper, or no training to stop."""
+    """{"kind": .., its fields}. `asha` and `asha(eta=2, min_budget=1)` as text. InputError if there
+    is no such stopper, or no training to stop."""
     if given is None:
         return None
     if isinstance(given, str):
         match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", given)
         if match is None:
-            raise InputError("this is no stopper", got=given, allowed="a name such as asha, or asha(eta=2, min_budget=1)")
+            raise InputError(
+                "this is no stopper", got=given, allowed="a name such as asha, or asha(eta=2, min_budget=1)"
+            )
         given = {
             "kind": match[1],
-            **{k.strip(): _number(v) for k, _, v in (part.partition("=") for part in (match[2] or "").split(",") if part.strip())},
+            **{
+                k.strip(): _number(v)
+                for k, _, v in (part.partition("=") for part in (match[2] or "").split(",") if part.strip())
+            },
         }
     kind, fields = str(given.get("kind")), {k: v for k, v in given.items() if k != "kind"}
     cls = registry.find("stoppers", kind)
     known = {f.name: f.default for f in dataclasses.fields(cls)}
     if set(fields) - set(known):
-        raise InputError(f"{kind} has no such setting", got=", ".join(sorted(set(fields) - set(known))), allowed=", ".join(known))
+        raise InputError(
+            f"{kind} has no such setting", got=", ".join(sorted(set(fields) - set(known))), allowed=", ".join(known)
+        )
     for name, value in fields.items():
-        if isinstance(value, str) != isinstance(known[name], str) or not isinstance(value, (str, int, float, type(None))):
+        if isinstance(value, str) != isinstance(known[name], str) or not isinstance(
+            value, (str, int, float, type(None))
+        ):
             raise InputError(
-                f"{kind} cannot be set like this", got=f"{name}={value}", allowed="a word" if isinstance(known[name], str) else "a number"
+                f"{kind} cannot be set like this",
+                got=f"{name}={value}",
+                allowed="a word" if isinstance(known[name], str) else "a number",
             )
     cls(**fields)
     if not any(map(_can_pause, recipe.steps)):
@@ -89,14 +101,19 @@ def _number(text: str) -> Any:
 
 
 def proxy_of(text: str | None, searching: bool) -> dict[str, Any] | None:
-    """`synflow` or `synflow:0.25` as {"kind": "synflow", "keep": 0.25}: only nets that score like the best quarter are trained [default: half]."""
+    """`synflow` or `synflow:0.25` as {"kind": "synflow", "keep": 0.25}: only nets that score like
+    the best quarter are trained [default: half]."""
     if text is None:
         return None
     if not searching:
-        raise InputError("a proxy ranks untrained nets, so it belongs to a search of architectures", got=text, fix="leave it out")
+        raise InputError(
+            "a proxy ranks untrained nets, so it belongs to a search of architectures", got=text, fix="leave it out"
+        )
     kind, _, keep = text.partition(":")
     registry.find("models.proxies", kind)
     share = _number(keep) if keep else 0.5
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-        raise InputError("the share that a proxy keeps is wrong", got=keep, allowed="a number above 0, up to 1: synflow:0.25")
+        raise InputError(
+            "the share that a proxy keeps is wrong", got=keep, allowed="a number above 0, up to 1: synflow:0.25"
+        )
     return {"kind": kind, "keep": float(share)}

@@ -1,4 +1,5 @@
-"""How much a candidate promises: expected improvement, in one objective or in hypervolume, and the chance that it is feasible.
+"""How much a candidate promises: expected improvement, in one objective or in hypervolume, and the
+chance that it is feasible.
 
 | symbol | code | meaning |
 |---|---|---|
@@ -16,8 +17,9 @@ _TINY = 1e-12
 
 
 def log_ei(mean: np.ndarray, var: np.ndarray, best: float) -> np.ndarray:
-    """log E[max(best - Y, 0)], Y ~ Normal(mean, var), [q]: finite however hopeless a candidate is (Ament et al., "Unexpected improvements
-    to expected improvement for Bayesian optimization", 2023, arXiv 2310.20708, eq. 9 and appendix A)."""
+    """log E[max(best - Y, 0)], Y ~ Normal(mean, var), [q]: finite however hopeless a candidate is
+    (Ament et al., "Unexpected improvements to expected improvement for Bayesian optimization",
+    2023, arXiv 2310.20708, eq. 9 and appendix A)."""
     sigma = np.sqrt(np.maximum(var, _TINY))
     return np.asarray(log_h((best - mean) / sigma) + np.log(sigma))
 
@@ -44,10 +46,12 @@ def directions(m: int, k: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def hypervolume_gain(samples: np.ndarray, front: np.ndarray, reference: np.ndarray, ways: np.ndarray) -> np.ndarray:
-    """Mean hypervolume that each candidate adds to the front, up to a constant factor, [q]; samples: [T, q, m], front: [f, m].
+    """Mean hypervolume that each candidate adds to the front, up to a constant factor, [q];
+    samples: [T, q, m], front: [f, m].
 
-    Hypervolume is the mean over directions of the m-th power of the farthest reach (Zhang and Golovin, "Random hypervolume scalarizations
-    for provable multi-objective black box optimization", 2020, arXiv 2006.04655, lemma 5), for any number of objectives.
+    Hypervolume is the mean over directions of the m-th power of the farthest reach (Zhang and
+    Golovin, "Random hypervolume scalarizations for provable multi-objective black box
+    optimization", 2020, arXiv 2006.04655, lemma 5), for any number of objectives.
     """
     held = _reach(front, reference, ways).max(0, initial=0.0)  # [k]
     gain = np.maximum(_reach(samples, reference, ways) - held, 0.0)  # [T, q, k]
@@ -65,16 +69,18 @@ def _reach(y: np.ndarray, reference: np.ndarray, ways: np.ndarray) -> np.ndarray
 
 
 def log_below(mean: np.ndarray, var: np.ndarray, bound: float) -> np.ndarray:
-    """log P(V < bound), V ~ Normal(mean, var), [q]: the chance that a constraint holds, the factor of the improvement in constrained search
-    (Gardner et al., "Bayesian optimization with inequality constraints", 2014, eq. 7). `var` counts as at least 0.01."""
+    """log P(V < bound), V ~ Normal(mean, var), [q]: the chance that a constraint holds, the factor
+    of the improvement in constrained search (Gardner et al., "Bayesian optimization with inequality
+    constraints", 2014, eq. 7). `var` counts as at least 0.01."""
     from scipy.special import log_ndtr
 
     return np.asarray(log_ndtr((bound - mean) / np.sqrt(var + 0.01)))
 
 
 def normal_scores(y: np.ndarray) -> np.ndarray:
-    """Each value's rank as a quantile of the normal distribution, [n] -> [n]: free of scale and of heavy tails. Equal values share their mean
-    rank (Blom, "Statistical estimates and transformed beta-variables", 1958)."""
+    """Each value's rank as a quantile of the normal distribution, [n] -> [n]: free of scale and of
+    heavy tails. Equal values share their mean rank (Blom, "Statistical estimates and transformed
+    beta-variables", 1958)."""
     from scipy.special import ndtri
     from scipy.stats import rankdata
 

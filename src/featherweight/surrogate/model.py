@@ -1,6 +1,8 @@
-"""What is believed of a space after some trials: forests of objectives, feasibility and cost, and how they judge fillings.
+"""What is believed of a space after some trials: forests of objectives, feasibility and cost, and
+how they judge fillings.
 
-Notation as in `_forest` and `_acquire`; n rows are the trials learnt from, z their objectives as normal scores [n, m], less is better.
+Notation as in `_forest` and `_acquire`; n rows are the trials learnt from, z their objectives as
+normal scores [n, m], less is better.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ _COSTS_DIFFER = 0.05  # standard deviation of log cost from which it counts
 
 
 class Surrogate:
-    """Fitted to the finished trials of numbers `rows`. `seed` fixes the trees, the directions and what the window leaves out."""
+    """Fitted to the finished trials of numbers `rows`. `seed` fixes the trees, the directions and
+    what the window leaves out."""
 
-    def __init__(self, seen: Observed, rows: np.ndarray, seed: int, trees: int, min_leaf: int, extra: bool, cost_aware: bool) -> None:
+    def __init__(
+        self, seen: Observed, rows: np.ndarray, seed: int, trees: int, min_leaf: int, extra: bool, cost_aware: bool
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.ranked = ranking(seen, rows)  # best first
         rows = _window(self.ranked, rows, rng)
@@ -44,7 +49,8 @@ class Surrogate:
         self.cost = self._cost_model(seen, rows, seed, grow) if cost_aware else None
 
     def _aim(self) -> None:
-        """The incumbents: the front of the feasible trials in scores, thinned, and the corner beyond the worst trial."""
+        """The incumbents: the front of the feasible trials in scores, thinned,
+        and the corner beyond the worst trial."""
         among = self.z[self.feasible]
         self.reference = self.z.max(0) + 0.1
         kept = front([tuple(z) for z in among.tolist()]) if len(among) else []
@@ -53,8 +59,9 @@ class Surrogate:
         self.front = among[kept]  # [f, m]
 
     def _constrain(self, seen: Observed, rows: np.ndarray, seed: int, grow: dict[str, Any]) -> None:
-        """A model of the violation's normal scores, unless all is feasible: a failed trial is worse than any that finished. What is feasible
-        has the lowest score; the bound lies halfway to the next, so what breaks a lot is far from it and what breaks a little is near."""
+        """A model of the violation's normal scores, unless all is feasible: a failed trial is worse
+        than any that finished. What is feasible has the lowest score; the bound lies halfway to the
+        next, so what breaks a lot is far from it and what breaks a little is near."""
         judged = rows[seen.fate[rows] != STOPPED]
         broken = np.nan_to_num(seen.violation[judged], nan=np.inf)
         self.violation: Forest | None = None
@@ -67,7 +74,8 @@ class Surrogate:
         self.bound = float(scores.min() if not len(held) else (held[0] + scores[broken > 0].min()) / 2)
 
     def _log_chance(self, x: np.ndarray) -> np.ndarray:
-        """log P(feasible) of rows [q, d], [q]; while nothing is feasible, log expected improvement of the violation."""
+        """log P(feasible) of rows [q, d], [q]; while nothing is feasible,
+        log expected improvement of the violation."""
         if self.violation is None:
             return np.zeros(len(x))
         mean, var = self.violation.ask(x).moments()
@@ -82,7 +90,8 @@ class Surrogate:
         return Forest(seen.x[timed], log_cost, seed + 103, **grow)
 
     def judge(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log acquisition [q] of rows [q, d], and the leaves of the first forest [T, q], by which near rows are told."""
+        """Log acquisition [q] of rows [q, d], and the leaves of the first forest [T, q],
+        by which near rows are told."""
         leaves = [forest.ask(x) for forest in self.forests]
         score = self._log_chance(x)
         if self.feasible.any():
@@ -90,20 +99,23 @@ class Surrogate:
             if len(moments) == 1:
                 score = score + log_ei(*moments[0], float(self.front.min()))
             else:
-                hope = np.exp(-np.mean([mean for mean, _ in moments], axis=0))  # where no draw gains, the better mean
+                # where no draw gains, the better mean
+                hope = np.exp(-np.mean([mean for mean, _ in moments], axis=0))
                 score = score + np.log(self._gain(moments) + 1e-9 * hope)
         if self.cost is not None:
             score = score - self.cost.ask(x).mean.mean(0)
         return score, leaves[0].leaf
 
     def _gain(self, moments: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """Expected gain of hypervolume, [q], by the same normal draws for all candidates; objectives are taken as independent."""
+        """Expected gain of hypervolume, [q], by the same normal draws for all candidates;
+        objectives are taken as independent."""
         drawn = [mean + np.sqrt(var) * z[:, None] for (mean, var), z in zip(moments, self.draws.T, strict=True)]
         return hypervolume_gain(np.stack(drawn, axis=-1), self.front, self.reference, self.ways)
 
     def expected_gain(self, x: np.ndarray) -> float:
-        """Expected relative improvement of one row [1, d]: of the best value (one objective: E max(log best - log Y, 0), with leaf statistics
-        of the logarithms), or of the hypervolume in scores; times the chance that it is feasible. 1 while nothing is feasible."""
+        """Expected relative improvement of one row [1, d]: of the best value (one objective:
+        E max(log best - log Y, 0), with leaf statistics of the logarithms), or of the hypervolume
+        in scores; times the chance that it is feasible. 1 while nothing is feasible."""
         if not self.feasible.any():
             return 1.0
         chance = float(np.exp(self._log_chance(x))[0])
@@ -118,7 +130,8 @@ class Surrogate:
 
 
 def ranking(seen: Observed, rows: np.ndarray) -> np.ndarray:
-    """The trials of `rows` with values, best first: feasible ones of the front, other feasible ones by mean log, then by violation."""
+    """The trials of `rows` with values, best first: feasible ones of the front, other feasible ones
+    by mean log, then by violation."""
     valued = rows[seen.fate[rows] == VALUED]
     values, violation = seen.values[valued], seen.violation[valued]
     mean = np.log(np.maximum(values, 1e-12)).mean(1)
@@ -130,7 +143,8 @@ def ranking(seen: Observed, rows: np.ndarray) -> np.ndarray:
 
 
 def _front(values: np.ndarray, mean: np.ndarray) -> list[int]:
-    """Indices of the non-dominated rows. What the rows of least mean dominate goes first, so that few are left to compare one by one."""
+    """Indices of the non-dominated rows. What the rows of least mean dominate goes first, so that
+    few are left to compare one by one."""
     left = np.arange(len(values))
     for i in np.argsort(mean, kind="stable")[:50]:
         worse = (values[left] >= values[i]).all(1) & (values[left] > values[i]).any(1)
@@ -139,7 +153,8 @@ def _front(values: np.ndarray, mean: np.ndarray) -> list[int]:
 
 
 def _window(ranked: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """At most `WINDOW` of the rows, ascending: a quarter the best, three eighths the latest, the rest at random."""
+    """At most `WINDOW` of the rows, ascending: a quarter the best, three eighths the latest,
+    the rest at random."""
     if len(rows) <= WINDOW:
         return rows
     sure = np.union1d(ranked[: WINDOW // 4], rows[-WINDOW * 3 // 8 :])

@@ -1,4 +1,5 @@
-"""What a runtime is, and how a target names one. numpy only: a fresh measuring process imports this, never torch."""
+"""What a runtime is, and how a target names one. numpy only:
+a fresh measuring process imports this, never torch."""
 
 from __future__ import annotations
 
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
     from ..models.package import Package
 
+
 @dataclass(frozen=True)
 class Target(Node):
-    """What the model will run on: runtime + dtype + mode + threads + batch + device. Written `openvino:bf16:threads=2:batch=8`."""
+    """What the model will run on: runtime + dtype + mode + threads + batch + device. Written
+    `openvino:bf16:threads=2:batch=8`."""
 
     runtime: str = param("onnxruntime", doc="which runtime loads the artifact")
-    dtype: str = param("fp32", legal=Choice("fp32", "bf16", "fp16"), doc="arithmetic of the layers that are not quantized")
+    dtype: str = param(
+        "fp32", legal=Choice("fp32", "bf16", "fp16"), doc="arithmetic of the layers that are not quantized"
+    )
     mode: str = param("", legal=Choice("", "compile"), doc="compile: by the torch runtime's compiler, before it runs")
     threads: int = param(1, legal=Int(1, 4096), doc="threads of one inference")
     batch: int = param(1, legal=Int(1, 65536), doc="samples in one inference")
@@ -39,7 +44,9 @@ class Target(Node):
             name, eq, value = part.partition("=")
             if not eq:
                 name, value = ("mode" if part == "compile" else "dtype"), part
-            if name not in ("dtype", "mode", "threads", "batch", "device") or (name in ("threads", "batch") and not value.isdigit()):
+            if name not in ("dtype", "mode", "threads", "batch", "device") or (
+                name in ("threads", "batch") and not value.isdigit()
+            ):
                 raise InputError(
                     "this target is not understood",
                     got=text,
@@ -67,27 +74,39 @@ class Runtime(ABC):
     """Abstract: one runtime. Its heavy imports are inside its methods."""
 
     automatic: ClassVar[bool] = True  # is it among what the target `auto` stands for?
-    packages: ClassVar[tuple[str, ...]] = ("torch",)  # distributions whose versions decide what it writes; part of an artifact's key
+    # distributions whose versions decide what it writes; part of an artifact's key
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
 
     @abstractmethod
     def problem(self, target: Target, plan: Plan | None) -> str | None:
-        """Why this target (with this quantization plan) cannot be realised here; None if it can. Cheap."""
+        """Why this target (with this quantization plan) cannot be realised here;
+        None if it can. Cheap."""
 
     @abstractmethod
     def export(
-        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+        self,
+        package: Package,
+        example: dict[str, torch.Tensor],
+        calibration: dict[str, torch.Tensor] | None,
+        target: Target,
+        folder: Path,
     ) -> dict[str, Any]:
-        """Write the deployable file(s) into an existing empty folder and return what the manifest should say of them.
+        """Write the deployable file(s) into an existing empty folder and return what the manifest
+        should say of them.
 
-        example: one sample per input, batch 1; calibration: input tensors [n, ...] if the package has a plan.
+        example: one sample per input, batch 1; calibration:
+        input tensors [n, ...] if the package has a plan.
         """
 
     def snippet(self, target: Target, example: list[str]) -> list[str] | None:
-        """Lines of Python that load what `export` wrote, from its folder, and run it once, for whoever deploys it; None: there are none.
+        """Lines of Python that load what `export` wrote, from its folder, and run it once, for
+        whoever deploys it; None: there are none.
 
-        example: lines that make `inputs`, arrays by name, for one batch; `output` is what the model gives."""
+        example: lines that make `inputs`, arrays by name, for one batch;
+        `output` is what the model gives."""
         return None
 
     @abstractmethod
     def load(self, folder: Path, target: Target, batch: int) -> Session:
-        """Load what `export` wrote, for inferences of `batch` samples. Imports no torch unless the runtime is torch."""
+        """Load what `export` wrote, for inferences of `batch` samples.
+        Imports no torch unless the runtime is torch."""

@@ -1,4 +1,5 @@
-"""ONNX Runtime: one file, model.onnx. Plans: `graphs.static`, `graphs.dynamic`, and `graphs.small` for weights that are only stored small."""
+"""ONNX Runtime: one file, model.onnx. Plans: `graphs.static`, `graphs.dynamic`, and `graphs.small`
+for weights that are only stored small."""
 
 from __future__ import annotations
 
@@ -30,13 +31,17 @@ FILE = "model.onnx"
 
 
 class Onnxruntime(Runtime):
-    """The `onnxruntime` target: fp32 and int8 on the CPU, fp32 with CUDA where the installed build has it."""
+    """The `onnxruntime` target: fp32 and int8 on the CPU, fp32 with CUDA where the
+    installed build has it."""
 
     packages = ("torch", "onnxruntime")
 
     def problem(self, target: Target, plan: Plan | None) -> str | None:
         if target.dtype != "fp32":
-            return f"{target.dtype} is not supported on the CPU by ONNX Runtime: use fp32 or an int8 plan, or the openvino target"
+            return (
+                f"{target.dtype} is not supported on the CPU by ONNX Runtime: "
+                "use fp32 or an int8 plan, or the openvino target"
+            )
         if target.device not in ("cpu", "cuda"):
             return f"onnxruntime runs on cpu or cuda, not on {target.device!r}"
         if target.device == "cuda" and "CUDAExecutionProvider" not in onnxruntime().get_available_providers():
@@ -46,7 +51,12 @@ class Onnxruntime(Runtime):
         return None if plan is None else check_plan(plan) or integer_problem(plan, "onnxruntime")
 
     def export(
-        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+        self,
+        package: Package,
+        example: dict[str, torch.Tensor],
+        calibration: dict[str, torch.Tensor] | None,
+        target: Target,
+        folder: Path,
     ) -> dict[str, Any]:
         plan, final = package.plan, folder / FILE
         if (problem := self.problem(target, plan)) is not None:
@@ -62,7 +72,9 @@ class Onnxruntime(Runtime):
         rows = check_rows(example, calibration)
         expected = reference(meant(package, calibration), rows)
         got = run_rows(self.load(folder, target, target.batch), as_numpy(rows), target.batch)
-        notes["parity"] = check_float(expected, got, "the ONNX Runtime artifact") if plan is None else compare(expected, got)
+        notes["parity"] = (
+            check_float(expected, got, "the ONNX Runtime artifact") if plan is None else compare(expected, got)
+        )
         return notes | {"bytes": final.stat().st_size}
 
     def snippet(self, target: Target, example: list[str]) -> list[str]:
@@ -104,7 +116,8 @@ def _session(file: Path, target: Target, optimized: Path | None = None) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = target.threads, 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Spinning threads of an idle session would take the processor from the one that is measured beside it, and from whoever shares the machine.
+    # Spinning threads of an idle session would take the processor from the one that is measured
+    # beside it, and from whoever shares the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
@@ -118,7 +131,8 @@ def _session(file: Path, target: Target, optimized: Path | None = None) -> Any:
 def _realise(
     plain: Path, final: Path, package: Package, calibration: dict[str, torch.Tensor] | None, tmp: Path
 ) -> tuple[dict[str, Any], list[Site], dict[str, str]]:
-    """Write `final` as the plan says: (report, the sites of the layers, how weights edited by hand are held, by node)."""
+    """Write `final` as the plan says: (report, the sites of the layers,
+    how weights edited by hand are held, by node)."""
     import onnx
 
     plan = required(package.plan)
@@ -133,7 +147,11 @@ def _realise(
         raise needs_calibration()
     n = min(plan.ranges().samples, len(next(iter(calibration.values()))))
     report, found = quantize_static(plain, final, package, as_numpy({k: v[:n] for k, v in calibration.items()}), tmp)
-    small = [s for s in found if s.setting.bits in (4, 16) or (s.setting.bits == 8 and s.op not in ("Conv", "Gemm", "MatMul"))]
+    small = [
+        s
+        for s in found
+        if s.setting.bits in (4, 16) or (s.setting.bits == 8 and s.op not in ("Conv", "Gemm", "MatMul"))
+    ]
     held = {}
     if small:
         model = onnx.load(final)

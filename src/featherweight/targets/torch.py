@@ -1,9 +1,10 @@
 """PyTorch itself: model.pt2, an exported program, run as it is (eager) or through torch.compile.
 
-It is a target to name, not one of `auto`: eager at batch 1 took 8 to 16 times as long as ONNX Runtime on small CNNs and 1.3 times on an encoder.
+It is a target to name, not one of `auto`: eager at batch 1 took 8 to 16 times as long as ONNX
+Runtime on small CNNs and 1.3 times on an encoder.
 
-The file holds the graph as JSON and the weights as bytes. The format also allows pickled objects, which would run code when loaded;
-a file that contains any is refused before PyTorch reads it.
+The file holds the graph as JSON and the weights as bytes. The format also allows pickled objects,
+which would run code when loaded; a file that contains any is refused before PyTorch reads it.
 """
 
 from __future__ import annotations
@@ -34,13 +35,16 @@ if TYPE_CHECKING:
     from ..models.package import Package
 
 FILE = "model.pt2"
-ORDER = "inputs.json"  # inside the file: the inputs' names in the order in which the program takes them
+# inside the file: the inputs' names in the order in which the program takes them
+ORDER = "inputs.json"
 
 
 class Torch(Runtime):
-    """The `torch` target: fp32, bf16 and fp16, eager or compiled (`torch:compile`), on the CPU or a CUDA device."""
+    """The `torch` target: fp32, bf16 and fp16, eager or compiled (`torch:compile`),
+    on the CPU or a CUDA device."""
 
-    packages = ("torch", "torch")  # twice, as it stands in the keys of artifacts that are stored already
+    # twice, as it stands in the keys of artifacts that are stored already
+    packages = ("torch", "torch")
 
     automatic = False
 
@@ -58,7 +62,12 @@ class Torch(Runtime):
         return None
 
     def export(
-        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+        self,
+        package: Package,
+        example: dict[str, torch.Tensor],
+        calibration: dict[str, torch.Tensor] | None,
+        target: Target,
+        folder: Path,
     ) -> dict[str, Any]:
         import torch
 
@@ -78,10 +87,15 @@ class Torch(Runtime):
             raise TargetError(
                 "the model cannot be exported by torch.export",
                 got=f"{type(e).__name__}: {str(e)[:400]}",
-                fix="keep the forward free of Python control flow on tensor values, and the batch axis free; or use the onnxruntime target",
+                fix=(
+                    "keep the forward free of Python control flow on tensor values, and the batch axis free; "
+                    "or use the onnxruntime target"
+                ),
             ) from e
         got = run_rows(self.load(folder, target, target.batch), as_numpy(rows), target.batch)
-        parity = check_float(expected, got, "the exported program") if target.dtype == "fp32" else compare(expected, got)
+        parity = (
+            check_float(expected, got, "the exported program") if target.dtype == "fp32" else compare(expected, got)
+        )
         return {"files": [FILE], "inputs": list(example), "parity": parity, "bytes": (folder / FILE).stat().st_size}
 
     def snippet(self, target: Target, example: list[str]) -> list[str]:
@@ -135,7 +149,8 @@ class _TorchSession(Session):
         if self._frozen:
             import torch._inductor.config as inductor
 
-            freezing = inductor.patch(freezing=True)  # weights are constants: they may be laid out anew
+            # weights are constants: they may be laid out anew
+            freezing = inductor.patch(freezing=True)
         try:
             with torch.no_grad(), freezing:
                 return self._run(*tensors).cpu().numpy()  # type: ignore[no-any-return]
@@ -145,13 +160,18 @@ class _TorchSession(Session):
 
 
 def refuse_pickles(file: Path) -> None:
-    """TargetError unless everything in a .pt2 file is JSON, raw bytes, or example tensors that load without running code."""
+    """TargetError unless everything in a .pt2 file is JSON, raw bytes,
+    or example tensors that load without running code."""
     import torch
 
     try:
         with zipfile.ZipFile(file) as z:
             names = [i.filename.partition("/")[2] for i in z.infolist()]
-            odd = [n for n in names if n.startswith("data/aotinductor") or n.startswith(("data/constants/custom", "data/constants/opaque"))]
+            odd = [
+                n
+                for n in names
+                if n.startswith("data/aotinductor") or n.startswith(("data/constants/custom", "data/constants/opaque"))
+            ]
             if len(set(names)) != len(names):  # two readers could see two different files
                 odd.append("a name that occurs twice")
             for info in z.infolist():
@@ -162,9 +182,15 @@ def refuse_pickles(file: Path) -> None:
                 elif name.startswith("data/sample_inputs/"):
                     torch.load(io.BytesIO(z.read(info)), weights_only=True)
     except Exception as e:  # a file from a stranger fails in any way it likes
-        raise TargetError("this is no exported program that can be trusted", got=f"{file}: {type(e).__name__}: {str(e)[:200]}") from e
+        raise TargetError(
+            "this is no exported program that can be trusted", got=f"{file}: {type(e).__name__}: {str(e)[:200]}"
+        ) from e
     if odd:
-        raise TargetError("this exported program contains objects that run code when loaded", got=f"{file}: {odd[:5]}", fix="export the model anew")
+        raise TargetError(
+            "this exported program contains objects that run code when loaded",
+            got=f"{file}: {odd[:5]}",
+            fix="export the model anew",
+        )
 
 
 def _dtype(target: Target) -> torch.dtype:
@@ -174,7 +200,10 @@ def _dtype(target: Target) -> torch.dtype:
 
 
 def _has_half(dtype: str) -> bool:
-    return bool(machine.flags() & ({"amx_bf16", "avx512_bf16", "avx_ne_convert"} if dtype == "bf16" else {"amx_fp16", "avx512_fp16"}))
+    return bool(
+        machine.flags()
+        & ({"amx_bf16", "avx512_bf16", "avx_ne_convert"} if dtype == "bf16" else {"amx_fp16", "avx512_fp16"})
+    )
 
 
 def _cast(inner: nn.Module, dtype: torch.dtype) -> nn.Module:

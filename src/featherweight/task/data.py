@@ -1,9 +1,11 @@
 """Data of a task, its splits, and how they are made. numpy only; no torch here.
 
-Everything streams: a split is read batch by batch, and of each sample only two sha256 digests (64 bytes) are kept.
+Everything streams: a split is read batch by batch, and of each sample only two sha256 digests
+(64 bytes) are kept.
 
-Notation: a *unit* is a set of rows that must stay on one side: exact copies of one sample, or one group of `groups`;
-a *digest* is a sha256 as numpy `S32` (sortable, and exact: all are 32 bytes long).
+Notation: a *unit* is a set of rows that must stay on one side: exact copies of one sample, or
+one group of `groups`; a *digest* is a sha256 as numpy `S32` (sortable, and exact: all are
+32 bytes long).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ _CHUNK = 256  # samples read at a time while hashing
 
 
 class Split(ABC):
-    """Abstract: samples that can be read by row number. `classes`: names of the integer targets 0, 1, ..., if known."""
+    """Abstract: samples that can be read by row number. `classes`:
+    names of the integer targets 0, 1, ..., if known."""
 
     classes: tuple[str, ...] | None = None
 
@@ -35,7 +38,8 @@ class Split(ABC):
 
     @abstractmethod
     def batch(self, index: np.ndarray) -> Batch:
-        """Inputs by name, each [len(index), ...], and targets [len(index), ...], for these row numbers in this order."""
+        """Inputs by name, each [len(index), ...], and targets [len(index), ...],
+        for these row numbers in this order."""
 
     def batches(self, size: int = _CHUNK) -> Iterator[Batch]:
         """All samples in order of row, `size` at a time."""
@@ -48,17 +52,24 @@ class Split(ABC):
 
 
 class ArraySplit(Split):
-    """Arrays in memory or memory-mapped (`np.load(file, mmap_mode="r")`): inputs by name [n, ...], targets [n, ...]."""
+    """Arrays in memory or memory-mapped (`np.load(file, mmap_mode="r")`):
+    inputs by name [n, ...], targets [n, ...]."""
 
     def __init__(self, inputs: Inputs, targets: np.ndarray, classes: Sequence[str] | None = None) -> None:
         if not isinstance(inputs, dict) or not inputs:
-            raise TaskError("inputs have to be named", got=f"{type(inputs).__name__}", allowed='{"image": array}, one entry an input of the model')
+            raise TaskError(
+                "inputs have to be named",
+                got=f"{type(inputs).__name__}",
+                allowed='{"image": array}, one entry an input of the model',
+            )
         self.inputs = {str(name): v if isinstance(v, np.ndarray) else np.asarray(v) for name, v in inputs.items()}
         self.targets = targets if isinstance(targets, np.ndarray) else np.asarray(targets)
         self.classes = None if classes is None else tuple(map(str, classes))
         lengths = {name: (len(v) if v.ndim else None) for name, v in {**self.inputs, "targets": self.targets}.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
-            raise TaskError("inputs and targets have different lengths", got=lengths, allowed="one row a sample in every array")
+            raise TaskError(
+                "inputs and targets have different lengths", got=lengths, allowed="one row a sample in every array"
+            )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -68,7 +79,8 @@ class ArraySplit(Split):
 
 
 class LazySplit(Split):
-    """`n` samples that `read(index)` fetches (decodes, tokenizes) when they are wanted, as `Split.batch` says."""
+    """`n` samples that `read(index)` fetches (decodes, tokenizes) when they are wanted,
+    as `Split.batch` says."""
 
     def __init__(self, n: int, read: Callable[[np.ndarray], Batch], classes: Sequence[str] | None = None) -> None:
         self._n, self._read = int(n), read
@@ -82,7 +94,9 @@ class LazySplit(Split):
         inputs, targets = {name: np.asarray(v) for name, v in inputs.items()}, np.asarray(targets)
         lengths = {name: v.shape[0] if v.ndim else None for name, v in {**inputs, "targets": targets}.items()}
         if set(lengths.values()) != {len(index)}:
-            raise TaskError("the reader gave batches of the wrong length", got=lengths, allowed=f"{len(index)} rows in every array")
+            raise TaskError(
+                "the reader gave batches of the wrong length", got=lengths, allowed=f"{len(index)} rows in every array"
+            )
         return inputs, targets
 
 
@@ -100,7 +114,8 @@ class Subset(Split):
 
 
 def calibration_rows(split: Split, n: int, seed: int) -> np.ndarray:
-    """The row numbers, rising, of the `n` random samples (all, if there are fewer) that calibrate under `seed`.
+    """The row numbers, rising, of the `n` random samples (all, if there are fewer) that
+    calibrate under `seed`.
 
     Drawn here only: a plan is made, judged and exported on the same samples."""
     return np.sort(generator(seed, "calibration").permutation(len(split))[:n])
@@ -110,8 +125,8 @@ def calibration_rows(split: Split, n: int, seed: int) -> np.ndarray:
 class Splits:
     """train: for transforms; valid: for the search; test: opened once, for the winners.
 
-    report: JSON data on how the splits came about (sizes, classes, duplicates, label conflicts, seed, fractions);
-    fingerprint: sha256 of the contents of the three splits.
+    report: JSON data on how the splits came about (sizes, classes, duplicates, label conflicts,
+    seed, fractions); fingerprint: sha256 of the contents of the three splits.
     """
 
     train: Split

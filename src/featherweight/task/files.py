@@ -1,4 +1,5 @@
-"""A user's Python file: executed, told apart from others, and its errors shown with the user's own line."""
+"""A user's Python file: executed, told apart from others, and its errors shown with the
+user's own line."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ def parse_ref(text: str, default: str) -> tuple[Path, str]:
     head, colon, tail = text.rpartition(":")
     path, name = (head, tail) if colon and head.endswith(".py") else (text, default)
     if not path.endswith(".py") or not name.isidentifier():
-        raise TaskError("this names no Python file", got=text, allowed=f"FILE.py or FILE.py:NAME (NAME is {default!r} if left out)")
+        raise TaskError(
+            "this names no Python file", got=text, allowed=f"FILE.py or FILE.py:NAME (NAME is {default!r} if left out)"
+        )
     return Path(path), name
 
 
@@ -29,7 +32,9 @@ def load_file(path: Path) -> types.ModuleType:
     path = path.resolve()
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.py"))[:20] if path.parent.is_dir() else []
-        raise TaskError("there is no such file", got=str(path), allowed=f"in this folder: {', '.join(near)}" if near else None)
+        raise TaskError(
+            "there is no such file", got=str(path), allowed=f"in this folder: {', '.join(near)}" if near else None
+        )
     module = types.ModuleType("_featherweight_file_" + hashlib.sha256(str(path).encode()).hexdigest()[:12])
     module.__file__ = str(path)
     before = sys.modules.get(module.__name__)
@@ -47,7 +52,8 @@ def load_file(path: Path) -> types.ModuleType:
 
 
 def local_sources(path: Path) -> tuple[Path, ...]:
-    """The file and the modules of its own folder that it imports, directly or through each other."""
+    """The file and the modules of its own folder that it imports,
+    directly or through each other."""
     found: dict[Path, None] = {}
     queue, folder = [path.resolve()], path.resolve().parent
     while queue:
@@ -58,18 +64,32 @@ def local_sources(path: Path) -> tuple[Path, ...]:
         try:
             tree = ast.parse(file.read_bytes())
         except SyntaxError:
-            continue  # then nobody imported it either: the task file was loaded before this is called
+            # then nobody imported it either: the task file was loaded before this is called
+            continue
         for node in ast.walk(tree):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             for top in {n.partition(".")[0] for n in names} - {"", "featherweight"}:
                 module, package = folder / f"{top}.py", folder / top
-                queue += [module] if module.is_file() else sorted(package.rglob("*.py")) if (package / "__init__.py").is_file() else []
+                queue += (
+                    [module]
+                    if module.is_file()
+                    else sorted(package.rglob("*.py"))
+                    if (package / "__init__.py").is_file()
+                    else []
+                )
     return tuple(sorted(found))
 
 
 @contextmanager
 def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None]:
-    """Errors inside become a TaskError that shows the user's line; the file's folder is on sys.path. `mine`: ours too."""
+    """Errors inside become a TaskError that shows the user's line; the file's folder is on
+    sys.path. `mine`: ours too."""
     if file is not None:
         sys.path.insert(0, str(file.parent))
     try:
@@ -78,7 +98,10 @@ def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None
         if not mine:
             raise
         raise TaskError(
-            f"{what}: {e.what}", got=f"{where(e, file)} (got {e.got})" if e.got is not None else where(e, file), allowed=e.allowed, fix=e.fix
+            f"{what}: {e.what}",
+            got=f"{where(e, file)} (got {e.got})" if e.got is not None else where(e, file),
+            allowed=e.allowed,
+            fix=e.fix,
         ) from e
     except (Exception, SystemExit) as e:
         raise TaskError(what, got=where(e, file)) from e
@@ -88,32 +111,42 @@ def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None
 
 
 def where(error: BaseException, file: Path | None) -> str:
-    """`digits.py:12: net = Net(1 / 0): ZeroDivisionError: division by zero`, with the user's own line."""
+    """`digits.py:12: net = Net(1 / 0): ZeroDivisionError: division by zero`,
+    with the user's own line."""
     said = type(error).__name__ if isinstance(error, FeatherweightError) else f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {(error.text or '').strip()}: {said}"
     package = str(Path(__file__).parents[1])
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if (f.filename == str(file) if file else "-packages" not in f.filename and not f.filename.startswith(package))]
+    own = [
+        f
+        for f in frames
+        if (f.filename == str(file) if file else "-packages" not in f.filename and not f.filename.startswith(package))
+    ]
     return f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}: {said}" if own else said
 
 
 def name_of(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return "def " + str(getattr(value, "__qualname__", None) or getattr(value, "name", None) or type(value).__qualname__)
+    return "def " + str(
+        getattr(value, "__qualname__", None) or getattr(value, "name", None) or type(value).__qualname__
+    )
 
 
 def code_text(code: Any) -> str:
     """What a function does, as text: two lambdas of a notebook have the same name."""
     if not isinstance(code, types.CodeType):
-        return repr(code) if isinstance(code, str | int | float | bool | bytes | tuple | None) else type(code).__qualname__
+        return (
+            repr(code) if isinstance(code, str | int | float | bool | bytes | tuple | None) else type(code).__qualname__
+        )
     return f"{code.co_code.hex()} {code.co_names} [{', '.join(map(code_text, code.co_consts))}]"
 
 
 def source_digest(path: Path) -> str:
-    """sha256 of what a source file says. Of Python code: of its syntax tree without comments, layout, and the recipes of its tasks, whose
-    steps have hashes of their own, so that reformatting a file or opening a hole in its recipe trains nothing anew."""
+    """sha256 of what a source file says. Of Python code: of its syntax tree without comments,
+    layout, and the recipes of its tasks, whose steps have hashes of their own, so that reformatting
+    a file or opening a hole in its recipe trains nothing anew."""
     try:
         with path.open("rb") as f:
             if path.suffix != ".py":

@@ -11,8 +11,9 @@ from .task import Task
 
 
 def load_task(ref: str | Path | dict[str, Any] | Task) -> Task:
-    """The task that `ref` names: `FILE.py` (its variable `task`), `FILE.py:NAME` (a Task, or a function without arguments
-    that returns one), or the dictionary `Task.ref` of a task loaded before. A Task is given back as it is.
+    """The task that `ref` names: `FILE.py` (its variable `task`), `FILE.py:NAME` (a Task, or a
+    function without arguments that returns one), or the dictionary `Task.ref` of a task loaded
+    before. A Task is given back as it is.
     """
     if isinstance(ref, Task):
         return ref
@@ -22,7 +23,11 @@ def load_task(ref: str | Path | dict[str, Any] | Task) -> Task:
 
             return make_task(str(ref["kind"]), **ref.get("options", {}))
         if "file" not in ref:
-            raise TaskError("this reference names no task", got=ref, allowed='{"file": .., "name": ..} or {"kind": .., "options": {..}}')
+            raise TaskError(
+                "this reference names no task",
+                got=ref,
+                allowed='{"file": .., "name": ..} or {"kind": .., "options": {..}}',
+            )
         return _from_file(Path(ref["file"]), str(ref.get("name", "task")))
     return _from_file(*parse_ref(str(ref), "task"))
 

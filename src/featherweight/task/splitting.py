@@ -2,8 +2,9 @@
 
 Everything streams: of each sample only two sha256 digests (64 bytes) are kept.
 
-Notation: a *unit* is a set of rows that must stay on one side: exact copies of one sample, or one group of `groups`;
-a *digest* is a sha256 as numpy `S32` (sortable, and exact: all are 32 bytes long)."""
+Notation: a *unit* is a set of rows that must stay on one side: exact copies of one sample, or
+one group of `groups`; a *digest* is a sha256 as numpy `S32` (sortable, and exact: all are
+32 bytes long)."""
 
 from __future__ import annotations
 
@@ -30,12 +31,13 @@ def split(
 ) -> Splits:
     """Cut `data` into train, valid and test.
 
-    The result depends on contents and seed, never on the order of rows: units are ordered by sha256 of (seed, sample).
-    stratify: integer targets [n] are classes; every class with 3 distinct samples or more is in every split.
+    The result depends on contents and seed, never on the order of rows: units are ordered by sha256
+    of (seed, sample). stratify: integer targets [n] are classes; every class with 3 distinct
+    samples or more is in every split.
     groups: one label a row; rows of one group stay together. Fractions then count groups, not rows.
-    duplicates: rows with equal inputs stay together, or all but one are dropped (the commonest target is kept).
-    TaskError for empty data, NaN or infinite values, fewer than 2 classes, or fractions that are not three positive
-    numbers with sum 1.
+    duplicates: rows with equal inputs stay together, or all but one are dropped (the commonest
+    target is kept). TaskError for empty data, NaN or infinite values, fewer than 2 classes, or
+    fractions that are not three positive numbers with sum 1.
     """
     wanted = np.asarray(fractions, dtype=float)
     if wanted.shape != (3,) or not (wanted > 0).all() or abs(wanted.sum() - 1) > 1e-6:
@@ -48,7 +50,11 @@ def split(
     if duplicates not in ("together", "drop"):
         raise TaskError("no such handling of duplicates", got=duplicates, allowed="together, drop")
     if groups is not None and len(groups) != len(data):
-        raise TaskError("groups and data have different lengths", got=f"{len(groups)}, {len(data)}", allowed="one group label a sample")
+        raise TaskError(
+            "groups and data have different lengths",
+            got=f"{len(groups)}, {len(data)}",
+            allowed="one group label a sample",
+        )
     scan = _scan(data)
     strata = _strata(scan, stratify)
     rows = np.arange(scan.n) if duplicates == "together" else _commonest(scan.copies, scan.codes)
@@ -66,16 +72,24 @@ def split(
         "duplicates": {**scan.duplicates, "handling": kept},
         "label_conflicts": {"sets": scan.conflicts, "handling": targets},
     }
-    return _finish([Subset(data, p) for p in parts], [scan.wholes[p] for p in parts], [_labels(scan, p) for p in parts], report)
+    return _finish(
+        [Subset(data, p) for p in parts], [scan.wholes[p] for p in parts], [_labels(scan, p) for p in parts], report
+    )
 
 
 def presplit(train: Split, test: Split, valid_fraction: float = 0.1, seed: int = 0, *, stratify: bool = True) -> Splits:
-    """Splits of data that come with an official test set: valid is cut out of train, test stays whole.
+    """Splits of data that come with an official test set: valid is cut out of train,
+    test stays whole.
 
-    Training samples whose inputs are also in the test set are removed from train, and counted in the report.
+    Training samples whose inputs are also in the test set are removed from train,
+    and counted in the report.
     """
     if not 0 < valid_fraction < 1:
-        raise TaskError("valid_fraction does not cut the training data in two", got=valid_fraction, allowed="a number between 0 and 1, as 0.1")
+        raise TaskError(
+            "valid_fraction does not cut the training data in two",
+            got=valid_fraction,
+            allowed="a number between 0 and 1, as 0.1",
+        )
     scan, held = _scan(train), _scan(test)
     strata = _strata(scan, stratify)
     spans = np.isin(scan.digests, held.digests)
@@ -104,9 +118,13 @@ def presplit(train: Split, test: Split, valid_fraction: float = 0.1, seed: int =
 
 
 def given(train: Split, valid: Split, test: Split) -> Splits:
-    """Splits that the caller made. They stay as they are; copies within and across them are counted in the report."""
+    """Splits that the caller made. They stay as they are; copies within and across them are
+    counted in the report."""
     scans = [_scan(part) for part in (train, valid, test)]
-    across = {f"{PARTS[i]}_and_{PARTS[j]}": int(np.isin(scans[i].digests, scans[j].digests).sum()) for i, j in ((0, 1), (0, 2), (1, 2))}
+    across = {
+        f"{PARTS[i]}_and_{PARTS[j]}": int(np.isin(scans[i].digests, scans[j].digests).sum())
+        for i, j in ((0, 1), (0, 2), (1, 2))
+    }
     report = {
         "how": "given",
         "seed": None,
@@ -125,7 +143,8 @@ def given(train: Split, valid: Split, test: Split) -> Splits:
 
 @dataclass(frozen=True)
 class _Scan:
-    """digests, wholes: `S32` [n], of inputs and of inputs with target; labels: [n] integer classes, or None;
+    """digests, wholes: `S32` [n], of inputs and of inputs with target; labels: [n] integer
+    classes, or None;
     copies: [n] number of the set of equal inputs; codes: [n] number of the target."""
 
     digests: np.ndarray
@@ -153,7 +172,9 @@ class _Scan:
 def _scan(data: Split) -> _Scan:
     """Read everything once, check it, and keep digests and labels."""
     if len(data) == 0:
-        raise TaskError("the data are empty", got="0 samples", fix="check the path and the filter that the data come from")
+        raise TaskError(
+            "the data are empty", got="0 samples", fix="check the path and the filter that the data come from"
+        )
     digests = np.empty(len(data), dtype="S32")
     wholes = np.empty(len(data), dtype="S32")
     labels: list[np.ndarray] = []
@@ -183,13 +204,19 @@ def _scan(data: Split) -> _Scan:
 
 
 def _little(array: np.ndarray, name: str, start: int) -> np.ndarray:
-    """The array in little-endian order, so that digests are the same on every machine. TaskError if it cannot be used."""
+    """The array in little-endian order, so that digests are the same on every machine.
+    TaskError if it cannot be used."""
     if array.dtype.kind not in "biuf":
-        raise TaskError(f"{name} is not an array of numbers", got=f"dtype {array.dtype}", allowed="bool, int, uint or float")
+        raise TaskError(
+            f"{name} is not an array of numbers", got=f"dtype {array.dtype}", allowed="bool, int, uint or float"
+        )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = start + int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
         raise TaskError(
-            f"{name} holds NaN or infinite values", got=f"first in row {bad}", allowed="finite numbers", fix="remove or fill these samples"
+            f"{name} holds NaN or infinite values",
+            got=f"first in row {bad}",
+            allowed="finite numbers",
+            fix="remove or fill these samples",
         )
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
@@ -217,14 +244,27 @@ def _commonest(unit: np.ndarray, code: np.ndarray) -> np.ndarray:
     return order[np.flatnonzero(np.diff(unit[order], prepend=-1))]
 
 
-def _cut(scan: _Scan, rows: np.ndarray, fractions: np.ndarray, seed: int, strata: np.ndarray | None, groups: Any) -> list[np.ndarray]:
-    """Row numbers of each part, ordered by sha256 of (seed, sample). Units and classes are kept as `split` says."""
+def _cut(
+    scan: _Scan, rows: np.ndarray, fractions: np.ndarray, seed: int, strata: np.ndarray | None, groups: Any
+) -> list[np.ndarray]:
+    """Row numbers of each part, ordered by sha256 of (seed, sample).
+    Units and classes are kept as `split` says."""
     if len(rows) == 0:
-        raise TaskError("no samples are left to split", got=f"0 of {scan.n}", fix="every training sample is also in the test set: check the files")
-    unit = scan.copies[rows] if groups is None else _joined(scan.copies[rows], np.unique(np.asarray(groups), return_inverse=True)[1][rows])
+        raise TaskError(
+            "no samples are left to split",
+            got=f"0 of {scan.n}",
+            fix="every training sample is also in the test set: check the files",
+        )
+    unit = (
+        scan.copies[rows]
+        if groups is None
+        else _joined(scan.copies[rows], np.unique(np.asarray(groups), return_inverse=True)[1][rows])
+    )
     unit = np.unique(unit, return_inverse=True)[1]
     rank = _ranks(scan.digests[rows], unit, seed)  # [units]: place of each unit in the hashed order
-    stratum = np.zeros(len(rank), dtype=np.int64) if strata is None else strata[rows][_commonest(unit, scan.codes[rows])]
+    stratum = (
+        np.zeros(len(rank), dtype=np.int64) if strata is None else strata[rows][_commonest(unit, scan.codes[rows])]
+    )
     part = np.empty(len(rank), dtype=np.int64)
     order = np.lexsort((rank, stratum))
     for members in np.split(order, np.flatnonzero(np.diff(stratum[order])) + 1):
@@ -242,15 +282,19 @@ def _cut(scan: _Scan, rows: np.ndarray, fractions: np.ndarray, seed: int, strata
 
 
 def _ranks(digests: np.ndarray, unit: np.ndarray, seed: int) -> np.ndarray:
-    """[units]: the place of each unit when units are ordered by sha256 of (seed, smallest digest)."""
+    """[units]: the place of each unit when units are ordered by sha256 of
+    (seed, smallest digest)."""
     order = np.lexsort((digests, unit))
     smallest = digests[order[np.flatnonzero(np.diff(unit[order], prepend=-1))]]
-    keys = np.array([hashlib.sha256(f"{seed}\x1f".encode() + d.ljust(32, b"\0")).digest() for d in smallest.tolist()], dtype="S32")
+    keys = np.array(
+        [hashlib.sha256(f"{seed}\x1f".encode() + d.ljust(32, b"\0")).digest() for d in smallest.tolist()], dtype="S32"
+    )
     return np.argsort(np.argsort(keys))
 
 
 def _joined(copies: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """[n] unit numbers: rows are together if they are copies or share a group, directly or through others (union-find)."""
+    """[n] unit numbers: rows are together if they are copies or share a group,
+    directly or through others (union-find)."""
     offset = int(copies.max()) + 1
     parent = list(range(offset + int(groups.max()) + 1))
 
@@ -266,7 +310,8 @@ def _joined(copies: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _apportion(n: int, fractions: np.ndarray) -> np.ndarray:
-    """`n` cut by largest remainder (Hamilton's method); with n >= number of parts, no part is left without one."""
+    """`n` cut by largest remainder (Hamilton's method); with n >= number of parts,
+    no part is left without one."""
     share = n * fractions
     counts = np.floor(share + 1e-9).astype(np.int64)
     for k in np.argsort(counts - share, kind="stable")[: n - int(counts.sum())]:
@@ -286,8 +331,11 @@ def _labels(scan: _Scan, rows: np.ndarray) -> np.ndarray | None:
     return None if scan.labels is None else scan.labels[rows]
 
 
-def _finish(parts: list[Split], wholes: list[np.ndarray], labels: list[np.ndarray | None], report: dict[str, Any]) -> Splits:
-    """The splits with sizes and classes added to the report, and the fingerprint of their contents."""
+def _finish(
+    parts: list[Split], wholes: list[np.ndarray], labels: list[np.ndarray | None], report: dict[str, Any]
+) -> Splits:
+    """The splits with sizes and classes added to the report,
+    and the fingerprint of their contents."""
     h = hashlib.sha256()
     for name, digests in zip(PARTS, wholes, strict=True):
         h.update(f"{name}:{len(digests)}:".encode() + digests.tobytes())

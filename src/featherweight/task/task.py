@@ -32,12 +32,13 @@ LOSSES = ("cross_entropy", "mse")
 class Task:
     """What the model is for.
 
-    name: part of the fingerprint and of the seed of the initial weights; model: makes the module, the same architecture
-    each time (None: there is none yet, `search` finds one); data: makes the data, a `Split` (which is then cut by
-    `split(data, seed=split_seed)`) or `Splits`;
-    loss: "cross_entropy" (logits [n, classes], integer targets [n]), "mse", or fn(outputs, targets) -> scalar tensor;
-    metric: a name, a function or a Metric, resolved by `featherweight.measure`; baseline: how the baseline is trained
-    from what `model` makes (None: its weights are ready); recipe: the search space if the caller gives none;
+    name: part of the fingerprint and of the seed of the initial weights; model: makes the module,
+    the same architecture each time (None: there is none yet, `search` finds one); data: makes the
+    data, a `Split` (which is then cut by `split(data, seed=split_seed)`) or `Splits`;
+    loss: "cross_entropy" (logits [n, classes], integer targets [n]), "mse", or
+    fn(outputs, targets) -> scalar tensor; metric: a name, a function or a Metric, resolved by
+    `featherweight.measure`; baseline: how the baseline is trained from what `model` makes
+    (None: its weights are ready); recipe: the search space if the caller gives none;
     ref: how another process loads this task (JSON); sources: files whose contents identify it.
     """
 
@@ -60,17 +61,31 @@ class Task:
         for what in ("model", "data"):
             if not callable(getattr(self, what)) and not (what == "model" and self.model is None):
                 raise TaskError(
-                    f"Task.{what} has to be a function without arguments", got=type(getattr(self, what)).__name__, fix=f"{what}=lambda: ..."
+                    f"Task.{what} has to be a function without arguments",
+                    got=type(getattr(self, what)).__name__,
+                    fix=f"{what}=lambda: ...",
                 )
         if not callable(self.loss) and self.loss not in LOSSES:
-            raise TaskError("no such loss", got=repr(self.loss), allowed=f"{', '.join(LOSSES)}, or a function of (outputs, targets)")
+            raise TaskError(
+                "no such loss", got=repr(self.loss), allowed=f"{', '.join(LOSSES)}, or a function of (outputs, targets)"
+            )
         for what in ("baseline", "recipe"):
             if not isinstance(getattr(self, what), Recipe | None):
-                raise TaskError(f"Task.{what} has to be a recipe", got=type(getattr(self, what)).__name__, fix=f"{what}=Recipe(...)")
+                raise TaskError(
+                    f"Task.{what} has to be a recipe", got=type(getattr(self, what)).__name__, fix=f"{what}=Recipe(...)"
+                )
         if self.model is None and self.baseline is not None:
-            raise TaskError("a task without a model has no baseline of its own", got=str(self.baseline), fix="leave the baseline out")
+            raise TaskError(
+                "a task without a model has no baseline of its own",
+                got=str(self.baseline),
+                fix="leave the baseline out",
+            )
         if self.baseline is not None and not self.baseline.is_filled:
-            raise TaskError("the baseline's recipe has holes", got=str(self.baseline), fix="give each field a value: the baseline is one model")
+            raise TaskError(
+                "the baseline's recipe has holes",
+                got=str(self.baseline),
+                fix="give each field a value: the baseline is one model",
+            )
 
     def splits(self) -> Splits:
         """train, valid and test. Made at the first call, then kept."""
@@ -79,7 +94,9 @@ class Task:
                 made = self.data()
             if not isinstance(made, Split | Splits):
                 raise TaskError(
-                    f"Task.data of {self.name!r} gave the wrong type", got=type(made).__name__, allowed="Split (ArraySplit, LazySplit, ...) or Splits"
+                    f"Task.data of {self.name!r} gave the wrong type",
+                    got=type(made).__name__,
+                    allowed="Split (ArraySplit, LazySplit, ...) or Splits",
                 )
             if isinstance(made, Split):
                 made = split(made, seed=self.split_seed)
@@ -93,23 +110,31 @@ class Task:
         return self.splits().train.batch(np.array([0]))[0]
 
     def build(self) -> nn.Module:
-        """What `model` makes, in eval mode, with initial weights that depend on the task's name only.
+        """What `model` makes, in eval mode, with initial weights that depend on the
+        task's name only.
 
-        The first call checks that it is a module which takes the example's inputs by position and gives [batch] or
-        [batch, outputs]; TaskError if not. The global random state is left as it was.
+        The first call checks that it is a module which takes the example's inputs by position
+        and gives [batch] or [batch, outputs]; TaskError if not. The global random state is
+        left as it was.
         """
         import torch
         from torch import nn
 
         if self.model is None:
             raise TaskError(
-                f"task {self.name!r} has no model", fix="search for one: fw.search(task, ..) or `featherweight search`; or give Task(model=..)"
+                f"task {self.name!r} has no model",
+                fix="search for one: fw.search(task, ..) or `featherweight search`; or give Task(model=..)",
             )
-        with torch.random.fork_rng(devices=[]), user_code(f"the model of task {self.name!r} cannot be built", self._file):
+        with (
+            torch.random.fork_rng(devices=[]),
+            user_code(f"the model of task {self.name!r} cannot be built", self._file),
+        ):
             torch.default_generator.manual_seed(derive(0, "build", self.name))
             module = self.model()
         if not isinstance(module, nn.Module):
-            raise TaskError(f"Task.model of {self.name!r} gave the wrong type", got=type(module).__name__, allowed="torch.nn.Module")
+            raise TaskError(
+                f"Task.model of {self.name!r} gave the wrong type", got=type(module).__name__, allowed="torch.nn.Module"
+            )
         module.eval()
         if not self._checked:
             self._check(module)
@@ -117,7 +142,8 @@ class Task:
         return module
 
     def _check(self, module: nn.Module) -> None:
-        """TaskError if the module does not fit the data. Two samples where there are two, so that the batch axis shows."""
+        """TaskError if the module does not fit the data. Two samples where there are two,
+        so that the batch axis shows."""
         import torch
 
         from .tensors import as_tensor
@@ -153,11 +179,17 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of name, sources (names and what they say, see `source_digest`), data, loss and metric. Without sources: of the built model and the
-        bytecode of loss and metric instead."""
+        """sha256 of name, sources (names and what they say, see `source_digest`), data, loss and
+        metric. Without sources: of the built model and the bytecode of loss and metric instead."""
         h = hashlib.sha256()
         sources = sorted({(Path(s).name, source_digest(Path(s))) for s in self.sources})
-        parts = [self.name, self.splits().fingerprint, name_of(self.loss), name_of(self.metric), *[f"{n}={d}" for n, d in sources]]
+        parts = [
+            self.name,
+            self.splits().fingerprint,
+            name_of(self.loss),
+            name_of(self.metric),
+            *[f"{n}={d}" for n, d in sources],
+        ]
         if not sources:
             if self.model is not None:
                 import torch
@@ -174,7 +206,8 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Numbers that a model has to give for a sample: as many as there are classes, for cross-entropy; else as the targets have.
+        """Numbers that a model has to give for a sample: as many as there are classes, for
+        cross-entropy; else as the targets have.
 
         TaskError if the loss is a function and there is no model to ask."""
         if self.model is not None:
@@ -215,9 +248,14 @@ def _cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
 
 
 def _mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean squared error; [n, 1] against [n] is taken element by element, never broadcast to [n, n]."""
+    """Mean squared error; [n, 1] against [n] is taken element by element,
+    never broadcast to [n, n]."""
     from torch.nn import functional
 
     if outputs.numel() != targets.numel():
-        raise TaskError("outputs and targets differ in size", got=f"{list(outputs.shape)}, {list(targets.shape)}", allowed="as many of each")
+        raise TaskError(
+            "outputs and targets differ in size",
+            got=f"{list(outputs.shape)}, {list(targets.shape)}",
+            allowed="as many of each",
+        )
     return functional.mse_loss(outputs, targets.to(outputs.dtype).reshape(outputs.shape))

@@ -1,4 +1,5 @@
-"""Conformance suites: what every strategy, stopper, transform, criterion, target and store has to do, for plug-ins as for our own."""
+"""Conformance suites: what every strategy, stopper, transform, criterion, target and store has to
+do, for plug-ins as for our own."""
 
 from .criteria import check_criterion
 from .stoppers import check_stopper

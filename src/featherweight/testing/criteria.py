@@ -1,7 +1,8 @@
-"""What every pruning criterion has to do: score each weight or channel of any layer, and ask for what it looks at.
+"""What every pruning criterion has to do: score each weight or channel of any layer,
+and ask for what it looks at.
 
-Use it in the tests of a plug-in: `check_criterion(MyCriterion())`. It raises AssertionError with what went wrong.
-Notation: as in `models.criteria.base`.
+Use it in the tests of a plug-in: `check_criterion(MyCriterion())`. It raises AssertionError with
+what went wrong. Notation: as in `models.criteria.base`.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..models.criteria.base import Criterion, Seen
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ..models.criteria.base import Criterion
+
 LAYERS = (((6, 3, 2, 2), 2), ((6, 3, 2, 2), 1), ((5, 7), 1), ((1, 1), 1), ((4, 1, 3), 4))  # shape of the weight, G
 
 
 def check_criterion(criterion: Criterion) -> None:
-    """Run the whole suite (well under a second) on convolutions, with groups and without, and on Linear layers."""
+    """Run the whole suite (well under a second) on convolutions, with groups and without,
+    and on Linear layers."""
     check_needs(criterion)
     for shape, groups in LAYERS:
         check_scores(criterion, shape, groups)
@@ -28,8 +31,8 @@ def check_criterion(criterion: Criterion) -> None:
 
 
 def check_scores(criterion: Criterion, shape: tuple[int, ...], groups: int) -> None:
-    """Given what it `needs` and nothing else it scores: one number a weight or a channel, float32, finite, not negative, the same
-    for the same generator; and what it was given stays as it was."""
+    """Given what it `needs` and nothing else it scores: one number a weight or a channel, float32,
+    finite, not negative, the same for the same generator; and what it was given stays as it was."""
     seen = {
         name: value for name, value in observed(shape, groups).items() if name == "weight" or name in criterion.needs
     }
@@ -50,6 +53,8 @@ def check_zeros(criterion: Criterion) -> None:
 
 def check_needs(criterion: Criterion) -> None:
     """What it looks at besides the weight can be observed; without it the error names the layer."""
+    from ..models.criteria.base import Seen
+
     shape, groups = LAYERS[0]
     known = set(observed(shape, groups)) - {"weight"}
     assert set(criterion.needs) <= known, (
@@ -66,7 +71,8 @@ def check_needs(criterion: Criterion) -> None:
 
 
 def observed(shape: tuple[int, ...], groups: int) -> dict[str, Tensor]:
-    """All that can be seen of a layer whose weight has this shape, made up: the fields of `Seen`."""
+    """All that can be seen of a layer whose weight has this shape, made up:
+    the fields of `Seen`."""
     n = math.prod(shape[1:])
     x = _normal(2, groups, 40, n)  # [G, rows, I * k]
     return {
@@ -81,6 +87,8 @@ def observed(shape: tuple[int, ...], groups: int) -> dict[str, Tensor]:
 
 def _checked(criterion: Criterion, seen: dict[str, Any]) -> Tensor:
     import torch
+
+    from ..models.criteria.base import Seen
 
     shape = seen["weight"].shape
     scores = criterion.score(Seen(**seen), _generator(0))

@@ -1,6 +1,8 @@
-"""What every stopper has to do: name rungs that a trial can reach, judge the same reports alike, promote only what waits.
+"""What every stopper has to do: name rungs that a trial can reach, judge the same reports alike,
+promote only what waits.
 
-Use it in the tests of a plug-in: `check_stopper(MyStopper(...))`. It raises AssertionError with what went wrong.
+Use it in the tests of a plug-in: `check_stopper(MyStopper(...))`.
+It raises AssertionError with what went wrong.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ def check_stopper(stopper: Stopper) -> None:
 
 
 def check_rungs(stopper: Stopper) -> None:
-    """Rungs rise, are above 0, and lie below the trial's own budget; asked twice, they are the same."""
+    """Rungs rise, are above 0, and lie below the trial's own budget;
+    asked twice, they are the same."""
     for trial in range(30):
         for of in (0, 1, 2, 5, _EPOCHS):
             rungs = stopper.rungs(trial, of)
-            assert rungs == stopper.rungs(trial, of) and list(rungs) == sorted(set(rungs)), f"rungs {rungs} of trial {trial} do not rise"
+            assert rungs == stopper.rungs(trial, of) and list(rungs) == sorted(set(rungs)), (
+                f"rungs {rungs} of trial {trial} do not rise"
+            )
             assert all(0 < r < of for r in rungs), f"rungs {rungs} of trial {trial} are not between 0 and {of}"
 
 
@@ -41,8 +46,9 @@ def check_empty(stopper: Stopper) -> None:
 
 
 def check_study(stopper: Stopper, workers: int, trials: int, mixed: bool) -> None:
-    """A study of `workers` workers, in which some trials fail and some scores are no numbers: each answer is that of a stopper that was
-    never asked before, only waiting trials are promoted, and something is trained in full."""
+    """A study of `workers` workers, in which some trials fail and some scores are no numbers: each
+    answer is that of a stopper that was never asked before, only waiting trials are promoted, and
+    something is trained in full."""
     rng = generator(1, workers, trials)
     reports: dict[int, dict[float, float]] = {}
     states: dict[int, str] = {}
@@ -55,7 +61,9 @@ def check_study(stopper: Stopper, workers: int, trials: int, mixed: bool) -> Non
         if len(running) < workers:
             closed = len(states) == trials
             number = stopper.promote(reports, states, closed)
-            assert number == stopper.promote(_shuffled(reports, rng), _shuffled(states, rng), closed), "the order of the reports decides"
+            assert number == stopper.promote(_shuffled(reports, rng), _shuffled(states, rng), closed), (
+                "the order of the reports decides"
+            )
             if number is not None:
                 assert states.get(number) == "paused", f"trial {number} was promoted while it was {states.get(number)}"
                 states[number] = "running"
@@ -79,7 +87,9 @@ def check_study(stopper: Stopper, workers: int, trials: int, mixed: bool) -> Non
             at[trial] = following[0]
             reports.setdefault(trial, {})[at[trial]] = float("nan") if fate < 0.1 else float(rng.normal())
             stops = stopper.decide(reports, trial, at[trial])
-            assert stops == stopper.decide(_shuffled(reports, rng), trial, at[trial]), "the order of the reports decides"
+            assert stops == stopper.decide(_shuffled(reports, rng), trial, at[trial]), (
+                "the order of the reports decides"
+            )
             states[trial] = "paused" if stops else "running"
     assert "running" not in states.values(), "the study does not end"
     assert full > 0, "no trial was trained in full"

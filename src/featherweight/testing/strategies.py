@@ -1,6 +1,7 @@
 """What every strategy has to do: valid fillings, none twice, the same ones again after a restart.
 
-Use it in the tests of a plug-in: `check_strategy(MyStrategy())`. It raises AssertionError with what went wrong.
+Use it in the tests of a plug-in: `check_strategy(MyStrategy())`.
+It raises AssertionError with what went wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ..space import Choice, Float, Int, Maybe, Order, Space
 from ..space.space import key
 from ..strategies.base import Proposal, Strategy
 
-Outcome = Callable[[Trial, np.random.Generator], None]  # sets state, values and violation of a trial that ran
+# sets state, values and violation of a trial that ran
+Outcome = Callable[[Trial, np.random.Generator], None]
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,23 @@ def finite_space() -> Space:
     """24 fillings: conditional holes below a Maybe and below the recipes of a Choice."""
     return Space(
         Recipe(
-            Step(a=Float(0, 1, step=0.5), mode=Choice("x", True)), Choice(Recipe(Step(), Other(mode=Choice(1, 1.0))), Maybe(Other()), name="which")
+            Step(a=Float(0, 1, step=0.5), mode=Choice("x", True)),
+            Choice(Recipe(Step(), Other(mode=Choice(1, 1.0))), Maybe(Other()), name="which"),
         )
     )
 
 
 def mixed_space() -> Space:
-    """Every domain, nested: also a recipe in a field, holes below an Order, and a hole with a single value."""
+    """Every domain, nested: also a recipe in a field, holes below an Order,
+    and a hole with a single value."""
     return Space(
         Recipe(
-            Step(a=Float(1e-4, 1e-1, log=True), b=Int(1, 64, log=True), mode=Choice("x", "y", "z"), inner=Recipe(Other(c=Float(0, 1)))),
+            Step(
+                a=Float(1e-4, 1e-1, log=True),
+                b=Int(1, 64, log=True),
+                mode=Choice("x", "y", "z"),
+                inner=Recipe(Other(c=Float(0, 1))),
+            ),
             Maybe(Step(a=Float(-1, 1, step=0.25), b=Int(0, 6, step=2), mode=Maybe(Choice(1, 2.5, None, True)))),
             Order(
                 Other(c=Float(0.0, 0.5)),
@@ -86,7 +95,8 @@ def check_no_holes(strategy: Strategy) -> None:
 
 
 def check_exhaustion(strategy: Strategy) -> None:
-    """Every filling of a finite space is proposed once, then nothing is; whatever became of the trials."""
+    """Every filling of a finite space is proposed once, then nothing is;
+    whatever became of the trials."""
     for n, outcome in ((1, finished), (5, mishaps)):
         space, history = finite_space(), History()
         while len(history) <= space.size:
@@ -104,27 +114,33 @@ def check_exhaustion(strategy: Strategy) -> None:
 
 
 def check_replay(strategy: Strategy, space: Space, workers: int, objectives: int, trials: int = 36) -> None:
-    """With some trials running, failed, stopped (some of which go on later) or infeasible: proposals are valid and new; asking twice gives the
-    same, and so does a history that was written and read again, as after a restart."""
+    """With some trials running, failed, stopped (some of which go on later) or infeasible:
+    proposals are valid and new; asking twice gives the same, and so does a history that was written
+    and read again, as after a restart."""
     history, rng = History(), generator(5, workers, objectives)
     while len(history) < trials:
         running = [t for t in history if t.state == "running"]
         if len(running) >= workers:
             mishaps(running[int(rng.integers(len(running)))], rng, objectives)
             paused = [t for t in history if t.state == "stopped" and t.values is None]
-            if paused and rng.random() < 0.3:  # a stopper had put it down; now it has gone on to its end
+            # a stopper had put it down; now it has gone on to its end
+            if paused and rng.random() < 0.3:
                 finished(paused[0], rng, objectives)
             continue
         before = [dataclasses.replace(t) for t in history]
         proposals = strategy.propose(space, history, 1, generator(7, len(history)))
         _valid(space, history, proposals, 1)
-        assert len(proposals) == 1, f"nothing was proposed after {len(history)} trials in a space of {space.size} fillings"
+        assert len(proposals) == 1, (
+            f"nothing was proposed after {len(history)} trials in a space of {space.size} fillings"
+        )
         assert list(history) == before, "propose changed the history"
         if len(history) % 5 == 0:
             again = strategy.propose(space, history, 1, generator(7, len(history)))
             assert _plain(again) == _plain(proposals), f"the same call gave {_plain(proposals)}, then {_plain(again)}"
             replayed = strategy.propose(space, restarted(history), 1, generator(7, len(history)))
-            assert _plain(replayed) == _plain(proposals), f"after a restart {_plain(replayed)}, without {_plain(proposals)}"
+            assert _plain(replayed) == _plain(proposals), (
+                f"after a restart {_plain(replayed)}, without {_plain(proposals)}"
+            )
         history.add(Trial(len(history), proposals[0].filling, note=_json(proposals[0].note)))
 
 
@@ -149,7 +165,8 @@ def finished(trial: Trial, rng: np.random.Generator, objectives: int = 2) -> Non
 
 
 def mishaps(trial: Trial, rng: np.random.Generator, objectives: int = 2) -> None:
-    """The trial failed, was stopped, broke a constraint, gave a value that is no number, or finished."""
+    """The trial failed, was stopped, broke a constraint, gave a value that is no
+    number, or finished."""
     finished(trial, rng, objectives)
     fate = int(rng.integers(7))
     if fate == 0:
@@ -163,8 +180,11 @@ def mishaps(trial: Trial, rng: np.random.Generator, objectives: int = 2) -> None
 
 
 def restarted(history: History) -> History:
-    """The history as it is after it has been written to a store and read again: JSON, keys in another order."""
-    return History(Trial(t.number, _json(t.filling), t.state, t.values, t.violation, t.cost_s, _json(t.note)) for t in history)
+    """The history as it is after it has been written to a store and read again:
+    JSON, keys in another order."""
+    return History(
+        Trial(t.number, _json(t.filling), t.state, t.values, t.violation, t.cost_s, _json(t.note)) for t in history
+    )
 
 
 def _json(data: Any) -> Any:
@@ -176,7 +196,8 @@ def _plain(proposals: Sequence[Proposal]) -> list[tuple[str, Any]]:
 
 
 def _valid(space: Space, history: History, proposals: Sequence[Proposal], n: int) -> None:
-    """At most `n` proposals, each a filling that the space accepts as it is, and new unless the space is infinite and coarse."""
+    """At most `n` proposals, each a filling that the space accepts as it is, and new unless the
+    space is infinite and coarse."""
     assert len(proposals) <= n, f"{n} proposals were asked for, {len(proposals)} came"
     keys = [key(p.filling) for p in proposals]
     assert len(set(keys)) == len(keys), f"a filling twice in one answer: {keys}"

@@ -1,6 +1,8 @@
-"""What every runtime has to do: write files that give the model's outputs, at any batch, and say what it cannot do before it tries.
+"""What every runtime has to do: write files that give the model's outputs, at any batch, and say
+what it cannot do before it tries.
 
-Use it in the tests of a plug-in: `check_target(Target.parse("myruntime"), module, example)`. It raises AssertionError with what went wrong.
+Use it in the tests of a plug-in: `check_target(Target.parse("myruntime"), module, example)`.
+It raises AssertionError with what went wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def check_target(target: Target, module: nn.Module, example: dict[str, torch.Tensor], tolerance: float = 1e-3) -> None:
-    """Export `module` (eval mode), load it at batch 1 and 3, and compare. example: one sample per input, batch 1."""
+    """Export `module` (eval mode), load it at batch 1 and 3, and compare. example:
+    one sample per input, batch 1."""
     import torch
 
     from ..models.package import Package
@@ -34,7 +37,9 @@ def check_target(target: Target, module: nn.Module, example: dict[str, torch.Ten
         files = [p for p in folder.iterdir() if p.is_file()]
         assert files, "the export wrote no file"
         assert "parity" in report, "the export does not report its parity with the PyTorch model"
-        assert all(torch.equal(v, weights[k]) for k, v in module.state_dict().items()) and not module.training, "the export changed the module"
+        assert all(torch.equal(v, weights[k]) for k, v in module.state_dict().items()) and not module.training, (
+            "the export changed the module"
+        )
         for batch in (1, 3):
             rows = {k: torch.cat([v] * batch) for k, v in example.items()}
             with torch.inference_mode():
@@ -45,6 +50,10 @@ def check_target(target: Target, module: nn.Module, example: dict[str, torch.Ten
             assert np.array_equal(got, turned), "inputs are told apart by their order, not by their names"
             assert got.shape == wanted.shape, f"batch {batch}: outputs {got.shape} where the model gives {wanted.shape}"
             scale = max(float(np.abs(wanted).max()), 1e-6)
-            assert float(np.abs(got - wanted).max()) <= tolerance * scale, f"batch {batch}: outputs differ from the model's"
-    odd = runtime.problem(target, Plan("no such scheme", bits=8, granularity="channel", group=0, symmetric=True, embeddings=32))
+            assert float(np.abs(got - wanted).max()) <= tolerance * scale, (
+                f"batch {batch}: outputs differ from the model's"
+            )
+    odd = runtime.problem(
+        target, Plan("no such scheme", bits=8, granularity="channel", group=0, symmetric=True, embeddings=32)
+    )
     assert isinstance(odd, str) and odd, "a plan that nobody can realise is not refused"

@@ -1,6 +1,8 @@
-"""What every transform has to do: leave its input alone, give the same model for the same seed, and survive saving and JSON.
+"""What every transform has to do: leave its input alone, give the same model for the same seed, and
+survive saving and JSON.
 
-Use it in the tests of a plug-in, with a small task of your own: `check_transform(MyTransform(), task)`. AssertionError says what went wrong.
+Use it in the tests of a plug-in, with a small task of your own:
+`check_transform(MyTransform(), task)`. AssertionError says what went wrong.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ def check_transform(transform: Transform, task: Task, seed: int = 0) -> None:
 
 
 def check_fields(kind: type[Transform]) -> None:
-    """The ranges that the class declares can be opened, drawn from and filled, and every draw is a legal value."""
+    """The ranges that the class declares can be opened, drawn from and filled,
+    and every draw is a legal value."""
     opened = Recipe(kind.space())
     space = Space(opened)
     assert all(f.metadata.get("doc") for f in dataclasses.fields(kind)), f"{kind.__name__}: a field has no doc"  # type: ignore[arg-type]
@@ -47,7 +50,8 @@ def check_fields(kind: type[Transform]) -> None:
 
 
 def check_round_trip(transform: Transform) -> None:
-    """JSON gives back an equal transform with an equal hash; and its preconditions are words of the vocabulary (RecipeError if not)."""
+    """JSON gives back an equal transform with an equal hash; and its preconditions are words of the
+    vocabulary (RecipeError if not)."""
     recipe = Recipe(transform)
     recipe.check()
     again = Recipe.from_json(recipe.to_json())
@@ -55,7 +59,8 @@ def check_round_trip(transform: Transform) -> None:
 
 
 def check_application(transform: Transform, task: Task, seed: int) -> None:
-    """Applied twice with one seed it gives the same model, in eval mode on the CPU, that reloads to the same outputs; its input stays as it was."""
+    """Applied twice with one seed it gives the same model, in eval mode on the CPU, that reloads to
+    the same outputs; its input stays as it was."""
     import torch
 
     from ..models.package import Package
@@ -64,28 +69,41 @@ def check_application(transform: Transform, task: Task, seed: int) -> None:
     before = task.build()
     untouched = copy.deepcopy(before.state_dict())
     first, second = (_apply(transform, task, Package(before), seed) for _ in range(2))
-    assert all(torch.equal(v, untouched[k]) for k, v in before.state_dict().items()), f"{transform.kind} changed the model it was given"
+    assert all(torch.equal(v, untouched[k]) for k, v in before.state_dict().items()), (
+        f"{transform.kind} changed the model it was given"
+    )
     assert not before.training, f"{transform.kind} left the model it was given in training mode"
     assert not first.module.training, f"{transform.kind} gives a model in training mode"
-    assert {p.device.type for p in first.module.parameters()} == {"cpu"}, f"{transform.kind} gives a model that is not on the CPU"
+    assert {p.device.type for p in first.module.parameters()} == {"cpu"}, (
+        f"{transform.kind} gives a model that is not on the CPU"
+    )
     one, two = _outputs(first.module, task), _outputs(second.module, task)
     assert torch.equal(one, two), f"{transform.kind} gives another model for the same seed"
     assert one.shape == _outputs(before, task).shape, f"{transform.kind} changes the shape of the output"
-    assert len(first.notes) == 1 and first.notes[0].get("step") == transform.kind, f"{transform.kind} leaves no note of what it did"
+    assert len(first.notes) == 1 and first.notes[0].get("step") == transform.kind, (
+        f"{transform.kind} leaves no note of what it did"
+    )
     wrong = Zeros(None).wrong(first)
     assert not wrong, f"{transform.kind} claims zeros that are not there: {wrong}"
     with tempfile.TemporaryDirectory() as folder:
         first.save(Path(folder), task.build)
         loaded = Package.load(Path(folder), task.build)
-    assert torch.equal(_outputs(loaded.module, task), one), f"what {transform.kind} makes does not reload to the same function"
+    assert torch.equal(_outputs(loaded.module, task), one), (
+        f"what {transform.kind} makes does not reload to the same function"
+    )
     for name in ("net", "edits", "sparse", "plan", "scales"):
         kept, made = getattr(loaded, name), getattr(first, name)
-        same = all(torch.equal(kept[k], v) for k, v in made.items()) and len(kept) == len(made) if name == "scales" else _data(kept) == _data(made)
+        same = (
+            all(torch.equal(kept[k], v) for k, v in made.items()) and len(kept) == len(made)
+            if name == "scales"
+            else _data(kept) == _data(made)
+        )
         assert same, f"what {transform.kind} makes loses its {name} when saved"
 
 
 def check_zeros(transform: Transform, task: Task, seed: int) -> None:
-    """Of a model half of whose weights are zero, each zero stays zero, or is claimed no more in `Package.sparse`; and what is claimed has zeros.
+    """Of a model half of whose weights are zero, each zero stays zero, or is claimed no more in
+    `Package.sparse`; and what is claimed has zeros.
 
     Nothing to see of a transform that refuses such a model."""
     import torch
@@ -108,14 +126,16 @@ def check_zeros(transform: Transform, task: Task, seed: int) -> None:
 
 
 def check_shape(transform: Transform, task: Task, seed: int) -> None:
-    """What the transform states of the structure (`Transform.shape`) is so, in numbers: parameters, their sizes and multiply-accumulates, of
-    what it makes of two models that differ in their weights only, with two seeds; where it states the number formats, too, those of its plan."""
+    """What the transform states of the structure (`Transform.shape`) is so, in numbers: parameters,
+    their sizes and multiply-accumulates, of what it makes of two models that differ in their
+    weights only, with two seeds; where it states the number formats, too, those of its plan."""
     from ..models.package import Package
 
     shape = stated(transform)
     assert shape is not None, (
-        f"{transform.kind} does not say what it does to a model's structure, so no limit would be checked before training where it is used: "
-        f"give it a property `shape` with one of {', '.join(f'Shape.{s.name}' for s in Shape)} (featherweight.recipe)"
+        f"{transform.kind} does not say what it does to a model's structure, so no limit would be checked before "
+        "training where it is used: give it a property `shape` with one of "
+        f"{', '.join(f'Shape.{s.name}' for s in Shape)} (featherweight.recipe)"
     )
     if shape is Shape.WEIGHTS:
         return
@@ -126,10 +146,14 @@ def check_shape(transform: Transform, task: Task, seed: int) -> None:
             problem = _differs(_structure(old.module, task), _structure(new.module, task))
             assert not problem, f"{transform.kind} states Shape.{shape.name}, but changes the structure: {problem}"
     problem = _differs(_structure(after[0].module, task), _structure(after[1].module, task))
-    assert not problem, f"{transform.kind} states Shape.{shape.name}, but the structure that it leaves follows from weights or chance: {problem}"
+    assert not problem, (
+        f"{transform.kind} states Shape.{shape.name}, but the structure that it leaves follows from weights or "
+        f"chance: {problem}"
+    )
     problem = _differs(*(_formats(package.plan.to_json() if package.plan else {}) for package in after))
     assert shape is Shape.FORMATS or not problem, (
-        f"{transform.kind} states Shape.{shape.name}, but the number formats that it plans follow from weights or chance: {problem}"
+        f"{transform.kind} states Shape.{shape.name}, but the number formats that it plans follow from weights or "
+        f"chance: {problem}"
     )
 
 
@@ -146,7 +170,8 @@ def _other_weights(module: nn.Module) -> nn.Module:
 
 
 def _structure(module: nn.Module, task: Task) -> dict[str, Any]:
-    """The size of each parameter, how many numbers they are, and the multiply-accumulates of one sample."""
+    """The size of each parameter, how many numbers they are,
+    and the multiply-accumulates of one sample."""
     import torch
 
     from ..measure.ops import macs, params
@@ -164,7 +189,11 @@ def _formats(plan: dict[str, Any]) -> dict[str, Any]:
 
 def _differs(one: dict[str, Any], two: dict[str, Any]) -> str:
     """Up to five differences of two structures, as text."""
-    odd = [f"{k} {one.get(k, 'not there')} and {two.get(k, 'not there')}" for k in {**one, **two} if one.get(k) != two.get(k)]
+    odd = [
+        f"{k} {one.get(k, 'not there')} and {two.get(k, 'not there')}"
+        for k in {**one, **two}
+        if one.get(k) != two.get(k)
+    ]
     return ", ".join(odd[:5])
 
 
@@ -180,7 +209,9 @@ def _apply(transform: Transform, task: Task, package: Any, seed: int) -> Any:
     def outputs(recipe: Recipe | None) -> Any:
         return predict(package.module, splits.train)
 
-    return transform.apply(package, Context(task, splits, seed, teacher=lambda _: package, teacher_outputs=outputs, report=lambda _: None))
+    return transform.apply(
+        package, Context(task, splits, seed, teacher=lambda _: package, teacher_outputs=outputs, report=lambda _: None)
+    )
 
 
 def _outputs(module: nn.Module, task: Task) -> Any:

@@ -23,7 +23,14 @@ Batch = tuple[list[Tensor], Tensor]
 
 
 def search_mixtures(
-    loss_fn: Any, net: Any, inner: Split, outer: Split, s: Relax, seed: int, report: Report, costs: Mapping[str, Sequence[float]] | None = None
+    loss_fn: Any,
+    net: Any,
+    inner: Split,
+    outer: Split,
+    s: Relax,
+    seed: int,
+    report: Report,
+    costs: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[list[tuple[Filling, float]], list[dict[str, Any]]]:
     """(the `top` fillings with sum log p, the log). Weights learn on `inner`, alphas on `outer`."""
     search = _Search(loss_fn, net.to(s.device).train(), outer, s, seed, costs)
@@ -46,7 +53,9 @@ def search_mixtures(
         verdict = verdict or hessian_verdict(eigenvalues[s.warmup :], s.window, s.ratio)
         if verdict is not None:
             search.restore(kept[-1 - verdict["keep"]])
-            log.append({"event": "stopped", "epoch": epoch + 1, **verdict, "alphas of epoch": len(kept) - 1 - verdict["keep"]})
+            log.append(
+                {"event": "stopped", "epoch": epoch + 1, **verdict, "alphas of epoch": len(kept) - 1 - verdict["keep"]}
+            )
             break
     found = net.to("cpu").eval().ranked(s.top)
     log.append({"event": "derived", "filling": found[0][0], "score": found[0][1]})
@@ -54,11 +63,14 @@ def search_mixtures(
 
 
 class _Search:
-    def __init__(self, loss_fn: Any, net: Any, outer: Split, s: Relax, seed: int, costs: Mapping[str, Sequence[float]] | None) -> None:
+    def __init__(
+        self, loss_fn: Any, net: Any, outer: Split, s: Relax, seed: int, costs: Mapping[str, Sequence[float]] | None
+    ) -> None:
         self.loss_fn, self.net, self.s, self.outer = loss_fn, net, s, outer
         self.alphas, self.weights = net.arch_parameters(), net.weight_parameters()
         self.w_optimizer = torch.optim.SGD(self.weights, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
-        self.a_optimizer = torch.optim.Adam(self.alphas, lr=s.alpha_lr, betas=(0.5, 0.999), weight_decay=s.alpha_decay)  # DARTS, appendix A.1.1
+        # DARTS, appendix A.1.1
+        self.a_optimizer = torch.optim.Adam(self.alphas, lr=s.alpha_lr, betas=(0.5, 0.999), weight_decay=s.alpha_decay)
         self.noise = torch.Generator().manual_seed(derive(seed, "gumbel") % 2**63)
         self.rng_w, self.rng_a = generator(seed, "relax", "inner"), generator(seed, "relax", "outer")
         self.power_seed = derive(seed, "hessian")
@@ -67,11 +79,13 @@ class _Search:
         self.valid = self._forever()
 
     def epoch(self, number: int, inner: Split) -> dict[str, Any]:
-        """One pass over the weights' samples, a step of the alphas before each of the weights (DARTS, Algorithm 1)."""
+        """One pass over the weights' samples, a step of the alphas before each of the weights
+        (DARTS, Algorithm 1)."""
         s = self.s
         rate = 0.5 * s.lr * (1 + math.cos(math.pi * number / s.epochs))
         done = number / max(1, s.epochs - 1)
-        tau = s.temperature[0] + (s.temperature[1] - s.temperature[0]) * done  # GDAS, section 4.2: linear
+        # GDAS, section 4.2: linear
+        tau = s.temperature[0] + (s.temperature[1] - s.temperature[0]) * done
         for group in self.w_optimizer.param_groups:
             group["lr"] = rate
         total, seen, outer = 0.0, 0, math.nan
@@ -87,8 +101,17 @@ class _Search:
             total, seen = total + float(loss.detach()) * len(targets), seen + len(targets)
         mean = total / max(seen, 1)
         if not math.isfinite(mean):
-            raise InputError("the supernet diverged", got=f"loss {mean} in epoch {number + 1}", fix=f"lower the learning rate (now {s.lr})")
-        entry = {"event": "epoch", "epoch": number + 1, "loss": mean, "p": {k: p.tolist() for k, p in self.net.probabilities().items()}}
+            raise InputError(
+                "the supernet diverged",
+                got=f"loss {mean} in epoch {number + 1}",
+                fix=f"lower the learning rate (now {s.lr})",
+            )
+        entry = {
+            "event": "epoch",
+            "epoch": number + 1,
+            "loss": mean,
+            "p": {k: p.tolist() for k, p in self.net.probabilities().items()},
+        }
         if math.isfinite(outer):
             entry["outer_loss"] = outer
         if self.costs:
@@ -114,7 +137,8 @@ class _Search:
         return value
 
     def mix(self, tau: float, learn: bool) -> dict[str, Tensor]:
-        """m of every hole: p (darts), or one-hot of argmax(log p + g) with the gradient of softmax((log p + g) / tau) (gumbel; GDAS, eq. 5-7)."""
+        """m of every hole: p (darts), or one-hot of argmax(log p + g) with the gradient of
+        softmax((log p + g) / tau) (gumbel; GDAS, eq. 5-7)."""
         if self.s.method == "darts":
             p: dict[str, Tensor] = self.net.probabilities()
             return p if learn else {k: v.detach() for k, v in p.items()}
@@ -131,7 +155,8 @@ class _Search:
         return loss
 
     def expected(self) -> Tensor:
-        """E_p[cost] as a share of the dearest path's: a sum over the edges (ProxylessNAS, eq. 2)."""
+        """E_p[cost] as a share of the dearest path's: a sum over the edges
+        (ProxylessNAS, eq. 2)."""
         p = self.net.probabilities()
         total = torch.stack([(p[k] * c).sum() for k, c in self.costs.items()]).sum()
         return total / self.dearest if self.dearest > 0 else total
@@ -142,7 +167,8 @@ class _Search:
         return self.s.cost_weight * torch.relu(self.expected() - self.s.cost_target)
 
     def eigenvalue(self) -> float:
-        """Of the Hessian of the loss of the first batch of the alphas' samples, at the mixture p (R-DARTS, section 4.1)."""
+        """Of the Hessian of the loss of the first batch of the alphas' samples,
+        at the mixture p (R-DARTS, section 4.1)."""
         index = generator(0).permutation(len(self.outer))[: self.s.batch_size]
         loss = self.loss(tensors(self.outer, index, self.s.device), self.net.probabilities())
         return largest_eigenvalue(loss, self.alphas, self.power_seed)
@@ -162,15 +188,25 @@ class _Search:
 
     def _costs(self, given: Mapping[str, Sequence[float]] | None) -> dict[str, Tensor]:
         if given is not None:
-            wrong = {k for k, o in self.net.options.items() if len(given.get(k, ())) != len(o)} | (set(given) - set(self.net.options))
+            wrong = {k for k, o in self.net.options.items() if len(given.get(k, ())) != len(o)} | (
+                set(given) - set(self.net.options)
+            )
             if wrong:
-                raise InputError("costs need one number for each option of each hole", got=sorted(wrong), allowed=dict(self.net.options))
+                raise InputError(
+                    "costs need one number for each option of each hole",
+                    got=sorted(wrong),
+                    allowed=dict(self.net.options),
+                )
             found = {k: torch.tensor([float(v) for v in given[k]]) for k in self.net.options}
         elif self.s.cost is not None:
             image = next(iter(self.outer.batch(generator(0).permutation(1))[0].values()))
             found = self.net.costs(image.shape[1:], self.s.cost)
         elif self.s.cost_weight > 0:
-            raise InputError("a cost weight needs a cost", got=f"cost_weight={self.s.cost_weight}", fix='cost="macs", or costs={hole: [..]}')
+            raise InputError(
+                "a cost weight needs a cost",
+                got=f"cost_weight={self.s.cost_weight}",
+                fix='cost="macs", or costs={hole: [..]}',
+            )
         else:
             return {}
         return {k: v.to(self.s.device) for k, v in found.items()}

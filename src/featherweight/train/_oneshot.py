@@ -1,6 +1,8 @@
-"""One-shot search: weights shared by all paths are trained on paths drawn uniformly, then the paths are ranked.
+"""One-shot search: weights shared by all paths are trained on paths drawn uniformly,
+then the paths are ranked.
 
-Source: Guo et al. 2020, SPOS (arXiv:1904.00420): eq. 6 (uniform single paths), eq. 4 (ranking by held-out accuracy).
+Source: Guo et al. 2020, SPOS (arXiv:1904.00420): eq. 6 (uniform single paths),
+eq. 4 (ranking by held-out accuracy).
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from .loop import batches, tensors
 from .relax_settings import Relax, Report
 from .shared_net import SharedNet
 
-_JUDGED, _CHUNK = 1024, 256  # held-out samples that rank the paths, and how many at a time (batch statistics need many)
+# held-out samples that rank the paths, and how many at a time (batch statistics need many)
+_JUDGED, _CHUNK = 1024, 256
 
 
 def search_paths(
@@ -43,27 +46,39 @@ def search_paths(
         total, seen = 0.0, 0
         for inputs, targets, _ in batches(inner, s.batch_size, rng, s.device):
             loss = task.loss_fn(shared(pool[int(choose.integers(len(pool)))], *inputs), targets)
-            optimizer.zero_grad(set_to_none=True)  # layers that the path does not have get no gradient and stay
+            # layers that the path does not have get no gradient and stay
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(shared.parameters(), 5.0)
             optimizer.step()
             total, seen = total + float(loss.detach()) * len(targets), seen + len(targets)
         mean = total / max(seen, 1)
         if not math.isfinite(mean):
-            raise InputError("the supernet diverged", got=f"loss {mean} in epoch {epoch + 1}", fix=f"lower the learning rate (now {s.lr})")
+            raise InputError(
+                "the supernet diverged",
+                got=f"loss {mean} in epoch {epoch + 1}",
+                fix=f"lower the learning rate (now {s.lr})",
+            )
         log.append({"event": "epoch", "epoch": epoch + 1, "loss": mean})
         report({"step": "relax", "epoch": epoch + 1, "of": s.epochs, "loss": mean})
     judged = [judge(task, shared, filling, held, s.device) for filling in pool]
     order = sorted(range(len(pool)), key=lambda i: (*(-v for v in judged[i]), i))
-    log.append({"event": "ranked", "of": len(pool), "best": judged[order[0]][0], "median": judged[order[len(order) // 2]][0]})
+    log.append(
+        {"event": "ranked", "of": len(pool), "best": judged[order[0]][0], "median": judged[order[len(order) // 2]][0]}
+    )
     return [(pool[i], judged[i][0]) for i in order[: s.top]], log
 
 
 def draw_pool(net: Any, n: int, seed: int) -> list[Filling]:
-    """Up to `n` distinct fillings, drawn uniformly, whose nets can be built. InputError if none can, or if there is no hole."""
+    """Up to `n` distinct fillings, drawn uniformly, whose nets can be built. InputError if none
+    can, or if there is no hole."""
     space, rng = Space(net), generator(seed, "relax", "pool")
     if not len(space):
-        raise InputError("a net without holes has nothing to search", got=getattr(net, "kind", type(net).__name__), fix="ConvNet.space(..)")
+        raise InputError(
+            "a net without holes has nothing to search",
+            got=getattr(net, "kind", type(net).__name__),
+            fix="ConvNet.space(..)",
+        )
     found: dict[str, Filling] = {}
     refused: set[str] = set()
     for _ in range(50 * n):
@@ -83,7 +98,8 @@ def draw_pool(net: Any, n: int, seed: int) -> list[Filling]:
 
 
 def judge(task: Task, shared: SharedNet, filling: Filling, held: Split, device: str) -> tuple[float, float]:
-    """(accuracy, -loss) of a path on the held-out samples, or (-loss, -loss) where the loss is not cross-entropy."""
+    """(accuracy, -loss) of a path on the held-out samples, or (-loss, -loss) where the loss is
+    not cross-entropy."""
     shared.eval()
     right, loss, n = 0.0, 0.0, min(len(held), _JUDGED)
     with torch.no_grad():

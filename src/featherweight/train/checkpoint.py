@@ -1,7 +1,7 @@
 """Training that pauses at rungs and goes on: what is saved, and who is asked.
 
-A *rung* is a number of epochs after which the training saves itself, tells its score and asks whether it goes on; 0.25 is a quarter of the
-samples, seen once.
+A *rung* is a number of epochs after which the training saves itself, tells its score and asks
+whether it goes on; 0.25 is a quarter of the samples, seen once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..errors import StoreError
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training is: whole epochs, batches of the one after them, and optimizer steps; seen: samples of that epoch, total: the sum of
-    their losses."""
+    """How far a training is: whole epochs, batches of the one after them, and optimizer steps;
+    seen: samples of that epoch, total: the sum of their losses."""
 
     epoch: int = 0
     batch: int = 0
@@ -35,7 +35,8 @@ class Position:
 
 
 class Paused(Exception):
-    """The training waits at `epoch`, its checkpoint saved. No error: who runs it says what becomes of it."""
+    """The training waits at `epoch`, its checkpoint saved. No error:
+    who runs it says what becomes of it."""
 
     def __init__(self, epoch: float) -> None:
         super().__init__(f"paused after {epoch:g} epochs")
@@ -44,7 +45,8 @@ class Paused(Exception):
 
 @dataclass(frozen=True)
 class Rungs:
-    """path: of the checkpoint; epochs: the rungs; reported: those of them whose score was told in an earlier run of this training;
+    """path: of the checkpoint; epochs: the rungs; reported: those of them whose score was told in
+    an earlier run of this training;
     score: of a module, less is better; ask: (epoch, of how many, score) -> does it go on?"""
 
     path: Path
@@ -53,18 +55,23 @@ class Rungs:
     score: Callable[[nn.Module], float]
     ask: Callable[[float, int, float], bool]
 
-    def restore(self, learned: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, seed: int, device: str) -> Position:
-        """Set everything to what the checkpoint holds, if there is one. StoreError if it cannot be read or is another training's."""
+    def restore(
+        self, learned: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, seed: int, device: str
+    ) -> Position:
+        """Set everything to what the checkpoint holds, if there is one. StoreError if it cannot be
+        read or is another training's."""
         if not self.path.exists():
             return Position()
         lost = f"delete {self.path}: the training then starts anew"
         try:
-            saved = torch.load(self.path, map_location=device, weights_only=True)  # executes nothing that the file says
+            # executes nothing that the file says
+            saved = torch.load(self.path, map_location=device, weights_only=True)
             if saved["seed"] != seed:
                 raise StoreError("this checkpoint belongs to another training", got=str(self.path), fix=lost)
             learned.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
-            rng.bit_generator.state = json.loads(saved["order"])  # before the samples of the epoch were shuffled
+            # before the samples of the epoch were shuffled
+            rng.bit_generator.state = json.loads(saved["order"])
             torch.random.set_rng_state(saved["torch"].cpu())
             if device.startswith("cuda"):
                 torch.cuda.set_rng_state(saved["cuda"].cpu(), device)
@@ -84,19 +91,30 @@ class Rungs:
         seed: int,
         device: str,
     ) -> None:
-        """At a rung whose score nobody knows yet: save, tell the score, and go on or raise Paused. The training itself is not touched.
+        """At a rung whose score nobody knows yet: save, tell the score, and go on or raise Paused.
+        The training itself is not touched.
 
-        order: state of the generator before it shuffled the epoch's samples; per_epoch: batches; of: epochs in all."""
+        order: state of the generator before it shuffled the epoch's samples; per_epoch: batches;
+        of: epochs in all."""
         for epoch in sorted(set(self.epochs) - set(self.reported)):
             if _place(epoch, per_epoch) != (at.epoch, at.batch):
                 continue
-            self._save(learned, optimizer, order, at, seed, device)  # before the score is told: who was told may count on it
+            # before the score is told: who was told may count on it
+            self._save(learned, optimizer, order, at, seed, device)
             score = self.score(module)
             module.to(device).train()
             if not self.ask(epoch, of, score):
                 raise Paused(epoch)
 
-    def _save(self, learned: nn.Module, optimizer: torch.optim.Optimizer, order: dict[str, Any], at: Position, seed: int, device: str) -> None:
+    def _save(
+        self,
+        learned: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        order: dict[str, Any],
+        at: Position,
+        seed: int,
+        device: str,
+    ) -> None:
         state: dict[str, Any] = {
             "seed": seed,
             **asdict(at),

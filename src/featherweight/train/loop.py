@@ -20,12 +20,14 @@ from ..task.data import Split
 from ..task.tensors import as_tensor
 from .checkpoint import Position, Rungs
 
-Objective = Callable[[Tensor, Tensor, np.ndarray], Tensor]  # (outputs, targets, index) -> scalar loss
+# (outputs, targets, index) -> scalar loss
+Objective = Callable[[Tensor, Tensor, np.ndarray], Tensor]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """epochs over the split; lr: peak learning rate; warmup: fraction of all steps spent rising to it linearly."""
+    """epochs over the split; lr: peak learning rate; warmup:
+    fraction of all steps spent rising to it linearly."""
 
     epochs: int
     lr: float
@@ -38,7 +40,8 @@ class Settings:
 
 
 def learning_rate(step: int, steps: int, settings: Settings) -> float:
-    """The learning rate of step `step` (from 0) of `steps`: linear warm-up, then constant, linear or half a cosine to 0."""
+    """The learning rate of step `step` (from 0) of `steps`:
+    linear warm-up, then constant, linear or half a cosine to 0."""
     rising = int(settings.warmup * steps)
     if step < rising:
         return settings.lr * (step + 1) / rising
@@ -51,18 +54,29 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
 
 
 def make_optimizer(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """SGD with momentum, Adam or AdamW. Weight decay spares biases and normalisation (tensors of one axis), as is usual."""
+    """SGD with momentum, Adam or AdamW. Weight decay spares biases and normalisation
+    (tensors of one axis), as is usual."""
     decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
     spared = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
     groups = [g for g in groups if g["params"]]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
-    return torch.optim.Adam(groups, lr=settings.lr) if settings.optimizer == "adam" else torch.optim.AdamW(groups, lr=settings.lr)
+    return (
+        torch.optim.Adam(groups, lr=settings.lr)
+        if settings.optimizer == "adam"
+        else torch.optim.AdamW(groups, lr=settings.lr)
+    )
 
 
-def batches(split: Split, size: int, rng: np.random.Generator, device: str, skip: int = 0) -> Iterator[tuple[list[Tensor], Tensor, np.ndarray]]:
-    """One shuffled pass: (inputs in order, targets, index). skip: so many batches are left out at its beginning."""
+def batches(
+    split: Split, size: int, rng: np.random.Generator, device: str, skip: int = 0
+) -> Iterator[tuple[list[Tensor], Tensor, np.ndarray]]:
+    """One shuffled pass: (inputs in order, targets, index). skip:
+    so many batches are left out at its beginning."""
     order = rng.permutation(len(split))
     for start in _starts(len(order), size)[skip:]:
         index = order[start : start + size]
@@ -70,7 +84,8 @@ def batches(split: Split, size: int, rng: np.random.Generator, device: str, skip
 
 
 def _starts(n: int, size: int) -> range:
-    """Where the batches of a pass begin. A last batch of one sample is left out, because batch norm cannot use it, unless each has one."""
+    """Where the batches of a pass begin. A last batch of one sample is left out, because batch norm
+    cannot use it, unless each has one."""
     return range(0, n if size == 1 or n == 1 else n - 1, size)
 
 
@@ -93,13 +108,16 @@ def fit(
     extra: nn.Module | None = None,
     rungs: Rungs | None = None,
 ) -> float:
-    """Train `module` in place and leave it in eval mode on the CPU; returns the mean loss of the last epoch.
+    """Train `module` in place and leave it in eval mode on the CPU;
+    returns the mean loss of the last epoch.
 
-    sparse: names of parameters whose zeros stay zero. extra: what the objective needs trained along (projections), in place, too.
-    rungs: where it may have to pause (`train.checkpoint`); it goes on from a checkpoint if there is one, to the same weights, bit for bit.
+    sparse: names of parameters whose zeros stay zero. extra: what the objective needs trained along
+    (projections), in place, too.
+    rungs: where it may have to pause (`train.checkpoint`); it goes on from a checkpoint if there is
+    one, to the same weights, bit for bit.
 
-    The global torch generator (dropout) is seeded inside and restored after. InputError if the loss is not finite, Paused if it has
-    to wait.
+    The global torch generator (dropout) is seeded inside and restored after. InputError if the loss
+    is not finite, Paused if it has to wait.
     """
     if settings.epochs == 0 or len(split) == 0:
         return math.nan
@@ -118,7 +136,9 @@ def fit(
         for epoch in range(at.epoch, settings.epochs):
             order = dict(rng.bit_generator.state)
             total, seen, step = at.total, at.seen, at.step
-            for batch, (inputs, targets, index) in enumerate(batches(split, settings.batch_size, rng, device, at.batch), at.batch):
+            for batch, (inputs, targets, index) in enumerate(
+                batches(split, settings.batch_size, rng, device, at.batch), at.batch
+            ):
                 if rungs is not None:
                     here = Position(epoch, batch, step, total, seen)
                     rungs.visit(module, learned, optimizer, order, here, per_epoch, settings.epochs, seed, device)
@@ -134,7 +154,11 @@ def fit(
                 total, seen, step = total + float(loss.detach()) * len(index), seen + len(index), step + 1
             at, mean = Position(epoch + 1, 0, step), total / max(seen, 1)
             if not math.isfinite(mean):
-                raise InputError("training diverged", got=f"loss {mean} in epoch {epoch + 1}", fix=f"lower the learning rate (now {settings.lr})")
+                raise InputError(
+                    "training diverged",
+                    got=f"loss {mean} in epoch {epoch + 1}",
+                    fix=f"lower the learning rate (now {settings.lr})",
+                )
             report({"step": "train", "epoch": epoch + 1, "of": settings.epochs, "loss": mean})
     learned.zero_grad(set_to_none=True)
     learned.to("cpu")

@@ -1,11 +1,13 @@
 """Distances between what a student and a teacher give: the pure maths of distillation.
 
-Notation: s student, t teacher; B samples of a batch, C classes or channels, D features, L tokens, P positions; T temperature;
-h relation heads, d = D / h. Every function returns a scalar, 0 where both give the same. Gradients flow into whatever needs them: detach the teacher.
+Notation: s student, t teacher; B samples of a batch, C classes or channels, D features, L tokens, P
+positions; T temperature; h relation heads, d = D / h. Every function returns a scalar, 0 where both
+give the same. Gradients flow into whatever needs them: detach the teacher.
 
-Sources: Hinton, Vinyals & Dean 2015 (arXiv:1503.02531); Ba & Caruana 2014 (arXiv:1312.6184); Romero et al. 2015, FitNets
-(arXiv:1412.6550); Zagoruyko & Komodakis 2017, attention transfer (arXiv:1612.03928); Wang et al. 2021, MiniLMv2
-(arXiv:2012.15828); Park et al. 2019, RKD (arXiv:1904.05068).
+Sources: Hinton, Vinyals & Dean 2015 (arXiv:1503.02531); Ba & Caruana 2014 (arXiv:1312.6184);
+Romero et al. 2015, FitNets (arXiv:1412.6550); Zagoruyko & Komodakis 2017, attention transfer
+(arXiv:1612.03928); Wang et al. 2021, MiniLMv2 (arXiv:2012.15828); Park et al. 2019, RKD
+(arXiv:1904.05068).
 """
 
 from __future__ import annotations
@@ -20,15 +22,18 @@ from torch import Tensor
 
 from ..errors import InputError
 
-_HEADS, _HEAD_WIDTH = 48, 16  # MiniLMv2, section 4: 48 relation heads; on 768 features that is 16 each
+# MiniLMv2, section 4: 48 relation heads; on 768 features that is 16 each
+_HEADS, _HEAD_WIDTH = 48, 16
 _ANGLES = 256  # samples of a batch that the angles are taken over: there are B^3 of them
 
 
 def soft_loss(s: Tensor, t: Tensor, form: str, temperature: float) -> Tensor:
-    """The distance of student from teacher logits [B, C]: T^2 KL(softmax(t/T) || softmax(s/T)), or the mean squared difference.
+    """The distance of student from teacher logits [B, C]: T^2 KL(softmax(t/T) || softmax(s/T)), or
+    the mean squared difference.
 
-    kl: Hinton et al. 2015, section 2, with the factor T^2 so that it keeps its scale. mse: Ba & Caruana 2014, eq. 1;
-    Kim et al. 2021 (arXiv:2105.08919) on why it is the limit of large T.
+    kl: Hinton et al. 2015, section 2, with the factor T^2 so that it keeps its scale.
+    mse: Ba & Caruana 2014, eq. 1; Kim et al. 2021 (arXiv:2105.08919) on why it is the limit of
+    large T.
     """
     if form == "mse":
         return F.mse_loss(s, t)
@@ -37,14 +42,20 @@ def soft_loss(s: Tensor, t: Tensor, form: str, temperature: float) -> Tensor:
 
 
 def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float) -> Tensor:
-    """One teacher's logits [B, C] that stand for all of them, for `soft_loss` of the same form and temperature.
+    """One teacher's logits [B, C] that stand for all of them,
+    for `soft_loss` of the same form and temperature.
 
-    mse: the mean of the logits. kl: z with softmax(z/T) = the mean of softmax(t_k/T) (Hinton et al. 2015, section 1: the
-    teacher's distribution is the ensemble's mean), so z = T log mean_k softmax(t_k/T). A single teacher is given back as it is.
-    InputError if there is none, or if they differ in shape.
+    mse: the mean of the logits. kl: z with softmax(z/T) = the mean of softmax(t_k/T)
+    (Hinton et al. 2015, section 1: the teacher's distribution is the ensemble's mean), so z = T log
+    mean_k softmax(t_k/T). A single teacher is given back as it is. InputError if there is none, or
+    if they differ in shape.
     """
     if not teachers or any(t.shape != teachers[0].shape for t in teachers):
-        raise InputError("teachers have to give outputs of one shape", got=[list(t.shape) for t in teachers], allowed="one or more of [B, C]")
+        raise InputError(
+            "teachers have to give outputs of one shape",
+            got=[list(t.shape) for t in teachers],
+            allowed="one or more of [B, C]",
+        )
     if len(teachers) == 1:
         return teachers[0]
     if form == "mse":
@@ -55,19 +66,22 @@ def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float) -
 
 
 def hint_loss(s: Tensor, t: Tensor) -> Tensor:
-    """1/2 ||t - r(s)||^2 (FitNets, eq. 3), as a mean over the elements and not their sum, so that a weight means the same for
-    every layer. s: the student's features after the regressor r, in the teacher's shape."""
+    """1/2 ||t - r(s)||^2 (FitNets, eq. 3), as a mean over the elements and not their sum, so that a
+    weight means the same for every layer. s: the student's features after the regressor r, in the
+    teacher's shape."""
     return 0.5 * F.mse_loss(s, t)
 
 
 def attention_map(f: Tensor) -> Tensor:
-    """Feature maps [B, C, *spatial] -> [B, P]: Q = vec(sum_c |f_c|^2), divided by ||Q||_2 (attention transfer, section 3.1, F_sum^2)."""
+    """Feature maps [B, C, *spatial] -> [B, P]: Q = vec(sum_c |f_c|^2), divided by ||Q||_2
+    (attention transfer, section 3.1, F_sum^2)."""
     q: Tensor = F.normalize(f.square().sum(1).flatten(1), dim=1)
     return q
 
 
 def attention_loss(s: Tensor, t: Tensor) -> Tensor:
-    """1/2 || Q_s/||Q_s|| - Q_t/||Q_t|| ||_2 (attention transfer, eq. 2, p = 2), the mean over samples.
+    """1/2 || Q_s/||Q_s|| - Q_t/||Q_t|| ||_2 (attention transfer, eq. 2, p = 2),
+    the mean over samples.
 
     s [B, C_s, *spatial], t [B, C_t, *spatial]: channels may differ, positions not.
     """
@@ -76,14 +90,15 @@ def attention_loss(s: Tensor, t: Tensor) -> Tensor:
 
 
 def relation_heads(*widths: int) -> int:
-    """How many relation heads vectors of these widths are split in: the greatest number, at most 48, that divides every width and
-    leaves at least 16 features a head; else 1."""
+    """How many relation heads vectors of these widths are split in: the greatest number, at most
+    48, that divides every width and leaves at least 16 features a head; else 1."""
     common = gcd(*widths)
     return max((h for h in range(1, _HEADS + 1) if common % h == 0 and min(widths) // h >= _HEAD_WIDTH), default=1)
 
 
 def self_relation(x: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """log softmax(A A^T / sqrt(d)) over the last axis, for x [B, L, D] split in relation heads A [B, h, L, d] (MiniLMv2, section 3.1).
+    """log softmax(A A^T / sqrt(d)) over the last axis, for x [B, L, D] split in relation heads A
+    [B, h, L, d] (MiniLMv2, section 3.1).
 
     mask: [B, L], 0 at padding, which no token then relates to. -> [B, h, L, L].
     """
@@ -96,9 +111,11 @@ def self_relation(x: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
 
 
 def self_relation_loss(s: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
-    """KL(relation of t || relation of s), the mean over samples, heads and tokens (MiniLMv2, section 3.1: the sums over 1 / (A_r |x|)).
+    """KL(relation of t || relation of s), the mean over samples, heads and tokens (MiniLMv2,
+    section 3.1: the sums over 1 / (A_r |x|)).
 
-    s [B, L, D_s], t [B, L, D_t]: queries, keys or values of one attention layer. mask: [B, L], 0 at padding.
+    s [B, L, D_s], t [B, L, D_t]: queries, keys or values of one attention layer. mask:
+    [B, L], 0 at padding.
     """
     heads = relation_heads(s.shape[-1], t.shape[-1])
     log_s, log_t = self_relation(s, heads, mask), self_relation(t, heads, mask)
@@ -110,9 +127,11 @@ def self_relation_loss(s: Tensor, t: Tensor, mask: Tensor | None = None) -> Tens
 
 
 def distance_loss(s: Tensor, t: Tensor) -> Tensor:
-    """RKD-D: Huber distance of psi_D(t_i, t_j) = ||t_i - t_j|| / mu, mu the mean over the pairs (RKD, section 3.2.1).
+    """RKD-D: Huber distance of psi_D(t_i, t_j) = ||t_i - t_j|| / mu,
+    mu the mean over the pairs (RKD, section 3.2.1).
 
-    s [B, D_s], t [B, D_t]. The mean over pairs i < j; 0 for a batch of one. Invariant to scale, rotation and shift of either.
+    s [B, D_s], t [B, D_t]. The mean over pairs i < j; 0 for a batch of one. Invariant to scale,
+    rotation and shift of either.
     """
     if len(s) < 2:
         return s.sum() * 0
@@ -127,7 +146,8 @@ def distance_loss(s: Tensor, t: Tensor) -> Tensor:
 def angle_loss(s: Tensor, t: Tensor) -> Tensor:
     """RKD-A: Huber distance of psi_A(t_i, t_j, t_k) = cos of the angle at t_j (RKD, section 3.2.2).
 
-    s [B, D_s], t [B, D_t]. The mean over triples of distinct samples, of the first 256 of a batch; 0 for fewer than three.
+    s [B, D_s], t [B, D_t]. The mean over triples of distinct samples, of the first 256 of a batch;
+    0 for fewer than three.
     """
     s, t = s[:_ANGLES], t[:_ANGLES]
     n = len(s)
@@ -142,11 +162,16 @@ def angle_loss(s: Tensor, t: Tensor) -> Tensor:
         return cosines
 
     i = torch.arange(n, device=s.device)
-    distinct = (i[:, None, None] != i[None, :, None]) & (i[:, None, None] != i[None, None, :]) & (i[None, :, None] != i[None, None, :])
+    distinct = (
+        (i[:, None, None] != i[None, :, None])
+        & (i[:, None, None] != i[None, None, :])
+        & (i[None, :, None] != i[None, None, :])
+    )
     return F.huber_loss(psi(s)[distinct], psi(t)[distinct])
 
 
 def relational_loss(s: Tensor, t: Tensor) -> Tensor:
-    """RKD-DA: distance loss + 2 * angle loss (RKD, section 4: weights 25 and 50). s [B, ...], t [B, ...]; all but the first axis is flattened."""
+    """RKD-DA: distance loss + 2 * angle loss (RKD, section 4: weights 25 and 50). s [B, ...], t
+    [B, ...]; all but the first axis is flattened."""
     s, t = s.flatten(1), t.flatten(1)
     return distance_loss(s, t) + 2 * angle_loss(s, t)

@@ -1,10 +1,12 @@
-"""Gradient descent, SGD and Adam as pure steps over plain parameters: numbers, arrays, or arrays by name. No torch.
+"""Gradient descent, SGD and Adam as pure steps over plain parameters:
+numbers, arrays, or arrays by name. No torch.
 
-Notation: theta parameters, g gradient, t step (from 1), lr learning rate, mu momentum, b velocity, m and v moments, beta1, beta2 their
-decays, lambda weight decay.
+Notation: theta parameters, g gradient, t step (from 1), lr learning rate, mu momentum, b velocity,
+m and v moments, beta1, beta2 their decays, lambda weight decay.
 
-Sources: Polyak 1964; Nesterov 1983 in the form of Sutskever et al. 2013 (as torch writes it); Kingma & Ba 2014, Adam
-(arXiv:1412.6980), Algorithm 1; Loshchilov & Hutter 2019, AdamW (arXiv:1711.05101), Algorithm 2.
+Sources: Polyak 1964; Nesterov 1983 in the form of Sutskever et al. 2013 (as torch writes it);
+Kingma & Ba 2014, Adam (arXiv:1412.6980), Algorithm 1; Loshchilov & Hutter 2019, AdamW
+(arXiv:1711.05101), Algorithm 2.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ Params = Any  # a float, a numpy array, or a dict of these; gradients have the s
 
 @dataclass(frozen=True)
 class State:
-    """Steps done, and what the optimizer keeps of each parameter by name: in the form of the parameters."""
+    """Steps done, and what the optimizer keeps of each parameter by name:
+    in the form of the parameters."""
 
     step: int = 0
     slots: Mapping[str, Params] = field(default_factory=dict)
 
 
 class Optimizer(ABC):
-    """Abstract. `step(theta, g, state)` gives new parameters and a new state, and changes nothing that it was given."""
+    """Abstract. `step(theta, g, state)` gives new parameters and a new state,
+    and changes nothing that it was given."""
 
     def step(self, params: Params, grads: Params, state: State | None = None) -> tuple[Params, State]:
         """One step against the gradient. state: that of the step before, None for the first.
@@ -62,7 +66,8 @@ class GradientDescent(Optimizer):
 
 @dataclass(frozen=True)
 class Sgd(Optimizer):
-    """b <- mu b + g; theta <- theta - lr b, or - lr (g + mu b) with `nesterov`. weight_decay: g + lambda theta stands for g."""
+    """b <- mu b + g; theta <- theta - lr b, or - lr (g + mu b) with `nesterov`. weight_decay:
+    g + lambda theta stands for g."""
 
     lr: float = 0.01
     momentum: float = 0.9
@@ -70,7 +75,12 @@ class Sgd(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _ranges(self, lr=(self.lr, 0.0, math.inf), momentum=(self.momentum, 0.0, 1.0), weight_decay=(self.weight_decay, 0.0, math.inf))
+        _ranges(
+            self,
+            lr=(self.lr, 0.0, math.inf),
+            momentum=(self.momentum, 0.0, 1.0),
+            weight_decay=(self.weight_decay, 0.0, math.inf),
+        )
         if self.nesterov and self.momentum == 0:
             raise InputError("Nesterov's step needs momentum", got="momentum=0", fix="momentum=0.9, or nesterov=False")
 
@@ -92,16 +102,24 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        decays = {"beta1": (self.beta1, 0.0, 1.0), "beta2": (self.beta2, 0.0, 1.0), "weight_decay": (self.weight_decay, 0.0, math.inf)}
+        decays = {
+            "beta1": (self.beta1, 0.0, 1.0),
+            "beta2": (self.beta2, 0.0, 1.0),
+            "weight_decay": (self.weight_decay, 0.0, math.inf),
+        }
         _ranges(self, lr=(self.lr, 0.0, math.inf), eps=(self.eps, 0.0, math.inf), **decays)
 
     def _step(self, theta: Params, g: Params, slots: Mapping[str, Params], t: int) -> tuple[Params, dict[str, Params]]:
         zero = _map(lambda d: d * 0.0, g)
         m = _map(lambda a, d: self.beta1 * a + (1 - self.beta1) * d, slots.get("m", zero), g)  # Adam, Algorithm 1
         v = _map(lambda a, d: self.beta2 * a + (1 - self.beta2) * d * d, slots.get("v", zero), g)
-        c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t  # the moments start at 0: m / c1 and v / c2 are without bias (section 3)
+        # the moments start at 0: m / c1 and v / c2 are without bias (section 3)
+        c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
         kept = 1 - self.lr * self.weight_decay  # AdamW, Algorithm 2, line 12
-        return _map(lambda p, a, s: kept * p - self.lr * (a / c1) / ((s / c2) ** 0.5 + self.eps), theta, m, v), {"m": m, "v": v}
+        return _map(lambda p, a, s: kept * p - self.lr * (a / c1) / ((s / c2) ** 0.5 + self.eps), theta, m, v), {
+            "m": m,
+            "v": v,
+        }
 
 
 @dataclass(frozen=True)
@@ -122,8 +140,9 @@ def minimize(
 ) -> Minimum:
     """`steps` steps down from `x0`; f_and_grad(x) gives value and gradient, in the form of x.
 
-    bounds: (low, high), numbers or in the form of x: each iterate is projected onto the box (Bertsekas 1976).
-    InputError if a value or a gradient is not finite, or for a negative number of steps.
+    bounds: (low, high), numbers or in the form of x: each iterate is projected onto the box
+    (Bertsekas 1976). InputError if a value or a gradient is not finite, or for a negative
+    number of steps.
     """
     if steps < 0:
         raise InputError("the number of steps is negative", got=steps, allowed="0 or more")
@@ -142,7 +161,9 @@ def minimize(
         x = inside(x)
         value, grad = f_and_grad(x)
         if not math.isfinite(value):
-            raise InputError("the value is not finite", got=f"{value} after {state.step} steps", fix="lower the learning rate")
+            raise InputError(
+                "the value is not finite", got=f"{value} after {state.step} steps", fix="lower the learning rate"
+            )
         trace.append(float(value))
         if value < best[1]:
             best = (x, float(value))
@@ -161,7 +182,9 @@ def _same_form(theta: Params, g: Params, name: str) -> None:
             _same_form(theta[k], g[k], f"{name}.{k}" if name else str(k))
         return
     if isinstance(theta, dict) or isinstance(g, dict) or np.shape(theta) != np.shape(g):
-        raise InputError(f"the gradient {name or 'given'} has another form than the parameter", got=_form(g), allowed=_form(theta))
+        raise InputError(
+            f"the gradient {name or 'given'} has another form than the parameter", got=_form(g), allowed=_form(theta)
+        )
     if not np.all(np.isfinite(g)):
         raise InputError(f"the gradient {name or 'given'} is not finite", got=_form(g), fix="lower the learning rate")
 
@@ -174,4 +197,8 @@ def _ranges(optimizer: Any, **fields: tuple[float, float, float]) -> None:
     """InputError if a field is outside [low, high); a learning rate and eps may not be 0 either."""
     for name, (value, low, high) in fields.items():
         if not low <= value < high or (name in ("lr", "eps") and value == 0):
-            raise InputError(f"{type(optimizer).__name__}.{name} is out of its range", got=value, allowed=f"a number from {low:g} to below {high:g}")
+            raise InputError(
+                f"{type(optimizer).__name__}.{name} is out of its range",
+                got=value,
+                allowed=f"a number from {low:g} to below {high:g}",
+            )

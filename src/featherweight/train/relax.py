@@ -1,9 +1,12 @@
-"""Architecture search by gradients and by shared weights: a supernet is trained on `train` only, and its best fillings are given back.
+"""Architecture search by gradients and by shared weights: a supernet is trained on `train` only,
+and its best fillings are given back.
 
-Notation: w weights, a alphas, p = softmax(a), m mixture weights, g Gumbel noise, tau temperature, c costs of options.
+Notation: w weights, a alphas, p = softmax(a), m mixture weights, g Gumbel noise, tau temperature,
+c costs of options.
 
-Sources: DARTS (arXiv:1806.09055); GDAS (arXiv:1910.04465), eq. 5-7, and Jang et al. 2017 (arXiv:1611.01144) for the straight-through
-estimator; ProxylessNAS (arXiv:1812.00332), section 3.3; SPOS (arXiv:1904.00420).
+Sources: DARTS (arXiv:1806.09055); GDAS (arXiv:1910.04465), eq. 5-7, and Jang et al. 2017
+(arXiv:1611.01144) for the straight-through estimator; ProxylessNAS (arXiv:1812.00332), section 3.3;
+SPOS (arXiv:1904.00420).
 """
 
 from __future__ import annotations
@@ -35,15 +38,20 @@ def run_relax(
     *,
     costs: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, Any]:
-    """Train a supernet of `net`, a description with holes, on the task's `train` split, and give back its best fillings.
+    """Train a supernet of `net`, a description with holes, on the task's `train` split,
+    and give back its best fillings.
 
-    net: for darts and gumbel a `featherweight.nets._supernet.SuperNet`, or a description with a method `supernet()` that gives one; for
-    oneshot the description itself. costs: of each option by hole, any unit (measured latency_ms), in the place of `settings.cost`.
+    net: for darts and gumbel a `featherweight.nets._supernet.SuperNet`, or a description with a
+    method `supernet()` that gives one; for oneshot the description itself. costs: of each option by
+    hole, any unit (measured latency_ms), in the place of `settings.cost`.
 
-    Returns JSON data: "filling": the best; "ranked": up to `top` fillings, best first (with `json.dumps` each the `ranked` of the strategies
-    gradient and oneshot); "scores": theirs, more is better (sum of log p; one-shot: accuracy on held-out training samples, else minus the loss);
-    "log": what happened, epoch by epoch, and why it ended; "stopped": the name of the guard, or None.
-    Deterministic for a seed on one machine unless `minutes` ends it. The caller's supernet is trained in place. InputError if the loss is not finite.
+    Returns JSON data: "filling": the best; "ranked": up to `top` fillings, best first (with
+    `json.dumps` each the `ranked` of the strategies gradient and oneshot); "scores": theirs, more
+    is better (sum of log p; one-shot: accuracy on held-out training samples, else minus the
+    loss); "log": what happened, epoch by epoch, and why it ended; "stopped": the name of the
+    guard, or None.
+    Deterministic for a seed on one machine unless `minutes` ends it. The caller's supernet is
+    trained in place. InputError if the loss is not finite.
     """
     made = settings if isinstance(settings, Relax) else _settings(settings)
     train = task.splits().train
@@ -57,10 +65,18 @@ def run_relax(
                 net = net.net
             found, log = search_paths(task, net, *_cut(train, 0.2, seed), made, seed, report)
         else:
-            found, log = search_mixtures(task.loss_fn, _supernet(net), *_cut(train, 0.5, seed), made, seed, report, costs)
+            found, log = search_mixtures(
+                task.loss_fn, _supernet(net), *_cut(train, 0.5, seed), made, seed, report, costs
+            )
     ranked = [_prefixed(filling, made.prefix) for filling, _ in found]
     stopped = next((e["guard"] for e in log if e["event"] == "stopped"), None)
-    return {"filling": ranked[0], "ranked": ranked, "scores": [score for _, score in found], "log": log, "stopped": stopped}
+    return {
+        "filling": ranked[0],
+        "ranked": ranked,
+        "scores": [score for _, score in found],
+        "log": log,
+        "stopped": stopped,
+    }
 
 
 def ranked_texts(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -90,7 +106,8 @@ def _supernet(net: Any) -> Any:
 
 
 def _cut(train: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Two disjoint parts of the training split, the second with this share: the search sees no other data (DARTS, section 3.1)."""
+    """Two disjoint parts of the training split, the second with this share: the search sees no
+    other data (DARTS, section 3.1)."""
     order = generator(seed, "relax", "halves").permutation(len(train))
     held = min(max(2, round(share * len(train))), len(train) - 2)
     return Subset(train, order[held:]), Subset(train, order[:held])

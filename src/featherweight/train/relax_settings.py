@@ -16,13 +16,17 @@ Report = Callable[[dict[str, Any]], None]
 class Relax:
     """How a supernet is trained and read.
 
-    method: darts (mixtures), gumbel (one option an edge, drawn; straight-through), oneshot (uniform paths; any family of nets).
-    epochs over the weights' half of `train` (oneshot: four fifths); lr (cosine to 0), momentum, weight_decay: SGD of the weights;
-    alpha_lr, alpha_decay: Adam of the alphas (beta1 = 0.5); warmup: epochs before the alphas move; unrolled: second-order gradient (DARTS eq. 7).
-    temperature: tau at the first and at the last epoch (gumbel). cost: "params" or "macs"; cost_weight: of the expected cost, as a share of the
+    method: darts (mixtures), gumbel (one option an edge, drawn; straight-through), oneshot (uniform
+    paths; any family of nets). epochs over the weights' half of `train` (oneshot: four fifths);
+    lr (cosine to 0), momentum, weight_decay: SGD of the weights;
+    alpha_lr, alpha_decay: Adam of the alphas (beta1 = 0.5); warmup: epochs before the alphas move;
+    unrolled: second-order gradient (DARTS eq. 7). temperature: tau at the first and at the last
+    epoch (gumbel). cost: "params" or "macs"; cost_weight: of the expected cost, as a share of the
     dearest path's, in the loss of the alphas; cost_target: the share that is free.
-    most_skips: edges that skips may dominate; hessian: watch the eigenvalue; window, ratio: of that guard. minutes: no new epoch after these.
-    pool: sub-nets that the one-shot supernet holds; top: fillings given back; prefix: put before the names of holes ("build.net").
+    most_skips: edges that skips may dominate; hessian: watch the eigenvalue; window, ratio: of that
+    guard. minutes: no new epoch after these.
+    pool: sub-nets that the one-shot supernet holds; top: fillings given back; prefix: put before
+    the names of holes ("build.net").
     """
 
     method: str = "darts"
@@ -52,14 +56,34 @@ class Relax:
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperature", tuple(self.temperature))
         if self.method not in METHODS or self.cost not in (None, "params", "macs"):
-            raise InputError("relax does not know this", got=f"method={self.method!r}, cost={self.cost!r}", allowed=f"{METHODS}; params, macs")
-        low = {"epochs": 1, "batch_size": 2, "pool": 1, "top": 1, "warmup": 0, "most_skips": 0, "window": 1, "cost_weight": 0, "cost_target": 0}
+            raise InputError(
+                "relax does not know this",
+                got=f"method={self.method!r}, cost={self.cost!r}",
+                allowed=f"{METHODS}; params, macs",
+            )
+        low = {
+            "epochs": 1,
+            "batch_size": 2,
+            "pool": 1,
+            "top": 1,
+            "warmup": 0,
+            "most_skips": 0,
+            "window": 1,
+            "cost_weight": 0,
+            "cost_target": 0,
+        }
         positive = {"lr": self.lr, "alpha_lr": self.alpha_lr, "ratio": self.ratio, "temperature": min(self.temperature)}
         wrong = [f"{n}={getattr(self, n)}" for n, least in low.items() if not getattr(self, n) >= least]
         wrong += [f"{n}={v}" for n, v in positive.items() if not v > 0]
         if wrong or len(self.temperature) != 2:
             raise InputError(
-                "relax cannot train with these settings", got=", ".join(wrong) or self.temperature, allowed=f"at least {low}; above 0: the rest"
+                "relax cannot train with these settings",
+                got=", ".join(wrong) or self.temperature,
+                allowed=f"at least {low}; above 0: the rest",
             )
         if self.cost_weight > 0 and self.method == "oneshot":
-            raise InputError("oneshot has no alphas that a cost could weigh on", got=f"cost_weight={self.cost_weight}", fix="limits on the search")
+            raise InputError(
+                "oneshot has no alphas that a cost could weigh on",
+                got=f"cost_weight={self.cost_weight}",
+                fix="limits on the search",
+            )

@@ -1,8 +1,11 @@
-"""One set of weights for all fillings of an architecture description: the supernet of one-shot search.
+"""One set of weights for all fillings of an architecture description:
+the supernet of one-shot search.
 
-A layer's parameter is a corner of the shared one of the same name and kind: the first channels out and in, the middle of a kernel (Cai et al.
-2020, Once-for-all, arXiv:1908.09791, section 3.3). Kinds (convolutions depthwise, 1x1 and wider; by number of axes) have weights of their own.
-A filling's path is thus the net that the description itself builds: nothing is masked, and any family of nets can be shared.
+A layer's parameter is a corner of the shared one of the same name and kind: the first channels out
+and in, the middle of a kernel (Cai et al. 2020, Once-for-all, arXiv:1908.09791, section 3.3). Kinds
+(convolutions depthwise, 1x1 and wider; by number of axes) have weights of their own. A filling's
+path is thus the net that the description itself builds: nothing is masked, and any family of nets
+can be shared.
 """
 
 from __future__ import annotations
@@ -20,17 +23,20 @@ Norm = nn.modules.batchnorm._BatchNorm
 
 
 class SharedNet(nn.Module):
-    """The weights that `fillings` of `net` (a description with holes) need, each as large as the largest of them needs it.
+    """The weights that `fillings` of `net` (a description with holes) need, each as large as the
+    largest of them needs it.
 
-    Batch normalisation uses the statistics of the batch, in training and evaluation alike: a supernet has no running statistics that would
-    fit each of its paths (Guo et al. 2020, SPOS, arXiv:1904.00420, section 3.4, computes them anew for each). Initial values come from torch's
+    Batch normalisation uses the statistics of the batch, in training and evaluation alike:
+    a supernet has no running statistics that would fit each of its paths (Guo et al. 2020, SPOS,
+    arXiv:1904.00420, section 3.4, computes them anew for each). Initial values come from torch's
     default generator.
     """
 
     def __init__(self, net: Any, fillings: Sequence[Filling]) -> None:
         super().__init__()
         space = Space(net)
-        self.paths: dict[str, nn.Module] = {}  # by key; not registered: their parameters have no values
+        # by key; not registered: their parameters have no values
+        self.paths: dict[str, nn.Module] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         owners: dict[str, nn.Module] = {}
         for filling in fillings:
@@ -42,7 +48,9 @@ class SharedNet(nn.Module):
                 shapes[shared] = tuple(max(a, b) for a, b in zip(known, p.shape, strict=True))
                 owners[shared] = _owner(template, name)
             self.paths[key(filling)] = _emptied(template)
-        self.shared = nn.ParameterDict({_safe(n): nn.Parameter(_initial(owners[n], n, shape)) for n, shape in sorted(shapes.items())})
+        self.shared = nn.ParameterDict(
+            {_safe(n): nn.Parameter(_initial(owners[n], n, shape)) for n, shape in sorted(shapes.items())}
+        )
 
     def forward(self, filling: Filling, *inputs: Tensor) -> Tensor:
         """What the path of one of the `fillings` gives for the inputs."""
@@ -55,7 +63,8 @@ class SharedNet(nn.Module):
 
 
 def corner(w: Tensor, shape: Sequence[int]) -> Tensor:
-    """The part of `w` that a layer of this shape uses: the first of axes 0 and 1, the middle of the axes of the kernel."""
+    """The part of `w` that a layer of this shape uses: the first of axes 0 and 1,
+    the middle of the axes of the kernel."""
     slices = []
     for axis, (have, want) in enumerate(zip(w.shape, shape, strict=True)):
         start = (have - want) // 2 if axis >= 2 else 0
@@ -88,7 +97,8 @@ def _owner(module: nn.Module, name: str) -> nn.Module:
 
 
 def _initial(owner: nn.Module, name: str, shape: tuple[int, ...]) -> Tensor:
-    """Normalisation starts as the identity, embeddings as N(0, 0.02^2), biases at 0, the rest with torch's variance 1 / (3 fan_in)."""
+    """Normalisation starts as the identity, embeddings as N(0, 0.02^2), biases at 0, the rest with
+    torch's variance 1 / (3 fan_in)."""
     last = name.partition("/")[0].rpartition(".")[2]
     if isinstance(owner, (Norm, nn.GroupNorm, nn.LayerNorm)):
         return torch.ones(shape) if last == "weight" else torch.zeros(shape)
@@ -107,5 +117,7 @@ def _emptied(module: nn.Module) -> nn.Module:
         parameters: Mapping[str, nn.Parameter | None] = dict(m._parameters)
         for name, p in parameters.items():
             if p is not None:
-                m._parameters[name] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device="meta"), requires_grad=p.requires_grad)
+                m._parameters[name] = nn.Parameter(
+                    torch.empty(p.shape, dtype=p.dtype, device="meta"), requires_grad=p.requires_grad
+                )
     return module

@@ -1,4 +1,5 @@
-"""What transforms share: what they are given besides the model, and the settings of those that train."""
+"""What transforms share: what they are given besides the model,
+and the settings of those that train."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ class Trained(Transform):
 
     @property
     def refuses(self) -> dict[Mark, str]:
-        return {Made.INTEGER_WEIGHTS: "weights are already bound to an integer grid, and training would move them off it"}
+        return {
+            Made.INTEGER_WEIGHTS: "weights are already bound to an integer grid, and training would move them off it"
+        }
 
     @property
     def shape(self) -> Shape:
@@ -37,32 +40,51 @@ class Trained(Transform):
 
     @property
     def pauses(self) -> bool:
-        """Can a stopper make it wait at a rung, and does it go on from there? True of what hands the context's rungs to the training loop."""
+        """Can a stopper make it wait at a rung, and does it go on from there? True of what hands
+        the context's rungs to the training loop."""
         return True
 
     epochs: int = param(5, search=Int(1, 12, log=True), legal=Int(0, 100_000), doc="passes over the training split")
     lr: float = param(1e-3, search=Float(1e-4, 1e-1, log=True), legal=Float(0.0, 100.0), doc="peak learning rate")
     batch_size: int = param(64, search=Choice(32, 64, 128, 256), legal=Int(1, 2**20), doc="samples a step")
-    optimizer: str = param("adamw", search=Choice("sgd", "adam", "adamw"), legal=Choice("sgd", "adam", "adamw"), doc="update rule")
-    schedule: str = param(
-        "cosine", search=Choice("constant", "linear", "cosine"), legal=Choice("constant", "linear", "cosine"), doc="learning rate over time"
+    optimizer: str = param(
+        "adamw", search=Choice("sgd", "adam", "adamw"), legal=Choice("sgd", "adam", "adamw"), doc="update rule"
     )
-    weight_decay: float = param(0.0, search=Float(1e-6, 1e-1, log=True), legal=Float(0.0, 10.0), doc="decay of weight matrices")
+    schedule: str = param(
+        "cosine",
+        search=Choice("constant", "linear", "cosine"),
+        legal=Choice("constant", "linear", "cosine"),
+        doc="learning rate over time",
+    )
+    weight_decay: float = param(
+        0.0, search=Float(1e-6, 1e-1, log=True), legal=Float(0.0, 10.0), doc="decay of weight matrices"
+    )
     momentum: float = param(0.9, search=Float(0.8, 0.99), legal=Float(0.0, 0.9999), doc="of SGD")
-    warmup: float = param(0.0, search=Float(0.0, 0.2), legal=Float(0.0, 1.0), doc="fraction of the steps with a rising learning rate")
+    warmup: float = param(
+        0.0, search=Float(0.0, 0.2), legal=Float(0.0, 1.0), doc="fraction of the steps with a rising learning rate"
+    )
 
     def training(self) -> Settings:
         """The fields that the training loop takes."""
         from ..train.loop import Settings
 
         return Settings(
-            self.epochs, self.lr, self.batch_size, self.optimizer, self.schedule, self.weight_decay, self.momentum, self.warmup
+            self.epochs,
+            self.lr,
+            self.batch_size,
+            self.optimizer,
+            self.schedule,
+            self.weight_decay,
+            self.momentum,
+            self.warmup,
         )
 
     def fit(self, model: Package, context: Context, objective: Objective) -> Package:
-        """A copy of the model, trained on the training split to lower `objective`. The zeros of its sparse parameters stay zero.
+        """A copy of the model, trained on the training split to lower `objective`. The zeros of its
+        sparse parameters stay zero.
 
-        It tells its score at the context's rungs, if it has some, and raises `train.checkpoint.Paused` where it is told to wait."""
+        It tells its score at the context's rungs, if it has some, and raises
+        `train.checkpoint.Paused` where it is told to wait."""
         from ..train.loop import fit
 
         module = copy.deepcopy(model.module)
@@ -82,10 +104,12 @@ class Trained(Transform):
 
 @dataclass(frozen=True)
 class Context:
-    """task and splits: what the model is for (a transform learns and calibrates on `splits.train` only; a gate, which is a search,
-    may look at `splits.valid`; none at `splits.test`); seed: of this very step;
+    """task and splits: what the model is for (a transform learns and calibrates on `splits.train`
+    only; a gate, which is a search, may look at `splits.valid`; none at `splits.test`); seed:
+    of this very step;
     teacher: a recipe (None: the baseline) -> its model, which is not to be changed;
-    teacher_outputs: a recipe (None: the baseline) -> its model's outputs [N, ...] on the training split, float32;
+    teacher_outputs: a recipe (None: the baseline) -> its model's outputs [N, ...] on the
+    training split, float32;
     report: takes progress ({"step": .., "epoch": .., "of": .., "loss": ..});
     rungs: where this step, a training, may have to pause (None: nowhere)."""
 
@@ -113,10 +137,12 @@ class Context:
 
 
 def applied(step: Transform, model: Package | None, context: Context) -> Package:
-    """What the step makes of the model. FeatherweightError, by the step's name, if it claims zeros that are not there.
+    """What the step makes of the model. FeatherweightError, by the step's name,
+    if it claims zeros that are not there.
 
-    It is the step's defect: it alone knows whether it meant to keep the zeros, and taking the claim back for it would hand out a model that
-    lacks what the recipe promises, and measure it as if it had."""
+    It is the step's defect: it alone knows whether it meant to keep the zeros, and taking the
+    claim back for it would hand out a model that lacks what the recipe promises, and measure it
+    as if it had."""
     from ..models.zeros import Zeros
 
     zeros = Zeros(model)
@@ -125,8 +151,12 @@ def applied(step: Transform, model: Package | None, context: Context) -> Package
     if wrong:
         raise FeatherweightError(
             f"{step.kind} gives a model that claims zeros which are not there",
-            got="; ".join(f"{name}: {why}" for name, why in list(wrong.items())[:5]) + ("; .." if len(wrong) > 5 else ""),
+            got="; ".join(f"{name}: {why}" for name, why in list(wrong.items())[:5])
+            + ("; .." if len(wrong) > 5 else ""),
             allowed="parameters in Package.sparse have zeros, and those of before stay zero",
-            fix=f"in {type(step).__name__}.apply keep the zeros, or claim them no more: model.edited(sparse=models.zeros.holding(..))",
+            fix=(
+                f"in {type(step).__name__}.apply keep the zeros, or claim them no more: "
+                "model.edited(sparse=models.zeros.holding(..))"
+            ),
         )
     return made  # type: ignore[no-any-return]

@@ -1,4 +1,5 @@
-"""Build: begin with a new model, made from a description of its architecture (`featherweight.nets`)."""
+"""Build: begin with a new model, made from a description of its architecture
+(`featherweight.nets`)."""
 
 from __future__ import annotations
 
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Build(Transform):
-    """A new, untrained model: `Recipe(Build(ConvNet(..)), Distill(..))` makes a student of the baseline.
+    """A new, untrained model: `Recipe(Build(ConvNet(..)), Distill(..))` makes a student
+    of the baseline.
 
-    Its initial weights depend on the step's seed only. InputError if `net` is no description, or if the module does not run on a
-    training sample or gives another shape of output than the task's own model (or, if there is none, outputs that the task's loss cannot take).
+    Its initial weights depend on the step's seed only. InputError if `net` is no description, or if
+    the module does not run on a training sample or gives another shape of output than the task's
+    own model (or, if there is none, outputs that the task's loss cannot take).
     """
 
     says = "Start from a new architecture"
@@ -44,7 +47,11 @@ class Build(Transform):
         from ..models.package import Package
 
         if not isinstance(self.net, Net):
-            raise InputError("build needs the description of an architecture", got=repr(self.net), allowed="ConvNet(..), Cell(..), Mlp(..), ..")
+            raise InputError(
+                "build needs the description of an architecture",
+                got=repr(self.net),
+                allowed="ConvNet(..), Cell(..), Mlp(..), ..",
+            )
         module = self.net.build(context.seed)
         _check(self.net, module, context)
         count = sum(p.numel() for p in module.parameters())
@@ -52,7 +59,8 @@ class Build(Transform):
 
 
 def _check(net: Any, module: nn.Module, context: Context) -> None:
-    """InputError if the new module does not take the task's inputs, or gives outputs that are not what the task needs."""
+    """InputError if the new module does not take the task's inputs,
+    or gives outputs that are not what the task needs."""
     import torch
 
     from ..train.loop import tensors
@@ -84,7 +92,9 @@ def _check(net: Any, module: nn.Module, context: Context) -> None:
 
 def _check_loss(net: Any, out: Tensor, targets: Tensor, context: Context) -> None:
     """InputError if the task's loss does not take these outputs, or if a class has none."""
-    classes = [int(k) for k in context.splits.report.get("classes") or ()] if context.task.loss == "cross_entropy" else []
+    classes = (
+        [int(k) for k in context.splits.report.get("classes") or ()] if context.task.loss == "cross_entropy" else []
+    )
     if classes and (out.ndim != 2 or out.shape[1] <= max(classes)):
         raise InputError(
             f"the described {net.kind} has no output for every class",

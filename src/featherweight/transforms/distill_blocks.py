@@ -1,9 +1,10 @@
 """DistillBlocks: train every block of the student on its own, to do what the teacher's block does.
 
-Notation: block i of the student stands for the *span* of teacher blocks from `start` to `end`: itself, and the blocks dropped
-behind it (before it, for the first). x_i is the teacher's input of `start`, y_i the teacher's output of `end`, s_i the student's block.
-Loss: L_i = mean |s_i(x_i) - y_i|^2 (block-wise distillation of DNA, Li et al. 2020, arXiv:1911.13053): the input is the teacher's, so
-blocks are independent.
+Notation: block i of the student stands for the *span* of teacher blocks from `start` to `end`:
+itself, and the blocks dropped behind it (before it, for the first). x_i is the teacher's input of
+`start`, y_i the teacher's output of `end`, s_i the student's block.
+Loss: L_i = mean |s_i(x_i) - y_i|^2 (block-wise distillation of DNA, Li et al. 2020,
+arXiv:1911.13053): the input is the teacher's, so blocks are independent.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Span:
-    """student: path of its block; start, end: paths of the first and last teacher block that it stands for."""
+    """student: path of its block; start, end: paths of the first and last teacher block
+    that it stands for."""
 
     student: str
     start: str
@@ -39,10 +41,12 @@ class Span:
 
 @dataclass(frozen=True)
 class DistillBlocks(Trained):
-    """Train each of the student's blocks against the teacher's, `epochs` each, one at a time; what is no block keeps its weights.
+    """Train each of the student's blocks against the teacher's, `epochs` each, one at a time; what
+    is no block keeps its weights.
 
-    Only blocks whose input and output have the teacher's shapes are trained; the notes name the others. InputError if there is
-    no such block. The teacher runs up to the block for every batch, so that no activations of the data set are kept.
+    Only blocks whose input and output have the teacher's shapes are trained; the notes name the
+    others. InputError if there is no such block. The teacher runs up to the block for every batch,
+    so that no activations of the data set are kept.
     """
 
     says = "Train each block of the smaller model to give what the original's block gives"
@@ -82,7 +86,9 @@ class DistillBlocks(Trained):
         skipped = [s.student for s in found if s not in fitting]
         return model.edited(module=module).noted(step=self.kind, epochs=self.epochs, losses=losses, skipped=skipped)
 
-    def _block(self, module: nn.Module, teacher: nn.Module, span: Span, sparse: Sequence[str], context: Context) -> float:
+    def _block(
+        self, module: nn.Module, teacher: nn.Module, span: Span, sparse: Sequence[str], context: Context
+    ) -> float:
         """Train one block in place; the mean loss of its last epoch."""
         import torch.nn.functional as F
 
@@ -97,12 +103,20 @@ class DistillBlocks(Trained):
 
         seed = derive(context.seed, span.student)
         return fit(
-            learner, context.splits.train, objective, self.training(), seed=seed, device=context.device, report=context.report, sparse=mine
-        )  # fmt: skip
+            learner,
+            context.splits.train,
+            objective,
+            self.training(),
+            seed=seed,
+            device=context.device,
+            report=context.report,
+            sparse=mine,
+        )
 
 
 def learn(block: nn.Module, teacher: nn.Module, span: Span) -> Any:
-    """A module that takes the model's inputs, gives block(x_i), and keeps y_i as `target`. Its only parameters are the block's."""
+    """A module that takes the model's inputs, gives block(x_i), and keeps y_i as `target`. Its only
+    parameters are the block's."""
     from torch import nn
 
     from ..models.taps import first_tensor, part
@@ -122,10 +136,11 @@ def learn(block: nn.Module, teacher: nn.Module, span: Span) -> Any:
 
 
 def spans(student: Package, teacher: Package) -> list[Span]:
-    """The blocks of the ModuleLists and Sequentials that both have under the same path, each with the teacher blocks it stands for.
+    """The blocks of the ModuleLists and Sequentials that both have under the same path, each with
+    the teacher blocks it stands for.
 
-    Two edits of one architecture are matched by the blocks' numbers before the edits; others by relative depth: block j of n stands
-    for blocks floor(j m / n) to floor((j + 1) m / n) - 1 of m.
+    Two edits of one architecture are matched by the blocks' numbers before the edits; others by
+    relative depth: block j of n stands for blocks floor(j m / n) to floor((j + 1) m / n) - 1 of m.
     """
     from torch import nn
 
@@ -163,7 +178,8 @@ def _number(path: str) -> int:
 
 
 def same_shapes(student: nn.Module, teacher: nn.Module, span: Span, example: Sequence[torch.Tensor]) -> bool:
-    """Whether the student's block takes and gives what the teacher's span does, on `example` inputs."""
+    """Whether the student's block takes and gives what the teacher's span does,
+    on `example` inputs."""
     from ..models.taps import first_tensor, part
 
     shapes = []

@@ -1,7 +1,7 @@
 """DropBlocks: remove whole residual blocks or transformer layers.
 
-Notation: x [.., D] what a block is given, y [.., D] what it gives; influence = 1 - cos(x, y), averaged over samples and positions
-(Men et al. 2024, "ShortGPT", arXiv:2403.03853, eq. 1).
+Notation: x [.., D] what a block is given, y [.., D] what it gives; influence = 1 - cos(x, y),
+averaged over samples and positions (Men et al. 2024, "ShortGPT", arXiv:2403.03853, eq. 1).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 def influence(x: Tensor, y: Tensor) -> float:
-    """1 - cosine similarity of a block's input and output, over the last axis (tokens) or the channel axis (images)."""
+    """1 - cosine similarity of a block's input and output, over the last axis (tokens) or the
+    channel axis (images)."""
     import torch.nn.functional as F
 
     axis = 1 if x.ndim == 4 else -1
@@ -33,7 +34,8 @@ def influence(x: Tensor, y: Tensor) -> float:
 
 
 def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, dict[int, float]]:
-    """{path of a ModuleList or Sequential: {index of a droppable child (`models.blocks.droppable`): influence}}."""
+    """{path of a ModuleList or Sequential: {index of a droppable child
+    (`models.blocks.droppable`): influence}}."""
     import torch
 
     from ..models.blocks import droppable
@@ -54,7 +56,8 @@ def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, d
 
 @dataclass(frozen=True)
 class DropBlocks(Transform):
-    """Remove `drop` blocks: those of least influence, the last ones, evenly spaced ones, or random ones."""
+    """Remove `drop` blocks: those of least influence, the last ones,
+    evenly spaced ones, or random ones."""
 
     says = "Leave out whole blocks of layers"
 
@@ -87,12 +90,16 @@ class DropBlocks(Transform):
             for i, v in sorted(each.items())
         ]
         held = {path: len(module.get_submodule(path)) for path in dict.fromkeys(b[0] for b in blocks)}  # type: ignore[arg-type]
-        most = len(blocks) - sum(n == sum(b[0] == path for b in blocks) for path, n in held.items())  # of a row that could go whole, one stays
+        # of a row that could go whole, one stays
+        most = len(blocks) - sum(n == sum(b[0] == path for b in blocks) for path, n in held.items())
         if self.drop > most:
             raise InputError(
                 "more blocks to drop than the model can lose",
                 got=f"drop={self.drop}",
-                allowed=f"at most {most}: {len(blocks)} blocks keep their input's shape, and of each row of blocks at least one stays",
+                allowed=(
+                    f"at most {most}: {len(blocks)} blocks keep their input's shape, "
+                    "and of each row of blocks at least one stays"
+                ),
             )
         gone: set[tuple[str, int]] = set()
         left = dict(held)
@@ -120,5 +127,6 @@ class DropBlocks(Transform):
             return list(range(n))[::-1]
         if self.criterion == "random":
             return [int(i) for i in np.random.default_rng(seed).permutation(n)]
-        kept = {round(i * (n - 1) / max(n - k - 1, 1)) for i in range(n - k)}  # evenly spaced, the first always and the last if two are kept
+        # evenly spaced, the first always and the last if two are kept
+        kept = {round(i * (n - 1) / max(n - k - 1, 1)) for i in range(n - k)}
         return sorted(range(n), key=lambda i: (i in kept, i))

@@ -1,9 +1,12 @@
-"""Qat: quantization-aware training. The model is trained with its weights and activations rounded as int8 arithmetic will round them.
+"""Qat: quantization-aware training. The model is trained with its weights and activations rounded
+as int8 arithmetic will round them.
 
-Method: LSQ (Esser et al. 2020, arXiv:1902.08153), see `models.quant.lsq`. Batch norms keep running while the first half of the steps is
-trained, and are frozen (running statistics) for the second, so that the trained model is the one that is exported (Krishnamoorthi 2018,
-arXiv:1806.08342, section 3.2.2). With one weight scale a channel, folding a norm into its convolution only rescales rows of the grid. With one
-a tensor it would leave the grid, so there norms are folded first and their scales stay frozen.
+Method: LSQ (Esser et al. 2020, arXiv:1902.08153), see `models.quant.lsq`. Batch norms keep running
+while the first half of the steps is trained, and are frozen (running statistics) for the second, so
+that the trained model is the one that is exported (Krishnamoorthi 2018, arXiv:1806.08342,
+section 3.2.2). With one weight scale a channel, folding a norm into its convolution only rescales
+rows of the grid. With one a tensor it would leave the grid, so there norms are folded first and
+their scales stay frozen.
 """
 
 from __future__ import annotations
@@ -30,33 +33,60 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Qat(Trained):
-    """Train with int8 arithmetic simulated, then leave every weight on its grid and name the grids in the plan (scheme int8-static).
+    """Train with int8 arithmetic simulated, then leave every weight on its grid and name the grids
+    in the plan (scheme int8-static).
 
-    Layers that no calibration sample reaches, whose weight belongs to another layer too, or that `skip` names stay in floating point.
+    Layers that no calibration sample reaches, whose weight belongs to another layer too, or that
+    `skip` names stay in floating point.
     """
 
     says = "Train the model with its 8-bit rounding, so that it learns to live with it"
 
-    epochs: int = param(3, search=Int(1, 12, log=True), legal=Int(0, 100_000), doc="passes over the training split; 0: calibrate and round only")
+    epochs: int = param(
+        3,
+        search=Int(1, 12, log=True),
+        legal=Int(0, 100_000),
+        doc="passes over the training split; 0: calibrate and round only",
+    )
     lr: float = param(1e-4, search=Float(1e-5, 1e-2, log=True), legal=Float(0.0, 100.0), doc="peak learning rate")
     bits: int = param(8, legal=Choice(8), doc="of weights and activations; runtimes compute with 8")
     granularity: str = param(
-        "channel", search=Choice("channel", "tensor"), legal=Choice("channel", "tensor"), doc="one weight scale per channel, or per tensor"
+        "channel",
+        search=Choice("channel", "tensor"),
+        legal=Choice("channel", "tensor"),
+        doc="one weight scale per channel, or per tensor",
     )
-    activations: str = param("u8", search=Choice("u8", "s8"), legal=Choice("u8", "s8"), doc="unsigned (asymmetric) or signed (symmetric) activations")
-    start: str = param("minmax", legal=Choice("minmax", "lsq"), doc="first weight steps: of the smallest grid that holds them, or LSQ's formula")
+    activations: str = param(
+        "u8",
+        search=Choice("u8", "s8"),
+        legal=Choice("u8", "s8"),
+        doc="unsigned (asymmetric) or signed (symmetric) activations",
+    )
+    start: str = param(
+        "minmax",
+        legal=Choice("minmax", "lsq"),
+        doc="first weight steps: of the smallest grid that holds them, or LSQ's formula",
+    )
     calibrate: str = param(
         "minmax",
         search=Choice("minmax", "percentile", "mse"),
         legal=Choice("minmax", "percentile", "mse"),
         doc="how the activation ranges that training starts from are chosen",
     )
-    samples: int = param(256, search=Choice(64, 256, 512), legal=Int(1, 1_000_000), doc="training samples that set these ranges")
-    embeddings: int = param(8, legal=Choice(4, 8, 16, 32), doc="bits of embedding tables, which are rounded afterwards, not trained so")
+    samples: int = param(
+        256, search=Choice(64, 256, 512), legal=Int(1, 1_000_000), doc="training samples that set these ranges"
+    )
+    embeddings: int = param(
+        8, legal=Choice(4, 8, 16, 32), doc="bits of embedding tables, which are rounded afterwards, not trained so"
+    )
     skip: tuple[str, ...] = param((), doc="layers (module paths) left in floating point")
-    alpha: float = param(0.0, search=Float(0.0, 1.0), legal=Float(0.0, 1.0), doc="share of a teacher's term in the loss; 0: none")
+    alpha: float = param(
+        0.0, search=Float(0.0, 1.0), legal=Float(0.0, 1.0), doc="share of a teacher's term in the loss; 0: none"
+    )
     form: str = param("kl", search=Choice("kl", "mse"), legal=Choice("kl", "mse"), doc="distance between logits")
-    temperature: float = param(2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (kl)")
+    temperature: float = param(
+        2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (kl)"
+    )
     teacher: Any = param(None, doc="a recipe whose model is the teacher; none: the baseline")
 
     @property
@@ -74,7 +104,8 @@ class Qat(Trained):
         return f"saturates={saturates()}"
 
     def plan(self, seed: int = 0) -> Plan:
-        """The plan without layers; `seed` picks the calibration samples. A target can be asked about it before anything runs."""
+        """The plan without layers; `seed` picks the calibration samples. A target can be asked
+        about it before anything runs."""
         return Plan(
             scheme="int8-static",
             bits=self.bits,
@@ -104,37 +135,71 @@ class Qat(Trained):
         left |= {path: "no calibration sample reaches it" for path in paths if path not in inputs}
         paths = [path for path in paths if path in inputs]
         if not paths:
-            raise InputError("there is nothing to quantize in this model", got=left, allowed="Linear layers and convolutions that are not skipped")
+            raise InputError(
+                "there is nothing to quantize in this model",
+                got=left,
+                allowed="Linear layers and convolutions that are not skipped",
+            )
         # Where 8-bit products saturate, weights get 7-bit codes, stored in 8 bits.
         grid = Grid(bits=7 if saturates() else self.bits, granularity=self.granularity)
         attach(module, same_inputs(module, paths, batches[0]), grid, inputs, self.start)
-        settings = Settings(self.epochs, self.lr, self.batch_size, self.optimizer, self.schedule, self.weight_decay, self.momentum, self.warmup)
-        sparse = [trained_name(name.removesuffix(".weight")) if name.removesuffix(".weight") in paths else name for name in model.sparse]
+        settings = Settings(
+            self.epochs,
+            self.lr,
+            self.batch_size,
+            self.optimizer,
+            self.schedule,
+            self.weight_decay,
+            self.momentum,
+            self.warmup,
+        )
+        sparse = [
+            trained_name(name.removesuffix(".weight")) if name.removesuffix(".weight") in paths else name
+            for name in model.sparse
+        ]
         train = context.splits.train
         steps = self.epochs * -(-len(train) // self.batch_size)
         with _frozen(module, steps // 2, norms):
             loss = fit(
-                module, train, self._objective(context), settings, seed=context.seed, device=context.device, report=context.report, sparse=sparse
+                module,
+                train,
+                self._objective(context),
+                settings,
+                seed=context.seed,
+                device=context.device,
+                report=context.report,
+                sparse=sparse,
             )
         module.to("cpu").eval()
         scales = detach(module, paths)
         plan = replace(self.plan(context.seed), layers=self._entries(module, paths))
         return model.edited(module=module, plan=plan, scales=scales).noted(
-            step=self.kind, epochs=self.epochs, final_loss=loss, layers=len(paths), weight_bits=grid.bits, left=left, folded=norms
+            step=self.kind,
+            epochs=self.epochs,
+            final_loss=loss,
+            layers=len(paths),
+            weight_bits=grid.bits,
+            left=left,
+            folded=norms,
         )
 
     def _left(self, module: nn.Module) -> dict[str, str]:
         """{path: why} of the layers that are not trained so."""
         found = _layers(module)
-        unknown = sorted(s for s in self.skip if not any(p == s or p.startswith(s + ".") for p in dict(module.named_modules())))
+        unknown = sorted(
+            s for s in self.skip if not any(p == s or p.startswith(s + ".") for p in dict(module.named_modules()))
+        )
         if unknown:
             raise InputError("there are no such layers to skip", got=unknown, allowed=list(found)[:40])
         owners = Counter(id(p) for m in module.modules() for p in m._parameters.values() if p is not None)
         left = {p: "skipped" for p in found if any(p == s or p.startswith(s + ".") for s in self.skip)}
-        return {p: "its weight belongs to another layer too" for p, m in found.items() if owners[id(m.weight)] > 1} | left
+        return {
+            p: "its weight belongs to another layer too" for p, m in found.items() if owners[id(m.weight)] > 1
+        } | left
 
     def _entries(self, module: nn.Module, paths: list[str]) -> dict[str, LayerPlan]:
-        """`layers` of the plan: 8 bits for what was trained so, 32 for other layers; embedding tables as the field says, one scale a row."""
+        """`layers` of the plan: 8 bits for what was trained so, 32 for other layers; embedding
+        tables as the field says, one scale a row."""
         from ..models.quant.fake import computes, quantizable
 
         def bits(path: str, layer: nn.Module) -> int:
@@ -142,7 +207,10 @@ class Qat(Trained):
                 return self.embeddings
             return 8 if path in paths else 32
 
-        return {path: LayerPlan(bits(path, m), self.granularity if computes(m) else "channel") for path, m in quantizable(module).items()}
+        return {
+            path: LayerPlan(bits(path, m), self.granularity if computes(m) else "channel")
+            for path, m in quantizable(module).items()
+        }
 
     def _objective(self, context: Context) -> Objective:
         """The task's loss, or its blend with the distance to a teacher, as Distill has it."""
@@ -170,8 +238,8 @@ def _layers(module: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def _frozen(module: nn.Module, after: int, folded: list[str]) -> Iterator[None]:
-    """While it lasts, batch norms stop following the batches once the module has been trained for `after` steps; those of `folded` at once,
-    and their scales are not trained."""
+    """While it lasts, batch norms stop following the batches once the module has been trained for
+    `after` steps; those of `folded` at once, and their scales are not trained."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     from ..models.hooks import watched

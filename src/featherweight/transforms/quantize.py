@@ -1,9 +1,11 @@
-"""Quantize: integer weights, and a plan for integer arithmetic that the target realises when it exports.
+"""Quantize: integer weights, and a plan for integer arithmetic that the target realises
+when it exports.
 
-The same plan is not the same graph on every runtime (activations that are fast as u8 on one are slow on another), so the
-transform says what is wanted and each target builds it in the way that it runs best; the target reports its coverage.
-Weights are rounded to nearest by the target, on a min-max grid, unless a field asks for more: then they are rounded here, and their
-scales go with the plan.
+The same plan is not the same graph on every runtime (activations that are fast as u8 on one are
+slow on another), so the transform says what is wanted and each target builds it in the way that
+it runs best; the target reports its coverage. Weights are rounded to nearest by the target, on
+a min-max grid, unless a field asks for more: then they are rounded here, and their scales go
+with the plan.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Quantize(Transform):
-    """8-bit arithmetic with scales from training samples (`int8-static`) or from each input (`int8-dynamic`), or floating-point
-    arithmetic with small weights (`weight-only`)."""
+    """8-bit arithmetic with scales from training samples (`int8-static`) or from each input
+    (`int8-dynamic`), or floating-point arithmetic with small weights (`weight-only`)."""
 
     says = "Store the weights, and where the scheme says so compute, in small integers"
 
@@ -51,15 +53,27 @@ class Quantize(Transform):
     )
     group: int = param(32, search=Choice(32, 64, 128), legal=Int(2, 2**20), doc="weights that share a scale, by group")
     symmetric: bool = param(True, doc="weight codes around zero, without a zero point")
-    activations: str = param("u8", search=Choice("u8", "s8"), legal=Choice("u8", "s8"), doc="unsigned (asymmetric) or signed (symmetric) activations")
+    activations: str = param(
+        "u8",
+        search=Choice("u8", "s8"),
+        legal=Choice("u8", "s8"),
+        doc="unsigned (asymmetric) or signed (symmetric) activations",
+    )
     calibrate: str = param(
         "minmax",
         search=Choice("minmax", "percentile", "mse", "entropy"),
         legal=Choice("minmax", "percentile", "mse", "entropy"),
         doc="how a static range is chosen",
     )
-    samples: int = param(256, search=Choice(64, 256, 512), legal=Int(1, 1_000_000), doc="training samples that set ranges, scales and roundings")
-    embeddings: int = param(8, search=Choice(8, 32), legal=Choice(4, 8, 16, 32), doc="bits of embedding tables; 32 leaves them")
+    samples: int = param(
+        256,
+        search=Choice(64, 256, 512),
+        legal=Int(1, 1_000_000),
+        doc="training samples that set ranges, scales and roundings",
+    )
+    embeddings: int = param(
+        8, search=Choice(8, 32), legal=Choice(4, 8, 16, 32), doc="bits of embedding tables; 32 leaves them"
+    )
     skip: tuple[str, ...] = param((), doc="layers (module paths) left in floating point")
     rounding: str = param(
         "nearest",
@@ -68,15 +82,27 @@ class Quantize(Transform):
         doc="each weight by itself, or so that the others make up for it",
     )
     order: bool = param(False, doc="gptq: the columns with the largest inputs first")
-    range: str = param("minmax", search=Choice("minmax", "mse"), legal=Choice("minmax", "mse"), doc="weight scales that clip nothing, or err least")
+    range: str = param(
+        "minmax",
+        search=Choice("minmax", "mse"),
+        legal=Choice("minmax", "mse"),
+        doc="weight scales that clip nothing, or err least",
+    )
     equalize: str = param(
         "none",
         search=Choice("none", "cle", "smooth"),
         legal=Choice("none", "cle", "smooth", "awq"),
         doc="move ranges between layers first: cross-layer equalization, SmoothQuant (int8 schemes), AWQ (weight-only)",
     )
-    alpha: float = param(0.5, search=Float(0.3, 0.8), legal=Float(0.0, 1.0), doc="smooth: how much of an input's range moves into the weights")
-    correct_bias: bool = param(False, search=Choice(False, True), doc="take the mean shift that rounding causes off the biases")
+    alpha: float = param(
+        0.5,
+        search=Float(0.3, 0.8),
+        legal=Float(0.0, 1.0),
+        doc="smooth: how much of an input's range moves into the weights",
+    )
+    correct_bias: bool = param(
+        False, search=Choice(False, True), doc="take the mean shift that rounding causes off the biases"
+    )
 
     @property
     def makes(self) -> frozenset[Mark]:
@@ -104,8 +130,8 @@ class Quantize(Transform):
         return f"saturates={self._narrow()}" if self.rounds and self.scheme != "weight-only" else ""
 
     def plan(self, seed: int = 0) -> Plan:
-        """The plan without layers; `seed` picks the calibration samples. A target can be asked about it before anything runs.
-        InputError if the fields contradict each other."""
+        """The plan without layers; `seed` picks the calibration samples. A target can be asked
+        about it before anything runs. InputError if the fields contradict each other."""
         if (problem := self._problem()) is not None:
             raise InputError("these settings of quantize do not go together", got=problem[0], fix=problem[1])
         return Plan(
@@ -123,17 +149,23 @@ class Quantize(Transform):
         )
 
     def apply(self, model: Package, context: Context) -> Package:
-        """A package with the plan and its layers. Where nothing but nearest rounding is asked for, the module is the one given;
-        otherwise a copy, with its weights on the grids that `scales` describe.
+        """A package with the plan and its layers. Where nothing but nearest rounding is asked
+        for, the module is the one given; otherwise a copy, with its weights on the grids that
+        `scales` describe.
 
-        InputError if the fields contradict each other, or there is nothing to equalize in this model.
+        InputError if the fields contradict each other, or there is nothing to
+        equalize in this model.
         """
         from ..models.quant.layers import decide
 
         plan = self.plan(context.seed)
         layers = decide(model.module, plan)
         plan = replace(plan, layers=layers)
-        note: dict[str, Any] = {"scheme": self.scheme, "bits": self.bits, "layers": sum(v.bits < 32 for v in layers.values())}
+        note: dict[str, Any] = {
+            "scheme": self.scheme,
+            "bits": self.bits,
+            "layers": sum(v.bits < 32 for v in layers.values()),
+        }
         if not self.stored:
             return model.edited(plan=plan).noted(step="quantize", **note)
         module, scales, more = self._prepare(copy.deepcopy(model.module).eval(), layers, model.sparse, context)
@@ -156,7 +188,11 @@ class Quantize(Transform):
         few, batches = tuple(t[:8] for t in inputs), batched(inputs)
         module.to(context.device)
         flow = trace(module, tuple(t[:2] for t in inputs))
-        grids = {p: grid_of(v, self._narrow()) for p, v in layers.items() if v.bits in (4, 8) and is_layer(module.get_submodule(p))}
+        grids = {
+            p: grid_of(v, self._narrow())
+            for p, v in layers.items()
+            if v.bits in (4, 8) and is_layer(module.get_submodule(p))
+        }
         with torch.no_grad():
             before = module(*few)
         fold(module, flow.batch_norms)
@@ -181,12 +217,17 @@ class Quantize(Transform):
             powers = awq(module, pairs, grids, batches)
             note |= {"equalized": len(powers), "powers": powers}
         else:
-            note["equalized"] = equalize(module, pairs) if self.equalize == "cle" else smooth(module, pairs, batches, self.alpha)
+            note["equalized"] = (
+                equalize(module, pairs) if self.equalize == "cle" else smooth(module, pairs, batches, self.alpha)
+            )
         if note["equalized"] == 0:
             raise InputError(
                 f"equalize={self.equalize!r} finds nothing to equalize in this model",
                 got="; ".join(f"{k}: {v}" for k, v in list(flow.left.items())[:5]) or "no layer that feeds another",
-                allowed="layers (awq: Linear ones) fed by a layer or norm through ReLU, pooling, reshaping or attention's values",
+                allowed=(
+                    "layers (awq: Linear ones) fed by a layer or norm through ReLU, pooling, "
+                    "reshaping or attention's values"
+                ),
                 fix="use equalize='none'",
             )
         return note
@@ -199,7 +240,10 @@ class Quantize(Transform):
         if not small and self.granularity == "group":
             return f"scheme {self.scheme} with granularity group", "use granularity='channel', or scheme='weight-only'"
         if self.bits == 16 and self.stored:
-            return "bits 16 (half precision) with a rounding, range, equalization or bias correction", "leave those fields out: there is no grid"
+            return (
+                "bits 16 (half precision) with a rounding, range, equalization or bias correction",
+                "leave those fields out: there is no grid",
+            )
         if self.equalize == "smooth" and small:
             return "equalize smooth with scheme weight-only", "use equalize='awq': there are no activations to smooth"
         if self.equalize == "awq" and not small:

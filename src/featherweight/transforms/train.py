@@ -20,13 +20,17 @@ class Train(Trained):
 
     says = "Train the weights"
 
-    label_smoothing: float = param(0.0, search=Float(0.0, 0.2), legal=Float(0.0, 0.9), doc="for cross-entropy: mass moved to the other classes")
+    label_smoothing: float = param(
+        0.0, search=Float(0.0, 0.2), legal=Float(0.0, 0.9), doc="for cross-entropy: mass moved to the other classes"
+    )
 
     def apply(self, model: Package, context: Context) -> Package:
         loss = context.task.loss_fn
         if self.label_smoothing > 0:
             if context.task.loss != "cross_entropy":
-                raise InputError("label smoothing needs the cross-entropy loss", got=context.task.loss, fix="set label_smoothing=0")
+                raise InputError(
+                    "label smoothing needs the cross-entropy loss", got=context.task.loss, fix="set label_smoothing=0"
+                )
             from torch.nn.functional import cross_entropy
 
             smooth = partial(cross_entropy, label_smoothing=self.label_smoothing)

@@ -4,7 +4,6 @@ Notation: s a study, c a filling, r_s(c) in [0, 1] its rank within the study (0:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,8 @@ from ..space.space import key
 class Earlier:
     """An earlier study in a space that has fillings in common with the new one.
 
-    same_task: its values mean the same as the new study's (same task, baseline and objectives), so its trials count as observations;
-    else only its ranks are used.
+    same_task: its values mean the same as the new study's (same task, baseline and objectives), so
+    its trials count as observations; else only its ranks are used.
     """
 
     name: str
@@ -27,10 +26,15 @@ class Earlier:
     same_task: bool = False
 
     def ranked(self, space: Space) -> list[tuple[float, Trial]]:
-        """(r_s(c), trial) for its finished trials that the space has, best first, each filling once; of several objectives the geometric mean
-        counts, and feasible ones come first. InputError if there are none."""
-        done = [t for t in self.history if t.state == "complete" and t.values and all(map(math.isfinite, (*t.values, t.violation)))]
-        first = {key(t.filling): t for t in sorted(done, key=lambda t: (t.score_key, t.number), reverse=True) if _fits(space, t.filling)}
+        """(r_s(c), trial) for its finished trials that the space has, best first, each filling
+        once; of several objectives the geometric mean counts, and feasible ones come first.
+        InputError if there are none."""
+        done = [t for t in self.history if t.usable]
+        first = {
+            key(t.filling): t
+            for t in sorted(done, key=lambda t: (t.score_key, t.number), reverse=True)
+            if _fits(space, t.filling)
+        }
         best = sorted(first.values(), key=lambda t: (t.score_key, t.number))
         if not best:
             raise InputError(
@@ -42,7 +46,8 @@ class Earlier:
 
 
 def imported(space: Space, earlier: Sequence[Earlier]) -> list[Trial]:
-    """The finished trials of studies of the same task, each filling once, numbered anew, with the note {"origin": name of the study}.
+    """The finished trials of studies of the same task, each filling once, numbered anew, with the
+    note {"origin": name of the study}.
 
     InputError: studies with different numbers of objectives."""
     out: dict[str, Trial] = {}
@@ -50,11 +55,24 @@ def imported(space: Space, earlier: Sequence[Earlier]) -> list[Trial]:
         for trial in sorted((t for _, t in study.ranked(space)), key=lambda t: t.number):
             out.setdefault(
                 key(trial.filling),
-                Trial(len(out), trial.filling, "complete", trial.values, trial.violation, trial.cost_s, {"origin": study.name}, trial.features),
+                Trial(
+                    len(out),
+                    trial.filling,
+                    "complete",
+                    trial.values,
+                    trial.violation,
+                    trial.cost_s,
+                    {"origin": study.name},
+                    trial.features,
+                ),
             )
     counts = {len(t.values or ()) for t in out.values()}
     if len(counts) > 1:
-        raise InputError("earlier studies of one task have different objectives", got=f"{sorted(counts)} of them", fix="give those alike")
+        raise InputError(
+            "earlier studies of one task have different objectives",
+            got=f"{sorted(counts)} of them",
+            fix="give those alike",
+        )
     return list(out.values())
 
 

@@ -1,7 +1,8 @@
 """Warm start: what a user guesses, and what earlier studies found, told to a strategy.
 
-Notation: s a study, c a filling, r_s(c) in [0, 1] its rank within the study (0: the best), m trials of a study.
-Fillings of different tasks are compared by ranks alone, because their objectives have different scales.
+Notation: s a study, c a filling, r_s(c) in [0, 1] its rank within the study (0: the best), m trials
+of a study. Fillings of different tasks are compared by ranks alone, because their objectives have
+different scales.
 """
 
 from __future__ import annotations
@@ -23,16 +24,24 @@ from .earlier import Earlier, imported
 from .guess import Guess
 from .strategy import Warm
 
-_FIRST, _KEPT = 5, 50  # fillings of earlier studies that are tried first; values of a hole that a prior keeps
+# fillings of earlier studies that are tried first; values of a hole that a prior keeps
+_FIRST, _KEPT = 5, 50
 
 
 def warmed(
-    inner: Strategy, space: Space, guesses: Sequence[Guess], earlier: Sequence[Earlier], rng: np.random.Generator, prior_weight: float = 0.0
+    inner: Strategy,
+    space: Space,
+    guesses: Sequence[Guess],
+    earlier: Sequence[Earlier],
+    rng: np.random.Generator,
+    prior_weight: float = 0.0,
 ) -> Strategy:
-    """`inner` with a warm start: guesses and at most 5 first fillings from earlier studies; `inner` itself where there is nothing to tell.
+    """`inner` with a warm start: guesses and at most 5 first fillings from earlier studies; `inner`
+    itself where there is nothing to tell.
 
-    prior_weight: how many trials the distribution of other tasks' good values (`prior`) is worth beyond the first fillings. On NAS-Bench-201
-    (from two data sets to the third, 10 seeds) 5 and 15 were no better than 0 in the mean, for random search, greedy and TPE."""
+    prior_weight: how many trials the distribution of other tasks' good values (`prior`) is worth
+    beyond the first fillings. On NAS-Bench-201 (from two data sets to the third, 10 seeds) 5 and 15
+    were no better than 0 in the mean, for random search, greedy and TPE."""
     if not guesses and not earlier:
         return inner
     others = [e for e in earlier if not e.same_task]
@@ -43,15 +52,20 @@ def warmed(
         prior=json.dumps(prior(space, others), sort_keys=True) if prior_weight else "{}",
         prior_weight=prior_weight if others else 0.0,
         earlier=tuple(
-            json.dumps({"filling": t.filling, "values": t.values, "violation": t.violation, "note": t.note}, sort_keys=True)
+            json.dumps(
+                {"filling": t.filling, "values": t.values, "violation": t.violation, "note": t.note}, sort_keys=True
+            )
             for t in imported(space, [e for e in earlier if e.same_task])
         ),
     )
 
 
-def starting(space: Space, guesses: Sequence[Guess], earlier: Sequence[Earlier], n: int, rng: np.random.Generator) -> list[Filling]:
-    """The first `n` fillings to try, or as many as there are: guesses by weight, completed by the middles of the other holes; then the best of
-    earlier studies of the same task; then a portfolio from other tasks. None twice, none that the space refuses."""
+def starting(
+    space: Space, guesses: Sequence[Guess], earlier: Sequence[Earlier], n: int, rng: np.random.Generator
+) -> list[Filling]:
+    """The first `n` fillings to try, or as many as there are: guesses by weight, completed by the
+    middles of the other holes; then the best of earlier studies of the same task; then a portfolio
+    from other tasks. None twice, none that the space refuses."""
     found: dict[str, Filling] = {}
     for guess in sorted(guesses, key=lambda g: -g.weight):
         values = guess.checked(space)
@@ -61,7 +75,10 @@ def starting(space: Space, guesses: Sequence[Guess], earlier: Sequence[Earlier],
                 found.setdefault(key(filling), filling)
                 break
             filling = space.complete({**mutated(space, filling, rng), **values}, rng)
-    same = sorted((pair for e in earlier if e.same_task for pair in e.ranked(space)), key=lambda pair: (pair[1].score_key, key(pair[1].filling)))
+    same = sorted(
+        (pair for e in earlier if e.same_task for pair in e.ranked(space)),
+        key=lambda pair: (pair[1].score_key, key(pair[1].filling)),
+    )
     for _, trial in same:
         if len(found) >= n:
             break
@@ -75,12 +92,14 @@ def starting(space: Space, guesses: Sequence[Guess], earlier: Sequence[Earlier],
 
 
 def portfolio(space: Space, earlier: Sequence[Earlier], n: int, candidates: int = 50) -> list[Filling]:
-    """Up to `n` fillings that complement each other: greedily, c that most reduces the mean over studies of the best rank in the portfolio,
-    sum_s min_{c in P} r_s(c) (Feurer et al. 2022, "Auto-Sklearn 2.0", arXiv:2007.04074, Algorithm 1; the gain is submodular, so greedy is
-    within 1 - 1/e). Of equal ones the one with the least mean rank.
+    """Up to `n` fillings that complement each other: greedily, c that most reduces the mean over
+    studies of the best rank in the portfolio, sum_s min_{c in P} r_s(c) (Feurer et al. 2022,
+    "Auto-Sklearn 2.0", arXiv:2007.04074, Algorithm 1; the gain is submodular, so greedy is within
+    1 - 1/e). Of equal ones the one with the least mean rank.
 
-    Candidates are each study's best; the rank that a study did not measure is predicted, by a tree ensemble over fillings and features
-    (as the surrogate of Wistuba et al. 2015, "Learning hyperparameter optimization initializations")."""
+    Candidates are each study's best; the rank that a study did not measure is predicted, by a tree
+    ensemble over fillings and features (as the surrogate of Wistuba et al. 2015, "Learning
+    hyperparameter optimization initializations")."""
     ranked = [e.ranked(space) for e in earlier]
     pool: dict[str, Filling] = {}
     for study in ranked:
@@ -90,7 +109,8 @@ def portfolio(space: Space, earlier: Sequence[Earlier], n: int, candidates: int 
     fillings = list(pool.values())
     if not fillings:
         return []
-    ranks = np.stack([_predicted(space, study, fillings) for study in ranked])  # [studies, candidates]
+    # [studies, candidates]
+    ranks = np.stack([_predicted(space, study, fillings) for study in ranked])
     best, out = np.ones(len(ranked)), list[int]()
     while len(out) < min(n, len(fillings)):
         after = np.minimum(ranks, best[:, None]).mean(0)
@@ -102,10 +122,12 @@ def portfolio(space: Space, earlier: Sequence[Earlier], n: int, candidates: int 
 
 
 def prior(space: Space, earlier: Sequence[Earlier]) -> dict[str, list[list[Any]]]:
-    """{path: [[value, weight], ...]}: how often each value stood in the better half of the trials that had the hole, weighted by rank.
+    """{path: [[value, weight], ...]}: how often each value stood in the better half of the trials
+    that had the hole, weighted by rank.
 
-    The i-th best of m trials has the weight max(0, ln((m + 1) / 2) - ln i), normalised to sum 1 in a study (the recombination weights of
-    CMA-ES: Hansen 2016, arXiv:1604.00772, eq. 49). The heaviest values of each hole are kept."""
+    The i-th best of m trials has the weight max(0, ln((m + 1) / 2) - ln i), normalised to sum 1 in
+    a study (the recombination weights of CMA-ES: Hansen 2016, arXiv:1604.00772, eq. 49).
+    The heaviest values of each hole are kept."""
     mass: dict[str, dict[str, float]] = {}
     for study in earlier:
         trials = [t for _, t in study.ranked(space)]
@@ -119,10 +141,11 @@ def prior(space: Space, earlier: Sequence[Earlier]) -> dict[str, list[list[Any]]
 
 
 def credits(space: Space, earlier: Sequence[Earlier], name: str = "arm") -> dict[str, float]:
-    """{strategy: share}: what each strategy named in the trials' notes under `name` earned per second, summing to 1; {} if none is named.
+    """{strategy: share}: what each strategy named in the trials' notes under `name` earned per
+    second, summing to 1; {} if none is named.
 
-    A trial earns its rank's weight (see `prior`); seconds are those of its trials and of proposing them, as shares of the study's
-    (equal for all trials where no time was kept)."""
+    A trial earns its rank's weight (see `prior`); seconds are those of its trials and of proposing
+    them, as shares of the study's (equal for all trials where no time was kept)."""
     gain: dict[str, float] = {}
     for study in earlier:
         trials = [t for _, t in study.ranked(space)]
@@ -160,5 +183,8 @@ def _rows(space: Space, fillings: Sequence[Filling]) -> np.ndarray:
     """[fillings, columns]: the encoding, and log(1 + feature) of the features that all have."""
     known = [space.features(f) for f in fillings]
     names = sorted(set(known[0]).intersection(*known))
-    features = np.array([[math.log1p(max(k[name], 0.0)) for name in names] for k in known]).reshape(len(fillings), len(names))
-    return np.hstack([Encoding(space).rows(fillings), features, np.zeros((len(fillings), 1))])  # a column of zeros: a space may have no holes
+    features = np.array([[math.log1p(max(k[name], 0.0)) for name in names] for k in known]).reshape(
+        len(fillings), len(names)
+    )
+    # a column of zeros: a space may have no holes
+    return np.hstack([Encoding(space).rows(fillings), features, np.zeros((len(fillings), 1))])

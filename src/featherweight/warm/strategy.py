@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..digest import Digest
 from ..errors import InputError
 from ..records import History, Trial
 from ..space import Domain, Filling, Space
@@ -23,24 +23,30 @@ from ..space.space import key
 from ..space.vary import mutated
 from ..strategies.base import Fresh, Proposal, Strategy
 
-_TRIES, _ANEW = 20, 0.1  # mutations until a pull is given up; share of holes that a draw from the prior draws uniformly
+# mutations until a pull is given up; share of holes that a draw from the prior draws uniformly
+_TRIES, _ANEW = 20, 0.1
 
 
 @dataclass(frozen=True)
 class Warm(Strategy):
-    """Proposes `starts` in turn, then what `inner` proposes, but with probability W / (W + t) a proposal that a guess or the prior pulls.
+    """Proposes `starts` in turn, then what `inner` proposes, but with probability W / (W + t) a
+    proposal that a guess or the prior pulls.
 
-    So a belief decays with the evidence, as beta / t does in Hvarfner et al. 2022 (piBO, arXiv:2204.11051, eq. 6), and a wrong one costs about
-    W ln(1 + T / W) of T trials. A guess (drawn by weight) pulls by its values laid over the best filling so far, mutated; the prior by values
-    drawn hole by hole.
+    So a belief decays with the evidence, as beta / t does in Hvarfner et al. 2022 (piBO,
+    arXiv:2204.11051, eq. 6), and a wrong one costs about W ln(1 + T / W) of T trials. A guess
+    (drawn by weight) pulls by its values laid over the best filling so far, mutated; the prior by
+    values drawn hole by hole.
 
-    `inner` sees the trials of this study after those of earlier ones, and the notes of its own proposals alone. Of what earlier studies
-    tried it proposes nothing again; that comes when `inner` has nothing left.
+    `inner` sees the trials of this study after those of earlier ones, and the notes of its own
+    proposals alone. Of what earlier studies tried it proposes nothing again; that comes when
+    `inner` has nothing left.
 
-    starts: fillings; guesses: (values of some holes, weight); prior: {path: [[value, weight], ...]}, drawn from with weight `prior_weight`;
-    earlier: trials of the same task, {"filling", "values", "violation", "note"}. All as JSON, so that a warm strategy can be compared, hashed
-    and stored. `warm.py` makes them. InputError for text that is something else, weights that are no weights, and, when it proposes, a
-    start that is no filling of the space.
+    starts: fillings; guesses: (values of some holes, weight);
+    prior: {path: [[value, weight], ...]}, drawn from with weight `prior_weight`;
+    earlier: trials of the same task, {"filling", "values", "violation", "note"}. All as JSON, so
+    that a warm strategy can be compared, hashed and stored. `warm.py` makes them. InputError for
+    text that is something else, weights that are no weights, and, when it proposes, a start that is
+    no filling of the space.
     """
 
     inner: Strategy
@@ -55,11 +61,13 @@ class Warm(Strategy):
             _read(text)
         weights = [*(w for _, w in self.guesses), self.prior_weight]
         if not all(0 <= w < math.inf for w in weights):
-            raise InputError("a guess or a prior has a weight that is none", got=weights, allowed="0 or more, in trials")
+            raise InputError(
+                "a guess or a prior has a weight that is none", got=weights, allowed="0 or more, in trials"
+            )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Notes: {"warm": "start" | "guess" | "prior" | "earlier"}, or what `inner` noted."""
-        fresh, view = Fresh(space, history), _view(self.earlier, history)
+        fresh, view = Fresh(space, history), _View.of(history, self.earlier)
         out = [fresh.take(f, {"warm": "start"}) for f in self._next_starts(space, fresh, n)]
         for slot in range(len(out), n):
             pulled = self._pulled(space, view, fresh, len(history) + slot, rng)
@@ -108,60 +116,53 @@ class Warm(Strategy):
         return None
 
 
-class _View:
-    """The trials of earlier studies and then those of this one, as the inner strategy sees them. Each is read when it appears and until it has
-    ended."""
+class _View(Digest):
+    """The trials of earlier studies and then those of this one, as the inner strategy sees them."""
 
     def __init__(self, earlier: Sequence[str]) -> None:
-        self.history = History()
-        self.open: list[int] = []  # numbers in the study's own history
-        self.read, self.shift = 0, len(earlier)
+        super().__init__()
+        self.history, self.shift = History(), len(earlier)
         self.best: tuple[tuple[float, float], int] | None = None
         for number, text in enumerate(earlier):
             data = _read(text)
-            self.history.add(Trial(number, data["filling"], "complete", tuple(data["values"]), data.get("violation", 0.0), note=data.get("note", {})))
+            self.history.add(
+                Trial(
+                    number,
+                    data["filling"],
+                    "complete",
+                    tuple(data["values"]),
+                    data.get("violation", 0.0),
+                    note=data.get("note", {}),
+                )
+            )
             self._weigh(self.history[number])
 
     @property
     def best_filling(self) -> Filling:
         return {} if self.best is None else self.history[self.best[1]].filling
 
-    def update(self, history: History) -> None:
-        for number in range(self.read, len(history)):
-            theirs = history[number]
-            note = {} if "warm" in theirs.note else theirs.note
-            self.history.add(dataclasses.replace(theirs, number=number + self.shift, note=note, state="running"))
-            self.open.append(number)
-        self.read = len(history)
-        for number in self.open:
-            theirs, ours = history[number], self.history[number + self.shift]
-            if theirs.state == ours.state == "stopped":
-                continue
-            for f in dataclasses.fields(Trial):
-                if f.name not in ("number", "filling", "note"):
-                    setattr(ours, f.name, getattr(theirs, f.name))
-            self._weigh(ours)
-        self.open = [i for i in self.open if history[i].state in ("running", "stopped")]  # one that a stopper paused may go on
+    def begun(self, trial: Trial) -> None:
+        note = {} if "warm" in trial.note else trial.note
+        self.history.add(dataclasses.replace(trial, number=trial.number + self.shift, note=note, state="running"))
+
+    def told(self, trial: Trial) -> None:
+        ours = self.history[trial.number + self.shift]
+        for f in dataclasses.fields(Trial):
+            if f.name not in ("number", "filling", "note"):
+                setattr(ours, f.name, getattr(trial, f.name))
+        self._weigh(ours)
+
+    resumed = told
 
     def _weigh(self, trial: Trial) -> None:
-        if trial.state == "complete" and trial.values and all(map(math.isfinite, (*trial.values, trial.violation))):
+        if trial.usable:
             standing = (trial.score_key, trial.number)
             self.best = standing if self.best is None else min(self.best, standing)
 
 
-_VIEWS: WeakKeyDictionary[History, dict[tuple[str, ...], _View]] = WeakKeyDictionary()
-
-
-def _view(earlier: tuple[str, ...], history: History) -> _View:
-    views = _VIEWS.setdefault(history, {})
-    if earlier not in views:
-        views[earlier] = _View(earlier)
-    views[earlier].update(history)
-    return views[earlier]
-
-
 def _drawn(weighed: list[list[Any]] | None, domain: Domain, rng: np.random.Generator) -> Any:
-    """A value of the prior, one of its neighbours (so that numbers between those tried can come), or any value."""
+    """A value of the prior, one of its neighbours (so that numbers between those tried can
+    come), or any value."""
     if not weighed or rng.random() < _ANEW:
         return domain.sample(rng)
     total = sum(w for _, w in weighed)

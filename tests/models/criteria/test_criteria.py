@@ -63,11 +63,21 @@ class Broken(Criterion):
             seen.weight.zero_()
         if self.how == "another score for the same generator":
             return w * torch.rand(())
-        wrong = {"negative": w - 5, "not finite": w / 0, "per_weight=True": w.flatten(1).sum(1), "not float32": w.double()}
+        wrong = {
+            "negative": w - 5,
+            "not finite": w / 0,
+            "per_weight=True": w.flatten(1).sum(1),
+            "not float32": w.double(),
+        }
         return wrong.get(self.how, w)
 
 
-HOWS = ["nothing observes", "which it says that it needs", "it changes what it was given", "another score for the same generator"]
+HOWS = [
+    "nothing observes",
+    "which it says that it needs",
+    "it changes what it was given",
+    "another score for the same generator",
+]
 
 
 @pytest.mark.parametrize("how", [*HOWS, "negative", "not finite", "per_weight=True", "not float32"])
@@ -78,7 +88,9 @@ def test_the_suite_finds_it(how):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_layer_of_half_precision_zeros_scores_zero_or_at_least_something_finite(kind):
-    seen = {k: torch.zeros_like(v) for k, v in everything().items()} | {"weight": torch.zeros(6, 3, 2, 2, dtype=torch.float16)}
+    seen = {k: torch.zeros_like(v) for k, v in everything().items()} | {
+        "weight": torch.zeros(6, 3, 2, 2, dtype=torch.float16)
+    }
     scores = score(kind, **seen)
     assert scores.dtype == torch.float32
     assert kind == "random" or (scores == 0).all()
@@ -133,7 +145,9 @@ def test_wanda_is_the_weight_times_the_norm_of_its_input():
     scores = score("wanda", weight=w, input_norm=x.norm(dim=0)[None])
     for i in range(3):
         for j in range(5):
-            assert float(scores[i, j]) == pytest.approx(abs(float(w[i, j])) * math.sqrt(sum(float(v) ** 2 for v in x[:, j])), rel=1e-5)
+            assert float(scores[i, j]) == pytest.approx(
+                abs(float(w[i, j])) * math.sqrt(sum(float(v) ** 2 for v in x[:, j])), rel=1e-5
+            )
 
 
 def test_wanda_of_a_grouped_convolution_takes_each_groups_own_inputs():
@@ -144,7 +158,8 @@ def test_wanda_of_a_grouped_convolution_takes_each_groups_own_inputs():
 
 
 def test_obs_is_twice_what_the_loss_grows_by_when_the_rest_makes_up_for_a_weight():
-    """Least squares by brute force: min over the other weights of 1/2 (v - w)^T H (v - w) with v_q = 0 is w_q^2 / (2 [H^-1]_qq)."""
+    """Least squares by brute force: min over the other weights of 1/2 (v - w)^T H (v - w) with
+    v_q = 0 is w_q^2 / (2 [H^-1]_qq)."""
     x = normal(50, 6, dtype=torch.float64) @ normal(6, 6, seed=1, dtype=torch.float64)
     w = normal(2, 6, seed=2, dtype=torch.float64)
     h = x.T @ x / 50
@@ -173,7 +188,9 @@ def test_obs_of_a_grouped_convolution_takes_each_groups_own_hessian():
     scores = score("obs", weight=seen["weight"], hessian=seen["hessian"])
     for g in range(GROUPS):
         rows = slice(3 * g, 3 * g + 3)
-        torch.testing.assert_close(scores[rows], score("obs", weight=seen["weight"][rows], hessian=seen["hessian"][g : g + 1]))
+        torch.testing.assert_close(
+            scores[rows], score("obs", weight=seen["weight"][rows], hessian=seen["hessian"][g : g + 1])
+        )
 
 
 def test_a_hessian_that_is_none_is_an_error():
@@ -187,7 +204,8 @@ def test_lamp_is_the_share_of_what_would_be_left():
     w = normal(4, 5)
     expected = [[float(v**2 / (w[w.abs() >= v.abs()] ** 2).sum()) for v in row] for row in w]
     torch.testing.assert_close(score("lamp", weight=w), torch.tensor(expected))
-    torch.testing.assert_close(score("lamp", weight=1000 * w), score("lamp", weight=w))  # a layer's scale does not count
+    # a layer's scale does not count
+    torch.testing.assert_close(score("lamp", weight=1000 * w), score("lamp", weight=w))
 
 
 def test_lamp_of_equal_weights_ranks_them_one_after_another():
@@ -198,7 +216,8 @@ def test_fpgm_is_the_sum_of_distances_to_the_other_filters():
     w = normal(5, 2, 3)
     expected = [sum(math.sqrt(float(((a - b) ** 2).sum())) for b in w) for a in w]
     torch.testing.assert_close(score("fpgm", weight=w), torch.tensor(expected))
-    near = normal(1, 2, 3).expand(40, 2, 3) + 1e-4 * normal(40, 2, 3, seed=1)  # a matrix product would lose these distances
+    # a matrix product would lose these distances
+    near = normal(1, 2, 3).expand(40, 2, 3) + 1e-4 * normal(40, 2, 3, seed=1)
     distances = near.double().flatten(1)[:, None] - near.double().flatten(1)[None]
     torch.testing.assert_close(score("fpgm", weight=near).double(), distances.norm(dim=2).sum(1), rtol=1e-3, atol=0)
 
@@ -215,7 +234,9 @@ def test_entropy_is_that_of_the_histogram_over_samples():
 
 def test_entropy_is_zero_for_a_channel_that_says_nothing_and_ln_n_for_one_that_tells_all_apart():
     outputs = torch.stack([torch.arange(50.0), torch.full((50,), 7.0), torch.tensor([0.0, 49.0] * 25)], 1)
-    assert score("entropy", weight=normal(3, 2), outputs=outputs).tolist() == pytest.approx([math.log(50), 0, math.log(2)])
+    assert score("entropy", weight=normal(3, 2), outputs=outputs).tolist() == pytest.approx(
+        [math.log(50), 0, math.log(2)]
+    )
     assert score("entropy", weight=normal(3, 2), outputs=torch.zeros(0, 3)).tolist() == [0, 0, 0]
 
 

@@ -1,4 +1,5 @@
-"""Zero-cost proxies against their formulas, written out on tiny nets; and what holds for all of them."""
+"""Zero-cost proxies against their formulas, written out on tiny nets;
+and what holds for all of them."""
 
 import copy
 import math
@@ -36,7 +37,10 @@ def tokens(n=6):
 
 NETS = {
     "residual": (ConvNet(in_channels=1, classes=3, stem=4, depths=(1, 1), widths=(4, 8)), images),
-    "inverted": (ConvNet(in_channels=1, classes=3, stem=4, depths=(1,), widths=(4,), block="inverted", activation="hardswish"), images),
+    "inverted": (
+        ConvNet(in_channels=1, classes=3, stem=4, depths=(1,), widths=(4,), block="inverted", activation="hardswish"),
+        images,
+    ),
     "mlp": (Mlp(features=64, classes=3, hidden=(8, 6), norm="batch", dropout=0.3, activation="silu"), images),
     "encoder": (Encoder(vocab=20, length=5, classes=3, depth=1, heads=2, width=8, dropout=0.2), tokens),
 }
@@ -149,10 +153,14 @@ def test_a_net_that_ignores_its_input_has_no_gradients(proxy):
 
 def test_synflow_of_a_linear_net_is_its_layers_times_its_paths():
     a, b, c = drawn(4, 3, seed=1), drawn(5, 4, seed=2), drawn(2, 5, seed=3)
-    paths = torch.ones(1, 2).double() @ c.double().abs() @ b.double().abs() @ a.double().abs() @ torch.ones(3, 1).double()  # eq. 3
+    paths = (
+        torch.ones(1, 2).double() @ c.double().abs() @ b.double().abs() @ a.double().abs() @ torch.ones(3, 1).double()
+    )  # eq. 3
     score = Synflow().score(linear(a, b, c), [drawn(4, 3)], torch.zeros(4), F.mse_loss)
-    assert score == pytest.approx(math.log(3 * float(paths)), rel=1e-12)  # each layer conserves the flow (their theorem 1)
-    assert Synflow().score(linear(-a, b, -c), [drawn(4, 3, seed=9)], torch.zeros(4), F.mse_loss) == score  # neither signs nor data count
+    # each layer conserves the flow (their theorem 1)
+    assert score == pytest.approx(math.log(3 * float(paths)), rel=1e-12)
+    # neither signs nor data count
+    assert Synflow().score(linear(-a, b, -c), [drawn(4, 3, seed=9)], torch.zeros(4), F.mse_loss) == score
 
 
 def test_synflow_against_autograd_by_hand():
@@ -160,7 +168,8 @@ def test_synflow_against_autograd_by_hand():
     net[1].weight.data.uniform_(-2, 2, generator=torch.Generator().manual_seed(0))
     w = net[0].weight.detach().double().abs().requires_grad_()
     v = net[4].weight.detach().double().abs().requires_grad_()
-    hidden = torch.relu(F.conv2d(torch.ones(1, 2, 4, 4).double(), w, net[0].bias.detach().double().abs(), padding=1))  # batch norm left out
+    # batch norm left out
+    hidden = torch.relu(F.conv2d(torch.ones(1, 2, 4, 4).double(), w, net[0].bias.detach().double().abs(), padding=1))
     flow = (hidden.flatten(1) @ v.T + net[4].bias.detach().double().abs()).sum()
     flow.backward()
     expected = math.log(float((w.detach() * w.grad).sum() + (v.detach() * v.grad).sum()))
@@ -170,7 +179,8 @@ def test_synflow_against_autograd_by_hand():
 def test_synflow_behind_an_embedding():
     net = nn.Sequential(nn.Embedding(7, 3), nn.LayerNorm(3), nn.Linear(3, 2, bias=False))
     ids = torch.tensor([[1, 2], [3, 4]])
-    expected = math.log(2 * float(net[2].weight.detach().double().abs().sum()))  # two tokens of ones, and the head's weights
+    # two tokens of ones, and the head's weights
+    expected = math.log(2 * float(net[2].weight.detach().double().abs().sum()))
     assert Synflow().score(net, [ids], torch.zeros(2), F.mse_loss) == pytest.approx(expected, rel=1e-12)
 
 
@@ -190,7 +200,9 @@ def codes_of(net, x):
 
 def brute(codes):
     n = len(codes)
-    kernel = [[sum(bool(a) == bool(b) for a, b in zip(codes[i], codes[j], strict=True)) for j in range(n)] for i in range(n)]  # A - Hamming distance
+    kernel = [
+        [sum(bool(a) == bool(b) for a, b in zip(codes[i], codes[j], strict=True)) for j in range(n)] for i in range(n)
+    ]  # A - Hamming distance
     return math.log(np.linalg.det(np.array(kernel, dtype=float)))
 
 
@@ -199,7 +211,9 @@ def test_naswot_by_brute_force():
     assert Naswot().score(net, [x], torch.zeros(4), F.mse_loss) == pytest.approx(brute(codes_of(net, x)), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU", "CELU", "SELU", "GELU", "SiLU", "Hardswish", "Mish"])
+@pytest.mark.parametrize(
+    "name", ["ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU", "CELU", "SELU", "GELU", "SiLU", "Hardswish", "Mish"]
+)
 def test_naswot_counts_the_sign_of_what_enters(name):
     w, x = drawn(8, 3, seed=1), drawn(4, 3, seed=4)
     layer = nn.Linear(3, 8, bias=False)
@@ -228,16 +242,22 @@ def test_naswot_counts_functions_in_place_and_in_a_fused_layer():
 
 def test_naswot_edges():
     net, x = linear(drawn(6, 3, seed=1), drawn(2, 6, seed=2)), drawn(4, 3, seed=4)
-    assert Naswot().score(net, [torch.cat([x, 2 * x[:1]])], torch.zeros(5), F.mse_loss) == -math.inf  # twice the same code
+    # twice the same code
+    assert Naswot().score(net, [torch.cat([x, 2 * x[:1]])], torch.zeros(5), F.mse_loss) == -math.inf
     with pytest.raises(InputError, match="none"):
         Naswot().score(nn.Linear(3, 2), [x], torch.zeros(4), F.mse_loss)
     with pytest.raises(InputError, match="samples"):
-        Naswot().score(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (3, 4)), nn.ReLU()), [x], torch.zeros(4), F.mse_loss)
+        Naswot().score(
+            nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (3, 4)), nn.ReLU()), [x], torch.zeros(4), F.mse_loss
+        )
 
 
 def test_wider_nets_flow_more():
     inputs, targets = images()
     scores = [
-        Synflow().score(ConvNet(in_channels=1, classes=3, stem=w, depths=(1,), widths=(w,)).build(), inputs, targets, F.mse_loss) for w in (4, 8, 16)
+        Synflow().score(
+            ConvNet(in_channels=1, classes=3, stem=w, depths=(1,), widths=(w,)).build(), inputs, targets, F.mse_loss
+        )
+        for w in (4, 8, 16)
     ]
     assert scores == sorted(scores) and scores[0] < scores[-1]

@@ -1,4 +1,5 @@
-"""Which channels can be scaled, that scaling them leaves the function, and the scales of cross-layer equalization, SmoothQuant and AWQ."""
+"""Which channels can be scaled, that scaling them leaves the function, and the scales of
+cross-layer equalization, SmoothQuant and AWQ."""
 
 import copy
 
@@ -76,7 +77,12 @@ def llama():
 
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=32
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=32,
     )
     return transformers.LlamaModel(config).eval()
 
@@ -87,7 +93,11 @@ class Last(nn.Module):
         self.net = net
 
     def forward(self, ids):
-        return self.net(input_ids=ids, use_cache=False).last_hidden_state if "Llama" in type(self.net).__name__ else self.net(ids)[0]
+        return (
+            self.net(input_ids=ids, use_cache=False).last_hidden_state
+            if "Llama" in type(self.net).__name__
+            else self.net(ids)[0]
+        )
 
 
 IMAGES = torch.randn(6, 1, 8, 8, generator=rng())
@@ -106,14 +116,20 @@ EXPECTED = {
     "residual": {"3.conv1": {"3.conv2"}, "4.conv1": {"4.conv2"}, "5.conv1": {"5.conv2"}},
     "depthwise": {"0": {"2"}, "2": {"4"}, "4": {"8"}},
     "pre": {"norm1": {"q", "k", "v"}, "v": {"o"}, "norm2": {"up", "gate"}, "up": {"down"}, "last": {"head"}},
-    "bert": {f"net.encoder.layer.{i}.attention.self.value": {f"net.encoder.layer.{i}.attention.output.dense"} for i in range(2)},
+    "bert": {
+        f"net.encoder.layer.{i}.attention.self.value": {f"net.encoder.layer.{i}.attention.output.dense"}
+        for i in range(2)
+    },
     "llama": {
         k: v
         for i in range(2)
         for k, v in {
             f"net.layers.{i}.input_layernorm": {f"net.layers.{i}.self_attn.{n}_proj" for n in "qkv"},
             f"net.layers.{i}.self_attn.v_proj": {f"net.layers.{i}.self_attn.o_proj"},
-            f"net.layers.{i}.post_attention_layernorm": {f"net.layers.{i}.mlp.up_proj", f"net.layers.{i}.mlp.gate_proj"},
+            f"net.layers.{i}.post_attention_layernorm": {
+                f"net.layers.{i}.mlp.up_proj",
+                f"net.layers.{i}.mlp.gate_proj",
+            },
             f"net.layers.{i}.mlp.up_proj": {f"net.layers.{i}.mlp.down_proj"},
         }.items()
     },
@@ -153,7 +169,10 @@ def test_reasons_name_what_is_in_the_way():
     _, _, flow = prepared("residual")
     assert "add" in flow.left["3.conv2"] and "output" in flow.left["8"] and flow.batch_norms["3.conv1"] == "3.norm1"
     _, _, flow = prepared("bert")
-    assert "gelu" in flow.left["net.encoder.layer.0.intermediate.dense"] and "add" in flow.left["net.encoder.layer.0.attention.output.LayerNorm"]
+    assert (
+        "gelu" in flow.left["net.encoder.layer.0.intermediate.dense"]
+        and "add" in flow.left["net.encoder.layer.0.attention.output.LayerNorm"]
+    )
     torch.manual_seed(0)
     flow = trace(lively(Pre(nn.functional.silu)), (IMAGES[:2],))
     assert "silu" in flow.left["up"] and "up" not in {p.producer for p in flow.pairs}
@@ -189,7 +208,9 @@ class Odd(nn.Module):
         return self.b(h)
 
 
-@pytest.mark.parametrize("how", ["tied", "twice", "square", "mixed", "largest", "overwritten", "read", "shifted", "roll"])
+@pytest.mark.parametrize(
+    "how", ["tied", "twice", "square", "mixed", "largest", "overwritten", "read", "shifted", "roll"]
+)
 def test_what_is_not_proportional_is_left(how):
     flow = trace(Odd(how).eval(), (IMAGES[:2],))
     assert not flow.pairs and flow.left["a"]
@@ -226,7 +247,8 @@ def test_equalized_ranges_are_equal():
 def test_cle_settles_on_equal_ranges_and_helps_per_tensor_rounding(name):
     net, x, flow = prepared(name)
     fold(net, flow.batch_norms)
-    with torch.no_grad():  # a net whose channels differ by orders of magnitude, as after folding (section 3 of the paper)
+    # a net whose channels differ by orders of magnitude, as after folding (section 3 of the paper)
+    with torch.no_grad():
         for i, pair in enumerate(flow.pairs):
             rescale(net, pair, 10 ** (2 * torch.rand(pair.channels, generator=rng(i)) - 1))
         before = net(x)
@@ -257,7 +279,8 @@ def test_smoothing_is_the_published_formula_and_moves_the_range():
 
 @pytest.mark.parametrize("name", ["pre", "bert", "plain", "llama"])
 def test_smoothed_inputs_and_weights_have_equal_ranges(name):
-    """alpha = 0.5: max|X_j| / s_j = max|W_j| s_j (section 4 of arXiv:2211.10438), for every consumer's input channel taken together."""
+    """alpha = 0.5: max|X_j| / s_j = max|W_j| s_j (section 4 of arXiv:2211.10438), for every
+    consumer's input channel taken together."""
     net, x, flow = prepared(name)
     with torch.no_grad():
         before = net(x)
@@ -265,7 +288,9 @@ def test_smoothed_inputs_and_weights_have_equal_ranges(name):
         assert float((net(x) - before).abs().max()) < 1e-5 * float(before.abs().max())
     last = flow.pairs[-1]  # no later pair has changed its consumers' rows
     path = last.consumers[0].path
-    seen = by_channel(collect(net, [path], {"absmax"}, batched([x]))[path].absmax, last.consumers[0].channel, last.channels)
+    seen = by_channel(
+        collect(net, [path], {"absmax"}, batched([x]))[path].absmax, last.consumers[0].channel, last.channels
+    )
     alive = seen > 1e-3
     torch.testing.assert_close(seen[alive], column_range(net, last)[alive], rtol=1e-3, atol=0)
 
@@ -300,7 +325,9 @@ def test_awq_leaves_the_function_and_helps_rounding(name):
 def test_awq_scales_are_around_one_and_leave_dead_inputs():
     s = awq.scales(torch.tensor([100.0, 0.0, 1.0]), 0.5)
     torch.testing.assert_close(s, torch.tensor([10.0, 1.0, 1.0]) / torch.tensor([10.0**0.5, 1.0, 10.0**0.5]))
-    assert awq.scales(torch.zeros(2), 0.5).tolist() == [1.0, 1.0] and awq.scales(torch.tensor([5.0, 2.0]), 0.0).tolist() == [1.0, 1.0]
+    assert awq.scales(torch.zeros(2), 0.5).tolist() == [1.0, 1.0] and awq.scales(
+        torch.tensor([5.0, 2.0]), 0.0
+    ).tolist() == [1.0, 1.0]
 
 
 def test_awq_leaves_convolutions():

@@ -1,4 +1,5 @@
-"""The simulation computes what its plan says, on a copy; and what ONNX Runtime computes from the same plan."""
+"""The simulation computes what its plan says, on a copy; and what ONNX Runtime computes
+from the same plan."""
 
 from dataclasses import replace
 
@@ -28,7 +29,8 @@ def plan(module, scheme="int8-static", bits=8):
 
 
 @pytest.mark.parametrize(
-    "activations_, ends", [("u8", (-1.0, 3.0)), ("u8", (0.0, 2.5)), ("u8", (0.5, 2.5)), ("s8", (-1.0, 3.0)), ("u8", (-2.0, -1.0))]
+    "activations_, ends",
+    [("u8", (-1.0, 3.0)), ("u8", (0.0, 2.5)), ("u8", (0.5, 2.5)), ("s8", (-1.0, 3.0)), ("u8", (-2.0, -1.0))],
 )
 def test_an_input_grid_is_that_of_onnx(activations_, ends):
     onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
@@ -36,7 +38,10 @@ def test_an_input_grid_is_that_of_onnx(activations_, ends):
     x = np.linspace(ends[0] - 1, ends[1] + 1, 4001, dtype=np.float32)
     kind = np.uint8 if activations_ == "u8" else np.int8
     h = onnx.helper
-    nodes = [h.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]), h.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])]
+    nodes = [
+        h.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        h.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
     constants = [
         onnx.numpy_helper.from_array(np.asarray(grid.scale, np.float32), "s"),
         onnx.numpy_helper.from_array(np.asarray(grid.zero, kind), "z"),
@@ -45,13 +50,17 @@ def test_an_input_grid_is_that_of_onnx(activations_, ends):
     model = h.make_model(h.make_graph(nodes, "g", *io, constants), opset_imports=[h.make_opsetid("", 17)], ir_version=8)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    expected = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    expected = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(
+        None, {"x": x}
+    )[0]
     got = grid.nearest(torch.from_numpy(x)).numpy()
     if activations_ == "s8":  # ONNX has -128 too; a symmetric grid does not
         expected = np.maximum(expected, np.float32(-127 * grid.scale))
     assert np.abs(got - expected).max() < 1e-6
     inside = torch.linspace(*ends, 999)
-    assert (grid.nearest(inside) - inside).abs().max() <= 0.5001 * grid.scale + 0.5001 * grid.scale * (grid.zero in (0, 255))
+    assert (grid.nearest(inside) - inside).abs().max() <= 0.5001 * grid.scale + 0.5001 * grid.scale * (
+        grid.zero in (0, 255)
+    )
     assert grid.nearest(torch.zeros(1)) == 0
 
 
@@ -159,7 +168,9 @@ def test_a_tied_weight_is_rounded_in_one_place_only():
     net = Tied()
     simulated = Simulated(net, "weight-only")
     simulated.set("out", LayerPlan(4))
-    assert torch.equal(simulated.module.table.weight, net.table.weight) and not torch.equal(simulated.module.out.weight, net.out.weight)
+    assert torch.equal(simulated.module.table.weight, net.table.weight) and not torch.equal(
+        simulated.module.out.weight, net.out.weight
+    )
 
 
 def test_static_inputs_are_rounded_on_their_grids():
@@ -167,18 +178,27 @@ def test_static_inputs_are_rounded_on_their_grids():
     x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
     package = Package(net, plan=plan(net))
     grid, weights = grid_of(float(x.min()), float(x.max()), "u8"), Grid(8)
-    expected = nn.functional.linear(grid.nearest(x), nearest(net[0].weight, *fit(net[0].weight, weights), weights), net[0].bias)
+    expected = nn.functional.linear(
+        grid.nearest(x), nearest(net[0].weight, *fit(net[0].weight, weights), weights), net[0].bias
+    )
     assert torch.equal(simulate(package, {"x": x})(x), expected)
     seven = Grid(7)
-    expected = nn.functional.linear(grid.nearest(x), nearest(net[0].weight, *fit(net[0].weight, seven), seven), net[0].bias)
+    expected = nn.functional.linear(
+        grid.nearest(x), nearest(net[0].weight, *fit(net[0].weight, seven), seven), net[0].bias
+    )
     assert torch.equal(simulate(package, {"x": x}, saturates=True)(x), expected)
 
 
 def test_scales_that_the_package_brings_are_kept():
     net = nn.Sequential(nn.Linear(5, 3))
     x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
-    scales = {"0.weight.scale": torch.ones(3), "0.input.scale": torch.tensor([0.25]), "0.input.zero": torch.tensor([100.0])}
-    got = simulate(Package(net, plan=plan(net), scales=scales), {})(x)  # the weight counts as on its grid: no rounding, no calibration
+    scales = {
+        "0.weight.scale": torch.ones(3),
+        "0.input.scale": torch.tensor([0.25]),
+        "0.input.zero": torch.tensor([100.0]),
+    }
+    # the weight counts as on its grid: no rounding, no calibration
+    got = simulate(Package(net, plan=plan(net), scales=scales), {})(x)
     assert torch.equal(got, net(InputGrid(0.25, 100, 0, 255).nearest(x)))
 
 
@@ -190,7 +210,9 @@ def test_dynamic_inputs_have_a_grid_a_sample_and_convolutions_none():
     many = module(torch.cat([x, 100 * x]))[:6]
     assert torch.allclose(many, module(x), atol=1e-6)  # what else is in the batch does not matter
     rows = torch.tensor([[-1.0, 0.3, 2.0], [0.0, 0.0, 0.0], [5.0, 6.0, 7.0]])
-    assert torch.allclose(fake.by_sample(rows), rows, atol=7 / 255 / 2) and torch.equal(fake.by_sample(rows)[1], rows[1])
+    assert torch.allclose(fake.by_sample(rows), rows, atol=7 / 255 / 2) and torch.equal(
+        fake.by_sample(rows)[1], rows[1]
+    )
 
 
 def test_no_plan_is_an_exact_copy_and_a_plan_without_layers_is_refused():
@@ -219,8 +241,11 @@ def test_the_simulation_agrees_with_onnx_runtime(scheme, tmp_path):
     ours = simulate(package, calibration, saturates())
     with torch.no_grad():
         simulated = ours(images[:200]).numpy()
-    if scheme == "int8-static":  # ONNX Runtime rounds, and cuts, the last sums too, which the simulation leaves out
-        stored = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(tmp_path / "model.onnx")).graph.initializer}
+    # ONNX Runtime rounds, and cuts, the last sums too, which the simulation leaves out
+    if scheme == "int8-static":
+        stored = {
+            i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(tmp_path / "model.onnx")).graph.initializer
+        }
         s, z = stored["output_scale"], stored["output_zero_point"].astype("float32")
         simulated = (np.clip(np.round(simulated / s) + z, 0, 255) - z) * s
         assert np.abs(simulated - real).max() < 2.5 * s and (np.abs(simulated - real) < 0.5 * s).mean() > 0.95

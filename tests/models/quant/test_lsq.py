@@ -1,4 +1,5 @@
-"""LSQ's gradients are the paper's, and what is trained with them is on the grid, and better than rounding."""
+"""LSQ's gradients are the paper's, and what is trained with them is on the grid,
+and better than rounding."""
 
 import copy
 import math
@@ -13,7 +14,16 @@ from featherweight.models.quant.activations import InputGrid, chunks, input_grid
 from featherweight.models.quant.fake import quantizable
 from featherweight.models.quant.grid import SMALLEST, Grid, codes, nearest
 from featherweight.models.quant.grid import fit as fit_grid
-from featherweight.models.quant.lsq import WeightStep, absorb_norms, attach, detach, first_step, gradient_scale, quantize, trained_name
+from featherweight.models.quant.lsq import (
+    WeightStep,
+    absorb_norms,
+    attach,
+    detach,
+    first_step,
+    gradient_scale,
+    quantize,
+    trained_name,
+)
 from featherweight.train.loop import Settings, fit, predict
 from tests import toy
 
@@ -49,15 +59,21 @@ def test_gradients_are_those_of_the_straight_through_program_of_the_papers_appen
         return ((x.round() - x).detach() + x) * s  # roundpass
 
     v, s = draw(6, 11), draw(6, 1, seed=1).abs() * 0.2
-    one, two = (v.clone().requires_grad_(), s.clone().requires_grad_()), (v.clone().requires_grad_(), s.clone().requires_grad_())
+    one, two = (
+        (v.clone().requires_grad_(), s.clone().requires_grad_()),
+        (v.clone().requires_grad_(), s.clone().requires_grad_()),
+    )
     a, b = quantize(*one, 4, 3, 0.1), program(*two, 0.1, 4, 3)
     for out in (a, b):
         (out**3).sum().backward()
-    assert torch.allclose(a, b) and torch.allclose(one[0].grad, two[0].grad) and torch.allclose(one[1].grad, two[1].grad)
+    assert (
+        torch.allclose(a, b) and torch.allclose(one[0].grad, two[0].grad) and torch.allclose(one[1].grad, two[1].grad)
+    )
 
 
 def test_the_steps_gradient_is_the_derivative_of_the_surrogate():
-    """The surrogate freezes what rounding adds: v^(s) = (clip(v/s) + round(c) - c) s, c = clip(v/s0)."""
+    """The surrogate freezes what rounding adds: v^(s) = (clip(v/s) + round(c) - c)
+    s, c = clip(v/s0)."""
     v, s0, h = draw(200), 0.21, 1e-6
     c = (v / s0).clamp(-4, 3)
 
@@ -131,15 +147,24 @@ def test_attach_and_detach_leave_an_ordinary_model_on_its_grid():
     scales = detach(net, paths)
     assert {name: str(type(m)) for name, m in net.named_modules()} == plain
     assert list(net.state_dict()) == names
-    assert sorted(scales) == sorted(f"{p}.{what}" for p in paths for what in ("weight.scale", "input.scale", "input.zero"))
+    assert sorted(scales) == sorted(
+        f"{p}.{what}" for p in paths for what in ("weight.scale", "input.scale", "input.zero")
+    )
     for p in paths:
         w, s = net.get_submodule(p).weight, scales[f"{p}.weight.scale"]
-        assert torch.equal(w, rounded[p]) and torch.equal(w, nearest(w, s, torch.zeros_like(s), Grid(8))) and w.requires_grad
+        assert (
+            torch.equal(w, rounded[p])
+            and torch.equal(w, nearest(w, s, torch.zeros_like(s), Grid(8)))
+            and w.requires_grad
+        )
         net.get_submodule(p).register_forward_pre_hook(
-            lambda m, args, p=p: InputGrid(float(scales[f"{p}.input.scale"]), int(scales[f"{p}.input.zero"]), 0, 255).nearest(args[0])
+            lambda m, args, p=p: InputGrid(
+                float(scales[f"{p}.input.scale"]), int(scales[f"{p}.input.zero"]), 0, 255
+            ).nearest(args[0])
         )
     with torch.no_grad():
-        assert torch.allclose(net(x), before, atol=1e-5)  # weights and scales say all that the training computed
+        # weights and scales say all that the training computed
+        assert torch.allclose(net(x), before, atol=1e-5)
 
 
 def test_layers_that_read_one_tensor_share_one_step():
@@ -195,7 +220,9 @@ def test_two_bits_need_training_and_training_mends_them(start):
         return task.loss_fn(out, y)
 
     def accuracy(module):
-        return float((predict(module, splits.valid).argmax(1) == splits.valid.batch(np.arange(len(splits.valid)))[1]).mean())
+        return float(
+            (predict(module, splits.valid).argmax(1) == splits.valid.batch(np.arange(len(splits.valid)))[1]).mean()
+        )
 
     fit(net, splits.train, objective, Settings(4, 3e-3, 16), seed=0)
     assert accuracy(net) >= 0.95
@@ -209,5 +236,7 @@ def test_two_bits_need_training_and_training_mends_them(start):
     scales = detach(trained, paths)
     for p in paths:
         s = scales[f"{p}.weight.scale"]
-        assert set(codes(trained.get_submodule(p).weight, s, torch.zeros_like(s), Grid(2, "tensor")).unique().tolist()) <= {-1.0, 0.0, 1.0}
+        assert set(
+            codes(trained.get_submodule(p).weight, s, torch.zeros_like(s), Grid(2, "tensor")).unique().tolist()
+        ) <= {-1.0, 0.0, 1.0}
     assert accuracy(rounded) <= 0.85 and accuracy(trained) >= 0.95

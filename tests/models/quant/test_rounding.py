@@ -1,4 +1,5 @@
-"""Scales by least error, GPTQ against brute-force optimal brain quantization, bias correction, and the inputs that they look at."""
+"""Scales by least error, GPTQ against brute-force optimal brain quantization, bias correction, and
+the inputs that they look at."""
 
 import pytest
 import torch
@@ -55,7 +56,8 @@ def test_the_scale_of_two_equal_values_clips_nothing():
 
 
 def obq(w, hessian, grid, damp, zeros=None):
-    """Frantar et al. 2022 (arXiv:2208.11580, eq. 3) in fixed order: quantize one weight, move the rest optimally, invert anew. float64."""
+    """Frantar et al. 2022 (arXiv:2208.11580, eq. 3) in fixed order: quantize one weight, move the
+    rest optimally, invert anew. float64."""
     s, z = fit(w, grid)
     n = w.shape[1]
     H = hessian.double() + damp * hessian.diagonal().mean().double() * torch.eye(n, dtype=torch.float64)
@@ -120,7 +122,8 @@ def test_gptq_errs_less_on_outputs_than_rounding_to_nearest(granularity, group, 
 
 
 def test_gptq_by_group_fits_each_group_to_the_updated_weights():
-    """Two groups: the second grid is that of the weights after the first group's errors were spread, which the closed form gives."""
+    """Two groups: the second grid is that of the weights after the first group's errors were
+    spread, which the closed form gives."""
     x = correlated(8)
     w = torch.randn(3, 8, generator=rng(10))
     grid = Grid(4, "group", 4)
@@ -148,7 +151,11 @@ CONVS = [
 
 @pytest.mark.parametrize("layer", CONVS)
 def test_the_features_of_a_convolution_times_its_weights_are_its_outputs(layer):
-    x = torch.randn(3, 4, 9, 8, generator=rng()) if isinstance(layer, nn.Conv2d) else torch.randn(3, 4, 9, generator=rng())
+    x = (
+        torch.randn(3, 4, 9, 8, generator=rng())
+        if isinstance(layer, nn.Conv2d)
+        else torch.randn(3, 4, 9, generator=rng())
+    )
     with torch.no_grad():
         expected = layer(x) - layer.bias.reshape(-1, *(1,) * (x.ndim - 2))
         rows = torch.cat(list(features(layer, x)), 1)  # [G, R, n]
@@ -182,7 +189,9 @@ def test_bias_correction_restores_the_mean_output(layer):
     mean = collect(net, ["0"], {"mean"}, batched([x]))["0"].mean
     rounded = nearest(layer.weight.detach(), *fit(layer.weight, grid), grid)
     functional = nn.Linear(6, 4) if isinstance(layer, nn.Linear) else layer.__class__(**arguments(layer))
-    functional.load_state_dict({"weight": rounded, "bias": layer.bias.detach() + correction(layer.weight, rounded, mean)})
+    functional.load_state_dict(
+        {"weight": rounded, "bias": layer.bias.detach() + correction(layer.weight, rounded, mean)}
+    )
     dims = tuple(d for d in range(x.ndim) if d != (1 if x.ndim > 2 else -1 % x.ndim))
     with torch.no_grad():
         torch.testing.assert_close(functional(x).mean(dims), layer(x).mean(dims), rtol=1e-4, atol=1e-5)
@@ -205,7 +214,9 @@ def test_rounding_goes_forward_with_the_inputs_of_rounded_layers():
         h = torch.relu(net[0](x))
     second, s, _ = gptq(weights[1], h.T @ h / len(h), grid)
     torch.testing.assert_close(net[2].weight.detach(), second)
-    assert torch.equal(scales["2.weight.scale"], s) and set(scales) == {"0.weight.scale", "2.weight.scale"} and left == {}
+    assert (
+        torch.equal(scales["2.weight.scale"], s) and set(scales) == {"0.weight.scale", "2.weight.scale"} and left == {}
+    )
 
 
 def test_layers_that_cannot_be_corrected_or_are_tied_are_named():
@@ -222,11 +233,18 @@ def test_layers_that_cannot_be_corrected_or_are_tied_are_named():
     table = net.table.weight.detach().clone()
     grids = {"a": Grid(4), "out": Grid(4)}
     scales, left = round_weights(net, grids, trace(net, (ids,)), batched([ids]), Rounding(correct_bias=True))
-    assert torch.equal(net.table.weight, table) and "used elsewhere" in left["out"] and "no bias" in left["a"] and set(scales) == {"a.weight.scale"}
+    assert (
+        torch.equal(net.table.weight, table)
+        and "used elsewhere" in left["out"]
+        and "no bias" in left["a"]
+        and set(scales) == {"a.weight.scale"}
+    )
 
 
 def test_codes_of_rounded_weights_survive_the_target():
     w = torch.randn(4, 9, generator=rng(2))
     grid = Grid(4, "group", 4, False)
     q, s, z = gptq(w, torch.eye(9), grid)
-    torch.testing.assert_close((codes(q, s, z, grid).reshape(4, 9) - z.repeat_interleave(4, 1)[:, :9]) * s.repeat_interleave(4, 1)[:, :9], q)
+    torch.testing.assert_close(
+        (codes(q, s, z, grid).reshape(4, 9) - z.repeat_interleave(4, 1)[:, :9]) * s.repeat_interleave(4, 1)[:, :9], q
+    )

@@ -1,4 +1,5 @@
-"""Sensitivities are their formulas, written out; and what is measured is what a direct evaluation gives."""
+"""Sensitivities are their formulas, written out; and what is measured is what a direct
+evaluation gives."""
 
 import copy
 
@@ -43,7 +44,9 @@ def test_fisher_of_a_linear_model_is_what_the_algebra_says():
     def loss(out, target):
         return 0.5 * ((out - target) ** 2).mean()
 
-    assert float(mean_gradients(net, ["0"], batches, loss, 2)["0"]) == pytest.approx(sum(v * v for v in g) / 3, rel=1e-5)
+    assert float(mean_gradients(net, ["0"], batches, loss, 2)["0"]) == pytest.approx(
+        sum(v * v for v in g) / 3, rel=1e-5
+    )
     assert float(mean_gradients(net, ["0"], batches, loss, 1)["0"]) == pytest.approx(sum(g) / 3, rel=1e-5)
     assert net[0].weight.requires_grad and net[0].weight.grad is None
 
@@ -89,14 +92,17 @@ def test_fisher_predicts_the_rise_of_the_loss_of_a_trained_model():
 @pytest.mark.parametrize("logits", [True, False])
 def test_measured_is_one_layer_at_a_time(logits):
     net = toy.plain().eval()
-    net[8].weight.data *= 50.0  # far logits: what a rounded layer does to them is a thousand times what float32 does
+    # far logits: what a rounded layer does to them is a thousand times what float32 does
+    net[8].weight.data *= 50.0
     x = torch.cat([b[0][0] for b in samples(24, 8)])
     grids = input_grids(net, list(quantizable(net)), [(x,)], "u8", "minmax")
     simulated = Simulated(net, "int8-static", grids)
     simulated.set("8", EIGHT)  # as it was: to be found so again
     before = simulated.module(x)
     got = measured(simulated, {"3": [EIGHT, FLOAT], "6": [EIGHT]}, chunks({"x": x}, 8), logits)
-    assert torch.equal(simulated.module(x), before) and simulated.layers["8"] == EIGHT and simulated.layers["3"] == FLOAT
+    assert (
+        torch.equal(simulated.module(x), before) and simulated.layers["8"] == EIGHT and simulated.layers["3"] == FLOAT
+    )
     alone = copy.deepcopy(net)
     alone[3].weight.data = rounded(net[3].weight, EIGHT, "int8-static", False)
     alone[3].register_forward_pre_hook(lambda m, args: grids["3"].nearest(args[0]))
@@ -113,7 +119,8 @@ def test_distances_are_zero_only_for_equals():
     assert float(distance(f, f, True)) == 0 and float(distance(f, f + 5, True)) == pytest.approx(0, abs=1e-6)
     assert float(distance(f, f + 5, False)) == 25
     one = torch.tensor([[0.0], [1.0]])
-    assert float(distance(one, one + 1, True)) == 1  # the softmax of one logit is always 1: it says nothing
+    # the softmax of one logit is always 1: it says nothing
+    assert float(distance(one, one + 1, True)) == 1
 
 
 def test_what_says_nothing_is_refused():
@@ -137,5 +144,7 @@ def test_a_weight_that_the_loss_does_not_reach_has_no_sensitivity():
         def forward(self, x):
             return self.parts["used"](x)
 
-    found = mean_gradients(Net(), ["parts.used", "parts.unused"], [((torch.ones(1, 2),), None)], lambda out, y: out.sum(), 1)
+    found = mean_gradients(
+        Net(), ["parts.used", "parts.unused"], [((torch.ones(1, 2),), None)], lambda out, y: out.sum(), 1
+    )
     assert found["parts.used"].abs().sum() > 0 and found["parts.unused"].abs().sum() == 0

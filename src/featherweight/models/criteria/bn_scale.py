@@ -1,6 +1,7 @@
 """Batch norm scale: a channel matters as much as the batch normalisation behind it lets through.
 
-Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", arXiv:1708.06519, section 3. Notation: gamma the scale.
+Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming",
+arXiv:1708.06519, section 3. Notation: gamma the scale.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from .base import Criterion, Seen
 
 
 class BnScale(Criterion):
-    """|gamma| of each channel. InputError for a layer that no batch normalisation with a scale directly follows."""
+    """|gamma| of each channel. InputError for a layer that no batch normalisation with a scale
+    directly follows."""
 
     needs = frozenset({"norm"})
     per_weight = False

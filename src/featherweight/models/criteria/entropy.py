@@ -1,7 +1,8 @@
 """Entropy: a channel matters as much as its activation tells samples apart.
 
-Luo & Wu 2017, "An Entropy-based Pruning Method for CNN Compression", arXiv:1706.05791: the activations are averaged over
-positions (global average pooling), and the entropy of each channel's histogram over samples is its score.
+Luo & Wu 2017, "An Entropy-based Pruning Method for CNN Compression", arXiv:1706.05791:
+the activations are averaged over positions (global average pooling), and the entropy of each
+channel's histogram over samples is its score.
 Notation: p_b the share of the N samples whose activation falls into bin b.
 """
 
@@ -16,8 +17,9 @@ BINS = 100  # our choice, as is their common range
 
 
 class Entropy(Criterion):
-    """H_c = -sum_b p_b ln p_b, in nats. The bins divide the layer's whole range, so that a channel that hardly changes scores low; a layer
-    whose output is constant, or was never seen, scores 0."""
+    """H_c = -sum_b p_b ln p_b, in nats. The bins divide the layer's whole range, so that a
+    channel that hardly changes scores low; a layer whose output is constant, or was never
+    seen, scores 0."""
 
     needs = frozenset({"outputs"})
     per_weight = False

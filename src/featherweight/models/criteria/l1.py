@@ -1,6 +1,7 @@
 """L1: a weight matters as its absolute value does.
 
-Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.1. Notation: w weight.
+Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.1.
+Notation: w weight.
 """
 
 from __future__ import annotations

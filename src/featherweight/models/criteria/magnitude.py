@@ -1,6 +1,7 @@
 """Magnitude: a weight matters as its square does.
 
-Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, with the L2 norm for the L1 norm. Notation: w weight.
+Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, with the L2 norm for the
+L1 norm. Notation: w weight.
 """
 
 from __future__ import annotations

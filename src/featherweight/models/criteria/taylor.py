@@ -1,6 +1,7 @@
 """Taylor: a weight matters as the loss would change without it, to first order.
 
-Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv:1906.10771. Notation: g the loss's gradient, w weight.
+Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv:1906.10771.
+Notation: g the loss's gradient, w weight.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Wanda: a weight matters as its size times the size of the input that it multiplies.
 
-Sun et al. 2023, "A Simple and Effective Pruning Approach for Large Language Models", arXiv:2306.11695.
-Notation: w weight, ||x_j||_2 the norm of input feature j over all samples and positions, G convolution groups.
+Sun et al. 2023, "A Simple and Effective Pruning Approach for Large Language Models",
+arXiv:2306.11695.
+Notation: w weight, ||x_j||_2 the norm of input feature j over all samples and positions, G
+convolution groups.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from .base import Criterion, Seen
 
 
 class Wanda(Criterion):
-    """|w_ij| ||x_j||_2. The paper compares the weights of one output with each other only (section 3, "comparison group")."""
+    """|w_ij| ||x_j||_2. The paper compares the weights of one output with each other only
+    (section 3, "comparison group")."""
 
     needs = frozenset({"input_norm"})
     by_row = True

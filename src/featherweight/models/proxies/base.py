@@ -1,4 +1,5 @@
-"""What a zero-cost proxy is: a score of an untrained module from one batch, to be compared with the scores of other modules.
+"""What a zero-cost proxy is: a score of an untrained module from one batch, to be compared with the
+scores of other modules.
 
 Notation: n samples, w a weight, g the loss's gradient at it.
 """
@@ -24,19 +25,26 @@ class Proxy(ABC):
 
     @abstractmethod
     def score(self, module: nn.Module, inputs: Sequence[Tensor], targets: Tensor, loss_fn: Loss) -> float:
-        """Higher: expected to be better once trained. Scores are comparable between modules on the same batch only.
+        """Higher: expected to be better once trained. Scores are comparable between modules on the
+        same batch only.
 
-        inputs: the module's arguments in order, each [n, ...]; targets: [n, ...]. The module and the global random state are left as they
-        were. -inf: nothing of the input reaches the output. InputError: fewer than 2 samples, or a score that is not a number.
+        inputs: the module's arguments in order, each [n, ...]; targets: [n, ...]. The module and
+        the global random state are left as they were. -inf: nothing of the input reaches the
+        output. InputError: fewer than 2 samples, or a score that is not a number.
         """
 
 
 def rehearsal(module: nn.Module, inputs: Sequence[Tensor], targets: Tensor | None = None) -> nn.Module:
-    """A copy of the module to score: no dropout, batch normalisation by the batch's own statistics (an untrained module has no others), all
-    parameters with gradients. InputError for fewer than 2 samples or inputs of different lengths."""
+    """A copy of the module to score: no dropout, batch normalisation by the batch's own statistics
+    (an untrained module has no others), all parameters with gradients. InputError for fewer than 2
+    samples or inputs of different lengths."""
     lengths = [len(t) for t in (*inputs, *([] if targets is None else [targets])) if t.ndim]
     if not inputs or len(set(lengths)) != 1 or lengths[0] < 2:
-        raise InputError("a proxy needs a batch: inputs and targets of equal length", got=f"lengths {lengths}", allowed="2 samples or more")
+        raise InputError(
+            "a proxy needs a batch: inputs and targets of equal length",
+            got=f"lengths {lengths}",
+            allowed="2 samples or more",
+        )
     made = copy.deepcopy(module).eval().requires_grad_(True)
     made.zero_grad(set_to_none=True)
     for part in made.modules():
@@ -45,9 +53,12 @@ def rehearsal(module: nn.Module, inputs: Sequence[Tensor], targets: Tensor | Non
     return made
 
 
-def gradients(module: nn.Module, inputs: Sequence[Tensor], targets: Tensor, loss_fn: Loss) -> list[tuple[Tensor, Tensor]]:
-    """(w, g) of every weight of two or more dimensions (matrices, kernels, embeddings) that the loss depends on, as in the code of Abdelfattah
-    et al. 2021, which leaves out biases and normalisation."""
+def gradients(
+    module: nn.Module, inputs: Sequence[Tensor], targets: Tensor, loss_fn: Loss
+) -> list[tuple[Tensor, Tensor]]:
+    """(w, g) of every weight of two or more dimensions (matrices, kernels, embeddings) that the
+    loss depends on, as in the code of Abdelfattah et al. 2021, which leaves out biases and
+    normalisation."""
     made = rehearsal(module, inputs, targets)
     weights = [p for p in made.parameters() if p.ndim >= 2]
     with torch.enable_grad():
@@ -61,5 +72,7 @@ def gradients(module: nn.Module, inputs: Sequence[Tensor], targets: Tensor, loss
 def number(score: float, what: str) -> float:
     """The score; InputError if it is NaN or infinite upwards."""
     if score != score or score == float("inf"):
-        raise InputError(f"{what} of this module is not a number", got=score, fix="look for weights, inputs or losses that overflow")
+        raise InputError(
+            f"{what} of this module is not a number", got=score, fix="look for weights, inputs or losses that overflow"
+        )
     return score

@@ -1,8 +1,11 @@
-"""Synaptic flow: the total strength of all paths from input to output. Needs the net alone, no data.
+"""Synaptic flow: the total strength of all paths from input to output.
+Needs the net alone, no data.
 
-Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving synaptic flow", arXiv:2006.05467, eq. 3; summed over
-the net, with normalisation left out, as in Abdelfattah et al. 2021, arXiv:2101.08134, eq. 1 and section 3.2.
-Notation: w the weights, R the sum of the outputs for an input of ones when every w is replaced by |w|.
+Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving synaptic
+flow", arXiv:2006.05467, eq. 3; summed over the net, with normalisation left out, as in
+Abdelfattah et al. 2021, arXiv:2101.08134, eq. 1 and section 3.2.
+Notation: w the weights, R the sum of the outputs for an input of ones when every w is
+replaced by |w|.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from .base import Loss, Proxy, number, rehearsal
 class Synflow(Proxy):
     """log sum_w |w| dR/d|w|, in float64, over weights of two or more dimensions.
 
-    Every input of floating point becomes ones; whole-number inputs (token ids, masks) stay as they are for one sample, and an embedding
-    gives ones, so that the flow starts behind it. Normalisation modules pass their input on. Activations act as they are: ReLU changes
-    nothing here, since all values are positive. -inf: no path leads from the input to the output.
+    Every input of floating point becomes ones; whole-number inputs (token ids, masks) stay as they
+    are for one sample, and an embedding gives ones, so that the flow starts behind it.
+    Normalisation modules pass their input on. Activations act as they are: ReLU changes nothing
+    here, since all values are positive. -inf: no path leads from the input to the output.
     """
 
     def score(self, module: nn.Module, inputs: Sequence[Tensor], targets: Tensor, loss_fn: Loss) -> float:
@@ -43,7 +47,8 @@ class Synflow(Proxy):
 
 
 def _replacement(part: nn.Module) -> Any:
-    """The forward hook that makes a normalisation pass its input on, and an embedding give ones; None for other modules."""
+    """The forward hook that makes a normalisation pass its input on, and an embedding give ones;
+    None for other modules."""
     if isinstance(part, nn.Embedding):
         return lambda _, args, out: torch.ones_like(out)
     norms = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)

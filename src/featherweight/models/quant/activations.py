@@ -1,7 +1,9 @@
-"""Grids of activations: what goes into each layer, seen on calibration samples, and the 8-bit grid that is to hold it.
+"""Grids of activations: what goes into each layer, seen on calibration samples,
+and the 8-bit grid that is to hold it.
 
-Notation: x a layer's input [B, ...]; lo, hi the ends of the clipping range; q codes from Q_lo to Q_hi; s scale, z zero point: x' = (q - z) s,
-q = clip(round(x / s) + z, Q_lo, Q_hi) (Nagel et al. 2021, arXiv:2106.08295, eq. 4-6). `u8`: 0..255, any z; `s8`: -127..127, z = 0.
+Notation: x a layer's input [B, ...]; lo, hi the ends of the clipping range; q codes from Q_lo to
+Q_hi; s scale, z zero point: x' = (q - z) s, q = clip(round(x / s) + z, Q_lo, Q_hi)
+(Nagel et al. 2021, arXiv:2106.08295, eq. 4-6). `u8`: 0..255, any z; `s8`: -127..127, z = 0.
 """
 
 from __future__ import annotations
@@ -36,12 +38,14 @@ class InputGrid:
     high: int
 
     def nearest(self, x: Tensor) -> Tensor:
-        """x on the grid, shaped as x: (clip(round(x / s) + z) - z) s, ties to even, as ONNX QuantizeLinear and DequantizeLinear."""
+        """x on the grid, shaped as x: (clip(round(x / s) + z) - z) s, ties to even, as ONNX
+        QuantizeLinear and DequantizeLinear."""
         return (((x / self.scale).round() + self.zero).clamp(self.low, self.high) - self.zero) * self.scale
 
 
 def grid_of(lo: float, hi: float, activations: str) -> InputGrid:
-    """The grid that holds [lo, hi] and zero. `u8`: s = (hi - lo) / 255, z = round(-lo / s) (Nagel et al. 2021, section 2.2.1);
+    """The grid that holds [lo, hi] and zero. `u8`: s = (hi - lo) / 255, z = round(-lo / s)
+    (Nagel et al. 2021, section 2.2.1);
     `s8`: s = max|x| / 127. An input that is always 0 gets the scale 1."""
     low, high = CODES[activations]
     lo, hi = min(lo, 0.0), max(hi, 0.0)
@@ -60,7 +64,8 @@ def chunks(inputs: dict[str, Tensor], size: int = 32) -> list[tuple[Tensor, ...]
 
 
 def watch(module: nn.Module, paths: Iterable[str], batches: Sequence[tuple[Tensor, ...]], see: Any) -> None:
-    """Run the module (as it is, no gradients) and call see(path, x) with the first input of each named layer, as often as the layer runs."""
+    """Run the module (as it is, no gradients) and call see(path, x) with the first input of each
+    named layer, as often as the layer runs."""
 
     def look(path: str, _: nn.Module, args: Any) -> None:
         if args and isinstance(args[0], torch.Tensor) and args[0].is_floating_point():
@@ -72,8 +77,9 @@ def watch(module: nn.Module, paths: Iterable[str], batches: Sequence[tuple[Tenso
 
 
 def same_inputs(module: nn.Module, paths: Sequence[str], batch: tuple[Tensor, ...]) -> list[list[str]]:
-    """The layers in groups that read one and the same tensor (queries, keys and values; both ways of a residual block): in a graph such a
-    tensor can have one grid only. In the order of `paths`; a layer that runs more than once, or not at all, is a group of its own."""
+    """The layers in groups that read one and the same tensor (queries, keys and values; both ways
+    of a residual block): in a graph such a tensor can have one grid only. In the order of `paths`;
+    a layer that runs more than once, or not at all, is a group of its own."""
     seen: dict[str, list[Any]] = {}
     alive: list[Tensor] = []  # so that no address is used twice
 
@@ -92,13 +98,17 @@ def same_inputs(module: nn.Module, paths: Sequence[str], batch: tuple[Tensor, ..
 def input_grids(
     module: nn.Module, paths: Sequence[str], batches: Sequence[tuple[Tensor, ...]], activations: str, calibrate: str
 ) -> dict[str, InputGrid]:
-    """The grid of each named layer's input, from one pass over the batches for `minmax` and two for the others.
+    """The grid of each named layer's input, from one pass over the batches for `minmax` and
+    two for the others.
 
-    A layer that no batch reaches is left out. InputError for an unknown way to calibrate, or for values that are not finite.
+    A layer that no batch reaches is left out. InputError for an unknown way to calibrate, or for
+    values that are not finite.
     """
     if calibrate not in CALIBRATIONS or activations not in CODES:
         raise InputError(
-            "these activation grids cannot be computed here", got=f"{calibrate}, {activations}", allowed=f"{', '.join(CALIBRATIONS)}; u8, s8"
+            "these activation grids cannot be computed here",
+            got=f"{calibrate}, {activations}",
+            allowed=f"{', '.join(CALIBRATIONS)}; u8, s8",
         )
     ends: dict[str, tuple[float, float]] = {}
 
@@ -110,7 +120,9 @@ def input_grids(
     watch(module, paths, batches, see_ends)
     bad = {path: e for path, e in ends.items() if not abs(e[0]) + abs(e[1]) < float("inf")}
     if bad:
-        raise InputError("these layers have inputs that are not finite, which no grid can hold", got=bad, fix="skip them")
+        raise InputError(
+            "these layers have inputs that are not finite, which no grid can hold", got=bad, fix="skip them"
+        )
     if calibrate == "minmax":
         return {path: grid_of(*ends[path], activations) for path in paths if path in ends}
     counts = {path: torch.zeros(BINS, dtype=torch.float64) for path in ends}
@@ -122,11 +134,14 @@ def input_grids(
 
     watch(module, paths, batches, see_counts)
     choose = {"percentile": percentile, "mse": least_squares}[calibrate]
-    return {path: grid_of(*choose(counts[path], *ends[path], activations), activations) for path in paths if path in ends}
+    return {
+        path: grid_of(*choose(counts[path], *ends[path], activations), activations) for path in paths if path in ends
+    }
 
 
 def percentile(counts: Tensor, lo: float, hi: float, activations: str) -> tuple[float, float]:
-    """The range that leaves (100 - PERCENTILE) / 2 percent of the values out at each end. counts: [BINS] over [lo, hi]."""
+    """The range that leaves (100 - PERCENTILE) / 2 percent of the values out at each end.
+    counts: [BINS] over [lo, hi]."""
     if lo == hi or not counts.sum():
         return lo, hi
     share = counts.cumsum(0) / counts.sum()
@@ -138,12 +153,14 @@ def percentile(counts: Tensor, lo: float, hi: float, activations: str) -> tuple[
 
 
 def least_squares(counts: Tensor, lo: float, hi: float, activations: str) -> tuple[float, float]:
-    """Among `SHRINKINGS` ranges (a lo, a hi), 0 < a <= 1, the one with the least squared error ||x - x'||^2 (Nagel et al. 2021, eq. 9)."""
+    """Among `SHRINKINGS` ranges (a lo, a hi), 0 < a <= 1, the one with the least squared error
+    ||x - x'||^2 (Nagel et al. 2021, eq. 9)."""
     if lo == hi or not counts.sum():
         return lo, hi
     width = (hi - lo) / len(counts)
     middles = lo + width * (torch.arange(len(counts), dtype=torch.float64) + 0.5)
-    middles = torch.where(((middles - lo) < width) & (lo == 0), torch.zeros_like(middles), middles)  # a ReLU's zeros are zeros
+    # a ReLU's zeros are zeros
+    middles = torch.where(((middles - lo) < width) & (lo == 0), torch.zeros_like(middles), middles)
     errors = []
     for i in range(1, SHRINKINGS + 1):
         a = i / SHRINKINGS

@@ -1,7 +1,9 @@
 """Bias correction: rounded weights shift a layer's mean output; its bias takes the shift back.
 
-Nagel et al. 2019, arXiv:1906.04721, section 4.2: with e = W' - W, E[y'] = E[y] + e E[x], so e E[x] is subtracted from the bias.
-Notation: W [O, I, *k], G convolution groups, n = I * k inputs of an output, m [G, n] = E[x] over samples and positions.
+Nagel et al. 2019, arXiv:1906.04721, section 4.2: with e = W' - W, E[y'] = E[y] + e E[x], so e E[x]
+is subtracted from the bias.
+Notation: W [O, I, *k], G convolution groups, n = I * k inputs of an output, m [G, n] = E[x] over
+samples and positions.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
-"""A quantized model simulated in floating point: it computes what its plan will make a runtime compute, without the runtime.
+"""A quantized model simulated in floating point: it computes what its plan will make a runtime
+compute, without the runtime.
 
-Simulated are the rounding of weights (all schemes) and of the inputs of Linear layers and convolutions (`int8-static`: one grid a tensor, from
-calibration or learned; `int8-dynamic`: one grid a sample, Linear layers only, which is what ONNX Runtime computes at batch 1 and a little coarser
-than runtimes with a grid for each row). Not simulated: the rounding of sums, biases and attention products, which differs between runtimes.
+Simulated are the rounding of weights (all schemes) and of the inputs of Linear layers and
+convolutions (`int8-static`: one grid a tensor, from calibration or learned; `int8-dynamic`:
+one grid a sample, Linear layers only, which is what ONNX Runtime computes at batch 1 and a little
+coarser than runtimes with a grid for each row). Not simulated: the rounding of sums, biases and
+attention products, which differs between runtimes.
 
-Notation: w weight [O, ...]; x input [B, ...]; s scale, z zero point. A plan and its layers are as `plan` describes them.
+Notation: w weight [O, ...]; x input [B, ...]; s scale, z zero point.
+A plan and its layers are as `plan` describes them.
 """
 
 from __future__ import annotations
@@ -26,24 +30,32 @@ FLOAT = LayerPlan(32)  # how a plan says that a layer stays as it is
 
 
 def quantizable(module: nn.Module) -> dict[str, nn.Module]:
-    """path -> layer, in the module's order: what a plan lists, every Linear, convolution and Embedding with a floating-point weight."""
+    """path -> layer, in the module's order: what a plan lists, every Linear, convolution and
+    Embedding with a floating-point weight."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
-    return {path: m for path, m in module.named_modules() if isinstance(m, kinds) and m.weight.is_floating_point() and m.weight.numel()}
+    return {
+        path: m
+        for path, m in module.named_modules()
+        if isinstance(m, kinds) and m.weight.is_floating_point() and m.weight.numel()
+    }
 
 
 def computes(layer: nn.Module) -> bool:
-    """Does the layer multiply, so that its input can be quantized too? (An Embedding only looks up.)"""
+    """Does the layer multiply, so that its input can be quantized too? (An
+    Embedding only looks up.)"""
     return not isinstance(layer, nn.Embedding)
 
 
 def weight_grid(entry: LayerPlan, scheme: str, saturates: bool) -> grids.Grid:
-    """The grid of a plan's layer of 4 or 8 bits. Where 8-bit products saturate, int8 arithmetic has 7-bit codes (`machine.saturates`)."""
+    """The grid of a plan's layer of 4 or 8 bits. Where 8-bit products saturate, int8 arithmetic has
+    7-bit codes (`machine.saturates`)."""
     bits = 7 if saturates and scheme != "weight-only" and entry.bits == 8 else entry.bits
     return grids.Grid(bits, entry.granularity, entry.group, entry.symmetric)
 
 
 def rounded(w: Tensor, entry: LayerPlan, scheme: str, saturates: bool) -> Tensor:
-    """The weight as the plan's entry stores it, in its own dtype: unchanged at 32 bits, half precision at 16, else on its min-max grid."""
+    """The weight as the plan's entry stores it, in its own dtype: unchanged at 32 bits, half
+    precision at 16, else on its min-max grid."""
     if entry.bits == 32:
         return w.detach()
     if entry.bits == 16:
@@ -53,8 +65,9 @@ def rounded(w: Tensor, entry: LayerPlan, scheme: str, saturates: bool) -> Tensor
 
 
 def by_sample(x: Tensor) -> Tensor:
-    """x [B, ...] with each sample rounded on a u8 grid of its own: s = (max(x, 0) - min(x, 0)) / 255, z = round(-min(x, 0) / s), as the
-    operator DynamicQuantizeLinear of ONNX has it."""
+    """x [B, ...] with each sample rounded on a u8 grid of its own:
+    s = (max(x, 0) - min(x, 0)) / 255, z = round(-min(x, 0) / s), as the operator
+    DynamicQuantizeLinear of ONNX has it."""
     flat = x.reshape(x.shape[0], -1)
     if not flat.numel():
         return x
@@ -65,10 +78,11 @@ def by_sample(x: Tensor) -> Tensor:
 
 
 class Simulated:
-    """A copy of a model whose layers can be quantized and put back one by one. `module`: the copy, in eval mode; the original is only read.
+    """A copy of a model whose layers can be quantized and put back one by one. `module`: the copy,
+    in eval mode; the original is only read.
 
-    inputs: the grid of each layer's input, for `int8-static`. on_grid: layers whose weights lie on their grid already and are not rounded
-    again. Layers start in floating point.
+    inputs: the grid of each layer's input, for `int8-static`. on_grid: layers whose weights lie on
+    their grid already and are not rounded again. Layers start in floating point.
     """
 
     def __init__(
@@ -88,12 +102,16 @@ class Simulated:
             self.module.get_submodule(path).register_forward_pre_hook(self._hook(path))
 
     def set(self, path: str, entry: LayerPlan) -> None:
-        """Give one layer the width (and grid) of a plan's entry; InputError if it is no layer that a plan lists."""
+        """Give one layer the width (and grid) of a plan's entry;
+        InputError if it is no layer that a plan lists."""
         if path not in self._original:
-            raise InputError("the plan names a layer that this model has not", got=path, allowed=list(self._original)[:40])
+            raise InputError(
+                "the plan names a layer that this model has not", got=path, allowed=list(self._original)[:40]
+            )
         layer = self.module.get_submodule(path)
         new = self.rounded(path, entry)
-        # A new parameter, never a change in place: a tied one belongs to another layer too. At 32 bits it shares the original's memory.
+        # A new parameter, never a change in place: a tied one belongs to another layer too.
+        # At 32 bits it shares the original's memory.
         layer.weight = nn.Parameter(new.to(layer.weight.device), requires_grad=False)  # type: ignore[arg-type]
         self.layers[path] = entry
 
@@ -111,8 +129,13 @@ class Simulated:
                 self.set(path, entry)
 
     def _integer(self, path: str, entry: LayerPlan) -> bool:
-        """Is the layer's weight changed at all? Convolutions have no dynamic int8 (`targets.onnxruntime`)."""
-        return not (self.scheme == "int8-dynamic" and entry.bits == 8 and not isinstance(self._original[path], (nn.Linear, nn.Embedding)))
+        """Is the layer's weight changed at all? Convolutions have no dynamic int8
+        (`targets.onnxruntime`)."""
+        return not (
+            self.scheme == "int8-dynamic"
+            and entry.bits == 8
+            and not isinstance(self._original[path], (nn.Linear, nn.Embedding))
+        )
 
     def _hook(self, path: str) -> Any:
         layer = self._original[path]
@@ -130,16 +153,20 @@ class Simulated:
 
 
 def simulate(package: Package, calibration: dict[str, Tensor], saturates: bool = False) -> nn.Module:
-    """A copy of the package's module that computes as its plan will be computed; without a plan, an exact copy.
+    """A copy of the package's module that computes as its plan will be computed;
+    without a plan, an exact copy.
 
-    calibration: input tensors [n, ...] by name, on the module's device, for the grids that the package does not bring (`Package.scales`).
-    InputError if the plan lists no layers, or calibrates in a way that is not simulated.
+    calibration: input tensors [n, ...] by name, on the module's device, for the grids that the
+    package does not bring (`Package.scales`). InputError if the plan lists no layers, or calibrates
+    in a way that is not simulated.
     """
     plan = package.plan
     if plan is None:
         return copy.deepcopy(package.module).eval()
     if plan.layers is None:
-        raise InputError("this plan names no layers yet", got=plan.to_json(), fix="apply the transform that makes the plan")
+        raise InputError(
+            "this plan names no layers yet", got=plan.to_json(), fix="apply the transform that makes the plan"
+        )
     layers, found = plan.layers, quantizable(package.module)
     inputs: dict[str, InputGrid] = {}
     if plan.scheme == "int8-static":
@@ -158,7 +185,8 @@ def simulate(package: Package, calibration: dict[str, Tensor], saturates: bool =
 
 
 def learned_grid(scales: dict[str, Tensor], path: str, activations: str) -> InputGrid:
-    """The grid of a layer's input that a package brings: PATH.input.scale and, unless it is 0, PATH.input.zero."""
+    """The grid of a layer's input that a package brings: PATH.input.scale and, unless it is 0,
+    PATH.input.zero."""
     low, high = CODES[activations]
     zero = scales.get(f"{path}.input.zero")
     return InputGrid(float(scales[f"{path}.input.scale"]), 0 if zero is None else int(zero), low, high)

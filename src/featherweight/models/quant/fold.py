@@ -1,6 +1,8 @@
-"""Batch norm folded into the values of the layer before it, so that the weights that are rounded are those that the exported file holds.
+"""Batch norm folded into the values of the layer before it, so that the weights that are rounded
+are those that the exported file holds.
 
-Nagel et al. 2021, arXiv:2106.08295, section 2.3.1. Notation: y = gamma (W x + b - mu) / sigma + beta, sigma = sqrt(var + eps).
+Nagel et al. 2021, arXiv:2106.08295, section 2.3.1. Notation: y = gamma
+(W x + b - mu) / sigma + beta, sigma = sqrt(var + eps).
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from torch import nn
 
 
 def fold(module: nn.Module, batch_norms: dict[str, str]) -> None:
-    """In place, for {layer: the batch norm that alone reads it}: W <- gamma W / sigma, and the batch norm becomes an addition of
-    gamma (b - mu) / sigma + beta, or, where the layer has a bias, nothing. The modules stay, and so does the function.
+    """In place, for {layer: the batch norm that alone reads it}: W <- gamma W / sigma, and the
+    batch norm becomes an addition of gamma (b - mu) / sigma + beta, or, where the layer has a bias,
+    nothing. The modules stay, and so does the function.
 
-    Layers whose gamma has a zero keep that channel's weights at zero, as the folded function has it."""
+    Layers whose gamma has a zero keep that channel's weights at zero,
+    as the folded function has it."""
     with torch.no_grad():
         for path, norm in batch_norms.items():
             layer: Any = module.get_submodule(path)

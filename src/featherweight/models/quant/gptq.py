@@ -1,8 +1,10 @@
-"""GPTQ: round a layer's weights one column at a time; what is left of the row makes up for each error.
+"""GPTQ: round a layer's weights one column at a time; what is left of the row makes
+up for each error.
 
-Frantar et al. 2022, arXiv:2210.17323, Algorithm 1. Notation: W [O, n] weights, H [n, n] = E[x x^T] of the layer's inputs (the paper's
-2 X X^T: a factor changes nothing), U = Cholesky(H^-1)^T upper triangular, Q [O, n] the rounded weights, E [O, B] the scaled errors of a
-block of B columns, g the weights of a row that share a scale.
+Frantar et al. 2022, arXiv:2210.17323, Algorithm 1. Notation: W [O, n] weights, H [n, n] = E[x x^T]
+of the layer's inputs (the paper's 2 X X^T: a factor changes nothing), U = Cholesky(H^-1)^T upper
+triangular, Q [O, n] the rounded weights, E [O, B] the scaled errors of a block of B columns, g the
+weights of a row that share a scale.
 """
 
 from __future__ import annotations
@@ -32,11 +34,14 @@ def gptq(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(Q, s, z): the weights on their grid, float32, and the grid in the shapes of `grid`.
 
-    scales: the grid, if it is fixed already; otherwise `find` makes it from the weights: per tensor and channel from the given ones; per
-    group when its first column is reached, from the updated ones (with `order`: from the given ones, because groups are then not rounded
-    in one piece). zeros: weights that stay zero; what the others had added to them is spread on, like a rounding error. block: columns whose later
-    updates are done together (the result does not depend on it, but for rounding errors). damp: share of the mean of H's diagonal added
-    to it (section 3.3, step 3). order: columns with the largest inputs first. InputError if H is not finite.
+    scales: the grid, if it is fixed already; otherwise `find` makes it from the weights:
+    per tensor and channel from the given ones; per group when its first column is reached,
+    from the updated ones (with `order`: from the given ones, because groups are then not
+    rounded in one piece). zeros: weights that stay zero; what the others had added to them is
+    spread on, like a rounding error. block: columns whose later updates are done together (the
+    result does not depend on it, but for rounding errors). damp: share of the mean of H's
+    diagonal added to it (section 3.3, step 3). order: columns with the largest inputs first.
+    InputError if H is not finite.
     """
     w = w.detach().float().clone()
     n = w.shape[1]
@@ -52,7 +57,9 @@ def gptq(
         stop = min(start + size, n)
         if late:
             g = start // grid.group
-            s[:, g], z[:, g] = (t.reshape(-1) for t in find(w[:, start:stop], Grid(grid.bits, "channel", 0, grid.symmetric)))
+            s[:, g], z[:, g] = (
+                t.reshape(-1) for t in find(w[:, start:stop], Grid(grid.bits, "channel", 0, grid.symmetric))
+            )
         errors = torch.zeros_like(w[:, start:stop])
         for j in range(start, stop):
             q[:, j] = _round(w[:, j], s, z, at[j], grid)
@@ -65,10 +72,13 @@ def gptq(
 
 
 def inverse_root(hessian: Tensor, damp: float) -> Tensor:
-    """U [n, n], upper triangular with U^T U = (H + damp mean(diag H) I)^-1; float32, computed in float64. Inputs that are always zero
-    have no part in it but their own place."""
+    """U [n, n], upper triangular with U^T U = (H + damp mean(diag H) I)^-1; float32, computed in
+    float64. Inputs that are always zero have no part in it but their own place."""
     if not bool(torch.isfinite(hessian).all()):
-        raise InputError("the inputs of a layer are not finite, so its weights cannot be rounded with GPTQ", fix="use rounding='nearest'")
+        raise InputError(
+            "the inputs of a layer are not finite, so its weights cannot be rounded with GPTQ",
+            fix="use rounding='nearest'",
+        )
     H = hessian.double()
     mean = float(H.diagonal().mean())
     H = H + torch.eye(len(H), dtype=H.dtype, device=H.device) * (damp * mean if mean > 0 else 1.0)

@@ -1,8 +1,10 @@
 """Integer grids: which values a quantized weight may take. Pure functions of tensors.
 
-Notation: w weight [O, I, *k]; its flat form [O, n] with n = I * k; b bits; q integer codes; s scale, z zero point, so w' = (q - z) s.
-Granularity `tensor`: s [1]; `channel`: s [O]; `group`: s [O, ceil(n / g)], one for each run of g consecutive weights of a row.
-Symmetric codes are -(2^(b-1) - 1) .. 2^(b-1) - 1 with z = 0; asymmetric ones 0 .. 2^b - 1 (Nagel et al. 2021, arXiv:2106.08295, section 2.2).
+Notation: w weight [O, I, *k]; its flat form [O, n] with n = I * k; b bits; q integer codes;
+s scale, z zero point, so w' = (q - z) s. Granularity `tensor`: s [1]; `channel`: s [O]; `group`:
+s [O, ceil(n / g)], one for each run of g consecutive weights of a row. Symmetric codes are
+-(2^(b-1) - 1) .. 2^(b-1) - 1 with z = 0; asymmetric ones 0 .. 2^b - 1 (Nagel et al. 2021,
+arXiv:2106.08295, section 2.2).
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ SMALLEST = 1e-30  # scales are at least this: a row of zeros has the grid {0}
 
 @dataclass(frozen=True)
 class Grid:
-    """bits: of a code; granularity: `tensor`, `channel` or `group`; group: weights that share a scale, if by group; symmetric: no zero point."""
+    """bits: of a code; granularity: `tensor`, `channel` or `group`; group: weights that share a
+    scale, if by group; symmetric: no zero point."""
 
     bits: int = 8
     granularity: str = "channel"
@@ -34,7 +37,8 @@ class Grid:
 
 
 def blocks(w: Tensor, grid: Grid) -> Tensor:
-    """The weight as rows that share a scale: [1, 1, O n], [O, 1, n] or [O, ceil(n / g), g]. A short last group is filled with zeros."""
+    """The weight as rows that share a scale: [1, 1, O n], [O, 1, n] or [O, ceil(n / g), g]. A short
+    last group is filled with zeros."""
     flat = w.flatten(1) if w.ndim > 1 else w.reshape(1, -1)
     if grid.granularity == "tensor":
         return flat.reshape(1, 1, -1)
@@ -48,17 +52,23 @@ def blocks(w: Tensor, grid: Grid) -> Tensor:
 def unblock(rows: Tensor, like: Tensor) -> Tensor:
     """The inverse of `blocks`: shaped as `like`."""
     width = like[0].numel() if like.ndim > 1 else like.numel()
-    return rows.reshape(like.shape[0], -1)[:, :width].reshape(like.shape) if rows.shape[0] == like.shape[0] else rows.reshape(like.shape)
+    return (
+        rows.reshape(like.shape[0], -1)[:, :width].reshape(like.shape)
+        if rows.shape[0] == like.shape[0]
+        else rows.reshape(like.shape)
+    )
 
 
 def fit(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """(s, z) of the smallest grid that holds the weight: min-max, in the shapes of the notation; z is float and whole."""
+    """(s, z) of the smallest grid that holds the weight: min-max, in the shapes of the notation;
+    z is float and whole."""
     rows = blocks(w.detach().float(), grid)
     if grid.symmetric:
         s = (rows.abs().amax(-1) / grid.high).clamp(min=SMALLEST)
         z = torch.zeros_like(s)
     else:
-        low, high = rows.amin(-1).clamp(max=0), rows.amax(-1).clamp(min=0)  # zero is always on the grid
+        # zero is always on the grid
+        low, high = rows.amin(-1).clamp(max=0), rows.amax(-1).clamp(min=0)
         s = ((high - low) / grid.high).clamp(min=SMALLEST)
         z = (-low / s).round().clamp(0, grid.high)
     return _shaped(s, grid), _shaped(z, grid)

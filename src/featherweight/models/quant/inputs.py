@@ -1,7 +1,7 @@
 """What the inputs of layers look like over calibration samples: means, ranges, second moments.
 
-Notation: a Linear or convolution with I inputs in G groups sees vectors x of n = I / G * k features (k kernel positions), one for
-each sample and position; a Linear has G = 1 and n = I.
+Notation: a Linear or convolution with I inputs in G groups sees vectors x of n = I / G * k features
+(k kernel positions), one for each sample and position; a Linear has G = 1 and n = I.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ...errors import InputError
 from ..hooks import watched
 from .layers import is_convolution
 
-Batches = Callable[[], Iterable[tuple[Tensor, ...]]]  # one pass over the calibration samples: the module's inputs, batch by batch
+# one pass over the calibration samples: the module's inputs, batch by batch
+Batches = Callable[[], Iterable[tuple[Tensor, ...]]]
 _CHUNK = 2**23  # numbers of an unfolded convolution input at once
 
 
@@ -49,10 +50,13 @@ class _Enough(Exception):
     """All that was asked for was seen: the rest of the forward pass is not needed."""
 
 
-def collect(module: nn.Module, paths: Sequence[str], needs: Collection[str], batches: Batches, *, once: bool = False) -> dict[str, Inputs]:
-    """The inputs of the layers `paths`, in one pass over the batches; needs: the fields of `Inputs` to fill (second moments of all of
-    `paths` are held at once: ask for few layers). once: the layers are called once a forward pass, so it may end after the last one.
-    InputError for a layer that never ran.
+def collect(
+    module: nn.Module, paths: Sequence[str], needs: Collection[str], batches: Batches, *, once: bool = False
+) -> dict[str, Inputs]:
+    """The inputs of the layers `paths`, in one pass over the batches; needs: the fields of `Inputs`
+    to fill (second moments of all of `paths` are held at once: ask for few layers). once:
+    the layers are called once a forward pass, so it may end after the last one. InputError for a
+    layer that never ran.
     """
     sums = {path: _Sums(module.get_submodule(path), needs) for path in paths}
     waiting: set[str] = set()
@@ -86,7 +90,9 @@ class _Sums:
         channels = last.reshape(-1, last.shape[-1])  # [R, I]
         self.positions += len(channels)
         if "absmax" in self.needs:
-            self.absmax = torch.maximum(channels.abs().amax(0), self.absmax if len(self.absmax) else torch.zeros_like(channels[0]))
+            self.absmax = torch.maximum(
+                channels.abs().amax(0), self.absmax if len(self.absmax) else torch.zeros_like(channels[0])
+            )
         if "absmean" in self.needs:
             self.absmean = _plus(self.absmean, channels.abs().sum(0))
         if not {"mean", "hessian"} & set(self.needs):
@@ -108,7 +114,8 @@ def _plus(total: Tensor, more: Tensor) -> Tensor:
 
 
 def features(layer: Any, x: Tensor) -> Iterator[Tensor]:
-    """The vectors that the layer multiplies its rows with, [G, R, n], some samples at a time; features in the order of weight[0].flatten()."""
+    """The vectors that the layer multiplies its rows with, [G, R, n], some samples at a time;
+    features in the order of weight[0].flatten()."""
     if not is_convolution(layer):
         yield x.reshape(1, -1, x.shape[-1])
         return

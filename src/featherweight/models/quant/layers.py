@@ -23,8 +23,9 @@ def is_layer(m: nn.Module) -> bool:
 def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
     """The plan's `layers`, by path: every Linear, convolution and Embedding.
 
-    Layers at or inside a path of the plan's `skip` stay in floating point (32 bits), and so do convolutions under `int8-dynamic`, which
-    no runtime computes faster that way. Embeddings have one scale a row. InputError if a path to skip matches no layer.
+    Layers at or inside a path of the plan's `skip` stay in floating point (32 bits), and so do
+    convolutions under `int8-dynamic`, which no runtime computes faster that way. Embeddings have
+    one scale a row. InputError if a path to skip matches no layer.
     """
     out: dict[str, LayerPlan] = {}
     unused = set(plan.skipped)
@@ -42,12 +43,15 @@ def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
         unused -= hit
         out[path] = replace(entry, bits=32) if hit else entry
     if unused:
-        raise InputError("these layers to skip are not in the model", got=sorted(unused), allowed=", ".join(list(out)[:40]))
+        raise InputError(
+            "these layers to skip are not in the model", got=sorted(unused), allowed=", ".join(list(out)[:40])
+        )
     return out
 
 
 def grid_of(layer: LayerPlan, narrow: bool) -> Grid:
-    """The grid that a layer of a plan asks for. narrow: 8-bit codes use 7 bits (-63 .. 63), stored as 8, because this processor's 8-bit
-    products would overflow; the code range is a property of the scale, so the plan goes on saying 8."""
+    """The grid that a layer of a plan asks for. narrow: 8-bit codes use 7 bits (-63 .. 63), stored
+    as 8, because this processor's 8-bit products would overflow; the code range is a property of
+    the scale, so the plan goes on saying 8."""
     bits = 7 if narrow and layer.bits == 8 else layer.bits
     return Grid(bits, layer.granularity, layer.group, layer.symmetric)

@@ -1,10 +1,14 @@
-"""Learned step size quantization: weights and activations are rounded in training, and the step of each grid is trained with them.
+"""Learned step size quantization: weights and activations are rounded in training, and the step of
+each grid is trained with them.
 
-LSQ: Esser et al. 2020, arXiv:1902.08153. LSQ+: Bhalgat et al. 2020, arXiv:2004.09576, for asymmetric activations.
+LSQ: Esser et al. 2020, arXiv:1902.08153. LSQ+: Bhalgat et al. 2020, arXiv:2004.09576,
+for asymmetric activations.
 
-Notation: v a weight or an activation; s step (scale) of its grid; Q_N, Q_P numbers of steps below and above zero; N_W weights, N_F features
-that share a step; g gradient scale. Grids here are integer: codes low..high with zero point z, so Q_N = z - low and Q_P = high - z, and
-v^ = clip(round(v / s), -Q_N, Q_P) s. LSQ+ (eq. 1-2) has a real offset beta; runtimes need beta = -z s, and z stays as calibrated.
+Notation: v a weight or an activation; s step (scale) of its grid; Q_N, Q_P numbers of steps below
+and above zero; N_W weights, N_F features that share a step; g gradient scale. Grids here are
+integer: codes low..high with zero point z, so Q_N = z - low and Q_P = high - z, and
+v^ = clip(round(v / s), -Q_N, Q_P) s. LSQ+ (eq. 1-2) has a real offset beta; runtimes need beta = -z
+s, and z stays as calibrated.
 """
 
 from __future__ import annotations
@@ -45,26 +49,32 @@ class _Quantize(torch.autograd.Function):
         n, p = ctx.ends
         x = v / s
         inside = (x > -n) & (x < p)
-        ds = torch.where(inside, x.round() - x, x.clamp(-n, p))  # LSQ eq. 3: -v/s + round(v/s), -Q_N or Q_P
+        # LSQ eq. 3: -v/s + round(v/s), -Q_N or Q_P
+        ds = torch.where(inside, x.round() - x, x.clamp(-n, p))
         grad_s = (grad * ds).sum_to_size(s.shape) * g
-        return grad * inside, grad_s, None, None, None  # LSQ eq. 5: straight through inside, nothing outside
+        # LSQ eq. 5: straight through inside, nothing outside
+        return grad * inside, grad_s, None, None, None
 
 
 def quantize(v: Tensor, s: Tensor, n: int, p: int, g: float | Tensor = 1.0) -> Tensor:
-    """v^ [as v] = clip(round(v / s), -n, p) s, with LSQ's gradients (eq. 3 for s, eq. 5 for v). s: one step, or steps that broadcast against v;
+    """v^ [as v] = clip(round(v / s), -n, p) s, with LSQ's gradients (eq. 3 for s, eq. 5 for v).
+    s: one step, or steps that broadcast against v;
     g: what the gradient of s is multiplied by (`gradient_scale`)."""
     return _Quantize.apply(v, s, n, p, torch.as_tensor(g, dtype=s.dtype, device=s.device))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def gradient_scale(count: int, p: int) -> float:
-    """g = 1 / sqrt(N Q_P) (LSQ, section 2.2), so that steps and weights move alike, relative to their size."""
+    """g = 1 / sqrt(N Q_P) (LSQ, section 2.2), so that steps and weights move alike,
+    relative to their size."""
     return float(1 / (max(count, 1) * max(p, 1)) ** 0.5)
 
 
 def first_step(w: Tensor, grid: Grid, start: str) -> Tensor:
-    """The step that training starts from, [O] or [1]. `lsq`: 2 <|w|> / sqrt(Q_P) (LSQ, section 2.1); `minmax`: max|w| / Q_P.
+    """The step that training starts from, [O] or [1]. `lsq`: 2 <|w|> / sqrt(Q_P)
+    (LSQ, section 2.1); `minmax`: max|w| / Q_P.
 
-    LSQ's formula suits few bits: at 8 bits its grid reaches to about 18 <|w|>, far more than weights need, and short training does not mend it.
+    LSQ's formula suits few bits: at 8 bits its grid reaches to about 18 <|w|>, far more than
+    weights need, and short training does not mend it.
     """
     if start == "minmax":
         return grids.fit(w, grid)[0]
@@ -74,10 +84,12 @@ def first_step(w: Tensor, grid: Grid, start: str) -> Tensor:
 
 
 class Step(nn.Module):
-    """A learned step: s = unit * |ratio|, where ratio starts at 1. Abstract in use: `WeightStep`, `InputStep`.
+    """A learned step: s = unit * |ratio|, where ratio starts at 1. Abstract in use:
+    `WeightStep`, `InputStep`.
 
-    An adaptive optimizer (Adam) moves each number by about lr whatever its gradient, which for a raw step of 0.001 would be ruin; it moves the
-    ratio instead. g / unit^2 in place of g makes SGD move s exactly as it does in LSQ: ds = unit dratio = -lr unit (g / unit^2) (dL/ds unit).
+    An adaptive optimizer (Adam) moves each number by about lr whatever its gradient, which for a
+    raw step of 0.001 would be ruin; it moves the ratio instead. g / unit^2 in place of g makes SGD
+    move s exactly as it does in LSQ: ds = unit dratio = -lr unit (g / unit^2) (dL/ds unit).
     """
 
     def __init__(self, unit: Tensor) -> None:
@@ -97,11 +109,13 @@ class Step(nn.Module):
 
 
 class WeightStep(Step):
-    """Parametrization of a layer's weight [O, ...]: symmetric, one step or one for each output channel."""
+    """Parametrization of a layer's weight [O, ...]: symmetric,
+    one step or one for each output channel."""
 
     def __init__(self, w: Tensor, grid: Grid, start: str) -> None:
         unit = first_step(w, grid, start)
-        # A channel of zeros has no step of its own, and one next to none would have a gradient without bounds.
+        # A channel of zeros has no step of its own, and one next to none would have a
+        # gradient without bounds.
         super().__init__(unit.clamp(min=max(float(unit.max()) * _FAINTEST, _FINEST)))
         self.grid = grid
 
@@ -112,7 +126,8 @@ class WeightStep(Step):
 
 
 class InputStep(Step):
-    """Of the input of one layer, or of several that read the same tensor. The zero point stays as it was calibrated."""
+    """Of the input of one layer, or of several that read the same tensor.
+    The zero point stays as it was calibrated."""
 
     def __init__(self, start: InputGrid) -> None:
         super().__init__(torch.tensor([max(start.scale, _FINEST)]))
@@ -124,10 +139,14 @@ class InputStep(Step):
         return quantize(x, self.value(), n, p, self.scaled(g))
 
 
-def attach(module: nn.Module, groups: Iterable[list[str]], grid: Grid, inputs: dict[str, InputGrid], start: str = "minmax") -> None:
-    """Make each named layer compute with a rounded weight and, if `inputs` has it, a rounded input. In place; `detach` ends it.
+def attach(
+    module: nn.Module, groups: Iterable[list[str]], grid: Grid, inputs: dict[str, InputGrid], start: str = "minmax"
+) -> None:
+    """Make each named layer compute with a rounded weight and, if `inputs` has it, a rounded input.
+    In place; `detach` ends it.
 
-    groups: layers that read the same tensor, and so share its step (`activations.same_inputs`). The weight moves to `trained_name`.
+    groups: layers that read the same tensor, and so share its step (`activations.same_inputs`).
+    The weight moves to `trained_name`.
     """
     for paths in groups:
         shared = InputStep(inputs[paths[0]]) if paths[0] in inputs else None
@@ -145,13 +164,15 @@ def _round_input(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def trained_name(path: str) -> str:
-    """What the parameter that is trained for the weight of a layer is called between `attach` and `detach`."""
+    """What the parameter that is trained for the weight of a layer is called between
+    `attach` and `detach`."""
     return f"{path}.parametrizations.weight.original"
 
 
 def detach(module: nn.Module, paths: Iterable[str]) -> dict[str, Tensor]:
-    """End what `attach` began: ordinary layers, their weights on the grid. In place. Returns the scales of a plan (`plan`):
-    PATH.weight.scale [O] or [1], PATH.input.scale [1] and PATH.input.zero [1] (float32)."""
+    """End what `attach` began: ordinary layers, their weights on the grid. In place. Returns the
+    scales of a plan (`plan`): PATH.weight.scale [O] or [1], PATH.input.scale [1] and
+    PATH.input.zero [1] (float32)."""
     scales: dict[str, Tensor] = {}
     for path in paths:
         layer: Any = module.get_submodule(path)
@@ -170,17 +191,24 @@ def detach(module: nn.Module, paths: Iterable[str]) -> dict[str, Tensor]:
 
 
 def absorb_norms(module: nn.Module, paths: Iterable[str], batch: tuple[Tensor, ...]) -> list[str]:
-    """Move the scale of each batch norm that directly follows a named Linear or convolution into that layer's weight. In place; the function
-    (in eval mode) stays. Returns the paths of the norms, which then only add: gamma = 1, variance 1 - eps, mean and beta as they have to be.
+    """Move the scale of each batch norm that directly follows a named Linear or convolution into
+    that layer's weight. In place; the function (in eval mode) stays. Returns the paths of the
+    norms, which then only add: gamma = 1, variance 1 - eps, mean and beta as they have to be.
 
-    An exporter that folds norms then leaves the weights as they are, which a grid of one scale for the whole tensor needs
-    (Jacob et al. 2018, arXiv:1712.05877, eq. 14: w_fold = gamma w / sqrt(var + eps)).
-    InputError if that would change what the model computes: a layer's output is read by more than its norm.
+    An exporter that folds norms then leaves the weights as they are, which a grid of one scale for
+    the whole tensor needs (Jacob et al. 2018, arXiv:1712.05877, eq. 14: w_fold = gamma
+    w / sqrt(var + eps)).
+    InputError if that would change what the model computes: a layer's output is read by
+    more than its norm.
     """
     made: dict[int, str] = {}
     uses: dict[int, list[str]] = {}
     alive: list[Tensor] = []
-    names = {m: path for path, m in module.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_var is not None}
+    names = {
+        m: path
+        for path, m in module.named_modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_var is not None
+    }
 
     def after(path: str, _: nn.Module, __: Any, out: Tensor) -> None:
         alive.append(out)

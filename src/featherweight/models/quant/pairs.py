@@ -1,6 +1,8 @@
-"""Scaling the channels between a producer and its consumers, in place, without changing the function.
+"""Scaling the channels between a producer and its consumers, in place,
+without changing the function.
 
-Notation: s [C] > 0; producer channel i is divided by s_i, the weights that read it are multiplied by s_i. Weights [O, I / G, *k].
+Notation: s [C] > 0; producer channel i is divided by s_i, the weights that read it are multiplied
+by s_i. Weights [O, I / G, *k].
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ TOLERANCE = 1e-4  # of the output's largest magnitude
 
 @dataclass(frozen=True)
 class Consumer:
-    """A layer that reads a producer: channel [I]: the producer's channel that each input feature comes from."""
+    """A layer that reads a producer: channel [I]: the producer's channel that each input
+    feature comes from."""
 
     path: str
     channel: Tensor
@@ -26,7 +29,8 @@ class Consumer:
 
 @dataclass(frozen=True)
 class Pair:
-    """A producer of C channels and all that reads it. batch_norm: the path of the one between, or "". is_norm: it is a normalisation."""
+    """A producer of C channels and all that reads it. batch_norm: the path of the one between, or
+    "". is_norm: it is a normalisation."""
 
     producer: str
     channels: int
@@ -36,7 +40,8 @@ class Pair:
 
 
 def by_channel(v: Tensor, channel: Tensor, channels: int) -> Tensor:
-    """[C]: the largest of the values v [I] of the features that come from each channel; 0 where none does. v >= 0."""
+    """[C]: the largest of the values v [I] of the features that come from each channel;
+    0 where none does. v >= 0."""
     return torch.zeros(channels, dtype=v.dtype, device=v.device).scatter_reduce_(0, channel, v, "amax")
 
 
@@ -59,11 +64,15 @@ def _columns(m: Any) -> Tensor:
 
 
 def rescale(module: nn.Module, pair: Pair, s: Tensor) -> None:
-    """Divide the producer by s and multiply its consumers by it. A batch norm between has no scale or mean of its own (`fold`)."""
+    """Divide the producer by s and multiply its consumers by it. A batch norm between has no scale
+    or mean of its own (`fold`)."""
     with torch.no_grad():
         producer = module.get_submodule(pair.producer)
         _divide(producer.weight, s)
-        for bias in (getattr(producer, "bias", None), getattr(module.get_submodule(pair.batch_norm), "bias", None) if pair.batch_norm else None):
+        for bias in (
+            getattr(producer, "bias", None),
+            getattr(module.get_submodule(pair.batch_norm), "bias", None) if pair.batch_norm else None,
+        ):
             if bias is not None:
                 _divide(bias, s)
         for c in pair.consumers:
@@ -79,7 +88,8 @@ def _divide(v: Any, s: Tensor) -> None:
 
 
 def check_unchanged(before: Tensor, after: Tensor, what: str) -> None:
-    """what: was done. InputError if the outputs of a function that must not change differ by more than 1e-4 of their largest magnitude."""
+    """what: was done. InputError if the outputs of a function that must not change differ by more
+    than 1e-4 of their largest magnitude."""
     scale = float(before.abs().max())
     error = float((after - before).abs().max())
     if not error <= TOLERANCE * max(scale, 1e-12):

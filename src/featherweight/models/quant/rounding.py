@@ -1,8 +1,9 @@
 """Putting the weights of a model on the grids of its plan, layer by layer in forward order.
 
-Each layer is rounded for the inputs that it gets from the layers already rounded before it (Frantar et al. 2022, arXiv:2210.17323,
-section 4). A method that has to know them runs the calibration samples from the model's start up to each layer: its time grows with
-the square of the depth, its memory with the largest layer.
+Each layer is rounded for the inputs that it gets from the layers already rounded before it
+(Frantar et al. 2022, arXiv:2210.17323, section 4). A method that has to know them runs the
+calibration samples from the model's start up to each layer: its time grows with the square of the
+depth, its memory with the largest layer.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ FIND = {"minmax": fit, "mse": search}
 
 @dataclass(frozen=True)
 class Rounding:
-    """method: `nearest` or `gptq`; range: how scales are found, `minmax` or `mse`; order: gptq takes the columns with the largest inputs
-    first; correct_bias: take back the mean shift of each layer's output."""
+    """method: `nearest` or `gptq`; range: how scales are found, `minmax` or `mse`; order: gptq
+    takes the columns with the largest inputs first; correct_bias: take back the mean shift of each
+    layer's output."""
 
     method: str = "nearest"
     range: str = "minmax"
@@ -38,17 +40,19 @@ class Rounding:
     @property
     def needs(self) -> frozenset[str]:
         """What it has to know of a layer's inputs."""
-        return frozenset({"hessian"} if self.method == "gptq" else ()) | frozenset({"mean"} if self.correct_bias else ())
+        return frozenset({"hessian"} if self.method == "gptq" else ()) | frozenset(
+            {"mean"} if self.correct_bias else ()
+        )
 
 
 def round_weights(
     module: nn.Module, grids: dict[str, Grid], flow: Flow, batches: Batches, how: Rounding, sparse: Collection[str] = ()
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Round the Linear layers and convolutions `grids` in place. ({PATH.weight.scale, PATH.weight.zero (asymmetric only)}, {path: what
-    could not be done there}).
+    """Round the Linear layers and convolutions `grids` in place. ({PATH.weight.scale,
+    PATH.weight.zero (asymmetric only)}, {path: what could not be done there}).
 
-    sparse: parameters whose zeros stay zero. Left as they are, for the target to round: layers whose weight is used elsewhere too.
-    A layer that did not run in the trace is rounded to nearest.
+    sparse: parameters whose zeros stay zero. Left as they are, for the target to round: layers
+    whose weight is used elsewhere too. A layer that did not run in the trace is rounded to nearest.
     """
     scales: dict[str, Tensor] = {}
     left = {path: "its weight is used elsewhere too: the target rounds it" for path in grids if path in flow.tied}
@@ -59,7 +63,9 @@ def round_weights(
         once = not flow.repeated & set(stage)
         seen = collect(module, stage, needs, batches, once=once) if needs else {}
         for path in stage:
-            scale, zero, problem = _round_layer(module, path, grids[path], seen.pop(path, None), flow, how, f"{path}.weight" in sparse)
+            scale, zero, problem = _round_layer(
+                module, path, grids[path], seen.pop(path, None), flow, how, f"{path}.weight" in sparse
+            )
             scales[f"{path}.weight.scale"] = scale
             if not grids[path].symmetric:
                 scales[f"{path}.weight.zero"] = zero
@@ -90,7 +96,9 @@ def _round_layer(
     return s.cpu(), z.cpu(), problem
 
 
-def _by_group(w: Tensor, hessian: Tensor, grid: Grid, groups: int, how: Rounding, sparse: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _by_group(
+    w: Tensor, hessian: Tensor, grid: Grid, groups: int, how: Rounding, sparse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """GPTQ of a weight [O, I, *k] with H [G, n, n], one convolution group at a time. (w', s, z)."""
     find = FIND[how.range]
     whole = find(w, grid) if grid.granularity == "tensor" else None
@@ -105,7 +113,8 @@ def _by_group(w: Tensor, hessian: Tensor, grid: Grid, groups: int, how: Rounding
 
 
 def shift_bias(module: nn.Module, path: str, norm: str | None, shift: Tensor) -> str | None:
-    """Add `shift` [O] to the layer's bias, or take it off the mean of the batch norm behind it; the reason if there is neither."""
+    """Add `shift` [O] to the layer's bias, or take it off the mean of the batch norm behind it;
+    the reason if there is neither."""
     layer: Any = module.get_submodule(path)
     with torch.no_grad():
         if layer.bias is not None:

@@ -1,14 +1,19 @@
 """How much a model suffers when one of its layers is quantized.
 
-Notation: w weight, w_q the weight on a grid, d = w_q - w; g_n gradient of the loss of batch n of N with respect to w; f outputs [B, ...] of the
-model in floating point, f_q of the model with one layer quantized.
+Notation: w weight, w_q the weight on a grid, d = w_q - w; g_n gradient of the loss of batch n of N
+with respect to w; f outputs [B, ...] of the model in floating point, f_q of the model with one
+layer quantized.
 
-fisher    1/2 sum_i F_i d_i^2 with F_i = 1/N sum_n g_n,i^2, the diagonal of the empirical Fisher information in place of the Hessian: the second
-          term of the Taylor series of the loss (SqueezeLLM, Kim et al. 2023, arXiv:2306.07629, section 4.1; HAWQ-V2, Dong et al. 2019,
-          arXiv:1911.03852, has the Hessian's mean eigenvalue in its place). The Fisher information proper has one sample a batch.
-taylor    sum_i (g_i d_i)^2 with g = 1/N sum_n g_n: squared first-order changes of the loss, weight by weight (Molchanov et al. 2019,
-          arXiv:1906.10771, eq. 8, with d in place of -w). Near a minimum of the loss g vanishes; then fisher says more.
-measured  mean over samples of the distance between f and f_q: KL(softmax(f) || softmax(f_q)) in nats for logits, else the mean squared difference.
+fisher    1/2 sum_i F_i d_i^2 with F_i = 1/N sum_n g_n,i^2, the diagonal of the empirical Fisher
+          information in place of the Hessian: the second term of the Taylor series of the loss
+          (SqueezeLLM, Kim et al. 2023, arXiv:2306.07629, section 4.1; HAWQ-V2, Dong et al. 2019,
+          arXiv:1911.03852, has the Hessian's mean eigenvalue in its place). The Fisher information
+          proper has one sample a batch.
+taylor    sum_i (g_i d_i)^2 with g = 1/N sum_n g_n: squared first-order changes of the loss, weight
+          by weight (Molchanov et al. 2019, arXiv:1906.10771, eq. 8, with d in place of -w). Near a
+          minimum of the loss g vanishes; then fisher says more.
+measured  mean over samples of the distance between f and f_q: KL(softmax(f) || softmax(f_q)) in
+          nats for logits, else the mean squared difference.
 
 fisher and taylor see weights only; measured sees what the simulation sees, inputs too.
 """
@@ -28,23 +33,26 @@ from ...plan import LayerPlan
 from .fake import FLOAT, Simulated
 
 FORMULAS = ("fisher", "taylor")
-AT_ONCE = 2**27  # weights whose gradients are held at once; larger models take several backward passes a batch
+# weights whose gradients are held at once; larger models take several backward passes a batch
+AT_ONCE = 2**27
 Batch = tuple[Sequence[Tensor], Tensor]  # inputs, targets
 
 
 def fisher(g2: Tensor, d: Tensor) -> Tensor:
-    """1/2 sum_i F_i d_i^2, a scalar. g2: F, the mean of squared gradients; d: the change of the weight; both shaped as the weight."""
+    """1/2 sum_i F_i d_i^2, a scalar. g2: F, the mean of squared gradients; d: the change of the
+    weight; both shaped as the weight."""
     return 0.5 * (g2 * d**2).sum()
 
 
 def taylor(g: Tensor, d: Tensor) -> Tensor:
-    """sum_i (g_i d_i)^2, a scalar. g: the mean gradient; d: the change of the weight; both shaped as the weight."""
+    """sum_i (g_i d_i)^2, a scalar. g: the mean gradient; d: the change of the weight;
+    both shaped as the weight."""
     return ((g * d) ** 2).sum()
 
 
 def distance(f: Tensor, f_q: Tensor, logits: bool) -> Tensor:
-    """How far f_q [B, ...] is from f, the mean over the batch: KL over the last axis in nats if they are logits of several classes, else the mean
-    squared difference."""
+    """How far f_q [B, ...] is from f, the mean over the batch: KL over the last axis in nats if
+    they are logits of several classes, else the mean squared difference."""
     f, f_q = f.float(), f_q.float()
     if not logits or f.shape[-1] == 1:
         return F.mse_loss(f_q, f)
@@ -53,11 +61,17 @@ def distance(f: Tensor, f_q: Tensor, logits: bool) -> Tensor:
 
 
 def mean_gradients(
-    module: nn.Module, paths: Sequence[str], batches: Sequence[Batch], loss: Callable[[Tensor, Tensor], Tensor], power: int
+    module: nn.Module,
+    paths: Sequence[str],
+    batches: Sequence[Batch],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    power: int,
 ) -> dict[str, Tensor]:
-    """1/N sum_n g_n^power of the weight of each named layer, shaped as it; power 1 or 2. A weight that the loss does not reach has zeros.
+    """1/N sum_n g_n^power of the weight of each named layer, shaped as it; power 1 or 2. A weight
+    that the loss does not reach has zeros.
 
-    The module is used in the mode that it is in. InputError for no batches, or gradients that are not finite.
+    The module is used in the mode that it is in. InputError for no batches,
+    or gradients that are not finite.
     """
     if not batches:
         raise InputError("a sensitivity needs samples", got="no batches")
@@ -78,16 +92,26 @@ def mean_gradients(
             w.requires_grad_(before[path])
     bad = [path for path, g in total.items() if not bool(torch.isfinite(g).all())]
     if bad:
-        raise InputError("gradients that are not finite say nothing", got=bad[:10], fix="use sensitivity='measured', or mend the model")
+        raise InputError(
+            "gradients that are not finite say nothing",
+            got=bad[:10],
+            fix="use sensitivity='measured', or mend the model",
+        )
     return total
 
 
 def by_formula(
-    simulated: Simulated, options: dict[str, list[LayerPlan]], batches: Sequence[Batch], loss: Callable[[Tensor, Tensor], Tensor], how: str
+    simulated: Simulated,
+    options: dict[str, list[LayerPlan]],
+    batches: Sequence[Batch],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    how: str,
 ) -> dict[str, list[float]]:
-    """`fisher` or `taylor` of every option of every layer: {path: [one value an option]}. The simulation must be in floating point.
+    """`fisher` or `taylor` of every option of every layer: {path: [one value an option]}.
+    The simulation must be in floating point.
 
-    loss: (outputs, targets) -> scalar. Layers are taken in runs of at most `AT_ONCE` weights, each with its own backward passes.
+    loss: (outputs, targets) -> scalar. Layers are taken in runs of at most `AT_ONCE` weights, each
+    with its own backward passes.
     """
     formula, power = {"fisher": (fisher, 2), "taylor": (taylor, 1)}[how]
     out: dict[str, list[float]] = {}
@@ -101,10 +125,14 @@ def by_formula(
     return out
 
 
-def measured(simulated: Simulated, options: dict[str, list[LayerPlan]], batches: Sequence[Sequence[Tensor]], logits: bool) -> dict[str, list[float]]:
-    """`measured` of every option of every layer, {path: [one value an option]}: each layer is quantized alone, all others in floating point.
+def measured(
+    simulated: Simulated, options: dict[str, list[LayerPlan]], batches: Sequence[Sequence[Tensor]], logits: bool
+) -> dict[str, list[float]]:
+    """`measured` of every option of every layer, {path: [one value an option]}: each layer is
+    quantized alone, all others in floating point.
 
-    The simulation is left as it was. InputError if there are no batches or the outputs are not finite.
+    The simulation is left as it was. InputError if there are no batches or the
+    outputs are not finite.
     """
     before = dict(simulated.layers)
     simulated.apply({path: FLOAT for path in before})
@@ -116,7 +144,8 @@ def measured(simulated: Simulated, options: dict[str, list[LayerPlan]], batches:
             simulated.set(path, entry)
             # 32 bits change nothing; what a run would give is 0.
             got = expected if entry.bits == 32 else outputs(simulated.module, batches)
-            out[path].append(max(float(distance(expected, got, logits)), 0.0))  # KL >= 0; sums of float32 may end just below
+            # KL >= 0; sums of float32 may end just below
+            out[path].append(max(float(distance(expected, got, logits)), 0.0))
             simulated.set(path, FLOAT)
     simulated.apply(before)
     bad = [path for path, values in out.items() if not all(math.isfinite(v) for v in values)]

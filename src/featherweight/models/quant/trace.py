@@ -1,9 +1,11 @@
 """What flows from which layer into which: one run of a module, watched operation by operation.
 
-A *producer* is a Linear, a convolution or an affine normalisation with C output channels. Its channel i can be divided by s_i > 0, and the
-weights that read it multiplied by s_i, without changing the function, if everything between is scale-equivariant (identity, ReLU, pooling,
-reshaping, the value side of attention) and ends in layers. To find that, each tensor on the way carries labels: for each of its elements
-the number c of the channel that it came from, and c^2; where an operation mixes channels, the two no longer agree.
+A *producer* is a Linear, a convolution or an affine normalisation with C output channels.
+Its channel i can be divided by s_i > 0, and the weights that read it multiplied by s_i, without
+changing the function, if everything between is scale-equivariant (identity, ReLU, pooling,
+reshaping, the value side of attention) and ends in layers. To find that, each tensor on the way
+carries labels: for each of its elements the number c of the channel that it came from, and c^2;
+where an operation mixes channels, the two no longer agree.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from .pairs import Consumer, Pair
 
 @dataclass(frozen=True)
 class Flow:
-    """pairs: in forward order; left: {producer: why it is not in a pair}; batch_norms: {layer: the batch norm that alone reads it};
-    stages: the layers in forward order, those that read the same tensor together; tied: layers whose weight is used elsewhere too;
+    """pairs: in forward order; left: {producer: why it is not in a pair}; batch_norms: {layer:
+        the batch norm that alone reads it};
+    stages: the layers in forward order, those that read the same tensor together; tied: layers
+        whose weight is used elsewhere too;
     repeated: layers called more than once."""
 
     pairs: tuple[Pair, ...]
@@ -55,8 +59,10 @@ class _Found:
     leaks: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)  # of the producers, in forward order
     reads: dict[str, list[tuple[str, Tensor]]] = field(default_factory=dict)
-    normed: dict[str, list[str]] = field(default_factory=dict)  # layer -> batch norms that read it directly
-    others: set[str] = field(default_factory=set)  # producers that something other than a batch norm reads
+    # layer -> batch norms that read it directly
+    normed: dict[str, list[str]] = field(default_factory=dict)
+    # producers that something other than a batch norm reads
+    others: set[str] = field(default_factory=set)
     stages: list[list[str]] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)  # modules whose parameters are read by others
@@ -65,7 +71,8 @@ class _Found:
 
 
 def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> Flow:
-    """The flow of `module` (in eval mode) on a small batch of `inputs`. InputError if it does not run on them."""
+    """The flow of `module` (in eval mode) on a small batch of `inputs`.
+    InputError if it does not run on them."""
     found = _Found()
     owners = {id(p): name.rpartition(".")[0] for name, p in module.named_parameters()}
     watcher = _Watcher(found, owners)
@@ -82,7 +89,8 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> Flow:
 
 
 def _is_known(m: nn.Module) -> bool:
-    """A layer or normalisation that computes what its class says (a subclass may compute something else)."""
+    """A layer or normalisation that computes what its class says (a subclass may compute
+    something else)."""
     if list(m.children()) or "weight" not in m._parameters or m._parameters["weight"] is None:
         return False
     if type(m).__name__.endswith("RMSNorm"):
@@ -112,7 +120,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func.overloadpacket.__name__
         rule: Callable[..., list[tuple[Tensor, Tensor]] | None] | None = RULES.get(name.removesuffix("_"))
         made = None
-        if name in ATTENDED and len(labelled) > 1:  # queries and keys pass through a softmax; the values go on
+        # queries and keys pass through a softmax; the values go on
+        if name in ATTENDED and len(labelled) > 1:
             for t in labelled:
                 if t is not args[2]:
                     self.leak(t, f"its channels pass through {name}")
@@ -132,7 +141,12 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def forget(self, storages: set[int], name: str) -> None:
         """A tensor was overwritten: what its memory was labelled as no longer holds."""
-        stale = {id(t): t for group in self.found.kept for t in group if id(t) in self.found.labels and t.untyped_storage().data_ptr() in storages}
+        stale = {
+            id(t): t
+            for group in self.found.kept
+            for t in group
+            if id(t) in self.found.labels and t.untyped_storage().data_ptr() in storages
+        }
         for key, t in stale.items():
             self.leak(t, f"its channels are overwritten by {name}")
             del self.found.labels[key]
@@ -165,7 +179,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             found.last_input = id(x)
         if label is not None:
             channel = features(label, dim)
-            direct = channel is not None and torch.equal(channel, torch.arange(found.sizes[label.root], device=channel.device))
+            direct = channel is not None and torch.equal(
+                channel, torch.arange(found.sizes[label.root], device=channel.device)
+            )
             if channel is not None and is_layer(m):
                 found.reads[label.root].append((path, channel))
                 found.others.add(label.root)
@@ -183,7 +199,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _makes_channels(m: Any, x: Tensor, out: Tensor) -> bool:
-    """Is its output's channel axis where we take it to be, and are its outputs proportional to its parameters?"""
+    """Is its output's channel axis where we take it to be, and are its outputs proportional
+    to its parameters?"""
     if is_convolution(m):
         return bool(x.ndim == m.weight.ndim)  # not a single unbatched sample
     if isinstance(m, nn.modules.batchnorm._BatchNorm):
@@ -192,7 +209,8 @@ def _makes_channels(m: Any, x: Tensor, out: Tensor) -> bool:
         return True
     if isinstance(m, nn.LayerNorm):
         return len(m.normalized_shape) == 1
-    m.weight.data.mul_(2)  # an RMSNorm may multiply by 1 + weight: then twice the weight does not give twice the output
+    # an RMSNorm may multiply by 1 + weight: then twice the weight does not give twice the output
+    m.weight.data.mul_(2)
     try:
         doubled = m.forward(x)
     finally:
@@ -205,7 +223,8 @@ def _agree(channel: Tensor, square: Tensor) -> bool:
 
 
 def features(label: Label, dim: int) -> Tensor | None:
-    """[I] int64: the producer's channel of each feature along `dim`; None if a feature holds several."""
+    """[I] int64: the producer's channel of each feature along `dim`;
+    None if a feature holds several."""
     rows = label.channel.movedim(dim, -1).reshape(-1, label.channel.shape[dim])
     return rows[0].round().long() if len(rows) and bool((rows - rows[0]).abs().max() < 0.25) else None
 
@@ -214,11 +233,17 @@ def _conclude(module: nn.Module, found: _Found) -> Flow:
     names: dict[int, int] = {}
     for _, p in module.named_parameters(remove_duplicate=False):
         names[id(p)] = names.get(id(p), 0) + 1
-    tied = {path for path, m in module.named_modules() if _is_known(m) and (path in found.foreign or any(names[id(p)] > 1 for p in m.parameters()))}
+    tied = {
+        path
+        for path, m in module.named_modules()
+        if _is_known(m) and (path in found.foreign or any(names[id(p)] > 1 for p in m.parameters()))
+    }
     repeated = {path for path, n in found.calls.items() if n > 1}
     unsafe = tied | repeated
     batch_norms = {
-        layer: norms[0] for layer, norms in found.normed.items() if len(norms) == 1 and layer not in found.others | unsafe and norms[0] not in unsafe
+        layer: norms[0]
+        for layer, norms in found.normed.items()
+        if len(norms) == 1 and layer not in found.others | unsafe and norms[0] not in unsafe
     }
     behind = {norm: layer for layer, norm in batch_norms.items() if is_layer(module.get_submodule(layer))}
     pairs, left = [], {}
@@ -239,4 +264,6 @@ def _conclude(module: nn.Module, found: _Found) -> Flow:
         else:
             pairs.append(Pair(producer, size, consumers, norm, not is_layer(module.get_submodule(producer))))
     layers_of_norms = {layer: norm for norm, layer in behind.items()}
-    return Flow(tuple(pairs), left, layers_of_norms, tuple(tuple(s) for s in found.stages), frozenset(tied), frozenset(repeated))
+    return Flow(
+        tuple(pairs), left, layers_of_norms, tuple(tuple(s) for s in found.stages), frozenset(tied), frozenset(repeated)
+    )

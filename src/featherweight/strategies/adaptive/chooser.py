@@ -1,10 +1,10 @@
-"""A model that chooses among what other strategies propose (pre-screening; Emmerich, Giannakoglou and Naujoks, "Single- and multiobjective
-evolutionary optimization assisted by Gaussian random field metamodels", 2006)."""
+"""A model that chooses among what other strategies propose (pre-screening; Emmerich, Giannakoglou
+and Naujoks, "Single- and multiobjective evolutionary optimization assisted by Gaussian random field
+metamodels", 2006)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -24,22 +24,21 @@ class Screen:
 
     def __init__(self, seen: Observed, rows: np.ndarray, mark: tuple[int, ...]) -> None:
         seed = derive(0, "screen", *mark) % 2**31
-        self.seen, self.mark = seen, mark
+        self.seen = seen
         self.model = Surrogate(seen, rows, seed, trees=_TREES, min_leaf=1, extra=True, cost_aware=True)
 
     def judge(self, fillings: Sequence[Filling]) -> tuple[np.ndarray, np.ndarray]:
-        """Of each filling the log acquisition (expected improvement for the predicted cost, within constraints), and the mean prediction of
-        the objectives, in normal scores, less is better; [q] each."""
+        """Of each filling the log acquisition (expected improvement for the predicted cost,
+        within constraints), and the mean prediction of the objectives, in normal scores, less is
+        better; [q] each."""
         x = self.seen.description.rows(fillings)
         means = [forest.ask(x).mean.mean(0) for forest in self.model.forests]
         return self.model.judge(x)[0], np.mean(means, axis=0)
 
 
-_SCREENS: WeakKeyDictionary[History, Screen] = WeakKeyDictionary()
-
-
 def screen(space: Space, history: History) -> Screen | None:
-    """The model of the history as it is; None while fewer than `LEAST` trials have finished, or fewer than two with values."""
+    """The model of the history as it is; None while fewer than `LEAST` trials have finished, or
+    fewer than two with values."""
     seen = observed(space, history)
     step = max(1, len(history) // _OFTEN) if len(history) >= 2 * _OFTEN else 1
     below = len(history) // step * step
@@ -47,7 +46,4 @@ def screen(space: Space, history: History) -> Screen | None:
     if len(rows) < LEAST or (seen.fate[rows] == VALUED).sum() < 2:
         return None
     mark = (below, len(rows), int(rows.sum()))
-    kept = _SCREENS.get(history)
-    if kept is None or kept.mark != mark or kept.seen is not seen:
-        kept = _SCREENS[history] = Screen(seen, rows, mark)
-    return kept
+    return seen.kept("screen", mark, lambda: Screen(seen, rows, mark))

@@ -1,10 +1,11 @@
 """A distribution over the fillings of a space, and its stochastic natural gradient.
 
-Notation: q probabilities of a hole's options (names), mu and sigma of a coordinate in [0, 1] (numbers, ranks, places in an order), u utility
-of a trial in [-1, 1], G natural gradient, delta step length, D the factor that adapts it, s and gamma its evidence, d degrees of freedom.
+Notation: q probabilities of a hole's options (names), mu and sigma of a coordinate in [0, 1]
+(numbers, ranks, places in an order), u utility of a trial in [-1, 1], G natural gradient, delta
+step length, D the factor that adapts it, s and gamma its evidence, d degrees of freedom.
 
-Sources: Akimoto et al. 2019, ASNG (arXiv:1905.08537), section 3 and Algorithm 2; Wierstra et al. 2014, NES (arXiv:1106.4487), section 2.4;
-Kingma & Ba 2014, Adam (arXiv:1412.6980).
+Sources: Akimoto et al. 2019, ASNG (arXiv:1905.08537), section 3 and Algorithm 2;
+Wierstra et al. 2014, NES (arXiv:1106.4487), section 2.4; Kingma & Ba 2014, Adam (arXiv:1412.6980).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _SIGMA_RATE = 0.1
 
 @dataclass(frozen=True)
 class Beliefs:
-    """The distribution: q by path, and of all coordinates mu, sigma [k]; then what the next update needs. Never changed in place."""
+    """The distribution: q by path, and of all coordinates mu, sigma [k]; then what the next update
+    needs. Never changed in place."""
 
     q: dict[str, np.ndarray]
     mu: np.ndarray
@@ -37,12 +39,14 @@ class Beliefs:
 
 
 class Policy:
-    """Independent distributions of a space's holes: categorical over names, Gaussian over what has an order."""
+    """Independent distributions of a space's holes: categorical over names,
+    Gaussian over what has an order."""
 
     def __init__(self, space: Space, lr: float, delta: float) -> None:
         self.space, self.delta, self.adam = space, delta, Adam(lr=lr, beta1=0.8, beta2=0.98)
         self.names: dict[str, list[Any]] = {}  # path -> options
-        self.ranks: dict[str, list[Any]] = {}  # path -> options in order, of a Choice of three numbers or more
+        # path -> options in order, of a Choice of three numbers or more
+        self.ranks: dict[str, list[Any]] = {}
         self.at: dict[str, int] = {}  # path -> its first coordinate
         self.width = 0
         for hole in space.holes:
@@ -57,13 +61,18 @@ class Policy:
         self.free = sum(len(o) - 1 for o in self.names.values())  # d
 
     def start(self, guides: Sequence[Filling] = ()) -> Beliefs:
-        """Uniform and centred; with `guides` (best first) half of the mass on them, by weights that fall with the rank."""
+        """Uniform and centred; with `guides` (best first) half of the mass on them,
+        by weights that fall with the rank."""
         q = {p: np.full(len(o), 1 / len(o)) for p, o in self.names.items()}
         mu, sigma = np.full(self.width, 0.5), np.full(self.width, WIDEST)
         w = np.log(len(guides) + 0.5) - np.log(np.arange(1, len(guides) + 1)) if guides else np.empty(0)
         cells, alive = self._encode(guides)
         for p in self.names:
-            mass = np.array([w[[_same(f.get(p), o) for f in guides]].sum() for o in self.names[p]]) if guides else np.zeros(0)
+            mass = (
+                np.array([w[[_same(f.get(p), o) for f in guides]].sum() for o in self.names[p]])
+                if guides
+                else np.zeros(0)
+            )
             if mass.sum() > 0:
                 q[p] = 0.5 * q[p] + 0.5 * mass / mass.sum()
         total = (w[:, None] * alive).sum(0) if guides else np.zeros(self.width)
@@ -80,7 +89,9 @@ class Policy:
             if loose and rng.random() < loose:
                 return domain.sample(rng)
             if path in self.names:
-                return self.names[path][min(int(np.searchsorted(np.cumsum(beliefs.q[path]), rng.random())), len(self.names[path]) - 1)]
+                return self.names[path][
+                    min(int(np.searchsorted(np.cumsum(beliefs.q[path]), rng.random())), len(self.names[path]) - 1)
+                ]
             at = self.at[path]
             n = len(domain.names) if isinstance(domain, Order) else 1
             x = np.clip(rng.normal(beliefs.mu[at : at + n], beliefs.sigma[at : at + n]), 0.0, 1.0)
@@ -89,13 +100,15 @@ class Policy:
         return self.space.walk(choose)
 
     def update(self, beliefs: Beliefs, fillings: Sequence[Filling], u: np.ndarray) -> Beliefs:
-        """One step up the expected utility: `u` [n] of the fillings [n]. Holes that are not alive in a filling learn nothing from it."""
+        """One step up the expected utility: `u` [n] of the fillings [n]. Holes that are not alive
+        in a filling learn nothing from it."""
         if not u.any():
             return beliefs
         return self._names_step(self._numbers_step(beliefs, fillings, u), fillings, u)
 
     def _numbers_step(self, b: Beliefs, fillings: Sequence[Filling], u: np.ndarray) -> Beliefs:
-        """mu by Adam along the gradient in units of sigma (NES, eq. 10); log sigma along its natural gradient (NES, eq. 11)."""
+        """mu by Adam along the gradient in units of sigma (NES, eq. 10); log sigma along its
+        natural gradient (NES, eq. 11)."""
         cells, alive = self._encode(fillings)
         z = np.where(alive, np.clip((cells - b.mu) / b.sigma, -3.0, 3.0), 0.0)  # [n, k]
         up = (u[:, None] * z).mean(0)
@@ -105,20 +118,24 @@ class Policy:
         return replace(b, mu=np.clip(mu, 0.0, 1.0), sigma=sigma, adam=adam)
 
     def _names_step(self, b: Beliefs, fillings: Sequence[Filling], u: np.ndarray) -> Beliefs:
-        """ASNG: G = mean of u (T(c) - q), a step of length delta / D in the Fisher norm, D adapted to the signal-to-noise ratio."""
+        """ASNG: G = mean of u (T(c) - q), a step of length delta / D in the Fisher norm, D adapted
+        to the signal-to-noise ratio."""
         rise, roots = {}, list[Any]()
         for path, options in self.names.items():
             q = b.q[path]
             hot = np.array([[_same(f[path], o) for o in options] if path in f else q for f in fillings], dtype=float)
             g = rise[path] = (u[:, None] * (hot - q)).mean(0)
-            root = np.sqrt(q[:-1])  # F(q)^(1/2) G, of the options but the last (ASNG, section 3.2: the Fisher matrix of a categorical)
+            # F(q)^(1/2) G, of the options but the last (ASNG, section 3.2:
+            # the Fisher matrix of a categorical)
+            root = np.sqrt(q[:-1])
             roots.append(g[:-1] / root + root * g[:-1].sum() / (q[-1] + np.sqrt(q[-1])))
         r = np.concatenate([*roots, np.empty(0)])
         norm = float(np.sqrt((r * r).sum()))
         if norm < 1e-12:
             return b
         delta = self.delta / b.shrink
-        moved = {p: _bounded(v + delta / norm * rise[p], len(self.names)) for p, v in b.q.items()}  # eq. 8: a step of length delta
+        # eq. 8: a step of length delta
+        moved = {p: _bounded(v + delta / norm * rise[p], len(self.names)) for p, v in b.q.items()}
         beta = min(delta / self.free**0.5, 1.0)
         s = (1 - beta) * b.s + (beta * (2 - beta)) ** 0.5 * r / norm  # eq. 10
         gamma = (1 - beta) ** 2 * b.gamma + beta * (2 - beta)  # eq. 11
@@ -138,7 +155,11 @@ class Policy:
                     x = [places.index(n) / (len(places) - 1) for n in domain.names]
                 else:
                     ranks = self.ranks.get(path)
-                    x = [domain.position(filling[path]) if ranks is None else ranks.index(filling[path]) / (len(ranks) - 1)]
+                    x = [
+                        domain.position(filling[path])
+                        if ranks is None
+                        else ranks.index(filling[path]) / (len(ranks) - 1)
+                    ]
                 cells[i, at : at + len(x)], alive[i, at : at + len(x)] = x, True
         return cells, alive
 
@@ -155,7 +176,11 @@ class Policy:
 
 
 def _ordered(options: list[Any]) -> bool:
-    return len(options) > 2 and all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in options) and len(set(options)) == len(options)
+    return (
+        len(options) > 2
+        and all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in options)
+        and len(set(options)) == len(options)
+    )
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -164,7 +189,8 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _bounded(q: np.ndarray, holes: int) -> np.ndarray:
-    """No option dies out: each keeps 1 / (D (C - 1)), D holes of C options (ASNG, section 3.4), or half of an even share if that is less."""
+    """No option dies out: each keeps 1 / (D (C - 1)), D holes of C options (ASNG, section 3.4), or
+    half of an even share if that is less."""
     c = len(q)
     if c == 1:
         return np.ones(1)

@@ -1,12 +1,14 @@
 """Feeds a history to Optuna's samplers in memory, and reads their suggestions as fillings.
 
-A mirror of the history is kept for each History object: a finished trial is told to Optuna once. What the samplers
-propose is withdrawn before `propose` returns, so the mirror depends on the history alone and a rebuilt one is the same.
-Optuna's samplers sort and fit all trials anew for each suggestion; a `Window` shows them the best and the latest ones only.
+A mirror of the history is kept for each History object: a finished trial is told to Optuna once.
+What the samplers propose is withdrawn before `propose` returns, so the mirror depends on the
+history alone and a rebuilt one is the same. Optuna's samplers sort and fit all trials anew for each
+suggestion; a `Window` shows them the best and the latest ones only.
 
-How a hole becomes parameters: a Float or Int is itself; a Choice or Maybe is a category (its JSON text, so that 1, 1.0
-and True stay apart); an Order is one number in [0, 1] an item, and their ranking is the order (random keys; Bean,
-"Genetic algorithms and random keys for sequencing and optimization", 1994), because 8! categories help no model.
+How a hole becomes parameters: a Float or Int is itself; a Choice or Maybe is a category (its JSON
+text, so that 1, 1.0 and True stay apart); an Order is one number in [0, 1] an item, and their
+ranking is the order (random keys; Bean, "Genetic algorithms and random keys for sequencing and
+optimization", 1994), because 8! categories help no model.
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-ASKS = 3  # a sampler that repeats itself is asked this often before a neighbour of its suggestion is taken
+# a sampler that repeats itself is asked this often before a neighbour of its suggestion is taken
+ASKS = 3
 
 
 @dataclass(frozen=True)
 class Window:
-    """Which finished trials a sampler sees: the `best` ones by rank and by each objective, and the `recent` ones. Running ones always."""
+    """Which finished trials a sampler sees: the `best` ones by rank and by each objective, and the
+    `recent` ones. Running ones always."""
 
     best: int
     recent: int
@@ -107,9 +111,11 @@ def _memory_storage() -> Any:
     from optuna.storages import InMemoryStorage
 
     class Memory(InMemoryStorage):
-        """Optuna's storage in memory, from which the last trial can be taken out again and old trials can be hidden."""
+        """Optuna's storage in memory, from which the last trial can be taken out again and old
+        trials can be hidden."""
 
-        shown: tuple[list[int], int] | None = None  # numbers of the old trials in view, number of the first new one; None: all
+        # numbers of the old trials in view, number of the first new one; None: all
+        shown: tuple[list[int], int] | None = None
 
         def withdraw(self, study_id: int) -> None:
             with self._lock:
@@ -122,7 +128,9 @@ def _memory_storage() -> Any:
             with self._lock:
                 everything = self._studies[study_id].trials
                 old, new = self.shown
-                seen = [t for t in (*(everything[i] for i in old), *everything[new:]) if states is None or t.state in states]
+                seen = [
+                    t for t in (*(everything[i] for i in old), *everything[new:]) if states is None or t.state in states
+                ]
             return copy.deepcopy(seen) if deepcopy else seen
 
     return Memory
@@ -131,9 +139,10 @@ def _memory_storage() -> Any:
 class Mirror:
     """A history as an Optuna study: trial i of the one is trial i of the other.
 
-    flat: dead holes are told with the middle of their range, so that models of a fixed set of parameters see every trial whole
-    (imputation by defaults, as in Hutter, Hoos and Leyton-Brown, "Sequential model-based optimization for general algorithm
-    configuration", 2011, section 4), and objectives as their logarithms.
+    flat: dead holes are told with the middle of their range, so that models of a fixed set of
+    parameters see every trial whole (imputation by defaults, as in Hutter, Hoos and Leyton-Brown,
+    "Sequential model-based optimization for general algorithm configuration", 2011, section 4), and
+    objectives as their logarithms.
     """
 
     def __init__(self, space: Space, objectives: int, flat: bool = False) -> None:
@@ -144,9 +153,11 @@ class Mirror:
         self.distributions = {name: d for h in space.holes for name, d in distributions(h.path, h.domain).items()}
         self.settled = False  # whether a finished trial has told the number of objectives
         self.read = 0  # trials told to Optuna
-        self.running: dict[int, int] = {}  # number of a trial that was running when told -> Optuna's trial id
+        # number of a trial that was running when told -> Optuna's trial id
+        self.running: dict[int, int] = {}
         self.finished: list[int] = []  # numbers of those that have values or were stopped, in order
-        self.ranked: list[list[tuple[float, float, int]]] = [[] for _ in range(1 + objectives)]  # by score key, by each objective
+        # by score key, by each objective
+        self.ranked: list[list[tuple[float, float, int]]] = [[] for _ in range(1 + objectives)]
         with quiet():
             self.study = optuna.create_study(directions=["minimize"] * objectives, storage=_memory_storage()())
 
@@ -172,15 +183,20 @@ class Mirror:
         unknown = [path for path in trial.filling if path not in self.domains]
         if unknown:
             raise InputError(f"trial {trial.number} is of another space", got=unknown, allowed=", ".join(self.domains))
-        for path, domain in self.domains.items():  # not in the filling's own order, which a store may change
+        # not in the filling's own order, which a store may change
+        for path, domain in self.domains.items():
             if path in trial.filling or self.flat:
                 values_in |= params(path, domain, trial.filling[path] if path in trial.filling else middle(domain))
         known = {name: self.distributions[name] for name in values_in}
         state, values = self._outcome(trial)
         constraints = {"violation": _violation(trial)} if trial.values else None
-        self.study.add_trial(create_trial(state=state, values=values, params=values_in, distributions=known, constraints=constraints))
+        self.study.add_trial(
+            create_trial(state=state, values=values, params=values_in, distributions=known, constraints=constraints)
+        )
         if state == TrialState.RUNNING:
-            self.running[trial.number] = self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, trial.number)
+            self.running[trial.number] = self.study._storage.get_trial_id_from_study_id_trial_number(
+                self.study._study_id, trial.number
+            )
         self._rank(trial, state)
 
     def _rank(self, trial: Trial, state: Any) -> None:
@@ -202,21 +218,26 @@ class Mirror:
             return
         best = {number for ranked in self.ranked for _, _, number in ranked[: window.best]}
         storage: Any = self.study._storage
-        storage.shown = (sorted(best.union(self.finished[-window.recent :], sorted(self.running)[-window.recent :])), self.read)
+        storage.shown = (
+            sorted(best.union(self.finished[-window.recent :], sorted(self.running)[-window.recent :])),
+            self.read,
+        )
         try:
             yield
         finally:
             storage.shown = None
 
     def _outcome(self, trial: Trial) -> tuple[Any, list[float] | None]:
-        """Optuna's state and values. A trial without finite values is a failed one, which the samplers ignore; one that was stopped without
-        any may go on, so it counts as running."""
+        """Optuna's state and values. A trial without finite values is a failed one, which the
+        samplers ignore; one that was stopped without any may go on, so it counts as running."""
         from optuna.trial import TrialState
 
         if trial.state == "complete" and trial.values:
             if len(trial.values) != self.objectives:
                 raise InputError(
-                    f"trial {trial.number} has another number of objectives than the first", got=len(trial.values), allowed=self.objectives
+                    f"trial {trial.number} has another number of objectives than the first",
+                    got=len(trial.values),
+                    allowed=self.objectives,
                 )
             if all(map(math.isfinite, trial.values)):
                 return TrialState.COMPLETE, [math.log(max(v, 1e-12)) if self.flat else float(v) for v in trial.values]
@@ -225,7 +246,8 @@ class Mirror:
         return TrialState.RUNNING if trial.open else TrialState.FAIL, None
 
     def ask(self, sampler: BaseSampler) -> Filling:
-        """One suggestion of `sampler`, whose trial stays in the study as running until `withdraw`."""
+        """One suggestion of `sampler`, whose trial stays in the study as running
+        until `withdraw`."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
         self.study.sampler = sampler
@@ -286,8 +308,8 @@ def propose(
 ) -> list[Proposal]:
     """Up to `n` new fillings. `sampler(seed)` makes a sampler; `note` goes into every proposal.
 
-    A filling that is known or refused is asked for again with another seed, `asks` times in all; then a new one near the last
-    suggestion is taken, at last a random one, and the note says so.
+    A filling that is known or refused is asked for again with another seed, `asks` times in all;
+    then a new one near the last suggestion is taken, at last a random one, and the note says so.
     """
     out: list[Proposal] = []
     fresh = Fresh(space, history)
@@ -315,8 +337,11 @@ def propose(
     return out
 
 
-def _instead(space: Space, fresh: Fresh, known: Filling | None, rng: np.random.Generator) -> tuple[Filling | None, dict[str, Any]]:
-    """A filling one change away from a known one, at random among the new ones; else any new one. And what to note."""
+def _instead(
+    space: Space, fresh: Fresh, known: Filling | None, rng: np.random.Generator
+) -> tuple[Filling | None, dict[str, Any]]:
+    """A filling one change away from a known one, at random among the new ones; else any new one.
+    And what to note."""
     if known is not None:
         near = list(space.neighbours(known, rng))
         for i in rng.permutation(len(near)):
@@ -326,8 +351,9 @@ def _instead(space: Space, fresh: Fresh, known: Filling | None, rng: np.random.G
 
 
 class Known:
-    """Whether Optuna's internal values of all parameters stand for a filling that was tried. Of a conditional space, whose parameters
-    are suggested group by group, it cannot tell, and says no."""
+    """Whether Optuna's internal values of all parameters stand for a filling that was tried.
+    Of a conditional space, whose parameters are suggested group by group, it cannot tell,
+    and says no."""
 
     def __init__(self, reflected: Mirror, history: History) -> None:
         self.reflected, self.history = reflected, history
@@ -341,7 +367,9 @@ class Known:
             if name not in internal and not d.single():
                 return False
             suggested[name] = d.to_external_repr(internal[name]) if name in internal else _only(d)
-        return self.history.seen({path: value_of(path, domain, suggested) for path, domain in self.reflected.domains.items()})
+        return self.history.seen(
+            {path: value_of(path, domain, suggested) for path, domain in self.reflected.domains.items()}
+        )
 
 
 def _only(d: Any) -> Any:

@@ -1,8 +1,10 @@
 """OpenVINO: model.xml + model.bin, converted from the ONNX file.
 
-Plans: int8-static is NNCF's post-training quantization (u8: asymmetric activations, preset MIXED; s8: symmetric, preset PERFORMANCE), or, where the
-plan brings grids of its own, the QDQ graph that is made for ONNX Runtime. weight-only puts the codes into the ONNX graph (`graphs.small`), which
-OpenVINO keeps compressed; int8-dynamic does so with 8 bits per channel and lets the runtime quantize activations in groups where the processor can.
+Plans: int8-static is NNCF's post-training quantization (u8: asymmetric activations, preset MIXED;
+s8: symmetric, preset PERFORMANCE), or, where the plan brings grids of its own, the QDQ graph that
+is made for ONNX Runtime. weight-only puts the codes into the ONNX graph (`graphs.small`), which
+OpenVINO keeps compressed; int8-dynamic does so with 8 bits per channel and lets the runtime
+quantize activations in groups where the processor can.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 
 class Openvino(Runtime):
-    """The `openvino` target on the CPU: fp32, bf16 and fp16 where the processor has them, int8 plans."""
+    """The `openvino` target on the CPU: fp32, bf16 and fp16 where the processor has
+    them, int8 plans."""
 
     packages = ("torch", "openvino", "nncf")
 
@@ -40,7 +43,10 @@ class Openvino(Runtime):
             return f"the openvino target runs on cpu, not on {target.device!r}"
         needed = {"fp32": None, "bf16": "BF16", "fp16": "FP16"}[target.dtype]
         if needed is not None and needed not in (can := capabilities()):
-            return f"this processor has no {target.dtype} arithmetic for OpenVINO (it lists {', '.join(can)}): use fp32 or an int8 plan"
+            return (
+                f"this processor has no {target.dtype} arithmetic for OpenVINO (it lists {', '.join(can)}): "
+                "use fp32 or an int8 plan"
+            )
         if plan is None:
             return None
         if importlib.util.find_spec("nncf") is None:
@@ -52,7 +58,12 @@ class Openvino(Runtime):
         return integer_problem(plan, "openvino")
 
     def export(
-        self, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, target: Target, folder: Path
+        self,
+        package: Package,
+        example: dict[str, torch.Tensor],
+        calibration: dict[str, torch.Tensor] | None,
+        target: Target,
+        folder: Path,
     ) -> dict[str, Any]:
         plan = package.plan
         if (problem := self.problem(target, plan)) is not None:
@@ -60,7 +71,10 @@ class Openvino(Runtime):
         ov = openvino_module()
         with tempfile.TemporaryDirectory(prefix="featherweight-") as tmp:
             plain = Path(tmp) / "float.onnx"
-            notes: dict[str, Any] = {"files": [FILE, WEIGHTS], **export_onnx(package.module, example, calibration, plain)}
+            notes: dict[str, Any] = {
+                "files": [FILE, WEIGHTS],
+                **export_onnx(package.module, example, calibration, plain),
+            }
             if plan is None:
                 model = ov.convert_model(str(plain))
                 fix_shapes(model, example)
@@ -70,7 +84,9 @@ class Openvino(Runtime):
             ov.save_model(model, str(folder / FILE), compress_to_fp16=target.dtype != "fp32")
         session = load(folder, target, target.batch)
         if plan is not None:
-            notes["coverage"] = session.coverage() | {"layers": layer_report(package, found, lambda s: held.get(s.node) or session.computed(s.node))}
+            notes["coverage"] = session.coverage() | {
+                "layers": layer_report(package, found, lambda s: held.get(s.node) or session.computed(s.node))
+            }
         rows = check_rows(example, calibration)
         expected = reference(meant(package, calibration), rows)
         got = run_rows(session, as_numpy(rows), target.batch)
@@ -87,7 +103,10 @@ class Openvino(Runtime):
             f'model = ov.Core().read_model("{FILE}")',
             *example,
             "model.reshape({name: list(value.shape) for name, value in inputs.items()})",
-            f'settings = {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, "NUM_STREAMS": 1}}',
+            (
+                f'settings = {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, '
+                f'"NUM_STREAMS": 1}}'
+            ),
             'compiled = ov.compile_model(model, "CPU", settings)',
             "output = compiled(inputs)[0]",
         ]

@@ -1,4 +1,5 @@
-"""How a plan becomes an OpenVINO model: by NNCF, or from the codes that the plan's weights already have."""
+"""How a plan becomes an OpenVINO model: by NNCF, or from the codes that the plan's
+weights already have."""
 
 from __future__ import annotations
 
@@ -27,23 +28,29 @@ if TYPE_CHECKING:
 
     from ...models.package import Package
 
+
 def fix_shapes(model: Any, example: dict[str, torch.Tensor]) -> None:
-    """All axes but the batch as in the example, which NNCF and the compiler use; the batch stays open until `load`."""
+    """All axes but the batch as in the example, which NNCF and the compiler use;
+    the batch stays open until `load`."""
     model.reshape({name: [-1, *v.shape[1:]] for name, v in example.items()})
 
 
 def _operators(model: Any, nodes: set[str]) -> list[str]:
-    """Operators of the OpenVINO model that stem from these ONNX nodes: their names begin with the node's."""
+    """Operators of the OpenVINO model that stem from these ONNX nodes:
+    their names begin with the node's."""
     kinds = {"Constant", "Convert", "Result", "Parameter"}
     found = [(op.get_friendly_name(), op.get_type_name()) for op in model.get_ops()]
     names = [name for name, kind in found if kind not in kinds and (name in nodes or name.rpartition("/")[0] in nodes)]
     if nodes and not names:
-        raise TargetError("these layers to leave in floating point are not in the converted graph", got=sorted(nodes)[:20])
+        raise TargetError(
+            "these layers to leave in floating point are not in the converted graph", got=sorted(nodes)[:20]
+        )
     return names
 
 
 def _is_transformer(model: Any) -> bool:
-    """Is there attention: a softmax (or a fused attention operator) whose result is multiplied as a matrix?"""
+    """Is there attention: a softmax (or a fused attention operator) whose result is
+    multiplied as a matrix?"""
     for op in model.get_ops():
         if op.get_type_name() == "ScaledDotProductAttention":
             return True
@@ -55,9 +62,14 @@ def _is_transformer(model: Any) -> bool:
 
 
 def realise(
-    plain: Path, package: Package, example: dict[str, torch.Tensor], calibration: dict[str, torch.Tensor] | None, tmp: Path
+    plain: Path,
+    package: Package,
+    example: dict[str, torch.Tensor],
+    calibration: dict[str, torch.Tensor] | None,
+    tmp: Path,
 ) -> tuple[Any, dict[str, Any], list[Site], dict[str, str]]:
-    """(the model, the report, the sites of the layers in the ONNX graph, how each weight that is only stored small is held, by node)."""
+    """(the model, the report, the sites of the layers in the ONNX graph, how each weight that is
+    only stored small is held, by node)."""
     import onnx
 
     plan = required(package.plan)
@@ -70,7 +82,10 @@ def realise(
         dynamic = plan.scheme == "int8-dynamic"
         if dynamic:
             model.set_rt_info(DYNAMIC, GROUP)
-            held = {node: f"{how} (activations int8 in groups of {DYNAMIC} where the processor can)" for node, how in held.items()}
+            held = {
+                node: f"{how} (activations int8 in groups of {DYNAMIC} where the processor can)"
+                for node, how in held.items()
+            }
         report = {"scheme": plan.scheme, "weight_bits": plan.bits, "small_weights": len(held)}
         return model, report | ({"group_size": DYNAMIC} if dynamic else {}), found, held
     if calibration is None:
@@ -95,14 +110,16 @@ def _with_grids(
 ) -> tuple[Any, dict[str, Any], list[Site], dict[str, str]]:
     """A static plan that brings its own grids: the QDQ graph made for ONNX Runtime, converted.
 
-    OpenVINO has integer convolutions for signed codes only. Where those can overflow (`machine.saturates`) both forms are run on the first rows, and
-    the signed one is taken unless it is more than 1 dB noisier than the other, which computes exactly, if in floating point.
+    OpenVINO has integer convolutions for signed codes only. Where those can overflow
+    (`machine.saturates`) both forms are run on the first rows, and the signed one is taken unless
+    it is more than 1 dB noisier than the other, which computes exactly, if in floating point.
     """
     import onnx
 
     ov = openvino_module()
     expected = reference(
-        meant(package, {k: _tensor(v) for k, v in rows.items()}), parity := check_rows(example, {k: _tensor(v) for k, v in rows.items()})
+        meant(package, {k: _tensor(v) for k, v in rows.items()}),
+        parity := check_rows(example, {k: _tensor(v) for k, v in rows.items()}),
     )
     tried: list[tuple[float, tuple[Any, dict[str, Any], list[Site], dict[str, str]]]] = []
     for signed in (True, False):
@@ -133,7 +150,8 @@ def _small(found: list[Site]) -> list[Site]:
 
 
 def _converted(graph: Any, example: dict[str, torch.Tensor], tmp: Path) -> Any:
-    """The OpenVINO model of an ONNX graph. Its half precision values are stored as such: a constant of 16 bits and a conversion back."""
+    """The OpenVINO model of an ONNX graph. Its half precision values are stored as such: a constant
+    of 16 bits and a conversion back."""
     import onnx
 
     ov = openvino_module()
@@ -152,11 +170,20 @@ def _converted(graph: Any, example: dict[str, torch.Tensor], tmp: Path) -> Any:
 
 def _quantize(model: Any, plan: Plan, skip: list[str], rows: Inputs) -> tuple[Any, dict[str, Any]]:
     nncf = nncf_module()
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix, QuantizationParameters
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        OverflowFix,
+        QuantizationParameters,
+    )
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
     asked = plan.ranges()
-    ranges = {"minmax": Ranges.MINMAX, "percentile": Ranges.MEAN_QUANTILE, "mse": Ranges.HISTOGRAM, "entropy": Ranges.HISTOGRAM}[asked.calibrate]
+    ranges = {
+        "minmax": Ranges.MINMAX,
+        "percentile": Ranges.MEAN_QUANTILE,
+        "mse": Ranges.HISTOGRAM,
+        "entropy": Ranges.HISTOGRAM,
+    }[asked.calibrate]
     unsigned, transformer = asked.activations == "u8", _is_transformer(model)
     n = min(asked.samples, len(next(iter(rows.values()))))
     reduce = machine.saturates()
@@ -180,7 +207,8 @@ def _quantize(model: Any, plan: Plan, skip: list[str], rows: Inputs) -> tuple[An
     found = sum(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
     if found == 0:
         raise nothing_quantized(plan.scheme, "no FakeQuantize in the graph")
-    # NNCF has no entropy calibration; its histogram search minimises the quantization error over the same histograms.
+    # NNCF has no entropy calibration; its histogram search minimises the quantization error over
+    # the same histograms.
     calibrate = {"minmax": "minmax", "percentile": "mean of quantiles"}.get(asked.calibrate, "histogram, least error")
     return model, {
         "scheme": plan.scheme,

@@ -17,7 +17,8 @@ from ..base import Target
 
 FILE, WEIGHTS = "model.xml", "model.bin"
 DYNAMIC = 32  # activations that share a scale in int8-dynamic
-GROUP = ["featherweight", "dynamic_quantization_group_size"]  # rt_info of the file: how `load` must run it
+# rt_info of the file: how `load` must run it
+GROUP = ["featherweight", "dynamic_quantization_group_size"]
 PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _FREE_LAYERS = {
     "Input",
@@ -53,10 +54,13 @@ class OpenvinoSession(Session):
         try:
             return np.asarray(self._request.infer(inputs, share_inputs=True)[self._output])
         except (RuntimeError, TypeError, ValueError) as e:
-            raise TargetError("OpenVINO refused these inputs", got=f"{ {k: str(v.dtype) for k, v in inputs.items()} }: {e}") from e
+            raise TargetError(
+                "OpenVINO refused these inputs", got=f"{ {k: str(v.dtype) for k, v in inputs.items()} }: {e}"
+            ) from e
 
     def coverage(self) -> dict[str, Any]:
-        """{"quantized": {layer type: count}, "float": {...}} of the layers as they are run here, after fusion."""
+        """{"quantized": {layer type: count}, "float": {...}} of the layers as they are run
+        here, after fusion."""
         quantized: Counter[str] = Counter()
         plain: Counter[str] = Counter()
         for kind, precision, _ in self._layers():
@@ -65,8 +69,16 @@ class OpenvinoSession(Session):
 
     def computed(self, node: str) -> str:
         """How the layer that stems from an ONNX node is run."""
-        found = [precision for _, precision, names in self._layers() if any(n == node or n.startswith(f"{node}/") for n in names)]
-        return "int8" if any(p in _INTEGERS for p in found) else "float (OpenVINO runs it so: " + (found[0] if found else "fused into another") + ")"
+        found = [
+            precision
+            for _, precision, names in self._layers()
+            if any(n == node or n.startswith(f"{node}/") for n in names)
+        ]
+        return (
+            "int8"
+            if any(p in _INTEGERS for p in found)
+            else "float (OpenVINO runs it so: " + (found[0] if found else "fused into another") + ")"
+        )
 
     def _layers(self) -> Iterator[tuple[str, str, list[str]]]:
         """(type, precision, names of the operators that it stems from) of every computing layer."""
@@ -80,8 +92,9 @@ class OpenvinoSession(Session):
 def openvino_module() -> Any:
     """The openvino module, imported so that it cannot report usage.
 
-    openvino and nncf send telemetry through the package openvino_telemetry, on unless a file in the home directory says no, and go
-    without it if it cannot be imported. Making it unimportable in this process writes no file and opens no connection.
+    openvino and nncf send telemetry through the package openvino_telemetry, on unless a file in the
+    home directory says no, and go without it if it cannot be imported. Making it unimportable in
+    this process writes no file and opens no connection.
     """
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -124,8 +137,11 @@ def load(folder: Path, target: Target, batch: int) -> OpenvinoSession:
     try:
         model = core.read_model(str(folder / FILE))
         model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
-        # Always set: left alone, the runtime would quantize the activations of a compressed model as it likes.
-        config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = int(model.get_rt_info(GROUP).astype(int)) if model.has_rt_info(GROUP) else 0
+        # Always set: left alone, the runtime would quantize the activations of a compressed
+        # model as it likes.
+        config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = (
+            int(model.get_rt_info(GROUP).astype(int)) if model.has_rt_info(GROUP) else 0
+        )
         return OpenvinoSession(core.compile_model(model, "CPU", config))
     except RuntimeError as e:
         raise TargetError("OpenVINO cannot load this artifact", got=f"{folder}: {e}") from e

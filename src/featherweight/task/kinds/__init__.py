@@ -1,4 +1,5 @@
-"""Built-in task kinds, which need no code: one file each, found by its name. There is no other list."""
+"""Built-in task kinds, which need no code: one file each, found by its name.
+There is no other list."""
 
 from __future__ import annotations
 
@@ -20,14 +21,20 @@ def kinds() -> tuple[str, ...]:
 def kind(name: str) -> Callable[..., Task]:
     """The function that makes tasks of a kind; its keyword arguments are the kind's options."""
     if name.replace("_", "-") not in kinds():
-        raise TaskError("there is no such kind of task", got=name, allowed=", ".join(kinds()), fix="give a task file, FILE.py:NAME, instead")
+        raise TaskError(
+            "there is no such kind of task",
+            got=name,
+            allowed=", ".join(kinds()),
+            fix="give a task file, FILE.py:NAME, instead",
+        )
     file = name.replace("-", "_")
     make: Callable[..., Task] = getattr(importlib.import_module(f"{__name__}.{file}"), file)
     return make
 
 
 def make_task(name: str, /, **options: Any) -> Task:
-    """A task of kind `name` with these options; its `ref` makes the same task in another process."""
+    """A task of kind `name` with these options; its `ref` makes the same task in
+    another process."""
     make = kind(name)
     known = inspect.signature(make).parameters
     unknown = sorted(set(options) - set(known))

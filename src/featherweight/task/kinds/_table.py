@@ -16,7 +16,8 @@ Columns = dict[str, list[Any]]
 
 
 def labelled_texts(file: Path, text_column: str | None, label_column: str | None) -> tuple[list[str], list[str]]:
-    """Texts and labels (as text), row by row. TaskError names the columns, or the rows, that cannot be used."""
+    """Texts and labels (as text), row by row. TaskError names the columns, or the rows,
+    that cannot be used."""
     table = read_table(file)
     text_name = _pick("text", text_column, TEXT_COLUMNS, table, file)
     label_name = _pick("label", label_column, LABEL_COLUMNS, table, file)
@@ -25,7 +26,11 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
     texts, labels = table[text_name], [_label(v) for v in table[label_name]]
     if not texts:
         raise TaskError("the table has no rows", got=str(file))
-    _complain(file, f"no text in column {text_name!r}", [i for i, v in enumerate(texts) if not isinstance(v, str) or not v.strip()])
+    _complain(
+        file,
+        f"no text in column {text_name!r}",
+        [i for i, v in enumerate(texts) if not isinstance(v, str) or not v.strip()],
+    )
     _complain(file, f"no usable label in column {label_name!r}", [i for i, v in enumerate(labels) if v is None])
     found = [v for v in labels if v is not None]
     if len(set(found)) > max(2, len(found) // 2):
@@ -41,7 +46,9 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
 def read_table(file: Path) -> Columns:
     """{column name: values} of a .csv, .tsv, .jsonl or .parquet file."""
     if not file.is_file():
-        raise TaskError("there is no such data file", got=str(file), allowed=f"a file that ends in {', '.join(SUFFIXES)}")
+        raise TaskError(
+            "there is no such data file", got=str(file), allowed=f"a file that ends in {', '.join(SUFFIXES)}"
+        )
     if file.suffix not in SUFFIXES:
         raise TaskError("this data file has an unknown format", got=file.name, allowed=", ".join(SUFFIXES))
     if file.suffix == ".jsonl":
@@ -52,11 +59,15 @@ def read_table(file: Path) -> Columns:
         if file.suffix == ".parquet":
             frame = pd.read_parquet(file)
         else:  # every cell as text: "None" and "NA" are words here, and "01" is no number
-            frame = pd.read_csv(file, sep="\t" if file.suffix == ".tsv" else ",", dtype=str, keep_default_na=False, na_values=[""])
+            frame = pd.read_csv(
+                file, sep="\t" if file.suffix == ".tsv" else ",", dtype=str, keep_default_na=False, na_values=[""]
+            )
     except ImportError as e:
         raise MissingExtra("pyarrow", "llm") from e
     except (ValueError, OSError) as e:  # pandas' parser errors are ValueErrors
-        raise TaskError("the data file cannot be read", got=f"{file}: {e}", allowed="UTF-8 text with a header line, or parquet") from e
+        raise TaskError(
+            "the data file cannot be read", got=f"{file}: {e}", allowed="UTF-8 text with a header line, or parquet"
+        ) from e
     return {str(name): [None if v is None or v != v else v for v in frame[name].tolist()] for name in frame.columns}
 
 
@@ -69,11 +80,17 @@ def _read_jsonl(file: Path) -> Columns:
                     continue
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise TaskError("a line is no JSON object", got=f"{file}:{number}: {line[:80]}", allowed='{"text": "...", "label": "..."}')
+                    raise TaskError(
+                        "a line is no JSON object",
+                        got=f"{file}:{number}: {line[:80]}",
+                        allowed='{"text": "...", "label": "..."}',
+                    )
                 rows.append(row)
     except (OSError, ValueError) as e:
         raise TaskError(
-            "the data file cannot be read", got=f"{file}, line {len(rows) + 1} or later: {e}", allowed="one JSON object a line, UTF-8"
+            "the data file cannot be read",
+            got=f"{file}, line {len(rows) + 1} or later: {e}",
+            allowed="one JSON object a line, UTF-8",
         ) from e
     names = dict.fromkeys(str(k) for row in rows for k in row)
     return {name: [row.get(name) for row in rows] for name in names}
@@ -92,7 +109,11 @@ def _pick(what: str, given: str | None, usual: Sequence[str], table: Columns, fi
     """The column named, or the first of the usual names that the table has (in any case)."""
     if given is not None:
         if given not in table:
-            raise TaskError(f"{file.name} has no column {given!r}", got=f"{what}_column={given!r}", allowed=f"columns: {', '.join(table)}")
+            raise TaskError(
+                f"{file.name} has no column {given!r}",
+                got=f"{what}_column={given!r}",
+                allowed=f"columns: {', '.join(table)}",
+            )
         return given
     by_lower = {name.strip().lower(): name for name in reversed(list(table))}
     for name in usual:
@@ -109,4 +130,8 @@ def _pick(what: str, given: str | None, usual: Sequence[str], table: Columns, fi
 def _complain(file: Path, what: str, rows: list[int]) -> None:
     if rows:
         shown = ", ".join(str(r + 1) for r in rows[:10]) + (", ..." if len(rows) > 10 else "")
-        raise TaskError(f"{file.name} has rows with {what}", got=f"{len(rows)}: rows {shown} (the first row of data is 1)", fix="fill or remove them")
+        raise TaskError(
+            f"{file.name} has rows with {what}",
+            got=f"{len(rows)}: rows {shown} (the first row of data is 1)",
+            fix="fill or remove them",
+        )

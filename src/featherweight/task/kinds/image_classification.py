@@ -34,11 +34,13 @@ def image_classification(
 ) -> Task:
     """A task from `FILE.py:net` and a folder with one subfolder of images a class.
 
-    net: a function (or module class) without arguments, or of the number of classes, that gives an nn.Module from
-    images [n, channels, height, width], float32 in [0, 1], to logits [n, classes].
-    size: pixels, one number or (height, width); by default that of the images, which then all have the same.
-    channels: 1 or 3; by default 1 if all images are grey. epochs: of training for the baseline, 10 by default, 0 if the
-    network comes trained. Images are decoded when they are read, never all at once.
+    net: a function (or module class) without arguments, or of the number of classes, that gives an
+    nn.Module from images [n, channels, height, width], float32 in [0, 1], to logits [n, classes].
+    size: pixels, one number or (height, width); by default that of the images, which then
+    all have the same.
+    channels: 1 or 3; by default 1 if all images are grey. epochs: of training for the baseline,
+    10 by default, 0 if the network comes trained. Images are decoded when they are read, never
+    all at once.
     """
     file, name = parse_ref(str(model), "net")
     folder = Path(data).resolve()
@@ -72,7 +74,14 @@ def image_classification(
 
 
 def _training(epochs: int) -> Recipe:
-    settings = {"epochs": epochs, "lr": 2e-3, "batch_size": 64, "optimizer": "adamw", "schedule": "cosine", "weight_decay": 0.01}
+    settings = {
+        "epochs": epochs,
+        "lr": 2e-3,
+        "batch_size": 64,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "weight_decay": 0.01,
+    }
     return Recipe.from_json([{"train": settings}])
 
 
@@ -81,15 +90,23 @@ def _net(file: Path, name: str, classes: int) -> Any:
     module = load_file(file)
     make = getattr(module, name, None)
     if not callable(make):
-        functions = sorted(k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__)
+        functions = sorted(
+            k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__
+        )
         raise TaskError(
-            f"{file.name} has no function {name!r}", got=f"{file}:{name}", allowed=f"its functions and classes: {', '.join(functions) or 'none'}"
+            f"{file.name} has no function {name!r}",
+            got=f"{file}:{name}",
+            allowed=f"its functions and classes: {', '.join(functions) or 'none'}",
         )
     given = inspect.signature(make).parameters
     needed = [k for k, p in given.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(needed) > 1 or (needed and given[needed[0]].kind == inspect.Parameter.KEYWORD_ONLY and needed[0] != "num_classes"):
+    if len(needed) > 1 or (
+        needed and given[needed[0]].kind == inspect.Parameter.KEYWORD_ONLY and needed[0] != "num_classes"
+    ):
         raise TaskError(
-            f"{name} in {file.name} has the wrong arguments", got=f"{name}({', '.join(needed)})", allowed=f"{name}() or {name}(num_classes)"
+            f"{name} in {file.name} has the wrong arguments",
+            got=f"{name}({', '.join(needed)})",
+            allowed=f"{name}() or {name}(num_classes)",
         )
 
     def build() -> nn.Module:
@@ -103,11 +120,15 @@ def _net(file: Path, name: str, classes: int) -> Any:
 def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
     """Image files, their class numbers, and the class names (subfolders in order of name)."""
     if not folder.is_dir():
-        raise TaskError("there is no such folder", got=str(folder), allowed="a folder with one subfolder of images a class")
+        raise TaskError(
+            "there is no such folder", got=str(folder), allowed="a folder with one subfolder of images a class"
+        )
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(classes) < 2:
         raise TaskError(
-            "the folder has fewer than 2 classes", got=f"{folder}: {', '.join(classes) or 'no subfolders'}", allowed="one subfolder of images a class"
+            "the folder has fewer than 2 classes",
+            got=f"{folder}: {', '.join(classes) or 'no subfolders'}",
+            allowed="one subfolder of images a class",
         )
     files: list[Path] = []
     targets: list[int] = []
@@ -119,7 +140,9 @@ def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
                 "a class has no images",
                 got=str(folder / name),
                 allowed=f"files that end in {', '.join(SUFFIXES)}",
-                fix="give the folder whose subfolders are the classes (as .../train)" if nested else "remove the folder or fill it",
+                fix="give the folder whose subfolders are the classes (as .../train)"
+                if nested
+                else "remove the folder or fill it",
             )
         files += found
         targets += [i] * len(found)
@@ -146,7 +169,8 @@ def _form(files: list[Path], size: Size | None, channels: int | None) -> tuple[S
     for path in files:
         try:
             with Image.open(path) as image:
-                turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
+                # orientations 5 to 8 lie on their side
+                turned = image.getexif().get(0x0112, 1) >= 5
                 sizes.setdefault(image.size if turned else (image.height, image.width), path)
                 grey = grey and (image.mode in ("1", "L", "F") or image.mode.startswith("I"))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
@@ -154,7 +178,11 @@ def _form(files: list[Path], size: Size | None, channels: int | None) -> tuple[S
     _refuse(unreadable)
     if size is None and len(sizes) > 1:
         shown = ", ".join(f"{h}x{w} ({p.name})" for (h, w), p in list(sizes.items())[:4])
-        raise TaskError("the images have different sizes", got=f"{len(sizes)} sizes: {shown}", fix="give the size that they all get: size=224")
+        raise TaskError(
+            "the images have different sizes",
+            got=f"{len(sizes)} sizes: {shown}",
+            fix="give the size that they all get: size=224",
+        )
     return size or next(iter(sizes)), channels or (1 if grey else 3)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 EPOCHS = 3
-_LOADED = (".json", ".txt", ".model", ".safetensors", ".jinja")  # what transformers reads from a model directory
+# what transformers reads from a model directory
+_LOADED = (".json", ".txt", ".model", ".safetensors", ".jinja")
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 
@@ -37,10 +38,12 @@ def text_classification(
 ) -> Task:
     """A task from a Hugging Face directory and a .csv, .tsv, .jsonl or .parquet file.
 
-    The model's own classification head is used if it has one output a class; otherwise its encoder with masked mean
-    pooling and a new linear head. epochs: of fine-tuning for the baseline; by default 3, or 0 if the head is the
-    model's own and its label names are those of the data (such a model is trained already).
-    Texts are cut at `max_length` tokens and padded to the longest one, rounded up to a multiple of 8.
+    The model's own classification head is used if it has one output a class; otherwise its encoder
+    with masked mean pooling and a new linear head. epochs: of fine-tuning for the baseline;
+    by default 3, or 0 if the head is the model's own and its label names are those of the data
+    (such a model is trained already).
+    Texts are cut at `max_length` tokens and padded to the longest one, rounded up to
+    a multiple of 8.
     """
     folder, file = Path(model).resolve(), Path(data).resolve()
     texts, labels = labelled_texts(file, text_column, label_column)
@@ -73,8 +76,17 @@ def text_classification(
 
 
 def fine_tuning(epochs: int) -> Recipe:
-    """The usual fine-tuning of an encoder: AdamW, 5e-5, a tenth of warmup, linear decay (Devlin et al. 2019, appendix A.3)."""
-    settings = {"epochs": epochs, "lr": 5e-5, "batch_size": 32, "optimizer": "adamw", "schedule": "linear", "warmup": 0.1, "weight_decay": 0.01}
+    """The usual fine-tuning of an encoder: AdamW, 5e-5, a tenth of warmup, linear decay
+    (Devlin et al. 2019, appendix A.3)."""
+    settings = {
+        "epochs": epochs,
+        "lr": 5e-5,
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "schedule": "linear",
+        "warmup": 0.1,
+        "weight_decay": 0.01,
+    }
     return Recipe.from_json([{"train": settings}])
 
 
@@ -84,7 +96,8 @@ def model_files(folder: Path) -> tuple[Path, ...]:
 
 
 def load_config(folder: Path) -> Any:
-    """The directory's transformers config. TaskError if it is no model directory with safetensors weights."""
+    """The directory's transformers config. TaskError if it is no model directory with
+    safetensors weights."""
     try:
         from transformers import AutoConfig
     except ImportError as e:
@@ -100,7 +113,10 @@ def load_config(folder: Path) -> Any:
         raise TaskError(
             "the model directory has no safetensors weights",
             got=", ".join(sorted(p.name for p in folder.iterdir()))[:300],
-            fix="save the model again with save_pretrained(DIR, safe_serialization=True): pickled weights are never loaded",
+            fix=(
+                "save the model again with save_pretrained(DIR, safe_serialization=True): "
+                "pickled weights are never loaded"
+            ),
         )
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -109,9 +125,11 @@ def load_config(folder: Path) -> Any:
 
 
 def classifier(folder: Path, classes: int, *, own_head: bool = False) -> nn.Module:
-    """forward(input_ids [n, length] int64, attention_mask [n, length] int64) -> logits [n, classes].
+    """forward(input_ids [n, length] int64, attention_mask [n, length]
+    int64) -> logits [n, classes].
 
-    own_head: use the sequence-classification model that the directory holds; else encoder + mean pooling + new head.
+    own_head: use the sequence-classification model that the directory holds;
+    else encoder + mean pooling + new head.
     """
     from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -126,7 +144,9 @@ def _load(kind: Any, folder: Path) -> Any:
     try:
         return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as e:
-        raise TaskError("the model cannot be loaded", got=f"{folder}: {e}", allowed="a model that transformers knows") from e
+        raise TaskError(
+            "the model cannot be loaded", got=f"{folder}: {e}", allowed="a model that transformers knows"
+        ) from e
 
 
 def _own(net: Any) -> nn.Module:
@@ -152,7 +172,8 @@ def _pooled(net: Any, classes: int) -> nn.Module:
         net.pooler = None  # mean pooling does not use it; such models skip a pooler that is None
 
     class PooledHead(nn.Module):
-        """Encoder, mean over the tokens that are not padding, linear head (Reimers & Gurevych 2019, section 3)."""
+        """Encoder, mean over the tokens that are not padding,
+        linear head (Reimers & Gurevych 2019, section 3)."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -160,7 +181,8 @@ def _pooled(net: Any, classes: int) -> nn.Module:
             self.head = nn.Linear(net.config.hidden_size, classes)
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [n, length, width]
+            # [n, length, width]
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
             return self.head(pooled)  # type: ignore[no-any-return]
@@ -172,12 +194,16 @@ def _pooler_is_optional(net: Any) -> bool:
     return "add_pooling_layer" in inspect.signature(type(net).__init__).parameters
 
 
-def tokenized(folder: Path, texts: Sequence[str], targets: np.ndarray, max_length: int, classes: Sequence[str]) -> LazySplit:
-    """The texts as input_ids and attention_mask, int64 [n, length]; kept as int32 without the mask until they are read."""
+def tokenized(
+    folder: Path, texts: Sequence[str], targets: np.ndarray, max_length: int, classes: Sequence[str]
+) -> LazySplit:
+    """The texts as input_ids and attention_mask, int64 [n, length];
+    kept as int32 without the mask until they are read."""
     from transformers import AutoTokenizer
 
     found = sorted(p.name for p in folder.iterdir())
-    if not any(name in _TOKENIZERS or name.endswith(".model") for name in found):  # transformers would make an empty one up
+    # transformers would make an empty one up
+    if not any(name in _TOKENIZERS or name.endswith(".model") for name in found):
         raise TaskError(
             "the model directory has no tokenizer",
             got=", ".join(found)[:300],
@@ -187,7 +213,11 @@ def tokenized(folder: Path, texts: Sequence[str], targets: np.ndarray, max_lengt
     try:
         tokenizer = _quietly(lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True))
     except (OSError, ValueError, KeyError) as e:
-        raise TaskError("the model directory has a tokenizer that cannot be loaded", got=f"{folder}: {e}", fix="save_pretrained(DIR)") from e
+        raise TaskError(
+            "the model directory has a tokenizer that cannot be loaded",
+            got=f"{folder}: {e}",
+            fix="save_pretrained(DIR)",
+        ) from e
     limit = _length_limit(folder, tokenizer)
     if not 1 <= max_length <= limit:
         raise TaskError("max_length does not fit the model", got=max_length, allowed=f"1 to {limit}")
@@ -210,10 +240,19 @@ def tokenized(folder: Path, texts: Sequence[str], targets: np.ndarray, max_lengt
 
 
 def _position_limit(folder: Path) -> int:
-    """The number of positions that the model has; RoBERTa's family counts them from pad_token_id + 1."""
+    """The number of positions that the model has; RoBERTa's family counts them from
+    pad_token_id + 1."""
     config = load_config(folder)
     n = int(getattr(config, "max_position_embeddings", 0) or 2**30)
-    shifted = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod")
+    shifted = config.model_type in (
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "mpnet",
+        "longformer",
+        "data2vec-text",
+        "xmod",
+    )
     return n - int(config.pad_token_id or 0) - 1 if shifted else n
 
 
@@ -233,7 +272,8 @@ def sorted_labels(labels: Sequence[str]) -> list[str]:
 
 
 def _class_order(found: list[str], config: Any) -> tuple[list[str], bool]:
-    """Class names by number, and whether the model's head is already trained for them (its names, or 0, 1, ... are used)."""
+    """Class names by number, and whether the model's head is already trained for them (its names,
+    or 0, 1, ... are used)."""
     if config is None:
         return found, False
     names = [str(config.id2label[i]) for i in range(config.num_labels)]
@@ -244,7 +284,8 @@ def _class_order(found: list[str], config: Any) -> tuple[list[str], bool]:
 
 
 def _quietly(load: Callable[[], Any]) -> Any:
-    """Run `load` without transformers' progress bars and reports on stderr; its settings are put back."""
+    """Run `load` without transformers' progress bars and reports on stderr;
+    its settings are put back."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,7 +1,8 @@
 """CutRandomly: cut at random, keep the cuts that do not hurt.
 
-Random search in the space of what may be left out: a proposal removes a few units (coupled channels, or whole blocks) drawn at random
-and is kept if the model is no worse for it. It is the control that every cleverer criterion has to beat (Mittal et al. 2018,
+Random search in the space of what may be left out: a proposal removes a few units (coupled
+channels, or whole blocks) drawn at random and is kept if the model is no worse for it. It is the
+control that every cleverer criterion has to beat (Mittal et al. 2018,
 "Recovering from random pruning", arXiv:1801.10447), here with a test after each cut.
 
 Notation: G groups of units that can be cut, an item (g, u) is unit u of group g, n items in all.
@@ -33,7 +34,8 @@ Item = tuple[int, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """removed: the items cut, sorted; proposals: how many were tried; kept: how many of them; stopped: which rule ended it."""
+    """removed: the items cut, sorted; proposals: how many were tried; kept: how many of them;
+    stopped: which rule ended it."""
 
     removed: tuple[Item, ...]
     proposals: int
@@ -42,13 +44,21 @@ class Outcome:
 
 
 def cut_while_harmless(
-    sizes: list[int], accept: Callable[[list[Item]], bool], ratio: float, share: float, patience: int, proposals: int, rng: np.random.Generator
+    sizes: list[int],
+    accept: Callable[[list[Item]], bool],
+    ratio: float,
+    share: float,
+    patience: int,
+    proposals: int,
+    rng: np.random.Generator,
 ) -> Outcome:
-    """Propose cuts until `ratio` of all items is gone, `patience` proposals in a row were refused, or `proposals` were made.
+    """Propose cuts until `ratio` of all items is gone, `patience` proposals in a row were refused,
+    or `proposals` were made.
 
-    sizes: [G] units in each group; accept: cuts the items proposed, for good if it says True. A proposal has share * n items (at least
-    one, never more than the ratio allows), dealt from a shuffled deck of those left, so that every item is proposed before one is
-    again. A group keeps one unit at least.
+    sizes: [G] units in each group; accept: cuts the items proposed, for good if it says True.
+    A proposal has share * n items (at least one, never more than the ratio allows), dealt from a
+    shuffled deck of those left, so that every item is proposed before one is again. A group keeps
+    one unit at least.
     """
     total = sum(sizes)
     target, size = int(ratio * total + 1e-9), max(1, round(share * total))
@@ -56,7 +66,15 @@ def cut_while_harmless(
     left, deck = list(sizes), _deck(sizes, removed, rng)
     made = kept = refused = 0
     while True:
-        stopped = "ratio" if len(removed) >= target else "patience" if refused >= patience else "proposals" if made >= proposals else ""
+        stopped = (
+            "ratio"
+            if len(removed) >= target
+            else "patience"
+            if refused >= patience
+            else "proposals"
+            if made >= proposals
+            else ""
+        )
         proposal = [] if stopped else _deal(deck, left, min(size, target - len(removed)))
         if not stopped and not proposal:  # the deck is used up: shuffle what is left
             deck = _deck(sizes, removed, rng)
@@ -94,11 +112,13 @@ def _deal(deck: Iterator[Item], left: list[int], size: int) -> list[Item]:
 
 @dataclass(frozen=True)
 class CutRandomly(Transform):
-    """Cut random channels or blocks, a few at a time, and keep each cut after which the model is still no worse than `tolerance` allows.
+    """Cut random channels or blocks, a few at a time, and keep each cut after which the model is
+    still no worse than `tolerance` allows.
 
-    All damage counts together: every proposal is held against the incoming model, not against the one before. Channels are masked
-    while they are tried and cut from the model once, at the end; what is normalised across channels (layer and group norm) is left
-    whole, since a mask there is not what a cut does.
+    All damage counts together: every proposal is held against the incoming model, not against the
+    one before. Channels are masked while they are tried and cut from the model once, at the end;
+    what is normalised across channels (layer and group norm) is left whole, since a mask there is
+    not what a cut does.
     """
 
     says = "Remove random parts of the model and keep the removals that do not hurt"
@@ -114,10 +134,15 @@ class CutRandomly(Transform):
     def shape(self) -> Shape:
         return Shape.WEIGHTS
 
-    ratio: float = param(0.3, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share of the channels or blocks to remove at most")
+    ratio: float = param(
+        0.3, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share of the channels or blocks to remove at most"
+    )
     unit: str = param("channel", search=Choice("channel", "block"), legal=Choice("channel", "block"), doc="what is cut")
     share: float = param(
-        0.02, search=Float(0.005, 0.1, log=True), legal=Float(0.0, 1.0), doc="size of one proposal, as a share of all channels or blocks"
+        0.02,
+        search=Float(0.005, 0.1, log=True),
+        legal=Float(0.0, 1.0),
+        doc="size of one proposal, as a share of all channels or blocks",
     )
     judge: str = param(
         "loss",
@@ -126,11 +151,18 @@ class CutRandomly(Transform):
         doc="what must not get worse: the loss on training batches, or the task's metric on the validation split",
     )
     tolerance: float = param(
-        0.05, search=Float(1e-3, 1.0, log=True), legal=Float(0.0, 1e9), doc="how much worse than the incoming model, in all, in the judge's own unit"
+        0.05,
+        search=Float(1e-3, 1.0, log=True),
+        legal=Float(0.0, 1e9),
+        doc="how much worse than the incoming model, in all, in the judge's own unit",
     )
-    patience: int = param(20, search=Int(3, 30), legal=Int(1, 1_000_000), doc="stop after so many proposals in a row that hurt")
+    patience: int = param(
+        20, search=Int(3, 30), legal=Int(1, 1_000_000), doc="stop after so many proposals in a row that hurt"
+    )
     proposals: int = param(100, legal=Int(1, 10_000_000), doc="proposals at most")
-    batches: int = param(4, legal=Int(1, 100_000), doc="training batches of 64 that the loss is taken on, the same for all proposals")
+    batches: int = param(
+        4, legal=Int(1, 100_000), doc="training batches of 64 that the loss is taken on, the same for all proposals"
+    )
 
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.surgery import names_of
@@ -152,7 +184,15 @@ class CutRandomly(Transform):
             return kept
 
         before = report()
-        outcome = cut_while_harmless(cuts.sizes, accept, self.ratio, self.share, self.patience, self.proposals, generator(context.seed, "proposals"))
+        outcome = cut_while_harmless(
+            cuts.sizes,
+            accept,
+            self.ratio,
+            self.share,
+            self.patience,
+            self.proposals,
+            generator(context.seed, "proposals"),
+        )
         edits, done = cuts.finish()
         if _output_shape(module, inputs) != shape:
             raise InputError(
@@ -161,7 +201,10 @@ class CutRandomly(Transform):
                 fix="the last layer's output must be the model's output, with no arithmetic in between",
             )
         return (
-            model.edited(module=module, sparse=holding(module, model.sparse) if self.unit == "channel" else names_of(module, sparse))
+            model.edited(
+                module=module,
+                sparse=holding(module, model.sparse) if self.unit == "channel" else names_of(module, sparse),
+            )
             .restructured(*edits)
             .noted(
                 step=self.kind,
@@ -179,7 +222,8 @@ class CutRandomly(Transform):
         )
 
     def _judge(self, module: nn.Module, context: Context) -> tuple[Callable[[], bool], Callable[[], float]]:
-        """(is the module as it is now no worse than at first?, its value now: mean loss or mean metric)."""
+        """(is the module as it is now no worse than at first?, its value now:
+        mean loss or mean metric)."""
         if self.judge == "metric":
             first = baseline_scores(module, context)
             count = iter(range(self.proposals + 1))
@@ -193,7 +237,8 @@ class CutRandomly(Transform):
         return lambda: value() <= limit, value
 
     def _loss(self, module: nn.Module, context: Context) -> Callable[[], float]:
-        """A function that gives the module's mean loss on `batches` training batches, always the same ones."""
+        """A function that gives the module's mean loss on `batches` training batches,
+        always the same ones."""
         import torch
 
         from ...train.loop import tensors

@@ -1,4 +1,5 @@
-"""Cuts that can be tried and taken back: coupled channels of a module, or whole blocks. Both work in place on a module that they own.
+"""Cuts that can be tried and taken back: coupled channels of a module, or whole blocks. Both work
+in place on a module that they own.
 
 Notation: I inputs of one convolution group, G its groups; a unit is what can only go together.
 """
@@ -21,7 +22,8 @@ Undo = Callable[[], None]
 
 
 class ChannelCuts:
-    """sizes: [G] units in each group of coupled channels. A unit that is cut is silent (its readers' columns are zero) until `finish`."""
+    """sizes: [G] units in each group of coupled channels. A unit that is cut is silent (its
+    readers' columns are zero) until `finish`."""
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         coupling = couple(module, inputs)
@@ -52,7 +54,8 @@ class ChannelCuts:
         return back
 
     def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Cut what is silent out of the module. (edits for the package, what to say in the note)."""
+        """Cut what is silent out of the module. (edits for the package,
+        what to say in the note)."""
         drops = [sorted(u for h, u in self.removed if h == g) for g in range(len(self.groups))]
         cut(self.module, self.groups, drops)
         widths = {g.name: [g.channels, g.channels - g.size * len(d)] for g, d in zip(self.groups, drops, strict=True)}
@@ -78,7 +81,8 @@ def _silence(module: nn.Module, group: Group, units: list[int]) -> list[Undo]:
 
 
 def _reading(layer: Any) -> Tensor:
-    """A view of the weight, by what it reads: [G, O / G, I, *k]; of a transposed convolution [I, O, *k]."""
+    """A view of the weight, by what it reads: [G, O / G, I, *k];
+    of a transposed convolution [I, O, *k]."""
     w: Tensor = layer.weight.data
     return w if getattr(layer, "transposed", False) else w.view(getattr(layer, "groups", 1), -1, *w.shape[1:])
 
@@ -124,6 +128,8 @@ class BlockCuts:
     def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """(the edits that make the module what it is now, what to say in the note)."""
         edits = [
-            {"edit": "keep_blocks", "path": path, "index": self._kept(g)} for g, path in enumerate(self.paths) if any(h == g for h, _ in self.removed)
+            {"edit": "keep_blocks", "path": path, "index": self._kept(g)}
+            for g, path in enumerate(self.paths)
+            if any(h == g for h, _ in self.removed)
         ]
         return edits, {"dropped": sorted([self.paths[g], self.blocks[g][u]] for g, u in self.removed)}

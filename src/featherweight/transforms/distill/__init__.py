@@ -1,8 +1,9 @@
 """Distill: train the model to give what one or more teachers give, at its outputs and inside.
 
 Notation: s student logits [B, C], t teacher logits [B, C], T temperature, a share of the soft term.
-Loss: (1 - a) task loss + a soft(s, t; T) + features * hint + attention * attention transfer + relations * RKD; the formulas and
-their sources are in `train.losses`. Self-distillation: Furlanello et al. 2018 (arXiv:1805.04770). Data-free: `models.synthesize`.
+Loss: (1 - a) task loss + a soft(s, t; T) + features * hint + attention * attention
+transfer + relations * RKD; the formulas and their sources are in `train.losses`. Self-distillation:
+Furlanello et al. 2018 (arXiv:1805.04770). Data-free: `models.synthesize`.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ _WEIGHT = Float(0.0, 1e6)
 
 @dataclass(frozen=True)
 class Distill(Trained):
-    """Train on (1 - alpha) * task loss + alpha * distance to the teachers' outputs + the weighted terms that look inside.
+    """Train on (1 - alpha) * task loss + alpha * distance to the teachers' outputs + the weighted
+    terms that look inside.
 
-    teacher: none (the baseline), a recipe, "self" (the model as it comes in), or several of them: an ensemble. Terms that look inside are
-    averaged over the teachers. data: other inputs than the task's; they have no labels, so alpha has to be 1. InputError
-    says what does not fit: unmatched layers, inputs of another kind, a teacher without batch norm for synthetic data.
+    teacher: none (the baseline), a recipe, "self" (the model as it comes in), or several of them:
+    an ensemble. Terms that look inside are averaged over the teachers. data: other inputs than the
+    task's; they have no labels, so alpha has to be 1. InputError says what does not fit: unmatched
+    layers, inputs of another kind, a teacher without batch norm for synthetic data.
     """
 
     says = "Train the smaller model to give the original model's outputs (distillation)"
@@ -48,13 +51,29 @@ class Distill(Trained):
 
     alpha: float = param(0.7, search=Float(0.3, 1.0), legal=Float(0.0, 1.0), doc="share of the teacher's term")
     form: str = param("kl", search=Choice("kl", "mse"), legal=Choice("kl", "mse"), doc="distance between logits")
-    temperature: float = param(2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (kl)")
-    teacher: Any = param(None, doc="a recipe whose model is the teacher; none: the baseline; 'self': the model as it comes; a list: an ensemble")
+    temperature: float = param(
+        2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (kl)"
+    )
+    teacher: Any = param(
+        None,
+        doc=(
+            "a recipe whose model is the teacher; none: the baseline; 'self': the model as it comes; "
+            "a list: an ensemble"
+        ),
+    )
     features: float = param(0.0, legal=_WEIGHT, doc="weight of the distance between matched layers' features (FitNets)")
-    attention: float = param(0.0, legal=_WEIGHT, doc="weight of attention transfer (convolutions) or self-attention relations (transformers)")
-    relations: float = param(0.0, legal=_WEIGHT, doc="weight of distances and angles between the samples of a batch (RKD)")
-    layers: tuple[str, ...] = param((), doc="the student's layers that features and attention are read at; none: the ends of its stages")
-    data: str = param("", doc="inputs to train on: '' the task's, 'synthetic' made from the teacher, or FILE.py:NAME, another task's")
+    attention: float = param(
+        0.0, legal=_WEIGHT, doc="weight of attention transfer (convolutions) or self-attention relations (transformers)"
+    )
+    relations: float = param(
+        0.0, legal=_WEIGHT, doc="weight of distances and angles between the samples of a batch (RKD)"
+    )
+    layers: tuple[str, ...] = param(
+        (), doc="the student's layers that features and attention are read at; none: the ends of its stages"
+    )
+    data: str = param(
+        "", doc="inputs to train on: '' the task's, 'synthetic' made from the teacher, or FILE.py:NAME, another task's"
+    )
     synthetic: int = param(1024, legal=Int(1, 10_000_000), doc="how many samples to synthesise")
     synthesis_steps: int = param(200, legal=Int(1, 1_000_000), doc="optimisation steps a batch of synthetic samples")
 
@@ -63,9 +82,17 @@ class Distill(Trained):
         several = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
         wrong = [t for t in several if t is not None and t != "self" and not isinstance(t, (Recipe, Domain))]
         if wrong or not several:
-            raise InputError("this is no teacher", got=repr(wrong or self.teacher)[:200], allowed="none, a recipe, 'self', or a list of these")
+            raise InputError(
+                "this is no teacher",
+                got=repr(wrong or self.teacher)[:200],
+                allowed="none, a recipe, 'self', or a list of these",
+            )
         if isinstance(self.data, str) and self.data and self.alpha != 1.0:
-            raise InputError("other inputs than the task's have no labels", got=f"data={self.data!r}, alpha={self.alpha}", fix="set alpha=1.0")
+            raise InputError(
+                "other inputs than the task's have no labels",
+                got=f"data={self.data!r}, alpha={self.alpha}",
+                fix="set alpha=1.0",
+            )
 
     @property
     def depends(self) -> str:
@@ -97,7 +124,11 @@ class Distill(Trained):
         from ...train.losses import soft_loss
 
         if self.form == "kl" and (out.ndim < 2 or out.shape[-1] < 2):
-            raise InputError("the kl form compares distributions over classes", got=f"outputs {list(out.shape)}", fix="set form='mse'")
+            raise InputError(
+                "the kl form compares distributions over classes",
+                got=f"outputs {list(out.shape)}",
+                fix="set form='mse'",
+            )
         soft = soft_loss(out, teacher, self.form, self.temperature)
         return soft if self.alpha == 1.0 else (1 - self.alpha) * context.task.loss_fn(out, y) + self.alpha * soft
 
@@ -105,7 +136,8 @@ class Distill(Trained):
         return model if teacher == "self" else context.teacher(teacher)
 
     def _outputs(self, model: Package, context: Context, split: Split) -> Tensor:
-        """The teachers' joint logits [N, C] on the split; those on the task's own are stored once for all candidates."""
+        """The teachers' joint logits [N, C] on the split; those on the task's own are stored once
+        for all candidates."""
         import torch
 
         from ...train.loop import predict
@@ -114,12 +146,17 @@ class Distill(Trained):
         outputs = []
         for t in self.teachers:
             stored = t != "self" and not self.data
-            out = context.teacher_outputs(t) if stored else predict(self._package(t, model, context).module, split, context.device)
+            out = (
+                context.teacher_outputs(t)
+                if stored
+                else predict(self._package(t, model, context).module, split, context.device)
+            )
             outputs.append(torch.from_numpy(out))
         return ensemble_logits(outputs, self.form, self.temperature)
 
     def _inside(self, model: Package, context: Context, split: Split, weights: Weights) -> Package:
-        """Training with terms that look inside: the teachers run on every batch that the student runs on."""
+        """Training with terms that look inside: the teachers run on every batch that the
+        student runs on."""
         import torch
 
         from ...train.loop import fit, tensors
@@ -151,10 +188,20 @@ class Distill(Trained):
                 return total + self._outer(out, ensemble_logits(given, self.form, self.temperature), y, context)
 
             loss = fit(
-                student.module, split, objective, self.training(), seed=context.seed, device=context.device, report=context.report,
-                sparse=model.sparse, extra=extra, rungs=context.rungs,
-            )  # fmt: skip
-        return student.noted(step=self.kind, epochs=self.epochs, final_loss=loss, layers=[list(p) for p in hints[0].pairs])
+                student.module,
+                split,
+                objective,
+                self.training(),
+                seed=context.seed,
+                device=context.device,
+                report=context.report,
+                sparse=model.sparse,
+                extra=extra,
+                rungs=context.rungs,
+            )
+        return student.noted(
+            step=self.kind, epochs=self.epochs, final_loss=loss, layers=[list(p) for p in hints[0].pairs]
+        )
 
     def _split(self, model: Package, context: Context) -> Split:
         """The inputs to train on, with targets that only count for the task's own."""
@@ -165,14 +212,18 @@ class Distill(Trained):
             return self._synthetic(model, context)
         other = _task(self.data).splits().train
         ours, theirs = (
-            {name: f"{v.dtype}{list(v.shape[1:])}" for name, v in s.batch(np.arange(1))[0].items()} if len(s) else {} for s in (own, other)
+            {name: f"{v.dtype}{list(v.shape[1:])}" for name, v in s.batch(np.arange(1))[0].items()} if len(s) else {}
+            for s in (own, other)
         )
         if list(ours.items()) != list(theirs.items()):
-            raise InputError(f"the inputs of {self.data} are not those of this task", got=theirs or "no samples", allowed=ours)
+            raise InputError(
+                f"the inputs of {self.data} are not those of this task", got=theirs or "no samples", allowed=ours
+            )
         return other
 
     def _synthetic(self, model: Package, context: Context) -> Split:
-        """Inputs made from the (first) teacher; of the task's own samples only the name, type and shape of the input are used."""
+        """Inputs made from the (first) teacher; of the task's own samples only the name, type and
+        shape of the input are used."""
         from ...models.synthesize import synthesize
 
         example = context.splits.train.batch(np.arange(1))[0]
@@ -185,11 +236,20 @@ class Distill(Trained):
                 fix="give real inputs: data='' or data='FILE.py:NAME'",
             )
         if context.task.loss == "mse":
-            raise InputError("synthetic inputs are made for classes", got="a task with the loss 'mse'", allowed="a classification task")
+            raise InputError(
+                "synthetic inputs are made for classes",
+                got="a task with the loss 'mse'",
+                allowed="a classification task",
+            )
         teacher = self._package(self.teachers[0], model, context).module
         x, y = synthesize(
-            teacher, like.shape[1:], self.synthetic, seed=context.seed, steps=self.synthesis_steps, device=context.device
-        )  # fmt: skip
+            teacher,
+            like.shape[1:],
+            self.synthetic,
+            seed=context.seed,
+            steps=self.synthesis_steps,
+            device=context.device,
+        )
         return ArraySplit({name: x.astype(like.dtype)}, y)
 
 

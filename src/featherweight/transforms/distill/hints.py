@@ -1,6 +1,8 @@
-"""The terms of a distillation that look inside both models: features, attention and relations between samples.
+"""The terms of a distillation that look inside both models:
+features, attention and relations between samples.
 
-Notation: a *pair* is (student path, teacher path) of layers that do the same work; C_s, C_t their channels.
+Notation: a *pair* is (student path, teacher path) of layers that do the same work;
+C_s, C_t their channels.
 """
 
 from __future__ import annotations
@@ -35,10 +37,12 @@ class Weights:
 
 
 class Hints:
-    """Between one student and one teacher: which layers are read, what projects one on the other, and the loss of a batch.
+    """Between one student and one teacher: which layers are read, what projects one on the other,
+    and the loss of a batch.
 
-    `projections` is to be trained along with the student and thrown away. Nothing of the teacher is changed. InputError if no
-    layers match, or if the attention term finds neither convolutions nor self-attention.
+    `projections` is to be trained along with the student and thrown away. Nothing of the teacher is
+    changed. InputError if no layers match, or if the attention term finds neither convolutions nor
+    self-attention.
     """
 
     def __init__(
@@ -51,8 +55,9 @@ class Hints:
         generator: torch.Generator,
         mask: int | None = None,
     ) -> None:
-        """student: of the module that is trained; layers: the student's, () for the ends of its stages; example: inputs [n, ...] in
-        order; mask: which of the inputs is the attention mask [B, L]."""
+        """student: of the module that is trained; layers: the student's, () for the ends of its
+        stages; example: inputs [n, ...] in order; mask: which of the inputs is the attention
+        mask [B, L]."""
         self.weights, self.mask, self.teacher, self.student = weights, mask, teacher.module, student.module
         self.pairs: list[tuple[str, str]] = []
         self.attention: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
@@ -62,21 +67,28 @@ class Hints:
             edits = {"student_edits": student.edits, "teacher_edits": teacher.edits, "same_net": same_net}
             self.pairs = matched(self.student, self.teacher, layers, **edits)  # type: ignore[arg-type]
         if weights.attention:
-            self.attention = (attention_paths(self.student, self.pairs[-1][0]), attention_paths(self.teacher, self.pairs[-1][1]))
+            self.attention = (
+                attention_paths(self.student, self.pairs[-1][0]),
+                attention_paths(self.teacher, self.pairs[-1][1]),
+            )
         if weights.relations:
             self.penultimate = (last_linear(self.student, example), last_linear(self.teacher, example))
         self.projections = nn.ModuleDict()
         self._look(example, generator)
 
     def _look(self, example: Sequence[Tensor], generator: torch.Generator) -> None:
-        """One pass of both, to see the shapes: makes the projections, and finds what cannot be compared."""
+        """One pass of both, to see the shapes: makes the projections,
+        and finds what cannot be compared."""
         with torch.no_grad(), self.tap_student() as s, self.tap_teacher() as t:
             self.student(*example)
             self.teacher(*example)
             features = self._features(s, t)
         for i, (fs, ft) in enumerate(features):
             if fs.ndim != ft.ndim:
-                raise InputError("matched layers give different kinds of outputs", got=f"{self.pairs[i]}: {list(fs.shape)}, {list(ft.shape)}")
+                raise InputError(
+                    "matched layers give different kinds of outputs",
+                    got=f"{self.pairs[i]}: {list(fs.shape)}, {list(ft.shape)}",
+                )
             if self.weights.features and fs.shape[1] != ft.shape[1]:
                 self.projections[str(i)] = projection(fs.shape[1], ft.shape[1], generator)
         if self.weights.attention and not all(self.attention) and not self._maps(features):
@@ -115,13 +127,15 @@ class Hints:
         return [f for f, (a, _) in zip(features, self.pairs, strict=True) if f[0].ndim > 2 and convolves(a)]
 
     def loss(self, s: Taps, t: Taps, student_out: Tensor, teacher_out: Tensor) -> Tensor:
-        """The weighted sum of the terms, of the last pass of both models: a scalar. Its gradient reaches the student and the projections only."""
+        """The weighted sum of the terms, of the last pass of both models: a scalar. Its gradient
+        reaches the student and the projections only."""
         total = student_out.new_zeros(())
         features = self._features(s, t)
         if self.weights.features:
             for i, (fs, ft) in enumerate(features):
                 fs = self.projections[str(i)](fs) if str(i) in self.projections else fs
-                total = total + self.weights.features / len(features) * hint_loss(*pooled(fs, ft))  # FitNets eq. 3, the mean over pairs
+                # FitNets eq. 3, the mean over pairs
+                total = total + self.weights.features / len(features) * hint_loss(*pooled(fs, ft))
         if self.weights.attention and all(self.attention):
             total = total + self.weights.attention * self._self_attention(s, t)
         elif self.weights.attention:
@@ -133,7 +147,8 @@ class Hints:
         return total
 
     def _self_attention(self, s: Taps, t: Taps) -> Tensor:
-        """The sum of the self-relation losses of queries, keys and values of the last pair (MiniLMv2, section 3.1)."""
+        """The sum of the self-relation losses of queries, keys and values of the last pair
+        (MiniLMv2, section 3.1)."""
         ours = queries_keys_values(self.student, s, self.attention[0])
         theirs = queries_keys_values(self.teacher, t, self.attention[1])
         mask = s.inputs[self.mask] if self.mask is not None else None
@@ -150,7 +165,8 @@ class Hints:
 
 
 def projection(inputs: int, outputs: int, generator: torch.Generator) -> nn.Module:
-    """A learned linear map of the channel axis, [B, inputs, *positions] -> [B, outputs, *positions]: FitNets' regressor r as a 1x1 convolution."""
+    """A learned linear map of the channel axis, [B, inputs, *positions] ->
+    [B, outputs, *positions]: FitNets' regressor r as a 1x1 convolution."""
 
     class Projection(nn.Module):
         def __init__(self) -> None:
@@ -165,7 +181,8 @@ def projection(inputs: int, outputs: int, generator: torch.Generator) -> nn.Modu
 
 
 def pooled(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Both [B, C, *positions] averaged to the smaller number of positions along each axis; as they are if they agree."""
+    """Both [B, C, *positions] averaged to the smaller number of positions along each axis;
+    as they are if they agree."""
     if s.shape[2:] == t.shape[2:]:
         return s, t
     size = [min(a, b) for a, b in zip(s.shape[2:], t.shape[2:], strict=True)]

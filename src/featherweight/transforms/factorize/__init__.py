@@ -1,7 +1,8 @@
 """Factorize: replace layers by two or three thinner ones of low rank.
 
-Notation: W [O, I] a layer's weight, X [I, N] its inputs on training samples, r rank. The maths is in `models.lowrank`: SVD, its
-activation-aware form (SVD-LLM, Wang et al. 2024, arXiv:2403.07378) and Tucker-2 of convolutions (Kim et al. 2016, arXiv:1511.06530).
+Notation: W [O, I] a layer's weight, X [I, N] its inputs on training samples, r rank. The maths is
+in `models.lowrank`: SVD, its activation-aware form (SVD-LLM, Wang et al. 2024, arXiv:2403.07378)
+and Tucker-2 of convolutions (Kim et al. 2016, arXiv:1511.06530).
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ if TYPE_CHECKING:
     from .ranks import Bench, Run
 
 _TRIED = 9  # ranks that are timed: those that save 10, 20, .. 90 % of the parameters
-_LOST = 1e-3  # share of the energy below which a loss counts as this much: so small a loss is no reason for a larger rank
+# share of the energy below which a loss counts as this much:
+# so small a loss is no reason for a larger rank
+_LOST = 1e-3
 
 
 @dataclass(frozen=True)
 class Factorize(Transform):
-    """Replace Linear and convolution layers by low-rank ones, where that saves parameters and multiply-accumulates.
+    """Replace Linear and convolution layers by low-rank ones,
+    where that saves parameters and multiply-accumulates.
 
-    The output layer, grouped convolutions, shared layers and those that would save nothing are left whole and named in the note.
-    A rank is a multiple of `round_to`, at least one; by `ratio` the next one below, by `energy` the next one above what is asked.
-    By `latency` nine ranks a layer are timed on `on`; of those that are measured faster it takes the one with the most milliseconds saved
-    per share of energy lost; a layer with no faster rank is left whole. InputError if `skip` names no layer, or if the model does not
-    run with its new layers.
+    The output layer, grouped convolutions, shared layers and those that would save nothing are left
+    whole and named in the note. A rank is a multiple of `round_to`, at least one; by `ratio` the
+    next one below, by `energy` the next one above what is asked. By `latency` nine ranks a layer
+    are timed on `on`; of those that are measured faster it takes the one with the most milliseconds
+    saved per share of energy lost; a layer with no faster rank is left whole. InputError if `skip`
+    names no layer, or if the model does not run with its new layers.
     """
 
     says = "Replace layers by pairs of thinner ones (low-rank factorization)"
@@ -72,14 +77,24 @@ class Factorize(Transform):
         doc="whose error is least: the weight's (svd), or the layer's output's on training samples (activation)",
     )
     rank_by: str = param(
-        "ratio", search=Choice("ratio", "energy"), legal=Choice("ratio", "energy", "latency"), doc="how ranks are chosen; `latency` measures"
+        "ratio",
+        search=Choice("ratio", "energy"),
+        legal=Choice("ratio", "energy", "latency"),
+        doc="how ranks are chosen; `latency` measures",
     )
-    ratio: float = param(0.5, search=Float(0.1, 0.8), legal=Float(0.0, 1.0), doc="share of each layer's parameters to save")
-    energy: float = param(0.95, search=Float(0.7, 0.999), legal=Float(0.0, 1.0), doc="share of the squared singular values to keep")
+    ratio: float = param(
+        0.5, search=Float(0.1, 0.8), legal=Float(0.0, 1.0), doc="share of each layer's parameters to save"
+    )
+    energy: float = param(
+        0.95, search=Float(0.7, 0.999), legal=Float(0.0, 1.0), doc="share of the squared singular values to keep"
+    )
     on: str = param("onnxruntime", doc="the target that ranks are timed on")
     round_to: int = param(8, search=Choice(1, 4, 8, 16), legal=Int(1, 1024), doc="ranks are multiples of this")
     convolutions: str = param(
-        "tucker2", search=Choice("tucker2", "none"), legal=Choice("tucker2", "none"), doc="what becomes of convolutions with a kernel beyond 1x1"
+        "tucker2",
+        search=Choice("tucker2", "none"),
+        legal=Choice("tucker2", "none"),
+        doc="what becomes of convolutions with a kernel beyond 1x1",
     )
     samples: int = param(128, legal=Int(1, 1_000_000), doc="training samples that the activation form looks at")
     skip: tuple[str, ...] = param((), doc="layers (module paths) left whole, with all inside them")
@@ -87,6 +102,7 @@ class Factorize(Transform):
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.zeros import holding
         from .ranks import Bench, form, grams_of, groups, layers, observe, whole_layers
+
         if self.rank_by == "ratio" and self.ratio == 0:
             return model.noted(step="factorize", layers={}, whole={})
         from ...models.lowrank import decompose, whitening
@@ -116,7 +132,11 @@ class Factorize(Transform):
                 done[path] = {"form": form(layer), "ranks": list(ranks), "kept": low.kept(ranks), **said}
         _check(model.module, module, one)
         sparse = holding(module, model.sparse)  # of layers that are left whole
-        return model.edited(module=module, sparse=sparse).restructured(*edits).noted(step="factorize", layers=done, whole=whole)
+        return (
+            model.edited(module=module, sparse=sparse)
+            .restructured(*edits)
+            .noted(step="factorize", layers=done, whole=whole)
+        )
 
     def _ranks(self, low: LowRank, layer: Any, run: Run, bench: Bench) -> tuple[Any, Any]:
         """(ranks, what the note says of them), or (None, why the layer is left whole)."""
@@ -124,7 +144,10 @@ class Factorize(Transform):
             return self._timed(low, layer, run, bench)
         if self.rank_by == "energy":
             wanted = low.ranks_keeping(self.energy)
-            ranks = tuple(_multiple(math.ceil(r / self.round_to), self.round_to, most) for r, most in zip(wanted, low.full, strict=True))
+            ranks = tuple(
+                _multiple(math.ceil(r / self.round_to), self.round_to, most)
+                for r, most in zip(wanted, low.full, strict=True)
+            )
         else:
             ranks = self._below(low, self.ratio)
         problem = _saves(low, layer, ranks, run)
@@ -132,7 +155,10 @@ class Factorize(Transform):
 
     def _below(self, low: LowRank, ratio: float) -> tuple[int, ...]:
         wanted = low.ranks_saving(ratio)
-        return tuple(_multiple(math.floor(r / self.round_to + 1e-9), self.round_to, most) for r, most in zip(wanted, low.full, strict=True))
+        return tuple(
+            _multiple(math.floor(r / self.round_to + 1e-9), self.round_to, most)
+            for r, most in zip(wanted, low.full, strict=True)
+        )
 
     def _timed(self, low: LowRank, layer: Any, run: Run, bench: Bench) -> tuple[Any, Any]:
         from ...models.surgery import factorized
@@ -162,18 +188,21 @@ def _saves(low: LowRank, layer: Any, ranks: tuple[int, ...], run: Run) -> str | 
     from .ranks import form
 
     sizes = low.sizes(ranks)
-    if any(r >= most for r, most in zip(ranks, low.full, strict=True)):  # of an image's three channels, say
+    # of an image's three channels, say
+    if any(r >= most for r, most in zip(ranks, low.full, strict=True)):
         return f"rank {list(ranks)} is a full rank"
     if sum(sizes) >= layer.weight.numel():
         return f"rank {list(ranks)} saves no parameters"
-    first = sizes[0] * (run.n_in if form(layer) == "tucker2" else run.n_out)  # a 1x1 convolution's stride is in its first part
+    # a 1x1 convolution's stride is in its first part
+    first = sizes[0] * (run.n_in if form(layer) == "tucker2" else run.n_out)
     if first + sum(sizes[1:]) * run.n_out >= layer.weight.numel() * run.n_out:
         return f"rank {list(ranks)} saves no multiply-accumulates"
     return None
 
 
 def _fill(parts: nn.Module, layer: Any, factors: tuple[Tensor, ...]) -> None:
-    """The factors as the weights of the parts, and the layer's bias as that of the last. In place."""
+    """The factors as the weights of the parts, and the layer's bias as that of
+    the last. In place."""
     import torch
 
     made: list[Any] = list(parts.children())
@@ -192,9 +221,12 @@ def _check(before: nn.Module, after: nn.Module, inputs: tuple[Tensor, ...]) -> N
         with torch.no_grad():
             same = after(*inputs).shape == before(*inputs).shape
         got = "another shape of output"
-    except Exception as e:  # whatever a model's own code raises when a layer is not the one that it knows
+    except Exception as e:
+        # whatever a model's own code raises when a layer is not the one that it knows
         same, got = False, f"{type(e).__name__}: {e}"
     if not same:
         raise InputError(
-            "the model does not run with factorized layers", got=got, fix="name the layers whose weights the model's code reads in factorize.skip"
+            "the model does not run with factorized layers",
+            got=got,
+            fix="name the layers whose weights the model's code reads in factorize.skip",
         )

@@ -1,4 +1,5 @@
-"""What `factorize` has to know of a model: which layers are candidates, what they see, and how fast their factors are."""
+"""What `factorize` has to know of a model: which layers are candidates, what they see,
+and how fast their factors are."""
 
 from __future__ import annotations
 
@@ -23,14 +24,16 @@ from ...models.hooks import watched
 from ...models.package import Package
 from ...targets.base import Target
 
-GRAM_BYTES = 2**30  # Gram matrices held at once; more layers than fit are seen in several passes over the samples
+# Gram matrices held at once; more layers than fit are seen in several passes over the samples
+GRAM_BYTES = 2**30
 _CHUNK = 16  # samples in one forward pass
 _SECONDS = 0.3  # at most, for timing one pair of layers
 
 
 @dataclass
 class Run:
-    """What one forward pass of one sample showed of a layer: positions [n, ..] that it reads and writes, and its input's shape."""
+    """What one forward pass of one sample showed of a layer: positions [n, ..] that it reads and
+    writes, and its input's shape."""
 
     n_in: int = 0
     n_out: int = 0
@@ -45,8 +48,8 @@ class Bench:
     known: dict[str, tuple[bool, float, float]] = field(default_factory=dict)
 
     def race(self, layer: nn.Module, parts: nn.Module, shape: tuple[int, ...]) -> tuple[bool, float, float]:
-        """(is the pair measured faster, ms of the layer, ms of the pair): processor time of one inference, interleaved, of ONNX files
-        or whatever the runtime makes, in this process."""
+        """(is the pair measured faster, ms of the layer, ms of the pair): processor time of one
+        inference, interleaved, of ONNX files or whatever the runtime makes, in this process."""
         key = f"{layer} {parts} {shape}"
         if key not in self.known:
             target = Target.parse(self.on)
@@ -54,7 +57,11 @@ class Bench:
             feed = {"x": x.repeat(target.batch, *[1] * (x.ndim - 1)).numpy()}
             one, two = (_session(m, x, target) for m in (layer, parts))
             got = time_pair(lambda: one.run(feed), lambda: two.run(feed), "cpu", _SECONDS)
-            self.known[key] = (faster(got["speedup"]) == "faster", got["reference_ms"]["cpu_median"], got["latency_ms"]["cpu_median"])
+            self.known[key] = (
+                faster(got["speedup"]) == "faster",
+                got["reference_ms"]["cpu_median"],
+                got["latency_ms"]["cpu_median"],
+            )
         return self.known[key]
 
 
@@ -77,7 +84,9 @@ def form(layer: Any) -> str:
     return "linear" if not hasattr(layer, "kernel_size") else "pointwise" if taps == 1 else "tucker2"
 
 
-def whole_layers(module: nn.Module, inputs: tuple[Tensor, ...], skip: tuple[str, ...], convolutions: str) -> dict[str, str]:
+def whole_layers(
+    module: nn.Module, inputs: tuple[Tensor, ...], skip: tuple[str, ...], convolutions: str
+) -> dict[str, str]:
     """{path: reason} of the layers that are no candidates. InputError if `skip` names nothing."""
     every = dict(layers(module))
     inside = {s: [p for p in every if p == s or p.startswith(s + ".")] for s in skip}
@@ -89,13 +98,17 @@ def whole_layers(module: nn.Module, inputs: tuple[Tensor, ...], skip: tuple[str,
     with_output = output_layers(module, inputs)
     out = {}
     for path, m in every.items():
-        plain = type(m) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d) and isinstance(m._parameters.get("weight"), nn.Parameter)
+        plain = type(m) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d) and isinstance(
+            m._parameters.get("weight"), nn.Parameter
+        )
         reasons = {
             "it is skipped": path in skipped,
             "it makes the model's output": m in with_output or path == "",
             f"it is a {type(m).__name__}, whose weight others read or make": not plain,
             "it is a grouped convolution": getattr(m, "groups", 1) > 1,
-            "its module reads its weight itself": isinstance(module.get_submodule(path.rpartition(".")[0]), nn.TransformerEncoderLayer),
+            "its module reads its weight itself": isinstance(
+                module.get_submodule(path.rpartition(".")[0]), nn.TransformerEncoderLayer
+            ),
             "it is shared": places[id(m)] > 1 or uses[id(m.weight)] > 1,
             "convolutions are left whole": form(m) == "tucker2" and convolutions == "none",
         }
@@ -105,7 +118,8 @@ def whole_layers(module: nn.Module, inputs: tuple[Tensor, ...], skip: tuple[str,
 
 
 def observe(module: nn.Module, paths: list[str], inputs: tuple[Tensor, ...]) -> dict[str, Run]:
-    """One forward pass of one sample. A layer that is called several times has the positions of all calls."""
+    """One forward pass of one sample. A layer that is called several times has the
+    positions of all calls."""
     runs = {p: Run() for p in paths}
 
     def watch(run: Run, m: Any, args: Any, kwargs: Any, y: Tensor) -> None:
@@ -135,7 +149,8 @@ def groups(module: nn.Module, paths: list[str]) -> Iterator[list[str]]:
 
 
 def grams_of(module: nn.Module, paths: list[str], samples: dict[str, Tensor]) -> dict[str, Tensor]:
-    """{path: X X^T [I, I]}, float64, over all positions of all samples; of a strided 1x1 convolution over the positions that it reads."""
+    """{path: X X^T [I, I]}, float64, over all positions of all samples; of a strided 1x1
+    convolution over the positions that it reads."""
     grams: dict[str, Tensor] = {}
 
     def add(path: str, m: Any, args: Any, kwargs: Any) -> None:

@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gate(Transform):
-    """The strongest setting of one knob of `transform` that keeps the task's metric within `max_drop` on the validation split.
+    """The strongest setting of one knob of `transform` that keeps the task's metric within
+    `max_drop` on the validation split.
 
-    `how="bisect"` applies the transform, then `recover`, anew to the incoming model for each setting tried. `how="step"` (iterative
-    pruning) applies it to the model of the step before, with recovery after each step, and stops at the first that breaks the floor;
-    the last that held is kept. If nothing holds, the model stays as it came in, and the note says so and whether that one holds.
+    `how="bisect"` applies the transform, then `recover`, anew to the incoming model for each
+    setting tried. `how="step"` (iterative pruning) applies it to the model of the step before,
+    with recovery after each step, and stops at the first that breaks the floor; the last that
+    held is kept. If nothing holds, the model stays as it came in, and the note says so and
+    whether that one holds.
 
-    Each setting is judged in a race (`measure.race`) that errs with probability at most `alpha`, on right-or-wrong metrics; by the
-    whole split otherwise. A model with a quantization plan is judged as it computes under that plan.
+    Each setting is judged in a race (`measure.race`) that errs with probability at most `alpha`, on
+    right-or-wrong metrics; by the whole split otherwise. A model with a quantization plan is judged
+    as it computes under that plan.
     """
 
     says = "Turn one setting up as far as the accuracy allows"
@@ -38,9 +42,21 @@ class Gate(Transform):
     knob: str = param("ratio", doc="the field that is turned; STEP.FIELD (prune.ratio) where several steps have it")
     low: float = param(0.0, doc="mildest setting")
     high: Any = param(None, doc="strongest setting; none: the one that stands in the transform")
-    values: Any = param((), doc="settings from mild to strong, for a knob that is no number; takes the place of low and high")
-    how: str = param("bisect", search=Choice("bisect", "step"), legal=Choice("bisect", "step"), doc="each setting anew, or one upon the other")
-    steps: int = param(5, search=Int(3, 10), legal=Int(2, 1000), doc="settings tried at most (bisect), or steps from low to high (step)")
+    values: Any = param(
+        (), doc="settings from mild to strong, for a knob that is no number; takes the place of low and high"
+    )
+    how: str = param(
+        "bisect",
+        search=Choice("bisect", "step"),
+        legal=Choice("bisect", "step"),
+        doc="each setting anew, or one upon the other",
+    )
+    steps: int = param(
+        5,
+        search=Int(3, 10),
+        legal=Int(2, 1000),
+        doc="settings tried at most (bisect), or steps from low to high (step)",
+    )
     compose: str = param(
         "auto",
         legal=Choice("auto", "left", "sum", "whole"),
@@ -49,7 +65,9 @@ class Gate(Transform):
     max_drop: float = param(0.01, legal=Float(0.0, 1e9), doc="how much worse the metric may get, in its own unit")
     recover: Any = param(None, doc="a transform or a recipe that is run after each setting, such as training")
     reference: str = param(
-        "baseline", legal=Choice("baseline", "input"), doc="what the drop is measured against: the study's baseline, or the incoming model"
+        "baseline",
+        legal=Choice("baseline", "input"),
+        doc="what the drop is measured against: the study's baseline, or the incoming model",
     )
     alpha: float = param(0.05, legal=Float(1e-9, 0.5), doc="chance that an early verdict on one setting is wrong")
 
@@ -59,11 +77,18 @@ class Gate(Transform):
             return
         steps, recover = steps_of(self.transform, "transform"), steps_of(self.recover, "recover")
         if any(s.starts for s in (*steps, *recover)):
-            raise RecipeError("a gate changes the incoming model, so it holds no step that makes one of its own", got=str(Recipe(*steps, *recover)))
+            raise RecipeError(
+                "a gate changes the incoming model, so it holds no step that makes one of its own",
+                got=str(Recipe(*steps, *recover)),
+            )
         knob = Knob.of(self)
         Recipe(*steps, *recover, *(steps if self.how == "step" else ())).check()
         if self.how == "step" and knob.compose == "left" and not 0 <= knob.low <= knob.high < 1:
-            raise RecipeError(f"{self.knob} cannot be turned up in steps of what is left", got=knob.high, allowed="0 <= low <= high < 1")
+            raise RecipeError(
+                f"{self.knob} cannot be turned up in steps of what is left",
+                got=knob.high,
+                allowed="0 <= low <= high < 1",
+            )
 
     @property
     def makes(self) -> frozenset[Mark]:
@@ -75,11 +100,14 @@ class Gate(Transform):
 
     @property
     def shape(self) -> Shape:
-        """Which setting holds follows from the weights: only what all of them keep is sure, and no number format is."""
+        """Which setting holds follows from the weights: only what all of them keep is sure,
+        and no number format is."""
         if self.transform is None:
             return Shape.WEIGHTS
         knob = Knob.of(self)
-        turned = [s for position in range(len(knob.values)) or (knob.low, knob.high) for s in knob.at(knob.setting(position))]
+        turned = [
+            s for position in range(len(knob.values)) or (knob.low, knob.high) for s in knob.at(knob.setting(position))
+        ]
         inside = shape_of((*turned, *steps_of(self.recover, "recover")))
         return Shape.FORMATS if inside in (Shape.KEEPS, Shape.FORMATS) else Shape.WEIGHTS
 
@@ -110,7 +138,9 @@ class Gate(Transform):
             "probes": run.probes,
         }
         if run.best is None:
-            drop = evaluate_drop(runnable(model, context), run.baseline, context.child("incoming"), self.max_drop, self.alpha)
+            drop = evaluate_drop(
+                runnable(model, context), run.baseline, context.child("incoming"), self.max_drop, self.alpha
+            )
             why = f"no setting that was tried keeps the drop within {self.max_drop}; the model is as it came in"
             return model.noted(**{**note, "held": drop.held}, incoming=asdict(drop), why=why)
         return run.best.edited(notes=(*model.notes, {**note, "inside": list(run.best.notes[len(model.notes) :])}))
@@ -134,7 +164,8 @@ class _Run:
             setting = self.knob.setting(position)
             return self._try(self.model, setting, setting, self.context.child("setting")) is not None
 
-        bisect(holds, self.knob.low, self.knob.high, self.gate.steps, self.knob.whole)  # what held last is the strongest that held
+        # what held last is the strongest that held
+        bisect(holds, self.knob.low, self.knob.high, self.gate.steps, self.knob.whole)
 
     def climb(self) -> None:
         knob, package = self.knob, self.model
@@ -146,12 +177,16 @@ class _Run:
             package = after
 
     def _try(self, package: Package, total: Any, setting: Any, context: Context) -> Package | None:
-        """The package with the knob at `setting`, recovered, if it keeps the floor; recorded either way."""
+        """The package with the knob at `setting`, recovered, if it keeps the floor;
+        recorded either way."""
         context.report({"step": self.gate.kind, "knob": self.gate.knob, "setting": total})
         for i, step in enumerate((*self.knob.at(setting), *steps_of(self.gate.recover, "recover"))):
             package = applied(step, package, context.child(i, step.kind))
-        judged = self.context.child("race", len(self.probes))  # an order of samples of its own for each question
-        verdict: Verdict = evaluate_drop(runnable(package, context), self.baseline, judged, self.gate.max_drop, self.gate.alpha)
+        # an order of samples of its own for each question
+        judged = self.context.child("race", len(self.probes))
+        verdict: Verdict = evaluate_drop(
+            runnable(package, context), self.baseline, judged, self.gate.max_drop, self.gate.alpha
+        )
         self.probes.append({"setting": total, **asdict(verdict)})
         if not verdict.held:
             return None

@@ -1,7 +1,8 @@
-"""A knob of a transform: a field whose values are ordered from mild to strong, and ways up through them.
+"""A knob of a transform: a field whose values are ordered from mild to strong,
+and ways up through them.
 
-Notation: a *setting* is a value of the knob; k steps; r_i the share removed in all after step i, q_i the share of what is left that
-step i removes: 1 - r_i = (1 - r_{i-1}) (1 - q_i).
+Notation: a *setting* is a value of the knob; k steps; r_i the share removed in all after step i,
+q_i the share of what is left that step i removes: 1 - r_i = (1 - r_{i-1}) (1 - q_i).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from ...space.node import labels
 
 
 def bisect(holds: Callable[[Any], bool], low: Any, high: Any, tries: int, whole: bool) -> Any:
-    """The largest setting in [low, high] found to hold, or None: `high` first, then halving, and `low` only if nothing else held.
+    """The largest setting in [low, high] found to hold, or None: `high` first, then halving, and
+    `low` only if nothing else held.
 
-    `holds` is asked at most `tries` (at least 2) times, and taken to be true below what holds and false above what does not, so
-    the answer is within (high - low) / 2^(tries - 2) of the largest one. whole: settings are whole numbers.
+    `holds` is asked at most `tries` (at least 2) times, and taken to be true below what holds and
+    false above what does not, so the answer is within (high - low) / 2^(tries - 2) of the largest
+    one. whole: settings are whole numbers.
     """
     if holds(high):
         return high
@@ -37,10 +40,12 @@ def bisect(holds: Callable[[Any], bool], low: Any, high: Any, tries: int, whole:
 
 
 def rungs(low: Any, high: Any, steps: int, compose: str, whole: bool) -> list[tuple[Any, Any]]:
-    """(what is reached in all, the setting that reaches it from the rung before) for each step; `low` is a rung of its own above 0.
+    """(what is reached in all, the setting that reaches it from the rung before) for each step;
+    `low` is a rung of its own above 0.
 
-    compose "left": each step takes the same share of what is left, r_i = 1 - (1 - low) ((1 - high) / (1 - low))^(i / k);
-    "sum": equal steps that add up; "whole": equal steps, each setting the total. Steps that add nothing are left out.
+    compose "left": each step takes the same share of what is left, r_i = 1 - (1 - low)
+    ((1 - high) / (1 - low))^(i / k); "sum": equal steps that add up; "whole": equal steps, each
+    setting the total. Steps that add nothing are left out.
     """
     out: list[tuple[Any, Any]] = []
     before: Any = 0
@@ -62,7 +67,8 @@ def rungs(low: Any, high: Any, steps: int, compose: str, whole: bool) -> list[tu
 
 @dataclass(frozen=True)
 class Knob:
-    """A field of one step, and the settings that it may take (positions in `values`, if there are any)."""
+    """A field of one step, and the settings that it may take (positions in `values`,
+    if there are any)."""
 
     steps: tuple[Transform, ...]
     index: int
@@ -75,7 +81,8 @@ class Knob:
 
     @classmethod
     def of(cls, gate: Any) -> Knob:
-        """The knob that a filled `Gate` names. RecipeError if there is no such field, or no such range."""
+        """The knob that a filled `Gate` names. RecipeError if there is no such field,
+        or no such range."""
         steps = steps_of(gate.transform, "transform")
         index, name = _place(steps, gate.knob)
         now = getattr(steps[index], name)
@@ -86,15 +93,32 @@ class Knob:
             whole = isinstance(now, int)
             high = now if gate.high is None else gate.high
             if isinstance(now, bool) or isinstance(high, bool) or not isinstance(high, (int, float)):
-                raise RecipeError(f"{gate.knob} is no number", got=repr(high), fix="give values=(mild, .., strong), or high")
+                raise RecipeError(
+                    f"{gate.knob} is no number", got=repr(high), fix="give values=(mild, .., strong), or high"
+                )
             if gate.low > high or (whole and not (float(high).is_integer() and gate.low.is_integer())):
-                raise RecipeError(f"{gate.knob} has no such range", got=f"{gate.low} to {high}", allowed=f"low <= high{', whole numbers' * whole}")
-            share = "whole" if Made.ZERO_WEIGHTS in steps[index].makes else "left"  # zeroed weights are counted in all, cut channels are gone
+                raise RecipeError(
+                    f"{gate.knob} has no such range",
+                    got=f"{gate.low} to {high}",
+                    allowed=f"low <= high{', whole numbers' * whole}",
+                )
+            # zeroed weights are counted in all, cut channels are gone
+            share = "whole" if Made.ZERO_WEIGHTS in steps[index].makes else "left"
             auto = "sum" if whole else share
             number = int if whole else float
-            knob = cls(steps, index, name, (), number(gate.low), number(high), whole, auto if gate.compose == "auto" else gate.compose)
+            knob = cls(
+                steps,
+                index,
+                name,
+                (),
+                number(gate.low),
+                number(high),
+                whole,
+                auto if gate.compose == "auto" else gate.compose,
+            )
         for position in (knob.low, knob.high):
-            knob.at(knob.setting(position))  # a setting that is not legal is refused before anything runs
+            # a setting that is not legal is refused before anything runs
+            knob.at(knob.setting(position))
         return knob
 
     def setting(self, position: Any) -> Any:
@@ -107,7 +131,8 @@ class Knob:
 
 
 def steps_of(value: Any, what: str) -> tuple[Transform, ...]:
-    """The transforms that a field holds: none, one, or those of a recipe (none yet where a hole stands)."""
+    """The transforms that a field holds: none, one, or those of a recipe (none yet
+    where a hole stands)."""
     if value is None or isinstance(value, Domain):
         return ()
     if isinstance(value, Recipe):
@@ -120,9 +145,17 @@ def steps_of(value: Any, what: str) -> tuple[Transform, ...]:
 def _place(steps: tuple[Transform, ...], knob: str) -> tuple[int, str]:
     """(index of the step, name of the field) that a knob's path names."""
     head, _, name = knob.rpartition(".")
-    have = [(label, i) for i, (label, s) in enumerate(zip(labels(steps), steps, strict=True)) if name in {f.name for f in fields(s)}]  # type: ignore[arg-type]
+    have = [
+        (label, i)
+        for i, (label, s) in enumerate(zip(labels(steps), steps, strict=True))
+        if name in {f.name for f in fields(s)}  # type: ignore[arg-type]
+    ]
     found = [i for label, i in have if head in ("", label)]
     if len(found) != 1:
         allowed = [f"{label}.{f.name}" for label, s in zip(labels(steps), steps, strict=True) for f in fields(s)]  # type: ignore[arg-type]
-        raise RecipeError(f"{knob!r} names {'several' if found else 'no'} field of the gate's transform", got=knob, allowed=", ".join(allowed))
+        raise RecipeError(
+            f"{knob!r} names {'several' if found else 'no'} field of the gate's transform",
+            got=knob,
+            allowed=", ".join(allowed),
+        )
     return found[0], name

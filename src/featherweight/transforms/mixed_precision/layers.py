@@ -1,4 +1,5 @@
-"""The layers of one model: which widths each may have, what they save, and what they cost in accuracy.
+"""The layers of one model: which widths each may have, what they save,
+and what they cost in accuracy.
 
 Notation: saving is a share of the whole model's bytes or time.
 """
@@ -26,8 +27,8 @@ Options = dict[str, list[LayerPlan]]  # by layer, what a plan may say of it
 class Layers:
     """The simulated model, what each of its layers may become, and what that saves.
 
-    plan: one without layers; choices: the widths to choose from, rising; skip: module paths that stay in floating
-    point; by_time: savings are of predicted time, else of bytes."""
+    plan: one without layers; choices: the widths to choose from, rising; skip: module paths that
+    stay in floating point; by_time: savings are of predicted time, else of bytes."""
 
     def __init__(
         self,
@@ -46,7 +47,9 @@ class Layers:
         grids: dict[str, InputGrid] = {}
         if plan.scheme == "int8-static":
             ranges = plan.ranges()
-            grids = input_grids(module, [p for p in found if p not in self.tables], self.inputs, ranges.activations, ranges.calibrate)
+            grids = input_grids(
+                module, [p for p in found if p not in self.tables], self.inputs, ranges.activations, ranges.calibrate
+            )
         self.simulated = Simulated(module, plan.scheme, grids, saturates())
         self.left = self._left(found, grids, skip)
         self.options = {path: self._entries(path, choices) for path in found}
@@ -82,26 +85,33 @@ class Layers:
         return by_formula(self.simulated, options, self._labelled(), self.context.task.loss_fn, how)
 
     def _labelled(self) -> list[tuple[list[Tensor], Tensor]]:
-        """The calibration samples, which `Context.calibration` gives without targets, one a batch with theirs."""
+        """The calibration samples, which `Context.calibration` gives without targets,
+        one a batch with theirs."""
         train = self.context.splits.train
         rows = calibration_rows(train, self.samples, self.context.seed)
         return [tensors(train, rows[i : i + 1], "cpu") for i in range(len(rows))]
 
     def saving(self, path: str, entry: LayerPlan) -> float:
-        """The share of all weights' bytes, or of the predicted time, that this layer saves at this width.
+        """The share of all weights' bytes, or of the predicted time,
+        that this layer saves at this width.
 
-        Bytes: n b / 8 and 4 for each scale. Time: multiply-accumulates times b / 32, as a vector register holds 32 / b times the values.
+        Bytes: n b / 8 and 4 for each scale. Time: multiply-accumulates times b / 32, as a vector
+        register holds 32 / b times the values.
         """
         if self.by_time:
             return float(self._macs[path] * (1 - entry.bits / 32) / max(sum(self._macs.values()), 1))
         w = self._weights[path]
         rows = {"tensor": 1, "channel": w.shape[0], "group": w.shape[0] * -(-w[0].numel() // max(entry.group, 1))}
         scales = rows[entry.granularity] if entry.bits < 16 else 0
-        return float((4 * w.numel() - w.numel() * entry.bits / 8 - 4 * scales) / (4 * sum(v.numel() for v in self._weights.values())))
+        return float(
+            (4 * w.numel() - w.numel() * entry.bits / 8 - 4 * scales)
+            / (4 * sum(v.numel() for v in self._weights.values()))
+        )
 
 
 def macs(module: nn.Module, paths: list[str], batch: tuple[Tensor, ...]) -> dict[str, float]:
-    """Multiply-accumulates of one sample in each named layer; 0 for an Embedding, and for a layer that does not run.
+    """Multiply-accumulates of one sample in each named layer;
+    0 for an Embedding, and for a layer that does not run.
 
     batch: inputs [B, ...], of which the first is used.
     """

@@ -1,6 +1,8 @@
-"""The way back from widths that hurt: the worst layer is widened, again and again, until the floor holds.
+"""The way back from widths that hurt: the worst layer is widened, again and again,
+until the floor holds.
 
-Notation: a level is the place of an entry in a layer's options, narrowest first; saving is a share of the whole model's bytes or time.
+Notation: a level is the place of an entry in a layer's options, narrowest first; saving is a share
+of the whole model's bytes or time.
 """
 
 from __future__ import annotations
@@ -25,12 +27,18 @@ def roll_back(
     max_drop: float,
     stop_below: float,
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """The levels after the worst layers were widened, and the story for the note: every step's drop and saving, why it ended, whether the
-    floor holds. If it does not, the levels with the least drop that were seen (of equal drops, the largest saving).
+    """The levels after the worst layers were widened, and the story for the note: every step's drop
+    and saving, why it ended, whether the floor holds. If it does not, the levels with the least
+    drop that were seen (of equal drops, the largest saving).
 
-    known: measured sensitivities, of the layers that have them; others are measured when they are needed.
+    known: measured sensitivities, of the layers that have them;
+    others are measured when they are needed.
     """
-    floor, levels, measured = _score(layers), dict(levels), {path: dict(enumerate(values)) for path, values in known.items()}
+    floor, levels, measured = (
+        _score(layers),
+        dict(levels),
+        {path: dict(enumerate(values)) for path, values in known.items()},
+    )
     layers.simulated.apply({path: options[path][level] for path, level in levels.items()})
     steps: list[dict[str, Any]] = []
     seen: list[dict[str, int]] = []
@@ -53,7 +61,11 @@ def roll_back(
         levels[worst] += 1
         layers.simulated.set(worst, options[worst][levels[worst]])
         reverted = f"{worst} to {options[worst][levels[worst]].bits} bits"
-    best = len(steps) - 1 if drop <= max_drop else min(range(len(steps)), key=lambda i: (steps[i]["drop"], -steps[i]["saving"]))
+    best = (
+        len(steps) - 1
+        if drop <= max_drop
+        else min(range(len(steps)), key=lambda i: (steps[i]["drop"], -steps[i]["saving"]))
+    )
     story = {
         "enough": steps[0]["saving"] >= save * (1 - 1e-6),
         "drop": steps[best]["drop"],
@@ -68,14 +80,18 @@ def roll_back(
 
 
 def _worst(layers: Layers, levels: dict[str, int], options: Options, known: dict[str, dict[int, float]]) -> str | None:
-    """The quantized layer with the largest measured sensitivity at its width; None if no layer is quantized."""
+    """The quantized layer with the largest measured sensitivity at its width;
+    None if no layer is quantized."""
     quantized = [path for path, level in levels.items() if options[path][level].bits < 32]
     return max(quantized, key=lambda path: _measured(layers, path, levels[path], options, known), default=None)
 
 
 def _score(layers: Layers) -> float:
-    """The task's metric of the simulated model on the validation split, with the sign that makes more better."""
-    return metric(layers.context.task.metric).sign * float(np.mean(baseline_scores(layers.simulated.module, layers.context)))
+    """The task's metric of the simulated model on the validation split,
+    with the sign that makes more better."""
+    return metric(layers.context.task.metric).sign * float(
+        np.mean(baseline_scores(layers.simulated.module, layers.context))
+    )
 
 
 def _measured(layers: Layers, path: str, level: int, options: Options, known: dict[str, dict[int, float]]) -> float:
@@ -83,5 +99,7 @@ def _measured(layers: Layers, path: str, level: int, options: Options, known: di
 
     values = known.setdefault(path, {})
     if level not in values:
-        values[level] = measured(layers.simulated, {path: [options[path][level]]}, layers.inputs, layers.logits)[path][0]
+        values[level] = measured(layers.simulated, {path: [options[path][level]]}, layers.inputs, layers.logits)[path][
+            0
+        ]
     return values[level]

@@ -1,7 +1,9 @@
-"""Prune: remove whole channels or heads with everything that is coupled to them, or set single weights to zero.
+"""Prune: remove whole channels or heads with everything that is coupled to them,
+or set single weights to zero.
 
-Cutting channels gives an ordinary smaller model. The dependency graph is that of Fang et al. 2023 (arXiv:2301.12900); iterative pruning with
-recovery between the cuts is that of Han et al. 2015 (arXiv:1506.02626). Notation: `ratio` r is the share of all cuttable channels to remove.
+Cutting channels gives an ordinary smaller model. The dependency graph is that of Fang et al. 2023
+(arXiv:2301.12900); iterative pruning with recovery between the cuts is that of Han et al. 2015
+(arXiv:1506.02626). Notation: `ratio` r is the share of all cuttable channels to remove.
 """
 
 from __future__ import annotations
@@ -24,40 +26,63 @@ if TYPE_CHECKING:
 
 STRUCTURAL = ("channel", "head", "mlp", "all")
 _PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
-_FIRST = ("magnitude", "l1", "bn_scale", "taylor", "wanda", "obs", "lamp", "fpgm", "entropy", "random")  # in the order that spaces know them by
-_CRITERIA = (*_FIRST, *(name for name in registry.names("models.criteria") if name not in _FIRST))  # new ones and plug-ins' after them
+# in the order that spaces know them by
+_FIRST = ("magnitude", "l1", "bn_scale", "taylor", "wanda", "obs", "lamp", "fpgm", "entropy", "random")
+# new ones and plug-ins' after them
+_CRITERIA = (*_FIRST, *(name for name in registry.names("models.criteria") if name not in _FIRST))
 _ALLOCATIONS = ("global", "uniform", "sensitivity", "latency")
 
 
 @dataclass(frozen=True)
 class Prune(Transform):
-    """Cut the least important channels. Layers that cannot be coupled are named in the notes and left whole."""
+    """Cut the least important channels. Layers that cannot be coupled are named in the
+    notes and left whole."""
 
     says = "Remove the parts of the model that matter least"
 
     version = 2
 
     ratio: float = param(
-        0.5, search=Float(0.0, 0.8), legal=Float(0.0, 1.0), doc="share to remove: of channels or weights; of MACs or latency by allocation"
+        0.5,
+        search=Float(0.0, 0.8),
+        legal=Float(0.0, 1.0),
+        doc="share to remove: of channels or weights; of MACs or latency by allocation",
     )
     granularity: str = param(
         "channel",
         search=Choice("channel", "all"),
-        doc="what goes: channel (all but heads), head, mlp (inner widths of feed-forward blocks), all, weight, or N:M such as 2:4",
+        doc=(
+            "what goes: channel (all but heads), head, mlp (inner widths of feed-forward blocks), all, weight, "
+            "or N:M such as 2:4"
+        ),
     )
     criterion: str = param("magnitude", search=Choice(*_CRITERIA), legal=Choice(*_CRITERIA), doc="what matters least")
     allocation: str = param(
         "global",
         search=Choice("global", "uniform", "sensitivity"),
         legal=Choice(*_ALLOCATIONS),
-        doc="how much from where: one ranking, the ratio everywhere, or the least loss for MACs (sensitivity) or time (latency) saved",
+        doc=(
+            "how much from where: one ranking, the ratio everywhere, or the least loss for MACs (sensitivity) or time "
+            "(latency) saved"
+        ),
     )
-    round_to: int = param(8, search=Choice(1, 4, 8, 16), legal=Int(1, 1024), doc="widths are multiples of this (heads: at least one whole head)")
-    ratios: tuple[float, ...] = param((), legal=Float(0.0, 1.0), doc="instead of ratio: one for each of n equal parts of the depth")
-    threshold: float = param(0.0, legal=Float(0.0, 1e300), doc="for weights: remove all below it in absolute value; ratio is 0 then")
+    round_to: int = param(
+        8,
+        search=Choice(1, 4, 8, 16),
+        legal=Int(1, 1024),
+        doc="widths are multiples of this (heads: at least one whole head)",
+    )
+    ratios: tuple[float, ...] = param(
+        (), legal=Float(0.0, 1.0), doc="instead of ratio: one for each of n equal parts of the depth"
+    )
+    threshold: float = param(
+        0.0, legal=Float(0.0, 1e300), doc="for weights: remove all below it in absolute value; ratio is 0 then"
+    )
     update: bool = param(False, doc="for weights, with criterion obs: adjust the weights that stay (SparseGPT)")
     batches: int = param(8, legal=Int(1, 100_000), doc="training batches of 64 that criterion and allocation see")
-    steps: int = param(1, legal=Int(1, 1000), doc="cuts on the way; after i of n cuts (1 - ratio)^(i/n) of the width is left")
+    steps: int = param(
+        1, legal=Int(1, 1000), doc="cuts on the way; after i of n cuts (1 - ratio)^(i/n) of the width is left"
+    )
     recover: Any = param(None, doc="a recipe that runs after each cut but the last")
     on: str = param("onnxruntime", doc="the target whose time counts for allocation latency")
 
@@ -85,12 +110,17 @@ class Prune(Transform):
 
     @property
     def refuses(self) -> dict[Mark, str]:
-        out: dict[Mark, str] = {Made.INTEGER_WEIGHTS: "channels must be cut before their weights are bound to integer scales"}
-        return out | {Made.NM_PATTERN: "cutting inputs would move zeros out of their groups"} if self.structural else out
+        out: dict[Mark, str] = {
+            Made.INTEGER_WEIGHTS: "channels must be cut before their weights are bound to integer scales"
+        }
+        return (
+            out | {Made.NM_PATTERN: "cutting inputs would move zeros out of their groups"} if self.structural else out
+        )
 
     @property
     def shape(self) -> Shape:
-        """Of the cuts (an even one takes as much from everywhere, whatever matters least there) and of what recovers between them."""
+        """Of the cuts (an even one takes as much from everywhere, whatever matters least there) and
+        of what recovers between them."""
         own = Shape.KEEPS if not self.structural else Shape.FIELDS if self.allocation == "uniform" else Shape.WEIGHTS
         return shape_of([own, *(Recipe(self.recover).steps if self.recover is not None and self.steps > 1 else ())])
 
@@ -103,6 +133,7 @@ class Prune(Transform):
 
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.zeros import holding
+
         self._check()
         recover = self._recovery()
         if not self.structural:
@@ -124,7 +155,9 @@ class Prune(Transform):
         """InputError for fields that contradict each other."""
         if self.structural and (self.threshold > 0 or self.update):
             raise InputError(
-                "threshold and update are for single weights", got=f"granularity={self.granularity}", fix="granularity='weight' or '2:4'"
+                "threshold and update are for single weights",
+                got=f"granularity={self.granularity}",
+                fix="granularity='weight' or '2:4'",
             )
         if not self.structural and (self.ratios or self.allocation in ("sensitivity", "latency")):
             raise InputError(
@@ -133,16 +166,23 @@ class Prune(Transform):
                 allowed="global, uniform",
             )
         if self.ratios and self.allocation == "latency":
-            raise InputError("the time of a part of the network is not measured", got=f"ratios={self.ratios}", fix="use ratio, or another allocation")
+            raise InputError(
+                "the time of a part of the network is not measured",
+                got=f"ratios={self.ratios}",
+                fix="use ratio, or another allocation",
+            )
 
     def _recovery(self) -> tuple[Transform, ...]:
-        """The steps of `recover`. RecipeError if a cut could not follow them, InputError if they make another model."""
+        """The steps of `recover`. RecipeError if a cut could not follow them,
+        InputError if they make another model."""
         if self.recover is None:
             return ()
         recipe = Recipe(self.recover)
         Recipe(recipe, replace(self, recover=None)).check()
         if any(s.starts for s in recipe.steps):
-            raise InputError("recovery goes on with the model that was cut", got=str(recipe), allowed="steps that train the model")
+            raise InputError(
+                "recovery goes on with the model that was cut", got=str(recipe), allowed="steps that train the model"
+            )
         return recipe.steps
 
     def _zero(self, model: Package, context: Context, recover: tuple[Transform, ...]) -> Package:
@@ -155,7 +195,8 @@ class Prune(Transform):
         package = model.edited(module=copy.deepcopy(model.module).eval())
         zeros: dict[str, float] = {}
         patterned = _PATTERN.fullmatch(self.granularity) is not None
-        steps = 1 if patterned or self.threshold > 0 else self.steps  # a pattern and a threshold have no half way
+        # a pattern and a threshold have no half way
+        steps = 1 if patterned or self.threshold > 0 else self.steps
         for i in range(1, steps + 1):
             zeros = sparsify(
                 package.module,
@@ -174,7 +215,9 @@ class Prune(Transform):
             if i < steps:
                 package = _recovered(package, recover, context, i)
         notes = package.notes[len(model.notes) :]
-        return package.edited(notes=model.notes).noted(step="prune", zeros=zeros, **({"recover": list(notes)} if notes else {}))
+        return package.edited(notes=model.notes).noted(
+            step="prune", zeros=zeros, **({"recover": list(notes)} if notes else {})
+        )
 
 
 def _recovered(package: Package, steps: tuple[Transform, ...], context: Context, i: int) -> Package:

@@ -1,6 +1,8 @@
-"""What cutting a group saves and what it costs, measured: multiply-accumulates, milliseconds on a runtime, and the loss.
+"""What cutting a group saves and what it costs, measured: multiply-accumulates,
+milliseconds on a runtime, and the loss.
 
-Notation: groups g, candidate levels l of a group: how many of its units stay; level 0 is the group as it is.
+Notation: groups g, candidate levels l of a group: how many of its units stay;
+level 0 is the group as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from ...models.package import Package
 from ...targets.base import Target
 from .widths import least, rounded
 
-Batches = Callable[[], Iterable[tuple[list[Tensor], Tensor]]]  # called anew for each pass; gives (inputs in order, targets)
+# called anew for each pass; gives (inputs in order, targets)
+Batches = Callable[[], Iterable[tuple[list[Tensor], Tensor]]]
 SHARES = (0.75, 0.5, 0.25, 0.1)  # of a group's units, that its levels try
 SECONDS = 0.3  # of timing one candidate against the uncut model
 
@@ -35,9 +38,15 @@ def levels(group: Group, round_to: int) -> list[int]:
 
 
 def losses(
-    module: nn.Module, groups: Sequence[Group], importance: Sequence[Tensor], keeps: Sequence[list[int]], batches: Batches, loss_fn: Any
+    module: nn.Module,
+    groups: Sequence[Group],
+    importance: Sequence[Tensor],
+    keeps: Sequence[list[int]],
+    batches: Batches,
+    loss_fn: Any,
 ) -> list[list[float]]:
-    """How much the mean training loss of the module rises with one group at one of its levels and all others whole: [g][l]."""
+    """How much the mean training loss of the module rises with one group at one of its levels and
+    all others whole: [g][l]."""
     whole = _loss(module, batches, loss_fn)
     out = []
     for group, s, row in zip(groups, importance, keeps, strict=True):
@@ -59,13 +68,15 @@ def _loss(module: nn.Module, batches: Batches, loss_fn: Any) -> float:
 
 
 class Macs:
-    """Multiply-accumulates of a module's Linear and convolution layers for one sample, and what is left of them after cuts."""
+    """Multiply-accumulates of a module's Linear and convolution layers for one sample, and what is
+    left of them after cuts."""
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.module, self.layer = module, layer_macs(module, inputs)
 
     def left(self, groups: Sequence[Group], keeps: Sequence[int]) -> float:
-        """MACs with keeps[g] units of each group left. Units are alike, so which ones go does not matter."""
+        """MACs with keeps[g] units of each group left. Units are alike,
+        so which ones go does not matter."""
         share: dict[tuple[str, int], float] = {}
         for group, keep in zip(groups, keeps, strict=True):
             gone = 1 - keep / len(group.units)
@@ -86,13 +97,18 @@ class Macs:
 
 
 class Clock:
-    """Times models of a package on a runtime: processor time of one inference, interleaved with the model as it is, one thread."""
+    """Times models of a package on a runtime: processor time of one inference, interleaved with the
+    model as it is, one thread."""
 
     def __init__(self, package: Package, module: nn.Module, on: str, example: dict[str, Tensor]) -> None:
         self.package, self.module, self.example = package, module, example
         self.target = Target.parse(on)
         if self.target.threads != 1 or self.target.device != "cpu":
-            raise InputError("latency is told by processor time, which needs one thread on the processor", got=on, allowed="threads=1, device=cpu")
+            raise InputError(
+                "latency is told by processor time, which needs one thread on the processor",
+                got=on,
+                allowed="threads=1, device=cpu",
+            )
         self.runtime = self.target.load_runtime()
         self.feed = repeated({k: v.numpy() for k, v in example.items()}, self.target.batch)
         self.folder = tempfile.TemporaryDirectory(prefix="featherweight-")
@@ -107,7 +123,8 @@ class Clock:
         self.folder.cleanup()
 
     def saved(self, groups: Sequence[Group], drops: Sequence[Sequence[int]]) -> float:
-        """The share of the model's latency that these cuts together save; negative: it got slower."""
+        """The share of the model's latency that these cuts together save;
+        negative: it got slower."""
         small = copy.deepcopy(self.module)
         cut(small, groups, drops)
         session = self._session(small)

@@ -1,4 +1,5 @@
-"""One structural cut: couple, score, allot, remove, and check that the model still gives what it gave."""
+"""One structural cut: couple, score, allot, remove, and check that the model still
+gives what it gave."""
 
 from __future__ import annotations
 
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 
 class Cutter:
-    """Cuts a package's module in `prune.steps` steps towards the widths that `prune` asks for, which are shares of the first one's.
+    """Cuts a package's module in `prune.steps` steps towards the widths that `prune` asks for,
+    which are shares of the first one's.
 
-    prune: the Prune transform; batches: gives the training batches; note: what was done, for the package's notes.
+    prune: the Prune transform; batches: gives the training batches; note:
+    what was done, for the package's notes.
     """
 
     def __init__(self, prune: Any, context: Context, batches: Any) -> None:
@@ -82,13 +85,16 @@ class Cutter:
             )
 
     def _importance(self, module: nn.Module, groups: Sequence[Group], step: int) -> list[Tensor]:
-        """What each group's units matter: [U] each. Layer by layer, so that no more than one layer's scores are held."""
+        """What each group's units matter: [U] each. Layer by layer, so that no more than one
+        layer's scores are held."""
         judge: Criterion = find("models.criteria", self.prune.criterion)()
         rng = torch.Generator().manual_seed(derive(self.context.seed, "criterion", step))
         members = [(m, g) for g in groups for m in g.members if m.axis == 0 or judge.per_weight]
         of: dict[str, list[Group]] = {}
         for m, g in members:
-            if isinstance(module.get_submodule(m.path), (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and g not in of.setdefault(m.path, []):
+            if isinstance(
+                module.get_submodule(m.path), (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+            ) and g not in of.setdefault(m.path, []):
                 of[m.path].append(g)
         total = {g.name: torch.zeros(len(g.units)) for g in groups}
         for path, seen in observe(module, list(of), judge.needs, self.batches, self.context.task.loss_fn):
@@ -113,7 +119,9 @@ class Cutter:
                 keeps[i] = min(keep, keeps[i])
         return keeps
 
-    def _allot(self, package: Package, part: int, groups: list[Group], importance: list[Tensor], left: float, ratio: float) -> list[int]:
+    def _allot(
+        self, package: Package, part: int, groups: list[Group], importance: list[Tensor], left: float, ratio: float
+    ) -> list[int]:
         prune, full = self.prune, [self.full[g.name] for g in groups]
         if prune.allocation == "uniform":
             return [widths.rounded(n * left, g, prune.round_to) for n, g in zip(full, groups, strict=True)]
@@ -123,20 +131,24 @@ class Cutter:
         module, loss_fn = package.module, self.context.task.loss_fn
         if prune.allocation == "sensitivity":
             macs = Macs(module, self.inputs)
-            now = macs.of(groups) if prune.ratios else macs.left([], [])  # of the part, or of the whole model
+            # of the part, or of the whole model
+            now = macs.of(groups) if prune.ratios else macs.left([], [])
             goal = now - self.macs.setdefault(part, now) * left
             keeps, report = by_macs(module, groups, importance, goal, prune.round_to, self.batches, loss_fn, macs)
         else:
             saving = 1 - (1 - ratio) ** (1 / prune.steps)  # of the time that the model takes now
             example = {k: v.cpu() for k, v in self.context.calibration(1).items()}
-            keeps, report = by_latency(package, module, groups, importance, saving, prune.round_to, self.batches, loss_fn, prune.on, example)
+            keeps, report = by_latency(
+                package, module, groups, importance, saving, prune.round_to, self.batches, loss_fn, prune.on, example
+            )
         self.note.setdefault("allocation", []).append(report)
         return keeps
 
 
 @dataclass(frozen=True)
 class TrainBatches:
-    """`n` batches of 64 random training samples, the same each time it is called: (inputs in order, targets)."""
+    """`n` batches of 64 random training samples, the same each time it is called:
+    (inputs in order, targets)."""
 
     context: Context
     n: int
