@@ -23,6 +23,7 @@ settings.load_profile("any machine")
 LONG = (
     "test_study",
     "test_readme",
+    "test_extending",
     "test_phases",
     "test_rungs",
     "test_search",
