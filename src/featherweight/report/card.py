@@ -233,8 +233,9 @@ def snippet(entry: Json, info: Json) -> list[str]:
         body = None
     if body is None:
         return [f"Load the files named in `manifest.json` with {plain(runtime or 'its runtime')}."]
+    own = runtime in registry.built_in("targets")  # called as its package is
     return [
-        f"In the folder of this file (`pip install {runtime} numpy`):",
+        "In the folder of this file" + (f" (`pip install {runtime} numpy`):" if own else ":"),
         "",
         "```python",
         *body,
