@@ -80,7 +80,7 @@ def test_a_limit_that_cannot_be_checked_before_training_is_said_once(tmp_path):
     recipe = SPACE + fw.Prune(ratio=0.5, round_to=1, criterion="magnitude")
     study = run(tmp_path, recipe, constraints=[fw.max_params(10**6)], on_event=heard.append)
     said = [e for e in heard if e["kind"] == "unchecked"]
-    assert len(study.state.rows) == 2 and len(said) == 1 and said[0]["step"] == "prune"
+    assert len(study.state.trials) == 2 and len(said) == 1 and said[0]["step"] == "prune"
     assert (
         said[0]["text"].startswith("params cannot be checked before training where prune is used so")
         and "(first in trial 0)" in said[0]["text"]
