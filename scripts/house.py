@@ -165,12 +165,9 @@ class House:
         )
 
     def picture(self) -> str:
-        """The rooms by floor, with the number of their files,
-        and the arrows between them, as SVG."""
+        """The rooms by floor and the arrows between them, as SVG. Without counts: it changes when a
+        room or an arrow comes or goes, not with every import."""
         width, high, step = 150, 34, 92
-        files: dict[str, int] = {}
-        for file, text in self.files.items():
-            files[self.room(file)] = files.get(self.room(file), 0) + bool(text)
         place, most = {}, max(map(len, FLOORS))
         for y, floor in enumerate(FLOORS):
             for x, room in enumerate(floor):
@@ -181,19 +178,18 @@ class House:
             "<style>path{fill:none;stroke:#2b6cb0;stroke-opacity:.28}path:hover{stroke:#c05621;stroke-opacity:1}"
             "rect{fill:#fff;stroke:#1a202c}text{fill:#1a202c;text-anchor:middle}</style>",
         ]
-        for (a, b), count in self.arrows().items():
+        for a, b in self.arrows():
             if a in place and b in place and "__init__" not in (a, b):
                 (x, y), (u, v) = place[a], place[b]
                 x, y, u = x + width / 2, y + high, u + width / 2
                 bend = min(60.0, (v - y) / 2)
-                title = f"<title>{a} takes {count} from {b}</title>"
+                title = f"<title>{a} takes from {b}</title>"
                 line = f"M{x:g} {y:g} C{x:g} {y + bend:g} {u:g} {v - bend:g} {u:g} {v:g}"
-                out.append(f'<path d="{line}" stroke-width="{1 + min(count, 40) / 10:g}">{title}</path>')
+                out.append(f'<path d="{line}">{title}</path>')
         for room, (x, y) in place.items():
             shown = {"__init__": "fw"}.get(room, room)
-            more = f" ({files[room]})" if files.get(room, 0) > 1 else ""
             out.append(f'<rect x="{x:g}" y="{y:g}" width="{width}" height="{high}" rx="4"/>')
-            out.append(f'<text x="{x + width / 2:g}" y="{y + 22:g}">{shown}{more}</text>')
+            out.append(f'<text x="{x + width / 2:g}" y="{y + 22:g}">{shown}</text>')
         return "\n".join([*out, "</svg>"]) + "\n"
 
     def figures(self) -> dict[str, int | float | str]:

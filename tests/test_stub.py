@@ -43,6 +43,28 @@ def test_a_setting_of_the_other_call_is_refused(tmp_path):
         fw.optimize("gone.py", out=tmp_path)
 
 
+WRONG = [
+    ({"seed": "zero"}, "seed cannot be this"),
+    ({"seed": True}, "allowed: int"),
+    ({"workers": 0}, "at least 1"),
+    ({"measure_seconds": 0.0}, "positive"),
+    ({"reuse": "no"}, "allowed: bool"),
+    ({"minimize": "latency"}, "minimize is a list"),
+    ({"constraints": fw.max_drop(0.01)}, "constraints is a list"),
+    ({"constraints": ["max_drop=0.01"]}, "constraints is a list"),
+    ({"guesses": [{"train.lr": 0.1}]}, "fw.Guess"),
+    ({"recipe": fw.Prune()}, r"fix: fw.Recipe\(Prune"),
+    ({"recipe": "prune"}, "takes a recipe"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), WRONG, ids=[str(*given) for given, _ in WRONG])
+def test_a_value_that_a_setting_cannot_have_is_refused_before_anything_runs(tmp_path, given, said):
+    with pytest.raises(fw.FeatherweightError, match=said):
+        fw.optimize("gone.py", out=tmp_path / "x", budget=fw.Budget(trials=1), **given)
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.slow  # a type checker reads all of the package
 def test_a_type_checker_sees_fields_and_settings(tmp_path):
     (tmp_path / "use.py").write_text(

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from featherweight import cli, registry
+from featherweight.errors import InputError
 from featherweight.report.methods import GROUPS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,3 +60,17 @@ def test_generated_pages_are_up_to_date():
         [sys.executable, str(ROOT / "scripts" / "pages.py"), "--check"], capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_method_that_cannot_be_loaded_does_not_hide_the_others(monkeypatch):
+    find = registry.find
+
+    def broken(group, kind):
+        if kind == "grid":
+            raise InputError("the plug-in's method 'grid' cannot be imported", got="gone")
+        return find(group, kind)
+
+    monkeypatch.setattr(registry, "find", broken)
+    result = run("strategies")
+    assert result.exit_code == 0 and "cannot be loaded: the plug-in's method 'grid'" in result.stdout
+    assert "tpe" in result.stdout

@@ -13,7 +13,7 @@ def said(settings, out=None):
 
 def test_command_is_what_the_study_was_asked():
     settings = {**config(), "reuse": False}
-    settings["target"] |= {"text": "auto", "reference": "onnxruntime:threads=2"}
+    settings["target"] |= {"text": "auto", "reference": "onnxruntime:threads=2", "runtimes": ["onnxruntime:threads=2"]}
     line = shlex.split(said(settings, "runs/my digits"))
     for option, value in {
         "--max-drop": "0.01",

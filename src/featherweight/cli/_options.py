@@ -104,12 +104,15 @@ def shown(verb: Callable[..., None], options: dict[str, Any]) -> Callable[..., N
     return verb
 
 
-def budget() -> dict[str, Any]:
-    """An option for each part of a budget."""
+def budget(more: bool = False) -> dict[str, Any]:
+    """An option for each part of a budget; more: of one that there is, which has no defaults."""
+
+    def said(f: dataclasses.Field[Any]) -> str:
+        text: str = f.metadata["help"]
+        return text.partition(" \\[default")[0].rstrip(".") + "." if more else text
+
     return {
-        f.name: Annotated[
-            (int if f.name in Budget.WHOLE else float) | None, _search(_flag(f.name), help=f.metadata["help"])
-        ]
+        f.name: Annotated[(int if f.name in Budget.WHOLE else float) | None, _search(_flag(f.name), help=said(f))]
         for f in dataclasses.fields(Budget)
     }
 

@@ -35,7 +35,7 @@ def settings(mode: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     task, out = options["task"], dict[str, Any]({"constraints": []})
     if _is_run_file(task):
         asked = _config(Path(str(task))).settings()
-        mode, out = asked.mode, asked.arguments()
+        mode, out = (mode if mode == "search" else asked.mode), asked.arguments()
         # the file's threads and batch belong to the file's target
         if options["target"] is not None:
             out |= {"threads": 1, "batch": 1}

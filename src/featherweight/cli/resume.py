@@ -11,7 +11,7 @@ from ._shared import DebugOption, JsonOption, OutArgument, guarded
 
 
 def register(app: typer.Typer) -> None:
-    options = {"out": OutArgument, **_options.budget(), "as_json": JsonOption, "debug": DebugOption}
+    options = {"out": OutArgument, **_options.budget(more=True), "as_json": JsonOption, "debug": DebugOption}
     app.command("resume")(guarded(_options.shown(resume, options)))
 
 

@@ -53,8 +53,15 @@ class Method:
 
 
 def methods(group: str) -> list[Method]:
-    """All of a group, by name."""
-    return [describe(group, name) for name in registry.names(group)]
+    """All of a group, by name; one that cannot be loaded says why, and the others are there."""
+    return [_described(group, name) for name in registry.names(group)]
+
+
+def _described(group: str, kind: str) -> Method:
+    try:
+        return describe(group, kind)
+    except InputError as e:  # of a plug-in, whose author it is for
+        return Method(group, kind, f"cannot be loaded: {e.what}", str(e), (), (), "")
 
 
 def find(name: str) -> list[Method]:

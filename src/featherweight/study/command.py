@@ -29,7 +29,12 @@ def command(config: Config, out: str | Path | None = None) -> str:
             line += [w for c in value for w in (f"--{_FLAGS.get(c.quantity, 'max-' + c.quantity)}", _bound(c))]
         elif f.name == "budget":
             spent = dataclasses.asdict(value)
-            line += [w for name, v in spent.items() if v is not None for w in (_flag(name), f"{v:g}")]
+            line += [
+                w
+                for name, v in spent.items()
+                if v is not None
+                for w in (_flag(name), f"{v:.15g}" if isinstance(v, float) else str(v))
+            ]
         elif option is not None and value is not None:
             switch = option.kind is bool  # its words are flags themselves
             line += [
@@ -56,4 +61,4 @@ def _task_words(ref: Any) -> Sequence[str]:
 
 
 def _bound(c: Constraint) -> str:
-    return f"{c.bound:g}x" if c.relative else f"{c.bound:.12g}{_UNITS.get(c.quantity, '')}"
+    return f"{c.bound:.15g}x" if c.relative else f"{c.bound:.15g}{_UNITS.get(c.quantity, '')}"

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..limits import Budget, Constraint
-from ..recipe import Recipe
+from ..recipe import Recipe, Transform
 from ..targets.base import Target
 from ..warm.guess import Guess
 from . import words
@@ -116,7 +116,7 @@ class Settings:
             flag="--guess",
             metavar="JSON[@WEIGHT]",
             several=True,
-            write=lambda guesses: [f"{json.dumps(dict(g.values))}@{g.weight:g}" for g in guesses],
+            write=lambda guesses: [f"{json.dumps(dict(g.values))}@{g.weight:.15g}" for g in guesses],
         ),
     )
     earlier: tuple[str | Path, ...] = setting(
@@ -174,7 +174,10 @@ class Settings:
     @classmethod
     def of(cls, mode: str, recipe: Recipe | None = None, **given: Any) -> Settings:
         """The settings of a call. InputError for one that the call does not have, with the near
-        names, and for a missing budget."""
+        names, for a value that the setting cannot have, and for a missing budget."""
+        if recipe is not None and not isinstance(recipe, Recipe):
+            fix = f"fw.Recipe({type(recipe).__name__}(..))" if isinstance(recipe, Transform) else None
+            raise InputError(f"{mode} takes a recipe", got=repr(recipe)[:200], allowed="fw.Recipe(..) or None", fix=fix)
         known = [f.name for f in cls.fields(mode)]
         for name in given:
             if name not in known:
@@ -185,12 +188,8 @@ class Settings:
         if not isinstance(given.get("budget"), Budget):
             got = repr(given.get("budget")) if "budget" in given else "none"
             raise InputError(f"{mode} needs a budget", got=got, allowed="fw.Budget(trials=40, minutes=10)")
-        lists = {
-            name: tuple(given[name]) for name in ("constraints", "guesses", "earlier") if given.get(name) is not None
-        }
-        if given.get("minimize") is not None:
-            lists["minimize"] = tuple(given["minimize"])
-        return cls(mode=mode, recipe=recipe, **{**given, **lists})
+        values = {f.name: _checked(f, given[f.name]) for f in cls.fields(mode) if f.name in given}
+        return cls(mode=mode, recipe=recipe, **values)
 
     @classmethod
     def fields(cls, mode: str) -> list[dataclasses.Field[Any]]:
@@ -206,6 +205,48 @@ class Settings:
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of the call that gives these settings again."""
         return {"recipe": self.recipe, **{f.name: getattr(self, f.name) for f in self.fields(self.mode)}}
+
+
+_PLAIN: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+_PLAIN |= {"dict[str, Any]": dict, "None": type(None)}
+_ITEMS: dict[str, tuple[type | tuple[type, ...], str]] = {  # of the settings that are lists
+    "constraints": (Constraint, "[fw.max_drop(0.01), fw.max_latency('0.5x')]"),
+    "minimize": (str, "['latency', 'size']"),
+    "guesses": (Guess, "[fw.Guess({'train.lr': 0.01})]"),
+    "earlier": ((str, Path), "['runs/before']"),
+}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_LEAST = {"threads": 1, "batch": 1, "workers": 1}
+
+
+def _checked(f: dataclasses.Field[Any], value: Any) -> Any:
+    """A setting's value, lists as tuples. InputError if it cannot be the setting's."""
+    if f.name in _ITEMS:
+        kind, example = _ITEMS[f.name]
+        if value is None:
+            return f.default
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
+            raise InputError(f"{f.name} is a list", got=repr(value)[:200], allowed=example)
+        return tuple(value)
+    kinds = [part.strip() for part in str(f.type).split("|")]
+    if all(kind in _PLAIN for kind in kinds):
+        fits = any(isinstance(value, _PLAIN[kind]) for kind in kinds)
+        if not fits or (isinstance(value, bool) and "bool" not in kinds):
+            raise InputError(f"{f.name} cannot be this", got=repr(value)[:200], allowed=str(f.type))
+    if f.name in _LEAST and value is not None and value < _LEAST[f.name]:
+        raise InputError(f"{f.name} has to be at least {_LEAST[f.name]}", got=value)
+    if f.name == "measure_seconds" and not 0 < value < float("inf"):
+        raise InputError("measure_seconds has to be positive", got=value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -281,13 +322,40 @@ class Config:
             values["budget"] = Budget(**data["budget"])
             for name in ("minimize", "earlier", "extra_baselines"):
                 values[name] = tuple(data.get(name) or ())
-            return cls(**values)
-        except (KeyError, TypeError, ValueError) as e:
+            made = cls(**values)
+            made.check()
+            return made
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
             raise InputError(
                 "these are no settings of a study",
                 got=f"{type(e).__name__}: {e}",
                 allowed="a run.yaml that a run wrote",
             ) from e
+
+    def check(self) -> None:
+        """InputError for a field that cannot be a study's, as in a file that was edited."""
+        texts = (self.task_name, self.fingerprint, self.strategy, self.device, self.store, self.target.text)
+        kinds = {
+            "mode": self.mode in MODES,
+            "stopper": self.stopper is None or isinstance(self.stopper, dict) and "kind" in self.stopper,
+            "proxy": self.proxy is None or isinstance(self.proxy, dict) and set(self.proxy) == {"kind", "keep"},
+            "earlier": all(isinstance(folder, str) for folder in self.earlier),
+            "minimize": bool(self.minimize) and all(isinstance(name, str) for name in self.minimize),
+            "constraints": all(isinstance(c.quantity, str) and _is_number(c.bound) for c in self.constraints),
+            "guesses": all(isinstance(g.values, dict) and _is_number(g.weight) for g in self.guesses),
+            "target": all(isinstance(t, str) for t in (self.target.reference, *self.target.runtimes)),
+            "seed": _is_whole(self.seed),
+            "workers": _is_whole(self.workers) and self.workers > 0,
+            "train_threads": _is_whole(self.train_threads) and self.train_threads > 0,
+            "reuse": isinstance(self.reuse, bool),
+            "measure_seconds": _is_number(self.measure_seconds) and self.measure_seconds > 0,
+            "supernet": self.supernet is None or isinstance(self.supernet, str),
+            "task_name, fingerprint, strategy, device, store or target": all(isinstance(t, str) for t in texts),
+        }
+        wrong = [name for name, fits in kinds.items() if not fits]
+        if wrong:
+            got = "; ".join(f"{name}: {getattr(self, name, '')!r}"[:200] for name in wrong)
+            raise InputError("these are no settings of a study", got=got, allowed="a run.yaml that a run wrote")
 
     def settings(self, budget: Budget | None = None) -> Settings:
         """What was asked for, so that the call gives this configuration again; budget:
@@ -296,7 +364,6 @@ class Config:
 
     def asked(self) -> Settings:
         """What was asked for besides the recipe, which may be one of another version."""
-        first = Target.parse(self.target.reference)
         same = {
             name: getattr(self, name)
             for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses")
@@ -308,10 +375,18 @@ class Config:
             **same,
             proxy=words.proxy_text(self.proxy) if self.proxy else None,
             target=self.target.text,
-            threads=first.threads,
-            batch=first.batch,
+            threads=self._asked("threads"),
+            batch=self._asked("batch"),
             budget=self.budget,
         )
+
+    def _asked(self, name: str) -> int:
+        """Threads or batch, as asked for: those of a target whose text does not say its own."""
+        texts = self.target.text.split(",")
+        for text, runtime in zip(texts, self.target.runtimes, strict=False):
+            if text.strip() == "auto" or getattr(Target.parse(text), name) == 1:
+                return int(getattr(Target.parse(runtime), name))
+        return 1
 
     def differences(self, other: Config) -> list[str]:
         """The fields by which the other is another study."""

@@ -29,7 +29,10 @@ def read_state(out: Path) -> StudyState:
 def read_config(out: Path) -> Config:
     """The settings of the study in a folder, or of a run.yaml."""
     if out.is_file():
-        data = yaml.safe_load(out.read_text())
+        try:
+            data = yaml.safe_load(out.read_text())
+        except UnicodeDecodeError as e:
+            raise InputError("this file is no text", got=f"{out}: {e}", allowed="a run.yaml that a run wrote") from e
         if not isinstance(data, dict) or "fingerprint" not in data:
             raise InputError("this file is no run.yaml of an earlier run", got=str(out))
         return Config.from_json(data)

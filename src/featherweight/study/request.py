@@ -127,10 +127,11 @@ def check_known(guesses: Sequence[Guess], earlier: Sequence[str | Path], recipe:
 def check_end(budget: Budget, strategy: str) -> None:
     """InputError if the search is to end by what its strategy expects, and it expects nothing."""
     if budget.least_gain is not None and not registry.find("strategies", strategy).expects:
+        able = [s for s in sorted(registry.built_in("strategies")) if registry.find("strategies", s).expects]
         raise InputError(
             "the search cannot end by what its strategy expects: it expects nothing",
             got=f"{strategy}, least_gain={budget.least_gain}",
-            allowed=", ".join(s for s in registry.names("strategies") if registry.find("strategies", s).expects),
+            allowed=", ".join(able),
             fix="leave least_gain out, or use stall",
         )
 
@@ -180,7 +181,10 @@ def targets_of(text: str, threads: int = 1, batch: int = 1) -> Targets:
     """
 
     def here(target: Target) -> bool:
-        return registry.find("targets", target.runtime)().problem(target, None) is None
+        try:
+            return registry.find("targets", target.runtime)().problem(target, None) is None
+        except InputError:  # a plug-in that cannot be loaded is not here; `featherweight doctor` names it
+            return False
 
     if text.strip() == "auto":
         tried = [

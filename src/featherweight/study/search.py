@@ -12,7 +12,7 @@ from typing import Any
 
 from ..engine.messages import Message
 from ..engine.screen import unchecked
-from ..errors import RecipeError, TargetError
+from ..errors import FeatherweightError, RecipeError, TargetError
 from ..recipe import Recipe
 from ..recipes import one_line
 from ..records import Trial
@@ -125,7 +125,18 @@ class Search:
         Same seed and history, same answer."""
         number, started = len(self.state.trials), time.monotonic()
         rng = generator(self.config.seed, "propose", number)
-        proposals = self.strategy.propose(self.space, self.state.trials, 1, rng)
+        try:
+            proposals = self.strategy.propose(self.space, self.state.trials, 1, rng)
+        except FeatherweightError:
+            raise
+        except Exception as e:  # whatever a plug-in's own code raises; our own is a bug of ours
+            home = type(self.strategy).__module__
+            if home.startswith("featherweight."):
+                raise
+            said = f"{type(e).__name__}: {e}"
+            raise FeatherweightError(
+                f"the strategy {self.config.strategy!r} failed", got=said, fix=f"it is of {home}"
+            ) from e
         if not proposals:
             return None
         chosen = proposals[0]

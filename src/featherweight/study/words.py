@@ -34,7 +34,7 @@ def stopper_text(given: str | dict[str, Any]) -> list[str]:
 
 def proxy_text(given: dict[str, Any]) -> str:
     """The inverse of `proxy_of`."""
-    return f"{given['kind']}:{given['keep']:g}"
+    return f"{given['kind']}:{given['keep']:.15g}"
 
 
 def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, Any] | None:
