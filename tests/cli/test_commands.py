@@ -231,6 +231,14 @@ def test_run_yaml_is_run_again_and_options_go_before_it(task, asked):
         assert run("optimize", name, "--out", "again").exit_code == 2
 
 
+def test_the_command_search_stays_one_with_an_optimization_s_file(task, monkeypatch):
+    """Its recipe does not begin with Build, so it is refused where a search's recipe is checked."""
+    saved = config() | {"task": {"file": str(Path(task).resolve()), "name": "task"}}
+    Path("run.yaml").write_text(json.dumps(saved))  # JSON is YAML
+    result = run("search", "run.yaml", "--proxy", "naswot", "--dry-run")
+    assert result.exit_code == 2 and "begins with Build" in result.stderr
+
+
 def test_built_in_kind(task, asked, monkeypatch):
     seen = {}
 
