@@ -56,13 +56,11 @@ class Digest:
         for number in range(self.read, len(history)):
             self.begun(history[number])
             self.read, self._open[number] = number + 1, "running"
-        for number, before in list(self._open.items()):
-            trial = history[number]
-            if trial.state != before:
-                (self.resumed if trial.state == "running" else self.told)(trial)
-                self._open[number] = trial.state
+        for trial in [history[i] for i, before in self._open.items() if history[i].state != before]:
+            (self.resumed if trial.state == "running" else self.told)(trial)
+            self._open[trial.number] = trial.state
             if not trial.open:
-                del self._open[number]
+                del self._open[trial.number]
 
     @classmethod
     def of(cls, history: History, *key: Hashable, space: Space | None = None) -> Self:
