@@ -187,7 +187,7 @@ def test_a_death_has_its_reason(kind, words, fake, example, tmp_path):
 
 
 class HurriedClock:
-    """Stands in for the `time` module: ten minutes more have passed as soon as the probe says that it
+    """Stands in for the `time` module: ten minutes more have passed once the probe says that it
     loads its artifact."""
 
     def __init__(self, work):
