@@ -48,6 +48,10 @@ class Observed(Digest):
             else:
                 self.x[self.read : len(history)] = self.description.rows(new)
         super().update(history)
+        for trial in [history[i] for i in self.open if history[i].state == "stopped"]:
+            if self.cost_s[trial.number] != trial.cost_s + trial.propose_s:  # it went on unseen
+                self.resumed(trial)
+                self.told(trial)
         self.running = [i for i in self.open if history[i].state == "running"]
 
     def _grow(self, n: int) -> None:
@@ -60,11 +64,8 @@ class Observed(Digest):
             self.fate = np.append(self.fate, np.zeros(more, dtype=int))
 
     def told(self, trial: Trial) -> None:
-        """What became of a trial that has finished. Of one that stops twice the
-        first time counts."""
+        """What became of a trial that has finished, for good or until it goes on."""
         number = trial.number
-        if self.fate[number] == STOPPED and trial.state == "stopped":
-            return
         self.cost_s[number] = trial.cost_s + trial.propose_s
         if trial.state == "failed" or (trial.state == "complete" and not trial.finite):
             self.fate[number] = BROKEN
@@ -79,6 +80,13 @@ class Observed(Digest):
                 trial.values,
                 max(trial.violation, 0.0),
             )
+
+    def resumed(self, trial: Trial) -> None:
+        """A trial that goes on is as any that runs: nothing is known of it but its filling."""
+        number = trial.number
+        self.fate[number], self.cost_s[number] = 0, 0.0
+        self.values[number], self.violation[number] = np.nan, np.nan
+        self._kept.clear()  # its mark may come again, with other numbers
 
     def settled(self, below: int) -> np.ndarray:
         """Numbers of the trials under `below` that have finished, ascending."""
