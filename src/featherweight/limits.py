@@ -23,11 +23,21 @@ OBJECTIVES = ("latency", "size", "memory", "params", "macs", "error")
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What the test split will show of an entry: the chance that its drop is certified, the chance
+    that is asked for, and by how much the drop would have to be less to have it (<= 0: it has)."""
+
+    chance: float
+    confidence: float
+    shortfall: float
+
+
+@dataclass(frozen=True)
 class Constraint:
     """`quantity` must be at most (or for `metric` at least) `bound`; `relative`: bound is a
     multiple of the baseline's.
 
-    Units: drop and metric in the metric's own unit, latency in ms, size and memory in bytes,
+    A latency holds if the slow end of its 95 % interval does. Units: drop and metric in the metric's own unit, latency in ms, size and memory in bytes,
     params and macs as counts.
     """
 
@@ -35,32 +45,44 @@ class Constraint:
     bound: float
     relative: bool = False
 
-    def excess(self, entry: Entry, baseline: Entry) -> float:
-        """How far it is broken, relative to the bound; 0 if it holds."""
+    @property
+    def floor(self) -> bool:
+        """Is it about the metric, and so judged by what can be certified of it?"""
+        return self.quantity in ("drop", "metric")
+
+    def excess(self, entry: Entry, baseline: Entry, proof: Proof | None = None) -> float:
+        """How far it is broken, relative to the bound; 0 if it holds. proof: what the test split
+        will show of the entry; None: a floor is held to the value as it was measured."""
         value, bound = self._value(entry, baseline), self._bound(baseline)
         over = bound - value if self.quantity == "metric" else value - bound
-        scale = max(abs(bound), 0.01 if self.quantity in ("drop", "metric") else 1e-12)
+        if self.floor and proof is not None:
+            over = proof.shortfall
+        scale = max(abs(bound), 0.01 if self.floor else 1e-12)
         return max(0.0, over / scale) if over > 1e-12 else 0.0
 
-    def violation(self, entry: Entry, baseline: Entry) -> dict[str, Any] | None:
+    def violation(self, entry: Entry, baseline: Entry, proof: Proof | None = None) -> dict[str, Any] | None:
         """None if it holds, else what was measured, what is allowed and by how
-        much it is broken."""
-        excess = self.excess(entry, baseline)
+        much it is broken; of a floor that is judged by proof also the chance and the confidence
+        asked for."""
+        excess = self.excess(entry, baseline, proof)
         if excess == 0.0:
             return None
+        judged = {"chance": proof.chance, "confidence": proof.confidence} if self.floor and proof is not None else {}
         return {
             "constraint": str(self),
             "value": self._value(entry, baseline),
             "bound": self._bound(baseline),
             "excess": excess,
+            **judged,
         }
 
     def _value(self, entry: Entry, baseline: Entry) -> float:
         q, b = entry.quantities, baseline.quantities
         if self.quantity == "drop":
             return q["error"] - b["error"]
-        if self.quantity == "latency":
-            return q["latency"] if self.relative else q["latency_ms"]
+        if self.quantity == "latency":  # the slow end of its interval
+            slow = 1.0 / entry.speedup.ci95[0]
+            return slow if self.relative else q["latency_ms"] * slow / q["latency"]
         return q[self.quantity]
 
     def _bound(self, baseline: Entry) -> float:
@@ -161,23 +183,37 @@ LIMITS: dict[str, tuple[Callable[..., Constraint], str]] = {
 }
 
 
-def judge(entry: Entry, baseline: Entry, constraints: list[Constraint]) -> float:
-    """Set the entry's `feasible` and `violations`; return the summed excess (0 = feasible)."""
-    broken = [v for c in constraints if (v := c.violation(entry, baseline)) is not None]
+def judge(entry: Entry, baseline: Entry, constraints: list[Constraint], proof: Proof | None = None) -> float:
+    """Set the entry's `feasible`, `violations` and `chance`; return the summed excess (0 = feasible).
+    proof: see `Constraint.excess`."""
+    broken = [v for c in constraints if (v := c.violation(entry, baseline, proof)) is not None]
     entry.violations, entry.feasible = broken, not broken
+    entry.chance = proof.chance if proof is not None else None
     return sum(float(v["excess"]) for v in broken)
 
 
 def objectives(entry: Entry, baseline: Entry, minimize: list[str]) -> tuple[float, ...]:
-    """The objectives divided by the baseline's, so 1.0 is as the baseline and less is better; error
-    becomes exp(difference)."""
+    """The objectives divided by the baseline's, so 1.0 is as the baseline and less is better."""
     q, b = entry.quantities, baseline.quantities
     out = []
     for name in minimize:
         if name not in OBJECTIVES:
             raise InputError("no such objective", got=name, allowed=", ".join(OBJECTIVES))
-        out.append(math.exp(min(q["error"] - b["error"], 700.0)) if name == "error" else q[name] / max(b[name], 1e-12))
+        out.append(_error(entry, baseline) if name == "error" else q[name] / max(b[name], 1e-12))
     return tuple(out)
+
+
+def _error(entry: Entry, baseline: Entry) -> float:
+    """The error over the baseline's: of a metric where more is better and the baseline is between 0
+    and 1, what lacks to 1; of one where less is better, its value. One sample's worth is added to
+    both, so that none is 0 and no ratio is infinite. Of other metrics (below 0, or above 1) the
+    exponential of the difference over the baseline's magnitude."""
+    v, b, n = entry.metric.value, baseline.metric.value, max(baseline.metric.n, 1)
+    if baseline.metric.higher_is_better and 0.0 <= b <= 1.0:
+        return (1.0 - v + 1 / n) / (1.0 - b + 1 / n) if v <= 1.0 else math.exp(1.0 - v) / (1.0 + n * (1.0 - b))
+    if not baseline.metric.higher_is_better and b > 0.0 <= v:
+        return (v + b / n) / (b + b / n)
+    return math.exp(min((entry.metric.error - baseline.metric.error) / max(abs(b), 1e-12), 700.0))
 
 
 def _end(help: str) -> Any:

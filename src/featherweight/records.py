@@ -49,6 +49,20 @@ class Quality(_Numbers):
 
 
 @dataclass(frozen=True)
+class Paired(_Numbers):
+    """A candidate against the baseline on the same n samples. drop: how much worse its metric is;
+    sd: of one sample's drop (of a metric that is no mean: what makes sd / sqrt(n) the drop's
+    standard error); lost, won: the samples that only the baseline, and only the candidate, got
+    right (None unless every sample is right or wrong)."""
+
+    drop: float
+    n: int
+    sd: float
+    lost: int | None = None
+    won: int | None = None
+
+
+@dataclass(frozen=True)
 class Latency(_Numbers):
     """Wall milliseconds an inference (batch of the target) of n; cpu_median: processor
     milliseconds; load: the share of the machine that others used meanwhile."""
@@ -116,6 +130,10 @@ class Entry:
     parity: of the artifact's outputs with the PyTorch model's.
     coverage: of a quantized artifact {"quantized": {operator: count}, "float": {...},
     "layers": {how they are held and run: number of layers}}.
+    paired: against the baseline on the metric's split (None: not compared so). chance: that the
+    test split will certify it, as judged when it was measured (None: not judged, or nothing is
+    to be certified). rung: how often the recovery was made longer after the search (0: it is as
+    it was searched).
     """
 
     label: str
@@ -138,9 +156,12 @@ class Entry:
     feasible: bool = False
     violations: list[dict[str, Any]] = field(default_factory=list)
     certificate: dict[str, Any] | None = None
+    paired: Paired | None = None
+    chance: float | None = None
+    rung: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        numbers = {name: getattr(self, name).to_json() for name in _MEASURED}
+        numbers = {name: m.to_json() for name in _MEASURED if (m := getattr(self, name)) is not None}
         return {
             f.name: numbers[f.name] if f.name in numbers else copy.deepcopy(getattr(self, f.name))
             for f in dataclasses.fields(self)
@@ -148,7 +169,8 @@ class Entry:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Entry:
-        return cls(**{**data, **{name: kind.from_json(data[name]) for name, kind in _MEASURED.items()}})
+        numbers = {name: kind.from_json(data[name]) for name, kind in _MEASURED.items() if data.get(name) is not None}
+        return cls(**{**data, **numbers})
 
     @property
     def quantities(self) -> dict[str, float]:
@@ -170,10 +192,11 @@ class Entry:
         }
 
 
-_MEASURED: dict[str, type[Quality] | type[Latency] | type[Speedup]] = {
+_MEASURED: dict[str, type[Quality] | type[Latency] | type[Speedup] | type[Paired]] = {
     "metric": Quality,
     "latency_ms": Latency,
     "speedup": Speedup,
+    "paired": Paired,
 }
 
 

@@ -21,6 +21,8 @@ PHASES = {
     "supernet": "training a net that holds the whole space",
     "baseline": "measuring the baselines",
     "search": "searching",
+    "polish": "training the finalists longer",
+    "race": "timing the winner again",
     "certify": "certifying on the test split",
     "report": "writing the report",
 }
@@ -70,7 +72,7 @@ class LiveView:
         kind = event["kind"]
         if "time" in event:  # in the log, so part of the study's state
             self.state.apply(event)
-        if kind in ("baseline", "finished", "certified"):
+        if kind in ("baseline", "finished", "polished", "certified", "raced"):
             self._table = None
         if kind == "warning" and str(event.get("text", "")).startswith("interrupted"):
             self.interrupted = True
@@ -111,6 +113,13 @@ class LiveView:
             return f"{at} trial {trial} {kind}: {event.get('reason')}"
         if kind == "ended" and event["reason"] is not None:
             return f"{at} the search ends early: {event['reason']}"
+        if kind == "polished":
+            numbers = self._numbers(self.state.polished[event["trial"], event["rung"]].to_json())
+            return f"{at} trial {trial}, {event['epochs']} epochs more: {numbers} ({units.seconds(event['seconds'])})"
+        if kind == "unpolished":
+            return f"{at} trial {trial} could not be trained longer: {event['reason']}"
+        if kind == "raced":
+            return f"{at} timed again: {units.ratio(event['speedup']['ratio'])}"
         if kind == "certified":
             return f"{at} {event['certificate']['verdict']}: {event['entry']['label']}"
         return f"{at} {event['text']}" if kind in ("warning", "unchecked") else None
@@ -121,7 +130,7 @@ class LiveView:
         return (
             f"{name} {units.metric(entry['metric']['value'], name)} (drop {units.difference(lost, name)}), "
             f"speed {units.ratio(entry['speedup']['ratio'])}, {units.size(entry['size_bytes'])}, "
-            f"limits {verdict_text(entry)}"
+            f"limits {verdict_text(entry, name)}"
         )
 
     def status(self) -> str:

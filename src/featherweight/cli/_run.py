@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..report import units
+from ..report import units, words
 from . import _request
 from ._live import LiveView
 from ._shared import INTERRUPTED, err_console, out_console, print_json, print_study
@@ -73,5 +73,8 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
         units.seconds(plan["total_s"]),
         units.size(plan["memory_bytes"]),
     )
-    console.print(f"Predicted: {trial} a trial, {total} in all, {memory} of memory.", markup=False)
+    parts = f"{trial} a trial, {units.seconds(plan['baseline_s'])} the baselines, {total} in all"
+    console.print(f"Predicted: {parts}, {memory} of memory.", markup=False)
+    if plan["proof"] is not None:
+        console.print(words.proof(plan["proof"], plan["metric"]), markup=False)
     console.print(f"How this was predicted: {plan['how']}.", markup=False, style="dim")

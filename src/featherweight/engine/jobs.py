@@ -21,6 +21,7 @@ import torch
 from ..errors import FeatherweightError, StoreError
 from ..measure.accuracy import evaluate, metric
 from ..measure.certificate import certify
+from ..measure.paired import compare
 from ..models.package import Package
 from ..recipe import Recipe, decode
 from ..records import Entry
@@ -52,9 +53,16 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
         got = runner.probe(
             artifact, target, "valid", work, reference=reference, seconds=job.seconds, timeout_s=job.timeout_s
         )
-        value = evaluate(
-            metric(runner.task.metric), np.load(str(got.outputs)), runner.targets("valid"), seed=runner.seed
-        )
+        m, outputs, targets = metric(runner.task.metric), np.load(str(got.outputs)), runner.targets("valid")
+        value = evaluate(m, outputs, targets, seed=runner.seed)
+        paired = None
+        if job.outputs and ref is None:
+            Path(job.outputs).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(str(got.outputs), job.outputs)
+        elif job.outputs and ref is not None:
+            if not Path(job.outputs).exists():
+                write_outputs(runner, Made(ref.artifact, ref.target, job.outputs), "valid", job.timeout_s)
+            paired, _ = compare(m, np.load(job.outputs), outputs, targets, runner.seed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if got.speedup is None:
@@ -81,6 +89,7 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
         coverage=_coverage(manifest["export"].get("coverage", {})),
         seconds=time.monotonic() - started,
         filling=job.filling,
+        paired=paired,
     )
     return {"entry": entry.to_json(), "steps": runner.steps, "reused": runner.reused, "notes": manifest["notes"]}
 
@@ -110,7 +119,8 @@ def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
             write_outputs(runner, side, "test", job.timeout_s)
     base, mine = np.load(job.baseline.to), np.load(job.candidate.to)
     m = metric(runner.task.metric)
-    return {"certificate": certify(m, base, mine, runner.targets("test"), job.max_drop, seed=runner.seed)}
+    said = certify(m, base, mine, runner.targets("test"), job.max_drop, seed=runner.seed, level=job.level)
+    return {"certificate": said}
 
 
 def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:

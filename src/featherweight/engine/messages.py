@@ -85,7 +85,8 @@ class Job(Plain):
 class TrialJob(Job):
     """Make, export and measure a candidate. reference: what it is timed against (None: itself);
     seconds: of timing; timeout_s: of measuring;
-    keep: the folder that its artifact is linked into; screen: limits, absolute (or relative to the
+    keep: the folder that its artifact is linked into; outputs: the file with the reference's outputs
+    on the validation split, written if it is not there ("": nothing is compared); screen: limits, absolute (or relative to the
     reference's latency), that are checked on the untrained candidate first."""
 
     kind = "trial"
@@ -98,19 +99,22 @@ class TrialJob(Job):
     seconds: float
     timeout_s: float
     keep: str
+    outputs: str = ""
     screen: tuple[Constraint, ...] = field(default=(), metadata={"each": Constraint})
     rungs: RungPlan | None = field(default=None, metadata={"of": RungPlan})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyJob(Job):
-    """Is the candidate worse than the baseline by at most max_drop, on the test split?"""
+    """Is the candidate worse than the baseline by at most max_drop, on the test split? At this
+    level; max_drop None: how much worse is it?"""
 
     kind = "certify"
     baseline: Made = field(metadata={"of": Made})
     candidate: Made = field(metadata={"of": Made})
-    max_drop: float
+    max_drop: float | None
     timeout_s: float
+    level: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,24 +1,40 @@
-"""The certificate of a drop: a paired 95 % interval on test samples, and one of three words.
+"""The certificates of one study: a drop that is below the limit on samples that the search never
+saw, and all of them together right with 95 %.
 
-Notation: v [n] the baseline's value a sample, w [n] the candidate's, d the drop (positive:
-the candidate is worse), b and c the samples that only the baseline and only the candidate got
-right.
+Looks at the test split are ordered before the first, by what the validation split says. Each has
+a level, its share of `ALPHA`; one that certifies passes its level on to the next: fallback
+(Wiens, "A fixed sequence Bonferroni procedure for testing multiple endpoints", Pharmaceutical
+Statistics 2, 2003), whose infinite form (Tian & Ramdas, "Online control of the familywise error
+rate", 2021, arXiv:1910.04900) lets a study that goes on test more. The probability that any
+certificate is false is at most `ALPHA`, however the candidates depend on each other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from ._student import Z95
-from .accuracy import Metric, Score, bootstrap, metric, student
+from ..records import Paired
+from .accuracy import Metric, Score, metric
+from .paired import Interval, compare, interval, p_value, tango, upper
 
-Interval = tuple[float, float]
+ALPHA = 0.05  # the probability that a study has a false certificate, at most
+FIRST = 0.9  # of it is the first look's own; the others share the rest
 _MOST = 10**9  # samples; beyond it the answer is "no number of samples"
+
+
+def next_level(passed: Sequence[bool]) -> float:
+    """The level of the look after those that `passed`, or not, in their order. The own shares of
+    the looks, `FIRST` and then (1 - FIRST) / (i (i - 1)) for i = 2, 3, .., sum to 1."""
+    level = 0.0
+    for i, before in enumerate((True, *passed), start=1):
+        own = FIRST if i == 1 else (1 - FIRST) / (i * (i - 1))
+        level = ALPHA * own + (level if before else 0.0)
+    return level
 
 
 def certify(
@@ -26,96 +42,53 @@ def certify(
     baseline_outputs: np.ndarray,
     outputs: np.ndarray,
     targets: np.ndarray,
-    max_drop: float,
+    max_drop: float | None,
     seed: int,
+    level: float = ALPHA,
 ) -> dict[str, Any]:
-    """{"drop", "ci95", "n", "split": "test", "verdict", "needs"}.
+    """{"drop", "ci95", "n", "split": "test", "verdict", "needs", "max_drop", "level", "upper", "p"}.
 
     drop: the baseline's metric minus the candidate's (the other way round where lower is better),
-    on the same samples. verdict: "certified" if the interval lies at or below `max_drop`, "refuted"
-    if it lies above, else "not certifiable", and `needs` says how many more test samples would
-    decide, going by the drop and the disagreement seen. Intervals: for right-or-wrong values
-    Tango's score interval; Student's paired t for other per-sample values; paired percentile
-    bootstrap for whole metrics.
+    on the same samples; upper: the least limit that could be certified at this level. verdict:
+    "certified" if a drop of `max_drop` or more would give so small a one with a probability p of at
+    most `level`; "refuted" if the 95 % interval lies above the limit; else "not certifiable", and
+    `needs` says how many more test samples would decide, going by the drop and the disagreement
+    seen. max_drop None: nothing is to be shown, the verdict is "measured".
     """
-    if not 0 <= max_drop < math.inf:
+    if max_drop is not None and not 0 <= max_drop < math.inf:
         raise InputError(
             "max_drop is not a limit", got=max_drop, allowed="a number of at least 0, in the metric's unit"
         )
-    m = metric(what)
-    v, w = m.scores(baseline_outputs, targets), m.scores(outputs, targets)
-    sign, n = m.sign, len(targets)
-    if isinstance(v, float) or isinstance(w, float):
-        both = bootstrap(m, [baseline_outputs, outputs], targets, seed)
-        low, high = (float(q) for q in np.quantile(sign * (both[:, 0] - both[:, 1]), (0.025, 0.975)))
-        drop = sign * (float(v) - float(w))
-        grown = _shrinking(drop, (low, high), n)
-    elif m.is_zero_one(v) and m.is_zero_one(w):
-        b, c = (int(((v > w) if sign > 0 else (v < w)).sum()), int(((v < w) if sign > 0 else (v > w)).sum()))
-        drop, (low, high) = (b - c) / n, tango(b, c, n)
-
-        def grown(samples: float) -> Interval:
-            return tango(b * samples / n, c * samples / n, samples)
-    else:
-        low, high = student(sign * (v - w), m.name)
-        drop = float((sign * (v - w)).mean())
-        grown = _shrinking(drop, (low, high), n)
-    verdict = "certified" if high <= max_drop else "refuted" if low > max_drop else "not certifiable"
-    needs = _needs(drop, max_drop, n, grown) if verdict == "not certifiable" else None
-    return {"drop": drop, "ci95": [low, high], "n": n, "split": "test", "verdict": verdict, "needs": needs}
+    paired, drops = compare(metric(what), baseline_outputs, outputs, targets, seed)
+    low, high = interval(paired, drops)
+    said = {"drop": paired.drop, "ci95": [low, high], "n": paired.n, "split": "test", "needs": None}
+    if max_drop is None:
+        return {**said, "verdict": "measured"}
+    p = p_value(paired, max_drop, drops)
+    verdict = "certified" if p <= level else "refuted" if low > max_drop else "not certifiable"
+    if verdict == "not certifiable":
+        said["needs"] = _needs(paired, max_drop, _grown(paired, (low, high)))
+    return {**said, "verdict": verdict, "max_drop": max_drop, "level": level, "upper": upper(paired, level, drops), "p": p}
 
 
-def tango(b: float, c: float, n: float) -> Interval:
-    """95 % score interval of (b - c) / n for matched pairs:
-    the d that a score test does not reject.
-
-    Tango, "Equivalence test and confidence interval for the difference in proportions for the
-    paired-sample design", Statistics in Medicine 17, 1998, equations 24 to 26 (there with the
-    opposite sign): |b - c - n d| <= z sqrt(n (2 q + d (1 - d))), with q, the likeliest share of
-    samples that only the candidate gets right given d, the root of 2n q^2 + B q + C = 0,
-    B = -b - c + (2n - b + c) d, C = -c d (1 - d). It covers where the two models hardly ever
-    differ, which is the usual case here; Agresti & Min's simpler interval (2005) covered 90 % with
-    b/n = 0.01, c = 0, n = 400, erring towards false certificates.
-    """
-
-    def score(d: float) -> float:
-        middle = -b - c + (2 * n - b + c) * d
-        q = max(0.0, (math.sqrt(max(0.0, middle**2 + 8 * n * c * d * (1 - d))) - middle) / (4 * n))
-        variance = n * (2 * q + d * (1 - d))
-        return (
-            (b - c - n * d) / math.sqrt(variance)
-            if variance > 0
-            else math.copysign(math.inf, (b - c) / n - d)
-            if b - c != n * d
-            else 0.0
-        )
-
-    def edge(inside: float, outside: float) -> float:
-        if abs(score(outside)) <= Z95:
-            return outside
-        for _ in range(60):
-            middle = (inside + outside) / 2
-            inside, outside = (middle, outside) if abs(score(middle)) <= Z95 else (inside, middle)
-        return inside
-
-    drop = (b - c) / n
-    return edge(drop, -1.0), edge(drop, 1.0)
-
-
-def _shrinking(drop: float, interval: Interval, n: int) -> Callable[[float], Interval]:
-    """The interval that more samples of the same kind would give:
-    its arms shrink as 1 / sqrt(samples)."""
+def _grown(paired: Paired, seen: Interval) -> Callable[[float], Interval]:
+    """The interval that so many samples of the same kind would give. Without counts its arms shrink
+    as 1 / sqrt(samples)."""
+    if paired.lost is not None and paired.won is not None:
+        lost, won = paired.lost / paired.n, paired.won / paired.n
+        return lambda samples: tango(lost * samples, won * samples, samples)
 
     def grown(samples: float) -> Interval:
-        scale = math.sqrt(n / samples)
-        return drop + (interval[0] - drop) * scale, drop + (interval[1] - drop) * scale
+        scale = math.sqrt(paired.n / samples)
+        return paired.drop + (seen[0] - paired.drop) * scale, paired.drop + (seen[1] - paired.drop) * scale
 
     return grown
 
 
-def _needs(drop: float, max_drop: float, n: int, grown: Callable[[float], Interval]) -> str:
+def _needs(paired: Paired, max_drop: float, grown: Callable[[float], Interval]) -> str:
     """How many more samples would decide if they were like these, in words,
     rounded up to two digits."""
+    drop, n = paired.drop, paired.n
     refute = drop > max_drop
 
     def decided(samples: int) -> bool:
@@ -124,6 +97,8 @@ def _needs(drop: float, max_drop: float, n: int, grown: Callable[[float], Interv
 
     if abs(drop - max_drop) < 1e-12 or not decided(_MOST):
         return "no number of test samples would decide: the observed drop is at the limit"
+    if decided(n):  # it would have been certified, but at a stricter level
+        return "it would have been certified if fewer candidates had failed before it"
     low, high = n, _MOST
     while high - low > 1:
         middle = (low + high) // 2

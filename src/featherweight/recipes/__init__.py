@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,72 +15,144 @@ from ..transforms.drop_blocks import DropBlocks
 from ..transforms.prune import Prune
 from ..transforms.quantize import Quantize
 from ..transforms.train import Train
+from .abilities import abilities
 from .nets import searchable, sensible
+from .pace import pace
 
 if TYPE_CHECKING:
     from ..task.task import Task
 
 _SAMPLES = 150_000  # samples that the longest training of a search sees, in all of its epochs
-_STEPS = 1000  # of recovery training, when no baseline's training says what the data need
+_SHORT = 500  # steps of a short recovery, at most
+_TRIALS = 20  # that should fit into a search's time
+_TRAINING = 0.4  # of a search's time, at most, is recovery
 
 
-def cnn(epochs: tuple[int, ...] = (2, 4, 8), blocks: bool = False, **training: Any) -> Recipe:
-    """Cut channels, recover by distillation for one of `epochs`, quantize.
+def cnn(epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = True, **training: Any) -> Recipe:
+    """Cut channels, recover by distillation for `epochs`, quantize.
 
-    blocks: whole blocks may go first (for a model that has some that keep their input's shape);
+    Epochs are a short recovery, by which candidates are compared; a study trains its finalists
+    longer. Several: a hole. blocks: whole blocks may go first (for a model that has some that
+    keep their input's shape); prunes: False for a model without channels that can be cut;
     training: other fields of `Distill`.
     """
     return Recipe(
         *([Maybe(DropBlocks(drop=1))] if blocks else []),
-        Prune(
-            ratio=Float(0.0, 0.8, step=0.1),
-            criterion=Choice("taylor", "magnitude", "fpgm", "random"),
-            allocation=Choice("global", "uniform", "sensitivity"),
-            round_to=8,
+        *(
+            [
+                Prune(
+                    ratio=Float(0.0, 0.8, step=0.1),
+                    criterion=Choice("taylor", "magnitude", "fpgm", "random"),
+                    allocation=Choice("global", "uniform", "sensitivity"),
+                    round_to=8,
+                )
+            ]
+            if prunes
+            else []
         ),
-        Distill(epochs=Choice(*epochs), **{"lr": 2e-3, **training}),
+        Distill(epochs=_hole(epochs), **{"lr": 2e-3, **training}),
         Maybe(Quantize(scheme=Choice("weight-only", "int8-static"), calibrate=Choice("minmax", "percentile"))),
     )
 
 
-def encoder(epochs: tuple[int, ...] = (1, 2, 4), **training: Any) -> Recipe:
+def encoder(
+    epochs: int | tuple[int, ...] = 1, blocks: int = 4, cuts: tuple[str, ...] = ("all", "mlp"), **training: Any
+) -> Recipe:
     """Drop layers, cut heads and the feed-forward blocks' inner channels, recover by distillation
-    for one of `epochs`, quantize."""
+    for `epochs` (see `cnn`), quantize.
+
+    blocks: layers that may go, at most (0: none); cuts: granularities of `Prune` that the model
+    has (none: it is not pruned)."""
+    steps: list[Any] = []
+    if blocks:
+        drops = Choice(*range(min(blocks, 4) + 1))
+        steps.append(DropBlocks(drop=drops, criterion=Choice("influence", "last", "spaced", "random")))
+    if cuts:
+        steps.append(
+            Prune(
+                ratio=Float(0.0, 0.75, step=0.25),
+                granularity=_hole(cuts),
+                criterion=Choice("taylor", "magnitude", "random"),
+                allocation="uniform",
+                round_to=16,
+            )
+        )
     return Recipe(
-        DropBlocks(drop=Choice(0, 1, 2, 3, 4), criterion=Choice("influence", "last", "spaced", "random")),
-        Prune(
-            ratio=Float(0.0, 0.75, step=0.25),
-            granularity=Choice("all", "mlp"),
-            criterion=Choice("taylor", "magnitude", "random"),
-            allocation="uniform",
-            round_to=16,
-        ),
-        Distill(epochs=Choice(*epochs), form=Choice("kl", "mse"), **{"lr": 5e-5, "batch_size": 16, **training}),
+        *steps,
+        Distill(epochs=_hole(epochs), **{"lr": 5e-5, "batch_size": 16, **training}),
         Maybe(Quantize(scheme=Choice("int8-dynamic", "int8-static", "weight-only"))),
     )
 
 
-def default(task: Task) -> Recipe:
-    """`cnn()` for a model with convolutions, `encoder()` for any other.
+def mlp(epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = True, **training: Any) -> Recipe:
+    """Cut hidden units, recover by distillation for `epochs` (see `cnn`, which has the same
+    arguments), quantize: for multilayer perceptrons and recurrent nets."""
+    prune = Prune(
+        ratio=Float(0.0, 0.8, step=0.1),
+        criterion=Choice("taylor", "magnitude", "random"),
+        allocation=Choice("global", "uniform"),
+        round_to=8,
+    )
+    return Recipe(
+        *([Maybe(DropBlocks(drop=1))] if blocks else []),
+        *([prune] if prunes else []),
+        Distill(epochs=_hole(epochs), **{"lr": 2e-3, **training}),
+        Maybe(Quantize(scheme=Choice("int8-dynamic", "int8-static", "weight-only"))),
+    )
 
-    Recovery lasts a quarter, half or all of the baseline's own epochs, at its learning rate and
-    batch size; a model that came trained gets about 500, 1,000 or 2,000 steps.
+
+def ptq() -> Recipe:
+    """Quantization after training, and nothing that trains: for a model whose recovery would take
+    longer than there is time for."""
+    return Recipe(
+        Choice(
+            Quantize(
+                scheme="int8-static",
+                calibrate=Choice("minmax", "percentile", "mse"),
+                range=Choice("minmax", "mse"),
+                granularity=Choice("channel", "tensor"),
+                activations=Choice("u8", "s8"),
+                correct_bias=Choice(False, True),
+            ),
+            Quantize(scheme="int8-dynamic", range=Choice("minmax", "mse")),
+            Quantize(scheme="weight-only", bits=Choice(8, 16), range=Choice("minmax", "mse")),
+        )
+    )
+
+
+def default(task: Task, minutes: float | None = None, threads: int = 1) -> Recipe:
+    """`encoder()` for a model with attention, `cnn()` for one with convolutions, else `mlp()`, without
+    what the model has nothing for; every filling can be carried out on the task's model. `ptq()` if not even one pass of
+    recovery fits `minutes`.
+
+    Recovery is short: a quarter of the baseline's own epochs, at its learning rate and batch size;
+    for a model that came trained about 500 steps; and so many seconds that `_TRIALS` trials fit
+    `minutes` (of the whole study; None: it is not looked at).
     """
-    import torch
-    from torch import nn
-
-    from ..models.blocks import droppable
-
-    module = task.build().eval()
-    convolutional = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in module.modules())
-    example = tuple(torch.from_numpy(v.copy()) for v in task.example().values())
-    family: Callable[..., Recipe] = partial(cnn, blocks=bool(droppable(module, example))) if convolutional else encoder
+    can = abilities(task)
     trained = next((s for s in (task.baseline.steps if task.baseline else ()) if getattr(s, "epochs", 0)), None)
+    n, training = len(task.splits().train), {}
     if trained is not None:
-        n = trained.epochs
-        return family(tuple(dict.fromkeys((-(-n // 4), -(-n // 2), n))), lr=trained.lr, batch_size=trained.batch_size)
-    per_epoch = max(1, len(task.splits().train) // 64)
-    return family(tuple(dict.fromkeys(max(1, round(k * _STEPS / per_epoch)) for k in (0.5, 1, 2))))
+        epochs, training = -(-trained.epochs // 4), {"lr": trained.lr, "batch_size": trained.batch_size}
+    else:
+        epochs = max(1, round(_SHORT / max(1, n // 64)))
+    if minutes is not None:
+        takes = pace(task, None, threads)
+        fits = minutes * 60 * _TRAINING / _TRIALS / (n * (takes.train + takes.forward / max(epochs, 1)))
+        if fits < 0.5:
+            return ptq()
+        epochs = max(1, min(epochs, int(fits)))
+    if can.attentive:
+        return encoder(epochs, can.blocks, can.cuts, **training)
+    family = cnn if can.convolutional else mlp
+    return family(epochs, bool(can.blocks), bool(can.cuts), **training)
+
+
+def _hole(values: Any) -> Any:
+    """One value as it is, several as a hole."""
+    if not isinstance(values, tuple):
+        return values
+    return values[0] if len(values) == 1 else Choice(*values)
 
 
 def builds(recipe: Recipe) -> bool:
@@ -107,16 +177,23 @@ def one_line(recipe: Recipe, filling: Filling) -> str:
     return re.sub(r"\d+\.\d{6,}(e-?\d+)?", lambda number: f"{float(number[0]):.4g}", text)
 
 
-def search(task: Task, compress: bool = False, stopped: bool = False) -> Recipe:
+def search(
+    task: Task, compress: bool = False, stopped: bool = False, minutes: float | None = None, threads: int = 1
+) -> Recipe:
     """Architecture and training for a task's data: a net with holes that suits their shape, and how
     it is trained; with `compress` also pruning with recovery, and quantization, each of which may
     be left out.
 
-    stopped: a stopper ends weak trainings, so all are of one length: among several it would keep
-    the short ones, whose schedule ends sooner."""
-    epochs = _longest(task)
+    stopped: a stopper ends weak trainings, so each is as long as the fixed net's; else a third of
+    it, by which nets are compared, and the finalists are trained on; and so short that `_TRIALS`
+    trainings of the fixed net fit `minutes`."""
+    longest = _longest(task)
+    epochs = longest if stopped else max(1, longest // 3)
+    if minutes is not None and not stopped:
+        takes = pace(task, sensible(_rows(task), task.outputs), threads).train * len(task.splits().train)
+        epochs = max(1, min(epochs, int(minutes * 60 * _TRAINING / _TRIALS / takes)))
     training = Train(
-        epochs=epochs if stopped else Choice(*sorted({max(1, epochs // 3), epochs})),
+        epochs=epochs,
         lr=Float(3e-4, 3e-2, log=True),
         batch_size=Choice(32, 64, 128),
         optimizer=Choice("sgd", "adamw"),
@@ -136,10 +213,10 @@ def search(task: Task, compress: bool = False, stopped: bool = False) -> Recipe:
     return Recipe(Build(net=searchable(_rows(task), task.outputs)), training, *(smaller if compress else ()))
 
 
-def fixed(task: Task, recipe: Recipe) -> Recipe:
+def fixed(task: Task, recipe: Recipe, times: int = 1) -> Recipe:
     """What a search is compared with: a sensible net of its own for the task's data, trained as
-    long as the longest training in `recipe`."""
-    longest = max((_most(step) for step in recipe.steps), default=0)
+    long as the longest training in `recipe`, or so many times as long."""
+    longest = times * max((_most(step) for step in recipe.steps), default=0)
     return Recipe(
         Build(net=sensible(_rows(task), task.outputs)),
         Train(epochs=longest or _longest(task), lr=3e-3, warmup=0.05, weight_decay=1e-2),

@@ -158,21 +158,36 @@ def violation_text(violation: Json, metric_name: str = "", reference: str = "ori
         if quantity == "drop"
         else quantity
     )
-    return (
-        f"{name} is {shown[0]} where at {word} {shown[1]} is allowed ({units.percent(float(violation['excess']))} "
-        "over the limit)"
-    ).replace("over the limit", "short of the limit" if quantity == "metric" else "over the limit")
+    text = f"{name} is {shown[0]} where at {word} {shown[1]} is allowed"
+    if "chance" not in violation:
+        return text
+    likely, wanted = units.percent(violation["chance"]), units.percent(violation["confidence"])
+    if violation["chance"] == 0.0 and quantity == "drop" and value > bound:
+        return text
+    return f"{text}: the chance of a certificate is {likely}, and {wanted} is asked for"
 
 
-def verdict_text(entry: Json) -> str:
-    """Whether an entry meets the limits; if not, which it breaks and by how much of the limit."""
+def verdict_text(entry: Json, metric_name: str = "", reference: str = "original") -> str:
+    """Whether an entry meets the limits; if not, which it breaks, what was measured and what is
+    allowed; of a drop that is allowed but cannot be proven the chance of a certificate."""
     if entry.get("feasible"):
         return "met"
-    broken = [
-        f"{str(v.get('constraint', '?')).split(' ', 1)[0]} by {units.percent(float(v['excess']))}"
-        for v in entry.get("violations") or []
-    ]
-    return "broken: " + ", ".join(broken) if broken else "broken"
+    said = [_short(v, metric_name) for v in entry.get("violations") or []]
+    return "broken: " + ", ".join(said) if said else "broken"
+
+
+def _short(violation: Json, metric_name: str) -> str:
+    """A violation in a few words: `drop 1.95 points, allowed 1`."""
+    text, value, bound = str(violation.get("constraint", "?")), violation["value"], violation["bound"]
+    quantity = text.split(" ", 1)[0]
+    if quantity in ("drop", "metric"):
+        show = units.difference if quantity == "drop" else units.metric
+        if "chance" in violation and (value <= bound if quantity == "drop" else value >= bound):
+            return f"{quantity} {show(value, metric_name)}, certified with a chance of {units.percent(violation['chance'])}"
+        return f"{quantity} {show(value, metric_name)}, allowed {show(bound, metric_name)}"
+    if quantity == "latency" and text.endswith("x"):
+        return f"latency {units.ratio(value)}, allowed {units.ratio(bound)}"
+    return f"{quantity} {quantity_text(quantity, value)}, allowed {quantity_text(quantity, bound)}"
 
 
 def filling_text(filling: Json | None) -> str:

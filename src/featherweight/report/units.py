@@ -99,6 +99,15 @@ def difference(value: float | None, name: str) -> str:
     return f"{shown} point{'' if shown in ('1', '-1') else 's'}"
 
 
+def change(drop: float | None, name: str) -> str:
+    """A drop in words: `0.72 points worse`, `0.1 points better`, `unchanged`."""
+    if drop is None or not math.isfinite(drop):
+        return NONE
+    if drop == 0:
+        return "unchanged"
+    return f"{difference(abs(drop), name)} {'worse' if drop > 0 else 'better'}"
+
+
 def between(low: str, high: str) -> str:
     """`2.9x to 3.3x`; `n/a` if an end is missing."""
     return NONE if NONE in (low, high) else f"{low} to {high}"

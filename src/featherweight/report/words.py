@@ -36,6 +36,7 @@ def summary(front: Json) -> list[str]:
             ),
             certificate(best),
         ]
+        lines += _unproven(front, best)
         lines += [_against_baselines(front, best, baseline)]
     elif nearest is not None:
         broken = "; ".join(violation_text(v, _metric(nearest), named) for v in nearest.get("violations") or [])
@@ -77,6 +78,30 @@ def notes(front: Json) -> list[str]:
     return [text, counts + "."]
 
 
+def proof(outlook: Json, name: str) -> str:
+    """What the test split can prove. outlook: of `measure.chance.outlook`; name: of the metric."""
+    floor, most = units.difference(outlook["max_drop"], name), outlook["provable"]
+    text = f"With {outlook['samples']:,} test samples, a floor of {floor} "
+    if outlook["differing"] is not None:
+        other = f"{units.percent(outlook['differing'])} of the samples otherwise than the original"
+        who = f"a candidate that decides {other}" + (" (an assumption, none was measured yet)" if outlook["assumed"] else "")
+    else:
+        who = f"a candidate whose drop varies by {units.difference(outlook['sd'], name)} from sample to sample"
+    if most is None or most < 0:
+        text += f"cannot be expected to be certified for {who}, unless it is better than the original"
+    else:
+        text += f"can be certified for {who} if its true drop is under about {units.difference(most, name)}"
+    if outlook["needed"] is None:
+        return f"{text}; no number of samples would certify one of {units.difference(outlook['half'], name)}."
+    return f"{text}; a drop of {units.difference(outlook['half'], name)} needs about {_rounded(outlook['needed']):,}."
+
+
+def _rounded(number: int) -> int:
+    """Up to two digits."""
+    step = int(10 ** max(0, len(str(number)) - 2))
+    return -(-number // step) * step
+
+
 def speed(entry: Json, reference: str = "original") -> str:
     """The speedup against the baseline in words, with its interval and the claim that the interval
     allows. reference: what the baseline is."""
@@ -102,18 +127,24 @@ def certificate(entry: Json) -> str:
         return "The drop has no certificate: the test split was not opened for this candidate."
     name = _metric(entry)
     ends = pair(c.get("ci95"))
-    interval = f", 95 % interval {units.between(*(units.difference(e, name) for e in ends))}" if ends else ""
-    text = f"on {c.get('n')} {c.get('split', 'test')} samples that the search never saw, the drop in {name} is "
-    text += f"{units.difference(c.get('drop'), name)}{interval}"
-    looks = int(c.get("looks") or 1)
-    text += f" (the test split was opened for {looks} candidates so far)" if looks > 1 else ""
+    interval = f" (95 % interval of the drop {units.between(*(units.difference(e, name) for e in ends))})" if ends else ""
+    text = f"on {c.get('n')} {c.get('split', 'test')} samples that the search never saw, {name} is "
+    text += units.change(c.get("drop"), name)
+    limit = c.get("max_drop")
+    allowed = f", where {units.difference(limit, name)} is allowed" if limit is not None else ""
     if c.get("verdict") == "certified":
-        return f"Certified: {text}."
+        most = c.get("upper")
+        bound = f", and at most {units.difference(most, name)} worse" if most is not None and most > 0 else ""
+        bound = ", and no worse" if most is not None and most <= 0 else bound
+        sure = "; with 95 % confidence no certificate of this study is wrong" if limit is not None else interval
+        return f"Certified: {text}{bound}{allowed}{sure}."
+    if c.get("verdict") == "measured":
+        return f"{text[0].upper()}{text[1:]}{interval}. No floor was asked for, so nothing is certified."
     if c.get("verdict") == "refuted":
-        return f"Refuted: {text}, which breaks the limit."
+        return f"Refuted: {text}{allowed}{interval}."
     needs = c.get("needs")
     more = f" ({needs})" if needs else ""
-    return f"Not certifiable with this test split{more}: {text}."
+    return f"Not certifiable with this test split{more}: {text}{allowed}{interval}."
 
 
 def feasible(front: Json) -> bool:
@@ -161,11 +192,36 @@ def _numbers(entry: Json, baseline: Json | None, reference: str) -> str:
         f"{units.percent(share)} of its size ({units.size(entry['size_bytes'])} against "
         f"{units.size(baseline['size_bytes'])})"
     )
-    fallen = drop(entry, baseline) or 0.0
-    change = (
-        "unchanged" if fallen == 0 else f"{units.difference(abs(fallen), name)} {'worse' if fallen > 0 else 'better'}"
-    )
+    change = units.change(drop(entry, baseline), name)
     return f"{speed(entry, reference)}, {small}, {value} ({change})"
+
+
+def _unproven(front: Json, best: Json) -> list[str]:
+    """What was better by the objectives than the best one, and why it is not the best."""
+    if (best.get("certificate") or {}).get("verdict") != "certified":
+        return []
+    better = [
+        e
+        for e in front.get("front") or []
+        if e.get("trial") is not None
+        and (e.get("certificate") or {}).get("verdict") != "certified"
+        and float(e["size_bytes"]) / float(e["speedup"]["ratio"])
+        < float(best["size_bytes"]) / float(best["speedup"]["ratio"])
+    ]
+    if not better:
+        return []
+    top = min(better, key=lambda e: float(e["size_bytes"]) / float(e["speedup"]["ratio"]))
+    c = top.get("certificate") or {}
+    why = (
+        f"its drop on test was {units.difference(c.get('drop'), _metric(top))}"
+        + (f" ({c['needs']})" if c.get("needs") else "")
+        if c
+        else f"its chance of a certificate was {units.percent(top.get('chance'))}, and it was not looked at"
+    )
+    return [
+        f"Not proven, and so not the best: {top['label']}, {units.ratio(float(top['speedup']['ratio']))} and "
+        f"{units.size(top['size_bytes'])}; {why}."
+    ]
 
 
 def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
@@ -179,10 +235,11 @@ def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
     if not others:
         return "No other baseline (plain int8, random cutting, other runtimes) meets the limits."
     top = min(others, key=lambda e: 1.0 / float(e["speedup"]["ratio"]) * float(e["size_bytes"]))
+    verdict = (top.get("certificate") or {}).get("verdict")
     ratio = pair(top["speedup"].get("ci95"))
     interval = f", 95 % interval {units.between(*(units.ratio(r) for r in ratio))}" if ratio else ""
     return (
         f"Without a search the best baseline that meets the limits is {top['label']}: "
         f"speed {units.ratio(float(top['speedup']['ratio']))} the {reference(front)}'s{interval}, "
-        f"{units.percent(size_ratio(top, baseline))} of its size."
+        f"{units.percent(size_ratio(top, baseline))} of its size" + (f", {verdict} on test." if verdict else ".")
     )

@@ -23,7 +23,7 @@ from .forecast import forecast
 from .log import Listener
 from .process import alone
 from .proxy import ProxyFilter
-from .reading import read_config
+from .reading import begun_as, read_config
 from .request import configure
 from .results import write_results
 from .run import Run
@@ -112,7 +112,8 @@ def dry_run(
 
 def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None) -> Study:
     """A study from its request to its results."""
-    config, folder = configure(task, asked), Path(out)
+    folder = Path(out)
+    config = configure(task, asked, begun_as(folder))
     folder.mkdir(parents=True, exist_ok=True)
     statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
     proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None

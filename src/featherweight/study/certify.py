@@ -1,83 +1,79 @@
-"""Opens the test split for the winners: which of them, in which order, against what."""
+"""Opens the test split for the winners: which of them, in which order, against what.
+
+The order is the order of their chance on the validation split, and is not changed by what test
+says: that, and a level that is passed on from a certificate to the next look (see
+`measure.certificate`), is what lets all certificates of a study hold together.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..engine.messages import CertifyJob, Made
 from ..records import Entry
-from .clock import CERTIFY_AT_MOST
+from .clock import LOOKS
 from .jobs import Jobs
 from .state import StudyState, artifact_id
 
-DROP = 0.01  # below the baseline's metric: what is certified of a search that has no floor
+LEAST = 0.1  # chance of an entry that is looked at, after all others
 
 
 def certify(jobs: Jobs) -> None:
-    """Certify the winners, at most CERTIFY_AT_MOST of them, in the order of `next_to_certify`,
-    while time is left."""
+    """Look at the entries of `to_certify`, while time is left. Without a floor: measure the drop of
+    the best on test, and certify nothing."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
     log.record("phase", {"name": "certify"})
-    max_drop = allowed_drop(state)
-    left = state.ranked() or [e for e in [state.nearest()] if e is not None]
-    while len(state.certificates) < CERTIFY_AT_MOST:
-        left = [e for e in left if artifact_id(e) not in state.certificates]
-        if not left:
-            break
-        entry = left.pop(next_to_certify([drop(state, e) for e in left], list(state.certificates.values()), max_drop))
+    best = state.best() or state.nearest()
+    order = to_certify(state) if state.max_drop is not None else []
+    if not order and best is not None and artifact_id(best) not in state.certificates:
+        order = [best]  # nothing is likely to be certified: what it is like on test is still worth knowing
+    for entry in order:
         if clock.remaining() < 2.0 or stop.asked and state.certificates:
             break
         sides = {"baseline": _side(state.baseline, jobs.folder), "candidate": _side(entry, jobs.folder)}
-        job = CertifyJob(**sides, max_drop=max_drop, timeout_s=max(60.0, min(clock.remaining(), 3600.0)))
-        # "finish cleanly" includes the certificate of the best
+        time_s = max(60.0, min(clock.remaining(), 3600.0))
+        job = CertifyJob(**sides, max_drop=state.max_drop, timeout_s=time_s, level=state.level)
+        # "finish cleanly" includes the first certificate
         asked, stop.asked = stop.asked, False
         outcome = jobs.run_one(job, max(5.0, clock.remaining()) if clock.budget.minutes else 3600.0)
         stop.asked = stop.asked or asked
         if outcome.kind != "finished":
             log.warn(f"no certificate for {entry.label}: {outcome.reason}", entry.trial)
             continue
-        certificate = {
-            **outcome.result["certificate"],
-            "valid_drop": drop(state, entry),
-            "looks": len(state.certificates) + 1,
-        }
+        certificate = {**outcome.result["certificate"], "chance": entry.chance, "looks": len(state.certificates) + 1}
         name, said = artifact_id(entry), {**entry.to_json(), "certificate": certificate}
         log.record(
             "certified", {"artifact": name, "certificate": certificate, "entry": said}, key=f"certificate {name}"
         )
 
 
-def allowed_drop(state: StudyState) -> float:
-    """The drop that a certificate has to exclude: the study's floor,
-    as a distance from the baseline's metric."""
-    bounds = {c.quantity: c.bound for c in reversed(state.constraints)}
-    if "drop" in bounds:
-        return bounds["drop"]
-    return max(0.0, state.baseline.quantities["metric"] - bounds["metric"]) if "metric" in bounds else DROP
+def to_certify(state: StudyState) -> list[Entry]:
+    """The entries that are looked at on test, in their order: greatest chance first.
+
+    Those of the front, baselines among them, and those that would be on it but for their chance,
+    if it is at least LEAST; at most LOOKS, and then those stay that score best where chances are
+    alike."""
+    able = [e for e in [*state.found(), *state.baselines.values()] if e is not state.baseline and _may(e)]
+    front = state.outstanding(able)
+    fresh: dict[str, Entry] = {}
+    for entry in sorted(front, key=lambda e: (-(e.chance or 0.0), state.score(e))):
+        if artifact_id(entry) not in state.certificates:
+            fresh.setdefault(artifact_id(entry), entry)
+    chosen = list(fresh.values())
+    while len(chosen) > LOOKS:
+        # of two neighbours in chance that are most alike in it, the one with the worse score goes
+        gaps = [(chosen[i].chance or 0.0) - (chosen[i + 1].chance or 0.0) for i in range(len(chosen) - 1)]
+        i = gaps.index(min(gaps))
+        del chosen[i if state.score(chosen[i]) > state.score(chosen[i + 1]) else i + 1]
+    return chosen
 
 
-def drop(state: StudyState, entry: Entry) -> float:
-    """How much worse the metric is than the baseline's, on the validation split."""
-    return entry.metric.error - state.baseline.metric.error
+def _may(entry: Entry) -> bool:
+    """Might it be certified, and meets it all other limits?"""
+    others = [v for v in entry.violations if "chance" not in v]
+    return not others and (entry.chance if entry.chance is not None else float(entry.feasible)) >= LEAST
 
 
 def _side(entry: Entry, folder: Path) -> Made:
     name = artifact_id(entry).replace("/", "_")
     return Made(entry.artifact, entry.target, str(folder / "test-outputs" / f"{name}.npy"))
-
-
-def next_to_certify(drops: list[float], certificates: list[dict[str, Any]], max_drop: float) -> int:
-    """Which of the entries, best score first, is worth the next look at the test split. drops:
-    on the validation split.
-
-    The first look goes to the best. It shows how wide an interval on test is; after it, an entry
-    whose drop leaves no room for that (nor for what test has so far shown beyond valid, in the mean
-    over the looks) would only spend a look, so the best of those that leave room goes first.
-    """
-    if not certificates:
-        return 0
-    arm = sum(c["ci95"][1] - c["drop"] for c in certificates) / len(certificates)
-    beyond = max(0.0, sum(c["drop"] - c["valid_drop"] for c in certificates if "valid_drop" in c) / len(certificates))
-    room = [i for i, d in enumerate(drops) if d + beyond + arm <= max_drop]
-    return room[0] if room else 0

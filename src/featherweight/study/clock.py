@@ -9,18 +9,19 @@ from collections.abc import Callable
 from ..limits import Budget
 from .state import StudyState
 
-# entries of the front whose certificate is asked for: each look at the test split costs credibility
-CERTIFY_AT_MOST = 5
-_RESERVE_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
+LOOKS = 8  # at the test split, that time is kept for
+_END_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
 _LONGEST = 7 * 86400.0  # of one job
 
 
 class Clock:
-    """state: the study's, which knows what earlier runs took; now:
-    a monotonic clock (a test's own moves as it likes)."""
+    """state: the study's, which knows what earlier runs took; polish: the share of the minutes that
+    is kept for the finalists; now: a monotonic clock (a test's own moves as it likes)."""
 
-    def __init__(self, state: StudyState, budget: Budget, now: Callable[[], float] | None = None) -> None:
-        self.state, self.budget, self._now = state, budget, now or time.monotonic
+    def __init__(
+        self, state: StudyState, budget: Budget, polish: float = 0.0, now: Callable[[], float] | None = None
+    ) -> None:
+        self.state, self.budget, self.polish, self._now = state, budget, polish, now or time.monotonic
         self._started = self._now()
         self._spent_before = state.spent_s
 
@@ -32,22 +33,24 @@ class Clock:
         """Time until the budget's minutes are up; without minutes there is no end."""
         return float("inf") if self.budget.minutes is None else self.budget.minutes * 60 - self.spent()
 
-    def reserve(self) -> float:
-        """Time to keep for certification: predicted from what the baseline's measurement took,
-        which ran the same way."""
+    def ending(self) -> float:
+        """Time to keep for certificates, the last race and the report: predicted from what the
+        baseline's measurement took, which ran the same way."""
         if self.budget.minutes is None:
             return 0.0
-        predicted = 3.0 + 2.0 * (CERTIFY_AT_MOST + 1)
+        looks = LOOKS + 2
+        predicted = 4.0 + 2.0 * looks
         if "baseline" in self.state.baselines:
             base = self.state.baseline
             per_sample = base.latency_ms.median / 1e3
             samples = self.state.info["splits"].get("sizes", {}).get("test", 0)
-            predicted = 4.0 + (CERTIFY_AT_MOST + 1) * (1.0 + per_sample * samples)
-        return float(min(predicted, _RESERVE_SHARE * self.budget.minutes * 60))
+            predicted = 5.0 + looks * (1.2 + per_sample * samples)
+        return float(min(predicted, _END_SHARE * self.budget.minutes * 60))
 
     def left(self) -> float:
-        """Time for trials."""
-        return self.remaining() - self.reserve()
+        """Time for trials: what is not kept for the finalists and the end."""
+        finalists = self.polish * self.budget.minutes * 60 if self.budget.minutes is not None else 0.0
+        return self.remaining() - self.ending() - finalists
 
     def out_of_time(self) -> bool:
         """Is there no time for anything but the end?"""

@@ -68,6 +68,16 @@ class Settings:
     constraints: tuple[Constraint, ...] = setting(
         (), "what must hold; `optimize` without one on accuracy lets the metric drop by 0.01"
     )
+    confidence: float = setting(
+        0.5,
+        "a candidate counts as within the floor if it will be certified on test with at least this chance",
+        Option("The chance of being certified that a candidate needs \\[default: 0.5].", float),
+    )
+    polish: float = setting(
+        1 / 3,
+        "share of the budget that is kept to train the finalists longer (0: none)",
+        Option("Share of the budget kept to train the finalists longer \\[default: a third].", float),
+    )
     minimize: tuple[str, ...] | None = setting(
         None,
         (
@@ -244,6 +254,10 @@ def _checked(f: dataclasses.Field[Any], value: Any) -> Any:
             raise InputError(f"{f.name} cannot be this", got=repr(value)[:200], allowed=str(f.type))
     if f.name in _LEAST and value is not None and value < _LEAST[f.name]:
         raise InputError(f"{f.name} has to be at least {_LEAST[f.name]}", got=value)
+    if f.name == "polish" and not 0 <= value < 1:
+        raise InputError("polish is a share of the budget", got=value, allowed="from 0, below 1, as 0.3")
+    if f.name == "confidence" and not 0 < value < 1:
+        raise InputError("confidence is a probability", got=value, allowed="above 0 and below 1, as 0.5 or 0.9")
     if f.name == "measure_seconds" and not 0 < value < float("inf"):
         raise InputError("measure_seconds has to be positive", got=value)
     return value
@@ -282,6 +296,8 @@ class Config:
     earlier: tuple[str, ...] = decided(True, ())
     proxy: dict[str, Any] | None = decided(True, None)
     supernet: str | None = decided(True, None)
+    confidence: float = decided(True, 0.5)
+    polish: float = decided(True, 0.0)
     task: Any = decided(False)  # how a worker loads it; None: it was made in a program
     task_name: str = decided(True)
     fingerprint: str = decided(True)
@@ -347,6 +363,8 @@ class Config:
             "seed": _is_whole(self.seed),
             "workers": _is_whole(self.workers) and self.workers > 0,
             "train_threads": _is_whole(self.train_threads) and self.train_threads > 0,
+            "confidence": _is_number(self.confidence) and 0 < self.confidence < 1,
+            "polish": _is_number(self.polish) and 0 <= self.polish < 1,
             "reuse": isinstance(self.reuse, bool),
             "measure_seconds": _is_number(self.measure_seconds) and self.measure_seconds > 0,
             "supernet": self.supernet is None or isinstance(self.supernet, str),
@@ -366,10 +384,10 @@ class Config:
         """What was asked for besides the recipe, which may be one of another version."""
         same = {
             name: getattr(self, name)
-            for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses")
+            for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses", "confidence")
         }
         same |= {
-            name: getattr(self, name) for name in ("earlier", "seed", "workers", "reuse", "device", "measure_seconds")
+            name: getattr(self, name) for name in ("polish", "earlier", "seed", "workers", "reuse", "device", "measure_seconds")
         }
         return Settings(
             **same,

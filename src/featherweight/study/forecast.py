@@ -3,31 +3,34 @@ from a few timed training steps."""
 
 from __future__ import annotations
 
+import math
 import resource
-import statistics
 import sys
-import time
 from typing import Any
 
-import numpy as np
-
+from ..measure.accuracy import metric
+from ..measure.chance import outlook
 from ..recipe import Candidate, Recipe, decode
+from ..recipes.pace import Pace, pace
 from ..space import Domain, Space, resolve
 from ..task.task import Task
+from .baselines import baseline_candidates
+from .clock import LOOKS
 from .config import Config
 
-_STEPS = 3  # training steps that are timed, after one to warm up
-# export, starting the measuring process and loading the runtime:
-# the middle of what trials took here (1 to 10)
-_FIXED_S = 4.0
+# export, starting the measuring process and loading the runtime, besides the timing itself:
+# the middle of what trials took here (1 to 6)
+_FIXED_S = 2.5
 
 
 def forecast(task: Task, config: Config) -> dict[str, Any]:
-    """{"space", "size", "trial_s", "baseline_s", "total_s", "memory_bytes", "how"}; trains nothing
-    to the end and writes nothing.
+    """{"space", "size", "trial_s", "baseline_s", "polish_s", "total_s", "memory_bytes", "proof",
+    "metric", "how"}; trains nothing to the end and writes nothing.
 
-    trial_s: seconds of a trial whose holes have their middle values, nothing reused; memory_bytes:
-    peak of this process after the timed steps, as a worker has it.
+    trial_s: seconds of a trial whose holes have their middle values, nothing reused; polish_s: of
+    training finalists longer; memory_bytes: peak of this process after the timed steps, as a worker
+    has it; proof: what the test split can prove (`measure.chance.outlook`; None: there is no
+    floor).
     """
     space = Space(Candidate(decode(config.recipe), decode(config.target.choice)))
 
@@ -36,29 +39,35 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         return options[len(options) // 2]
 
     usual: Recipe = resolve(space.tree, middle).recipe
-    step_s, forward_s = _time_steps(task, _net(usual), config.train_threads)
-    n_train, n_valid = len(task.splits().train), len(task.splits().valid)
+    takes = pace(task, _net(usual), config.train_threads)
+    splits, budget = task.splits(), config.budget
+    n_train, n_valid, n_test = len(splits.train), len(splits.valid), len(splits.test)
     first = Recipe.from_json(config.baseline) if config.baseline else task.baseline or Recipe()
-    if _net(first) is not _net(usual):
-        baseline_s = _training_s(first, n_train, *_time_steps(task, _net(first), config.train_threads))
-    else:
-        baseline_s = _training_s(first, n_train, step_s, forward_s)
-    measure_s = _FIXED_S + config.measure_seconds + n_valid * forward_s
-    trial_s = _training_s(usual, n_train, step_s, forward_s) + measure_s
-    all_trials = (
-        min(space.size, config.budget.trials or space.size) * trial_s / config.workers + baseline_s + 4 * measure_s
-    )
-    total_s = min(all_trials, (config.budget.minutes or float("inf")) * 60)
+    own = takes if _net(first) is _net(usual) else pace(task, _net(first), config.train_threads)
+    measure_s = _FIXED_S + config.measure_seconds + n_valid * takes.forward
+    others = len(baseline_candidates(config, space)) - 1
+    baseline_s = _training_s(first, n_train, own) + (1 + others) * measure_s
+    trial_s = _training_s(usual, n_train, takes) + measure_s
+    trials = min(space.size, budget.trials or space.size)
+    search_s = trials * trial_s / config.workers
+    end_s = (LOOKS / 2 + 1) * (_FIXED_S + n_test * takes.forward) + 2 * measure_s
+    minutes = (budget.minutes or math.inf) * 60
+    polish_s = min(config.polish / (1 - config.polish) * search_s, config.polish * minutes) if config.polish else 0.0
+    total_s = min(baseline_s + search_s + polish_s + end_s, minutes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    floor = next((c.bound for c in reversed(config.constraints) if c.quantity == "drop"), None)
     return {
         "space": [{"path": h.path, "domain": str(h.domain), "when": [list(w) for w in h.when]} for h in space],
         "size": "inf" if space.size == float("inf") else space.size,
         "trial_s": trial_s,
         "baseline_s": baseline_s,
+        "polish_s": polish_s,
         "total_s": total_s,
         "memory_bytes": peak,
+        "proof": outlook(n_test, floor) if floor is not None else None,
+        "metric": metric(task.metric).name,
         "how": (
-            f"{_STEPS} training steps of 64 samples were timed on {config.train_threads} threads; a trial is taken "
+            f"training steps of {takes.samples} samples were timed on {config.train_threads} threads; a trial is taken "
             "with the middle value of every hole and nothing reused, so a search whose candidates share "
             "beginnings takes less"
         ),
@@ -70,38 +79,11 @@ def _net(recipe: Recipe) -> Any:
     return getattr(recipe.steps[0], "net", None) if recipe.steps and recipe.steps[0].starts else None
 
 
-def _time_steps(task: Task, net: Any, threads: int) -> tuple[float, float]:
-    """Median seconds a training sample and a forward sample take,
-    of the task's model or of a described net."""
-    import torch
-
-    from ..train.loop import tensors
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        module = (task.build() if net is None else net.build(0)).train()
-        split = task.splits().train
-        x, y = tensors(split, np.arange(min(64, len(split))), "cpu")
-        trained, forward = [], []
-        for _ in range(_STEPS + 1):
-            start = time.perf_counter()
-            task.loss_fn(module(*x), y).backward()  # type: ignore[no-untyped-call]
-            trained.append((time.perf_counter() - start) / len(y))
-            with torch.inference_mode():
-                start = time.perf_counter()
-                module(*x)
-                forward.append((time.perf_counter() - start) / len(y))
-    finally:
-        torch.set_num_threads(before)
-    return statistics.median(trained[1:]), statistics.median(forward[1:])
-
-
-def _training_s(recipe: Recipe, n: int, step_s: float, forward_s: float) -> float:
+def _training_s(recipe: Recipe, n: int, takes: Pace) -> float:
     """Seconds of a filled recipe's training: epochs * samples * seconds a sample, with the
     teacher's forward pass for Distill."""
     total = 0.0
     for step in recipe.steps:
-        total += getattr(step, "epochs", 0) * n * step_s
-        total += n * forward_s if step.teaches else 0.0
+        total += getattr(step, "epochs", 0) * n * takes.train
+        total += n * takes.forward if step.teaches else 0.0
     return total

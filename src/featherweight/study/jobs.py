@@ -61,6 +61,7 @@ class Jobs:
             seconds=self.config.measure_seconds,
             timeout_s=self.clock.timeout(),
             keep=str(self.folder / "artifacts"),
+            outputs=str(self.folder / "valid-outputs" / "baseline.npy"),
         )
         return dataclasses.replace(job, **more)
 

@@ -26,6 +26,17 @@ def read_state(out: Path) -> StudyState:
         store.close()
 
 
+def begun_as(out: Path) -> Config | None:
+    """The settings with which the study in a folder began; None if there is none."""
+    if not (out / "study.db").exists():
+        return None
+    store = EventStore(out / "study.db")
+    try:
+        return next((Config.from_json(e["config"]) for e in store.read() if e["kind"] == "study"), None)
+    finally:
+        store.close()
+
+
 def read_config(out: Path) -> Config:
     """The settings of the study in a folder, or of a run.yaml."""
     if out.is_file():

@@ -3,10 +3,13 @@ every default decided."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .. import recipes, registry
 from ..errors import InputError, RecipeError, StoreError, TaskError
@@ -20,19 +23,26 @@ from ..task.task import Task
 from ..train.relax_settings import METHODS
 from ..warm.guess import Guess
 from .config import Config, Settings, Targets
-from .words import proxy_of, stopper_of
+from .polish import LONGER
+from .words import can_pause, proxy_of, stopper_of
 
 
-def configure(task: Task, asked: Settings) -> Config:
+def configure(task: Task, asked: Settings, before: Config | None = None) -> Config:
     """The study's settings, all defaults decided and everything checked that can be
-    checked before running."""
+    checked before running. before: of the study that goes on; the epochs of a recipe that nobody
+    gave stay as they were timed when it began."""
     registry.find("strategies", asked.strategy)
     searching = asked.mode == "search"
     limits = asked.constraints
     minimize = objectives_of(asked.minimize, searching, bool(limits))
     if not searching and not any(c.quantity in ("drop", "metric") for c in limits):
         limits = (max_drop(0.01), *limits)
-    recipe = recipe_of(task, asked.recipe, searching, asked.compress, asked.stopper is not None)
+    cores = os.cpu_count() or 1
+    workers = asked.workers or max(1, cores // 2)
+    threads = max(1, cores // workers)
+    recipe = recipe_of(task, asked, threads)
+    if asked.recipe is None and before is not None and _but_for_epochs(recipe.to_json()) == _but_for_epochs(before.recipe):
+        recipe = Recipe.from_json(before.recipe)
     if any(c.quantity == "metric" for c in limits):
         check_floor(task)
     check_known(asked.guesses, asked.earlier, recipe)
@@ -41,9 +51,8 @@ def configure(task: Task, asked: Settings) -> Config:
     if searching and asked.strategy == "oneshot" and supernet is None:
         supernet = "oneshot"
     check_supernet(supernet, recipe)
-    cores = os.cpu_count() or 1
-    workers = asked.workers or max(1, cores // 2)
-    fixed = recipes.fixed(task, recipe).to_json() if searching else None
+    polish = float(asked.polish) if any(map(can_pause, recipe.steps)) else 0.0
+    fixed = recipes.fixed(task, recipe, 1 + LONGER if polish else 1).to_json() if searching else None
     beside = fixed is not None and task.model is not None  # the task's own model is the baseline
     return Config(
         mode=asked.mode,
@@ -54,6 +63,8 @@ def configure(task: Task, asked: Settings) -> Config:
         earlier=tuple(str(Path(p).resolve()) for p in asked.earlier),
         proxy=proxy_of(asked.proxy, searching),
         supernet=supernet,
+        confidence=float(asked.confidence),
+        polish=polish,
         task=task.ref,
         task_name=task.name,
         fingerprint=task.fingerprint,
@@ -66,7 +77,7 @@ def configure(task: Task, asked: Settings) -> Config:
         seed=asked.seed,
         device=asked.device,
         workers=workers,
-        train_threads=max(1, cores // workers),
+        train_threads=threads,
         reuse=asked.reuse,
         measure_seconds=asked.measure_seconds,
         store=str(default_root()),
@@ -85,20 +96,21 @@ def objectives_of(given: Sequence[str] | None, searching: bool, limited: bool) -
     return tuple(given)
 
 
-def recipe_of(task: Task, given: Recipe | None, searching: bool, compress: bool, stopped: bool) -> Recipe:
-    """The recipe to search: the one given, the task's own, or one that suits the task. RecipeError,
-    TaskError if it is not for this mode."""
+def recipe_of(task: Task, asked: Settings, threads: int = 1) -> Recipe:
+    """The recipe to search: the one given, the task's own, or one that suits the task, the time
+    and the threads of a training. RecipeError, TaskError if it is not for this mode."""
+    searching, minutes = asked.mode == "search", asked.budget.minutes
     if not searching and task.model is None:
         raise TaskError(
             f"task {task.name!r} has no model to optimize",
             fix="search for one: fw.search(task, ..) or `featherweight search`",
         )
     own = task.recipe if task.recipe is not None and (not searching or recipes.builds(task.recipe)) else None
-    recipe = (
-        given
-        or own
-        or (recipes.search(task, compress=compress, stopped=stopped) if searching else recipes.default(task))
-    )
+    recipe = asked.recipe or own
+    if recipe is None and searching:
+        recipe = recipes.search(task, asked.compress, asked.stopper is not None, minutes, threads)
+    elif recipe is None:
+        recipe = recipes.default(task, minutes, threads)
     if searching and not recipes.builds(recipe):
         raise RecipeError(
             "a search of architectures needs a recipe that begins with Build",
@@ -108,6 +120,10 @@ def recipe_of(task: Task, given: Recipe | None, searching: bool, compress: bool,
     if recipe.is_filled:
         recipe.check()
     return recipe
+
+
+def _but_for_epochs(recipe: Any) -> str:
+    return re.sub(r'"epochs": \d+', '"epochs": 0', json.dumps(recipe))
 
 
 def check_known(guesses: Sequence[Guess], earlier: Sequence[str | Path], recipe: Recipe) -> None:

@@ -18,8 +18,10 @@ from .jobs import Jobs
 from .knowledge import train_supernet, with_earlier
 from .log import Listener, Log
 from .pauses import Pauses, make_stopper
+from .polish import polish
 from .process import Stop, interruptible
 from .proxy import ProxyFilter
+from .race import race
 from .results import package_best
 from .search import Search
 from .state import StudyState
@@ -42,7 +44,7 @@ class Run:
     ) -> None:
         self.config, self.statics, self.proxy = config, statics, proxy
         self.log = Log(EventStore(out / "study.db"), listener)
-        self.clock = Clock(self.state, config.budget)
+        self.clock = Clock(self.state, config.budget, config.polish)
         self.jobs = Jobs(config, task, out, self.log, self.clock, Stop())
         tree = Candidate(decode(config.recipe), decode(config.target.choice))
         self.space: Space = statics.space(tree)
@@ -64,7 +66,9 @@ class Run:
                 strategy = train_supernet(self.jobs, self.space, strategy)
                 strategy = with_earlier(self.log, self.config, self.space, strategy)
                 Search(self.jobs, self.space, strategy, self.pauses, self.proxy).run()
+                polish(self.jobs)
                 certify(self.jobs)
+                race(self.jobs)
                 self.log.record("phase", {"name": "report"})
                 package_best(self.jobs)
             finally:

@@ -7,12 +7,14 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import pareto
 from ..errors import StoreError
-from ..limits import Budget, Constraint, judge, objectives
-from ..records import Entry, Event, History, State, Trial
+from ..limits import Budget, Constraint, Proof, judge, objectives
+from ..measure.certificate import next_level
+from ..measure.chance import allowance, chance, outlook, recovered
+from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
 
 ENDED = ("complete", "failed", "stopped")
@@ -38,12 +40,22 @@ class StudyState:
     relaxed: dict[str, Any] | None = None
     # what the strategy was told before the search: the fields of a `Warm`
     warm: dict[str, Any] | None = None
+    # candidates whose recovery was made longer, by trial and rung, the epochs that it took, and those
+    # for which it failed
+    polished: dict[tuple[int, int], Entry] = field(default_factory=dict)
+    polish_epochs: dict[tuple[int, int], int] = field(default_factory=dict)
+    unpolished: dict[tuple[int, int], str] = field(default_factory=dict)
+    # how often a chosen artifact was timed again
+    raced: dict[str, int] = field(default_factory=dict)
     ended: str | None = None  # why the search ended before its budget did
     steps: int = 0
     reused: int = 0
     spent_s: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     _opened: float | None = None
+
+    # the share of a drop that is left after longer recovery, before it was seen
+    RECOVERED: ClassVar[float] = 0.5
     _last: float = 0.0
     _phase: str | None = None
 
@@ -99,8 +111,9 @@ class StudyState:
         entry = Entry.from_json(event["entry"])
         self._count(event)
         self.baselines[entry.label] = entry
-        judge(entry, self.baseline, self.constraints)
+        self._align(entry)
         self._certify(entry)
+        self._judge(entry)
 
     def _on_baseline_failed(self, event: Event) -> None:
         self.failed_baselines[event["label"]] = event["reason"]
@@ -137,9 +150,33 @@ class StudyState:
         trial.entry, trial.reason = Entry.from_json(event["entry"]), None
         self._count(event)
         trial.steps, trial.reused = event["steps"], event["reused"]
+        self._align(trial.entry)
         self._certify(trial.entry)
-        trial.violation = judge(trial.entry, self.baseline, self.constraints)
+        self._judge(trial.entry)
+        trial.violation = self._violation(trial.entry)
         trial.values = objectives(trial.entry, self.baseline, self.minimize)
+
+    def _on_polished(self, event: Event) -> None:
+        entry, at = Entry.from_json(event["entry"]), (event["trial"], event["rung"])
+        self._count(event)
+        self.polished[at], self.polish_epochs[at] = entry, event["epochs"]
+        self._align(entry)
+        self._certify(entry)
+        self._judge(entry)
+
+    def _on_unpolished(self, event: Event) -> None:
+        self.unpolished[event["trial"], event["rung"]] = event["reason"]
+
+    def _on_raced(self, event: Event) -> None:
+        """A fresh measurement of the speed takes the place of the one that it was chosen by."""
+        name = event["artifact"]
+        self.raced[name] = self.raced.get(name, 0) + 1
+        for entry in [*self.baselines.values(), *self.found()]:
+            if artifact_id(entry) == name:
+                entry.latency_ms = Latency.from_json(event["latency_ms"])
+                entry.speedup = Speedup.from_json(event["speedup"])
+                self._align(entry)
+                self._judge(entry)
 
     def _on_failed(self, event: Event) -> None:
         self.refused += bool(event.get("refused"))
@@ -159,11 +196,80 @@ class StudyState:
 
     def _on_certified(self, event: Event) -> None:
         self.certificates[event["artifact"]] = event["certificate"]
-        for entry in [*self.baselines.values(), *(r.entry for r in self.trials if r.entry is not None)]:
-            self._certify(entry)
+        for entry in [*self.baselines.values(), *self.found()]:
+            if artifact_id(entry) == event["artifact"]:
+                self._certify(entry)
+                self._judge(entry)
+
+    def _align(self, entry: Entry) -> None:
+        """Put the entry's milliseconds at the speed that the machine had when the baseline was
+        measured, so that they are the baseline's divided by the speedup: both come from one
+        measurement then."""
+        base, seen = self.baseline.latency_ms.median, entry.latency_ms
+        scale = base / entry.speedup.ratio / seen.median if seen.median > 0 else 1.0
+        entry.latency_ms = dataclasses.replace(
+            seen, median=seen.median * scale, p90=seen.p90 * scale, cpu_median=seen.cpu_median * scale
+        )
 
     def _certify(self, entry: Entry) -> None:
         entry.certificate = self.certificates.get(artifact_id(entry))
+
+    def _judge(self, entry: Entry) -> float:
+        """Hold the entry to the limits, and return how far it breaks them."""
+        return judge(entry, self.baseline, self.constraints, self.proof(entry))
+
+    def outlook(self) -> dict[str, Any] | None:
+        """What the test split can prove, going by what was measured
+        (`measure.chance.outlook`); None without a floor."""
+        limit = self.max_drop
+        seen = [e.paired for e in self.found() if e.paired is not None]
+        return outlook(self.tested, limit, seen, self.level) if limit is not None else None
+
+    def _violation(self, entry: Entry) -> float:
+        """How far a candidate breaks the limits, as strategies are told: of a drop, if finalists
+        are trained on, what longer recovery will probably leave of it."""
+        proof = self.proof(entry)
+        if self.begun.polish and proof is not None and entry.paired is not None:
+            proof = self.proof(entry, recovered(entry.paired, self.RECOVERED))
+        return sum(c.excess(entry, self.baseline, proof) for c in self.constraints)
+
+    def proof(self, entry: Entry, paired: Paired | None = None) -> Proof | None:
+        """What the test split shows of the entry, or will probably show; None if nothing is to be
+        shown, or the entry was measured before there were comparisons. paired: as if this had been
+        seen on validation."""
+        limit, wanted = self.max_drop, self.begun.confidence
+        if limit is None:
+            return None
+        if paired is not None:
+            likely = chance(paired, self.tested, limit, self.level)
+            lacks = paired.drop - allowance(paired, self.tested, limit, wanted, self.level)
+            return Proof(likely, wanted, 0.0 if likely >= wanted else max(lacks, 1e-9))
+        said = (entry.certificate or {}).get("verdict")
+        if said in ("certified", "refuted"):
+            shown = float((entry.certificate or {})["drop"]) - limit
+            return Proof(1.0, wanted, 0.0) if said == "certified" else Proof(0.0, wanted, shown)
+        if entry.paired is None:
+            return None
+        return self.proof(entry, entry.paired)
+
+    @property
+    def max_drop(self) -> float | None:
+        """The drop that certificates have to exclude: the study's floor, as a distance from the
+        baseline's metric. None: there is no floor."""
+        bounds = {c.quantity: c.bound for c in reversed(self.constraints)}
+        if "drop" in bounds:
+            return bounds["drop"]
+        return max(0.0, self.baseline.metric.value - bounds["metric"]) if "metric" in bounds else None
+
+    @property
+    def tested(self) -> int:
+        """Samples of the test split."""
+        return int(self.info["splits"]["sizes"]["test"])
+
+    @property
+    def level(self) -> float:
+        """The level of the next certificate."""
+        return next_level([c["verdict"] == "certified" for c in self.certificates.values()])
 
     def _set(self, event: Event, state: State) -> Trial:
         trial = self.trials[event["trial"]]
@@ -183,12 +289,18 @@ class StudyState:
     def complete(self) -> list[Entry]:
         return [r.entry for r in self.trials if r.state == "complete" and r.entry is not None]
 
+    def found(self) -> list[Entry]:
+        """What was searched and finished, as it was searched and as it was trained on."""
+        return [*self.complete(), *self.polished.values()]
+
     def front(self) -> list[Entry]:
         """The non-dominated feasible entries, baselines included, by (error, objectives)."""
         # of equal ones the searched one stays
-        feasible = [e for e in [*self.complete(), *self.baselines.values()] if e.feasible]
-        points = [self.point(e) for e in feasible]
-        return [feasible[i] for i in pareto.front(points)]
+        return self.outstanding([e for e in [*self.found(), *self.baselines.values()] if e.feasible])
+
+    def outstanding(self, entries: list[Entry]) -> list[Entry]:
+        """Those of the entries that none of the others dominates; of equal ones the first."""
+        return [entries[i] for i in pareto.front([self.point(e) for e in entries])]
 
     def point(self, entry: Entry) -> tuple[float, ...]:
         """The coordinates in which entries are compared: the objectives,
@@ -206,22 +318,25 @@ class StudyState:
         them, those that are best among themselves."""
         found = [e for e in self.front() if e.trial is not None]
         if not found:
-            searched = [e for e in self.complete() if e.feasible]
-            found = [searched[i] for i in pareto.front([self.point(e) for e in searched])]
+            searched = [e for e in self.found() if e.feasible]
+            found = self.outstanding(searched)
         return sorted(found, key=self.score)
 
     def best(self) -> Entry | None:
-        """The best-scoring feasible entry whose certificate holds; if none holds, the best-scoring
-        one; None if none is feasible."""
+        """The best-scoring feasible entry that is certified. If none is: while none was looked at,
+        the best-scoring one; after looks, the one with the greatest chance. None if none is
+        feasible; one that was refuted is not."""
         ranked = self.ranked()
-        certified = [e for e in ranked if e.certificate is not None and e.certificate["verdict"] == "certified"]
-        return next(iter(certified or ranked), None)
+        certified = [e for e in ranked if (e.certificate or {}).get("verdict") in ("certified", "measured")]
+        if certified or not any(e.certificate for e in ranked):
+            return next(iter(certified or ranked), None)
+        return max(ranked, key=lambda e: e.chance or 0.0)
 
     def nearest(self) -> Entry | None:
         """If nothing searched is feasible: the entry that breaks the constraints least."""
-        if any(e.feasible for e in self.complete()):
+        if any(e.feasible for e in self.found()):
             return None
-        return min(self.complete(), key=lambda e: sum(v["excess"] for v in e.violations), default=None)
+        return min(self.found(), key=lambda e: sum(v["excess"] for v in e.violations), default=None)
 
     def front_json(self) -> dict[str, Any]:
         """front.json of the study (format 1)."""
@@ -240,6 +355,7 @@ class StudyState:
             "budget": {**config["budget"], "spent_s": round(self.spent_s, 3)},
             "trials": counts,
             "cache": {"steps": self.steps, "reused": self.reused},
+            "proof": self.outlook(),
             "baseline": self.baseline.to_json(),
             "baselines": [e.to_json() for e in self.baselines.values()],
             "failed_baselines": self.failed_baselines,

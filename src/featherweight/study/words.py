@@ -72,7 +72,7 @@ def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, 
                 allowed="a word" if isinstance(known[name], str) else "a number",
             )
     cls(**fields)
-    if not any(map(_can_pause, recipe.steps)):
+    if not any(map(can_pause, recipe.steps)):
         raise InputError(
             "a stopper needs training that can pause",
             got=str(recipe),
@@ -82,14 +82,14 @@ def stopper_of(given: str | dict[str, Any] | None, recipe: Recipe) -> dict[str, 
     return {"kind": kind, **fields}
 
 
-def _can_pause(part: Any) -> bool:
+def can_pause(part: Any) -> bool:
     """Is the step, or one of those that a hole offers, training that a stopper can make wait?"""
     if isinstance(part, Maybe):
-        return _can_pause(part.item)
+        return can_pause(part.item)
     if isinstance(part, Choice):
-        return any(map(_can_pause, part.items))
+        return any(map(can_pause, part.items))
     if isinstance(part, Recipe):
-        return any(map(_can_pause, part.steps))
+        return any(map(can_pause, part.steps))
     return isinstance(part, Trained) and part.pauses and part.epochs != 0
 
 

@@ -1,0 +1,134 @@
+"""What a validation split tells of a certificate to come, and what a test split can prove at all.
+
+Notation: d the drop seen on n validation samples, s the standard deviation of one sample's drop,
+m test samples, T the largest drop that m samples can certify of a candidate that differs so often.
+The drop on test is about normal around d with variance s^2 (1/n + 1/m), so a certificate comes
+with probability Phi((T - d) / (s sqrt(1/n + 1/m))).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any
+
+from ..records import Paired
+from .certificate import ALPHA, FIRST
+from .paired import normal, score
+
+_NORMAL = NormalDist()
+LEVEL = ALPHA * FIRST  # of the first look
+ASSUMED = 0.01  # share of samples that a slimmed model decides otherwise than the original, before one was measured
+
+
+def chance(paired: Paired, samples: int, max_drop: float, level: float = LEVEL) -> float:
+    """The probability that a certificate of `max_drop` at this level comes out on so many test
+    samples."""
+    drop, spread, most = _predicted(paired, samples, max_drop, level)
+    if spread == 0.0:
+        return 1.0 if drop <= most else 0.0
+    return normal((most - drop) / spread)
+
+
+def allowance(paired: Paired, samples: int, max_drop: float, confidence: float, level: float = LEVEL) -> float:
+    """The largest drop on validation with which the chance, were all else the same, would be
+    `confidence`."""
+    _, spread, most = _predicted(paired, samples, max_drop, level)
+    return most - _NORMAL.inv_cdf(confidence) * spread
+
+
+def recovered(paired: Paired, share: float) -> Paired:
+    """What would be seen if longer training left this share of the drop: the samples that are lost
+    beyond those that are won again are fewer by the rest of it. One that is better than the
+    baseline stays as it is."""
+    if paired.drop <= 0:
+        return paired
+    drop = share * paired.drop
+    if paired.lost is None or paired.won is None:
+        return replace(paired, drop=drop)
+    lost = max(0, round(paired.won + drop * paired.n))
+    drop = (lost - paired.won) / paired.n
+    return replace(paired, drop=drop, lost=lost, sd=math.sqrt(max(0.0, (lost + paired.won) / paired.n - drop**2)))
+
+
+def provable(differing: float, samples: int, max_drop: float, level: float = LEVEL) -> float:
+    """T: the largest observed drop that certifies `max_drop` on so many samples, for a candidate
+    that is right where the baseline is wrong, or the other way round, on this share of them.
+    -inf: none does, the samples are too few. A metric that is right or wrong."""
+    return _provable(differing, samples, max_drop, level)
+
+
+def needed(drop: float, differing: float, max_drop: float, level: float = LEVEL) -> int | None:
+    """Test samples with which such a candidate is certified one time in two; None if no number
+    is enough."""
+    if drop >= max_drop:
+        return None
+    low, high = 1, 1
+    while _provable(differing, high, max_drop, level) < drop:
+        low, high = high, 2 * high
+        if high > 10**10:
+            return None
+    while high - low > max(1, high // 1000):
+        middle = (low + high) // 2
+        low, high = (low, middle) if _provable(differing, middle, max_drop, level) >= drop else (middle, high)
+    return high
+
+
+def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: float = LEVEL) -> dict[str, Any]:
+    """What so many test samples can prove, as data for a sentence: {"samples", "max_drop",
+    "provable": the largest drop with which a candidate is certified one time in two (None: none
+    is), "half": a half of max_drop, "needed": samples that would certify that (None: no number),
+    "differing": the share of samples that are right for one of the two only, or None, "sd": of one
+    sample's drop, "assumed": was it?}.
+
+    seen: candidates measured so far, of which the middle one counts; none: `ASSUMED`, and a metric
+    that is right or wrong.
+    """
+    counts = [(p.lost + p.won + 1) / (p.n + 1) for p in seen if p.lost is not None and p.won is not None]
+    half, out = max_drop / 2, {"samples": samples, "max_drop": max_drop, "half": max_drop / 2, "assumed": not seen}
+    if counts or not seen:
+        differing = statistics.median(counts) if counts else ASSUMED
+        most = _provable(differing, samples, max_drop, level)
+        enough = needed(half, max(differing, half), max_drop, level)
+        return out | {"differing": differing, "sd": None, "provable": _finite(most), "needed": enough}
+    sd, z = statistics.median(p.sd for p in seen), -_NORMAL.inv_cdf(level)
+    enough = math.ceil((z * sd / half) ** 2) if half > 0 else None
+    return out | {"differing": None, "sd": sd, "provable": max_drop - z * sd / math.sqrt(samples), "needed": enough}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _predicted(paired: Paired, samples: int, max_drop: float, level: float) -> tuple[float, float, float]:
+    """(d, the standard deviation of test's drop around it, T). A table of counts is taken with half
+    a sample more on either side (Jeffreys), so that two models that never differed on few samples
+    may still differ."""
+    n, m = paired.n, max(samples, 1)
+    if paired.lost is None or paired.won is None:
+        most = max_drop + _NORMAL.inv_cdf(level) * paired.sd / math.sqrt(m)
+        return paired.drop, paired.sd * math.sqrt(1 / n + 1 / m), most
+    differing = (paired.lost + paired.won + 1) / (n + 1)
+    drop = (paired.lost - paired.won) / (n + 1)
+    return drop, math.sqrt((differing - drop**2) * (1 / n + 1 / m)), _provable(differing, m, max_drop, level)
+
+
+@lru_cache(maxsize=4096)
+def _provable(differing: float, samples: int, max_drop: float, level: float) -> float:
+    critical = _NORMAL.inv_cdf(level)
+
+    def certifies(drop: float) -> bool:
+        both = max(differing, abs(drop))
+        return float(score(samples * (both + drop) / 2, samples * (both - drop) / 2, samples, max_drop)) <= critical
+
+    low, high = -differing, max_drop
+    if not certifies(low):
+        return -math.inf
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if certifies(middle) else (low, middle)
+    return low

@@ -1,0 +1,52 @@
+"""What can be done to a model at all, found by trying: which blocks can go, which channels can be
+cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..task.task import Task
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """convolutional, attentive: has it convolutions, attention; blocks: how many can be dropped;
+    cuts: of the granularities of Prune those that find something to cut (`all`: only if there is
+    more than in `mlp`)."""
+
+    convolutional: bool
+    attentive: bool
+    blocks: int
+    cuts: tuple[str, ...]
+
+
+def abilities(task: Task) -> Abilities:
+    """Of the task's own model, from one run of its example inputs and a trace of its channels."""
+    import torch
+    from torch import nn
+
+    from ..models.blocks import droppable
+    from ..models.coupling import couple
+    from ..models.heads import projections
+
+    module = task.build().eval()
+    example = tuple(torch.from_numpy(v.copy()) for v in task.example().values())
+    rows = {path: len(index) for path, index in droppable(module, example).items()}
+    whole = {path: len(module.get_submodule(path)) for path in rows}  # type: ignore[arg-type]
+    found = {}
+    for granularity in ("mlp", "head", "channel"):
+        try:
+            found[granularity] = {g.name for g in couple(module, example, granularity).groups}
+        except InputError:
+            found[granularity] = set()
+    more = found["head"] or found["channel"] - found["mlp"]
+    return Abilities(
+        any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in module.modules()),
+        bool(projections(module)),
+        sum(n - (n == whole[path]) for path, n in rows.items()),  # of a row that could go whole, one stays
+        (*(("all",) if more else ()), *(("mlp",) if found["mlp"] else ())),
+    )

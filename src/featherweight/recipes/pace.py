@@ -1,0 +1,62 @@
+"""How long a training of a task's model takes, from a few timed steps."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..task.task import Task
+
+_SLOW = 1.0  # seconds of a step from which on no larger one is tried
+_STEPS = 3  # that are timed
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds a sample: of a training step, and of a forward pass alone; samples: of a timed
+    step."""
+
+    train: float
+    forward: float
+    samples: int
+
+
+def pace(task: Task, net: Any = None, threads: int = 1) -> Pace:
+    """Of the task's model, or of a described net. Steps of 64 samples, or of fewer if they are
+    slow."""
+    import torch
+
+    from ..train.loop import tensors
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        module = (task.build() if net is None else net.build(0)).train()
+        split = task.splits().train
+        for n in (2, 8, 32, 64):
+            n = min(n, len(split))
+            x, y = tensors(split, np.arange(n), "cpu")
+            rows = [_timed(task, module, x, y) for _ in range(2)]  # the first of a shape is slow
+            if n == len(split) or 4 * n * sum(rows[-1]) > _SLOW:
+                break
+        rows = [rows[-1], *(_timed(task, module, x, y) for _ in range(_STEPS - 1))]
+    finally:
+        torch.set_num_threads(before)
+    return Pace(statistics.median(r[0] for r in rows), statistics.median(r[1] for r in rows), n)
+
+
+def _timed(task: Task, module: Any, x: Any, y: Any) -> tuple[float, float]:
+    """Seconds a sample of one training step, and of one forward pass. Gradients are not used."""
+    import torch
+
+    start = time.perf_counter()
+    task.loss_fn(module(*x), y).backward()  # type: ignore[no-untyped-call]
+    middle = time.perf_counter()
+    with torch.inference_mode():
+        module(*x)
+    return (middle - start) / len(y), (time.perf_counter() - middle) / len(y)

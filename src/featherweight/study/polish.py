@@ -1,0 +1,156 @@
+"""Long recovery for the finalists. The search compares candidates after a short recovery; here
+those that could win are trained on, some times as long, and measured again.
+
+Notation: drop the drop on validation, score the mean log of the objectives (less is better; 0 is
+the baseline), chance that of being certified.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from .. import pareto
+from ..measure.chance import recovered
+from ..recipe import Recipe
+from ..records import Entry, Paired, Trial
+from ..targets.base import Target
+from ..transforms.base import Trained
+from .jobs import Jobs
+from .state import StudyState
+
+LONGER = 3  # times the recovery that it had as searched: the first time; three times as much the next
+RUNGS = 2  # longer recoveries of one candidate, at most
+LEAST = 0.005  # of promise (a log of the objectives' mean) that a recovery has to add, to be begun
+_KEPT = 0.9  # of the error is still there after longer training, before any finalist has shown it
+_FIXED_S = 5.0  # seconds of a trial that are no training: export and measurement
+
+
+def polish(jobs: Jobs) -> None:
+    """Train those on that are most worth it, while the share of the budget that is kept for it
+    lasts. What comes of it stands beside the candidate as it was searched."""
+    log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
+    if not jobs.config.polish:
+        return
+    log.record("phase", {"name": "polish"})
+    while not stop.asked:
+        found = next_finalist(state, clock.remaining() - clock.ending(), jobs.config.polish, jobs.config.budget.minutes)
+        if found is None:
+            break
+        entry, epochs = found
+        trial = state.trials[entry.trial if entry.trial is not None else -1]
+        recipe, rung = longer(Recipe.from_json(entry.recipe), epochs), entry.rung + 1
+        label = f"{entry.label.split(', finished')[0]}, finished with {_extra(entry) + epochs} epochs"
+        more: dict[str, Any] = {"trial": trial.number, "filling": trial.filling}
+        outcome = jobs.run_one(
+            jobs.trial_job(recipe, str(Target.parse(entry.target)), label, **more),
+            max(5.0, clock.remaining() - clock.ending()),
+        )
+        body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": outcome.seconds}
+        if outcome.kind == "finished":
+            told = {k: outcome.result[k] for k in ("entry", "steps", "reused")}
+            told["entry"] |= {"rung": rung}
+            log.record("polished", {**body, **told}, trial=trial.number)
+        elif stop.asked:
+            break
+        else:
+            log.record("unpolished", {**body, "reason": outcome.reason}, trial=trial.number)
+
+
+def next_finalist(state: StudyState, left_s: float, share: float, minutes: float | None) -> tuple[Entry, int] | None:
+    """(who is trained on next, epochs); None if nothing is worth it, or affordable.
+
+    Worth: what a candidate promises is its chance times its score; the next is the one whose
+    promise after longer training exceeds most what is promised now. How much of a drop longer
+    training leaves is the mean of what it left so far, and of RECOVERED."""
+    trials = {t.number: t for t in state.trials if t.state == "complete" and t.entry is not None}
+    latest: dict[int, Entry] = {n: t.entry for n, t in trials.items() if t.entry is not None}
+    latest |= {n: e for (n, _), e in sorted(state.polished.items())}
+    able = [e for e in latest.values() if not any(not _floor(v) for v in e.violations)]
+    now = max((_promise(state, e) for e in state.found()), default=0.0)
+    left = remainder(state)
+    best: tuple[float, Entry, int] | None = None
+    for e in _undominated(state, able):
+        epochs = affordable(state, e, trials[e.trial or 0], left_s, share, minutes)
+        if epochs == 0 or e.rung == RUNGS or (e.trial, e.rung + 1) in state.unpolished:
+            continue
+        gain = _promise(state, e, recovered(e.paired, left) if e.paired else None, _KEPT) - now
+        if gain > LEAST and (best is None or gain > best[0]):
+            best = gain, e, epochs
+    return None if best is None else best[1:]
+
+
+def affordable(
+    state: StudyState, entry: Entry, trial: Trial, left_s: float, share: float, minutes: float | None
+) -> int:
+    """Epochs of the next recovery of this entry: LONGER times those that it had, or less if time
+    is short; 0 if there is no recovery to lengthen, or no budget. Without minutes the budget is
+    counted in epochs: `share` of all, the search's and these."""
+    step = recovery(Recipe.from_json(trial.recipe))
+    if step is None:
+        return 0
+    wanted = step.epochs * LONGER ** (entry.rung + 1)
+    pace = max(trial.cost_s - _FIXED_S, 0.05 * trial.cost_s) / step.epochs  # seconds an epoch, at most
+    able = wanted if left_s == math.inf else int((left_s - _FIXED_S) / max(pace, 1e-9))
+    if minutes is None:
+        searched = sum(_epochs(t) for t in state.trials if t.state == "complete")
+        able = min(able, int(searched * share / (1 - share)) - sum(state.polish_epochs.values()))
+        return wanted if able >= wanted else 0
+    return min(wanted, able) if able >= step.epochs else 0
+
+
+def remainder(state: StudyState) -> float:
+    """The share of a drop that is left after longer recovery."""
+    shares = [state.RECOVERED]
+    for (number, rung), after in state.polished.items():
+        before = state.polished.get((number, rung - 1)) if rung > 1 else state.trials[number].entry
+        if before is not None and before.paired and after.paired and before.paired.drop > 0:
+            shares.append(min(1.5, max(-0.5, after.paired.drop / before.paired.drop)))
+    return sum(shares) / len(shares)
+
+
+def recovery(recipe: Recipe) -> Any:
+    """The training whose continuation helps: the last one that can stop and go on, and trains the
+    weights as they are deployed; None if there is none."""
+    steps = [s for s in recipe.steps if isinstance(s, Trained) and s.pauses and s.epochs > 0]
+    return steps[-1] if steps else None
+
+
+def longer(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with so many epochs of the same recovery after the last one: a new schedule, from
+    the weights that the short one gave."""
+    at = max(i for i, s in enumerate(recipe.steps) if s is recovery(recipe))
+    more = dataclasses.replace(recipe.steps[at], epochs=epochs)
+    return Recipe(*recipe.steps[: at + 1], more, *recipe.steps[at + 1 :])
+
+
+def _promise(state: StudyState, entry: Entry, paired: Paired | None = None, kept: float = 1.0) -> float:
+    """What is gained over the baseline, times the chance that it may be said, if this had been seen
+    on validation (None: what was), and the error were this share of what it is."""
+    score = state.score(entry)
+    if "error" in state.minimize:
+        score += math.log(kept) / len(state.minimize)
+    proof = state.proof(entry, paired)
+    chance = proof.chance if proof is not None else float(entry.feasible or all(map(_floor, entry.violations)))
+    return chance * max(0.0, -score)
+
+
+def _undominated(state: StudyState, entries: list[Entry]) -> list[Entry]:
+    """Those that no other is as good as in score and error, and better in one."""
+    return [entries[i] for i in pareto.front([(state.score(e), e.metric.error) for e in entries])]
+
+
+def _floor(violation: dict[str, Any]) -> bool:
+    return "chance" in violation or violation["constraint"].split(" ")[0] in ("drop", "metric")
+
+
+def _epochs(trial: Trial) -> int:
+    step = recovery(Recipe.from_json(trial.recipe))
+    return step.epochs if step is not None else 0
+
+
+def _extra(entry: Entry) -> int:
+    """Epochs of an entry's recovery so far, of those that were longer than the search's."""
+    steps = [s for s in Recipe.from_json(entry.recipe).steps if isinstance(s, Trained) and s.pauses and s.epochs > 0]
+    return sum(s.epochs for s in steps[-entry.rung :]) if entry.rung else 0
