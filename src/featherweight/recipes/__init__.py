@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SAMPLES = 150_000  # samples that the longest training of a search sees, in all of its epochs
 _SHORT = 500  # steps of a short recovery, at most
 _TRIALS = 20  # that should fit into a search's time
+_FEW = 4  # below so many, a search does not train at all
 _TRAINING = 0.4  # of a search's time, at most, is recovery
 
 
@@ -115,15 +116,16 @@ def ptq() -> Recipe:
                 correct_bias=Choice(False, True),
             ),
             Quantize(scheme="int8-dynamic", range=Choice("minmax", "mse")),
-            Quantize(scheme="weight-only", bits=Choice(8, 16), range=Choice("minmax", "mse")),
+            Quantize(scheme="weight-only", range=Choice("minmax", "mse")),
+            Quantize(scheme="weight-only", bits=16),
         )
     )
 
 
 def default(task: Task, minutes: float | None = None, threads: int = 1) -> Recipe:
     """`encoder()` for a model with attention, `cnn()` for one with convolutions, else `mlp()`, without
-    what the model has nothing for; every filling can be carried out on the task's model. `ptq()` if not even one pass of
-    recovery fits `minutes`.
+    what the model has nothing for; every filling can be carried out on the task's model. `ptq()` if not even `_FEW` trials
+    with one pass of recovery fit `minutes`.
 
     Recovery is short: a quarter of the baseline's own epochs, at its learning rate and batch size;
     for a model that came trained about 500 steps; and so many seconds that `_TRIALS` trials fit
@@ -139,7 +141,7 @@ def default(task: Task, minutes: float | None = None, threads: int = 1) -> Recip
     if minutes is not None:
         takes = pace(task, None, threads)
         fits = minutes * 60 * _TRAINING / _TRIALS / (n * (takes.train + takes.forward / max(epochs, 1)))
-        if fits < 0.5:
+        if fits < _FEW / _TRIALS:
             return ptq()
         epochs = max(1, min(epochs, int(fits)))
     if can.attentive:

@@ -53,11 +53,11 @@ def to_certify(state: StudyState) -> list[Entry]:
     Those of the front, baselines among them, and those that would be on it but for their chance,
     if it is at least LEAST; at most LOOKS, and then those stay that score best where chances are
     alike."""
-    able = [e for e in [*state.found(), *state.baselines.values()] if e is not state.baseline and _may(e)]
-    front = state.outstanding(able)
+    able = [e for e in [*state.found(), *state.baselines.values()] if _may(e)]
+    front = [*state.front(), *state.outstanding(able)]
     fresh: dict[str, Entry] = {}
     for entry in sorted(front, key=lambda e: (-(e.chance or 0.0), state.score(e))):
-        if artifact_id(entry) not in state.certificates:
+        if artifact_id(entry) not in state.certificates and entry is not state.baseline:
             fresh.setdefault(artifact_id(entry), entry)
     chosen = list(fresh.values())
     while len(chosen) > LOOKS:

@@ -21,8 +21,8 @@ from .jobs import Jobs
 from .state import StudyState
 
 LONGER = 3  # times the recovery that it had as searched: the first time; three times as much the next
-RUNGS = 2  # longer recoveries of one candidate, at most
-LEAST = 0.005  # of promise (a log of the objectives' mean) that a recovery has to add, to be begun
+RUNGS = 3  # longer recoveries of one candidate, at most
+LEAST = 0.001  # that has to be expected of a recovery, as a gain
 _KEPT = 0.9  # of the error is still there after longer training, before any finalist has shown it
 _FIXED_S = 5.0  # seconds of a trial that are no training: export and measurement
 
@@ -61,23 +61,26 @@ def polish(jobs: Jobs) -> None:
 def next_finalist(state: StudyState, left_s: float, share: float, minutes: float | None) -> tuple[Entry, int] | None:
     """(who is trained on next, epochs); None if nothing is worth it, or affordable.
 
-    Worth: what a candidate promises is its chance times its score; the next is the one whose
-    promise after longer training exceeds most what is promised now. How much of a drop longer
-    training leaves is the mean of what it left so far, and of RECOVERED."""
+    What a candidate promises is its chance times its gain over the baseline; who promises most
+    leads. The next is the one of which most is expected after longer training: that it is better
+    than the leader, times its chance then, or that its promise exceeds the leader's."""
     trials = {t.number: t for t in state.trials if t.state == "complete" and t.entry is not None}
     latest: dict[int, Entry] = {n: t.entry for n, t in trials.items() if t.entry is not None}
     latest |= {n: e for (n, _), e in sorted(state.polished.items())}
-    able = [e for e in latest.values() if not any(not _floor(v) for v in e.violations)]
-    now = max((_promise(state, e) for e in state.found()), default=0.0)
+    able = [e for e in latest.values() if all(map(_floor, e.violations))]
+    now, leads = max(
+        ((chance * gain, gain) for e in able for chance, gain in [_prospect(state, e)]), default=(0.0, 0.0)
+    )
     left = remainder(state)
     best: tuple[float, Entry, int] | None = None
     for e in _undominated(state, able):
         epochs = affordable(state, e, trials[e.trial or 0], left_s, share, minutes)
         if epochs == 0 or e.rung == RUNGS or (e.trial, e.rung + 1) in state.unpolished:
             continue
-        gain = _promise(state, e, recovered(e.paired, left) if e.paired else None, _KEPT) - now
-        if gain > LEAST and (best is None or gain > best[0]):
-            best = gain, e, epochs
+        chance, gain = _prospect(state, e, recovered(e.paired, left) if e.paired else None, _KEPT)
+        worth = max(chance * (gain - leads), chance * gain - now)
+        if worth > LEAST and (best is None or worth > best[0]):
+            best = worth, e, epochs
     return None if best is None else best[1:]
 
 
@@ -101,13 +104,15 @@ def affordable(
 
 
 def remainder(state: StudyState) -> float:
-    """The share of a drop that is left after longer recovery."""
-    shares = [state.RECOVERED]
-    for (number, rung), after in state.polished.items():
-        before = state.polished.get((number, rung - 1)) if rung > 1 else state.trials[number].entry
-        if before is not None and before.paired and after.paired and before.paired.drop > 0:
-            shares.append(min(1.5, max(-0.5, after.paired.drop / before.paired.drop)))
-    return sum(shares) / len(shares)
+    """The share of a drop that longer recovery leaves: of all drops so far together, and of one as
+    large as the floor, of which RECOVERED was left."""
+    floor = max(state.max_drop or 0.0, 1e-6)
+    before, after = floor, state.RECOVERED * floor
+    for (number, rung), entry in state.polished.items():
+        was = state.polished.get((number, rung - 1)) if rung > 1 else state.trials[number].entry
+        if was is not None and was.paired and entry.paired and was.paired.drop > 0:
+            before, after = before + was.paired.drop, after + entry.paired.drop
+    return min(1.0, max(0.0, after / before))
 
 
 def recovery(recipe: Recipe) -> Any:
@@ -125,15 +130,18 @@ def longer(recipe: Recipe, epochs: int) -> Recipe:
     return Recipe(*recipe.steps[: at + 1], more, *recipe.steps[at + 1 :])
 
 
-def _promise(state: StudyState, entry: Entry, paired: Paired | None = None, kept: float = 1.0) -> float:
-    """What is gained over the baseline, times the chance that it may be said, if this had been seen
-    on validation (None: what was), and the error were this share of what it is."""
+def _prospect(
+    state: StudyState, entry: Entry, paired: Paired | None = None, kept: float = 1.0
+) -> tuple[float, float]:
+    """(the chance that the entry is certified, its gain over the baseline: the mean log of the
+    objectives), if this had been seen on validation (None: what was), and the error were this
+    share of what it is."""
     score = state.score(entry)
     if "error" in state.minimize:
         score += math.log(kept) / len(state.minimize)
     proof = state.proof(entry, paired)
-    chance = proof.chance if proof is not None else float(entry.feasible or all(map(_floor, entry.violations)))
-    return chance * max(0.0, -score)
+    chance = proof.chance if proof is not None else float(entry.feasible)
+    return chance, max(0.0, -score)
 
 
 def _undominated(state: StudyState, entries: list[Entry]) -> list[Entry]:

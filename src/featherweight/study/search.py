@@ -12,7 +12,7 @@ from typing import Any
 
 from ..engine.messages import Message
 from ..engine.screen import unchecked
-from ..errors import FeatherweightError, RecipeError, TargetError
+from ..errors import FeatherweightError, InputError, RecipeError, TargetError
 from ..recipe import Recipe
 from ..recipes import one_line
 from ..records import Trial
@@ -166,7 +166,7 @@ class Search:
             why = self.space.refused(trial.filling)
             if why is None and self.proxy is not None and not trial.reports:
                 why = self.proxy.refuses(self.space.fill(trial.filling), self.space)
-        except (RecipeError, TargetError) as e:
+        except (InputError, RecipeError, TargetError) as e:
             why = str(e)
         if why is not None:
             self.log.record("failed", {"reason": why, "seconds": 0.0, "refused": True}, trial=trial.number)
