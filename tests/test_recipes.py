@@ -2,23 +2,39 @@ import numpy as np
 
 import featherweight as fw
 from featherweight import recipes
+from featherweight.recipes.pace import Pace
 from tests import toy
 
 
 def test_the_default_recipe_fits_the_model_and_its_training():
-    space = {h.path: h.domain for h in recipes.default(toy.task(epochs=12)).space()}
-    assert "prune.criterion" in space and space["distill.epochs"].options(None) == [3, 6, 12]
-    assert [s.lr for s in recipes.default(toy.task(epochs=12)).steps if hasattr(s, "lr")] == [3e-3]
+    recipe = recipes.default(toy.task(epochs=12))
+    assert "prune.criterion" in {h.path for h in recipe.space()}
+    assert [(s.epochs, s.lr) for s in recipe.steps if hasattr(s, "lr")] == [(3, 3e-3)]  # a quarter of the baseline's
     ready = toy.task(n=6400)
     ready.baseline = None
-    assert {h.path: h.domain for h in recipes.default(ready).space()}["distill.epochs"].options(None) == [8, 17, 33]
+    assert [s.epochs for s in recipes.default(ready).steps if hasattr(s, "epochs")] == [8]  # about 500 steps
+
+
+def test_recovery_fits_the_minutes_and_is_left_out_where_none_does(monkeypatch):
+    task = toy.task(epochs=12)
+    n = len(task.splits().train)
+
+    def epochs(minutes, seconds_an_epoch):
+        monkeypatch.setattr(recipes, "pace", lambda *_: Pace(seconds_an_epoch / n, 0.0, 64))
+        return [getattr(s, "epochs", None) for s in recipes.default(task, minutes).steps]
+
+    assert 3 in epochs(10, 1.0)  # 20 trials of 12 seconds' training: all three epochs
+    assert 1 in epochs(1, 1.0) and 3 not in epochs(1, 1.0)
+    assert epochs(1, 60.0) == [None]  # a choice of quantizations
+    assert recipes.default(task, 1) == recipes.ptq()
 
 
 def test_every_default_recipe_can_be_filled_legally_and_survives_a_round_trip():
-    for recipe in (recipes.cnn(), recipes.encoder(), recipes.cnn((1,), lr=1e-3)):
+    for recipe in (recipes.cnn(), recipes.encoder(), recipes.mlp(), recipes.ptq(), recipes.cnn((1, 2), lr=1e-3)):
         rng = np.random.default_rng(0)
         for _ in range(50):
-            recipe.fill(recipe.space().sample(rng))
+            for step in recipe.fill(recipe.space().sample(rng)).steps:
+                assert not hasattr(step, "plan") or step.plan()  # its fields go together
         assert fw.Recipe.from_json(recipe.to_json()) == recipe
 
 

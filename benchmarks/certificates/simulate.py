@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from featherweight.measure import certificate
-from featherweight.measure.chance import allowance, chance
-from featherweight.measure.paired import p_value, tango
+from featherweight.measure import levels
+from featherweight.measure.chance import chance
+from featherweight.measure.paired import p_value
+from featherweight.measure.tango import tango
 from featherweight.records import Paired
 
 LIMIT, CANDIDATES = 0.01, 40
@@ -114,15 +115,15 @@ def ordered(first, confidence=0.5, most=8):
     def rule(front, plain, chances, valid, tb, tc, n):
         able = [i for i in front if chances[i] >= confidence][:most]
         passed, found = [], []
-        own = certificate.FIRST
-        certificate.FIRST = first
+        own = levels.FIRST
+        levels.FIRST = first
         try:
             for i in sorted(able, key=lambda i: -chances[i]):
-                level = certificate.next_level(passed)
+                level = levels.next_level(passed)
                 passed.append(p_of(int(tb[i]), int(tc[i]), n) <= level)
                 found += [i] if passed[-1] else []
         finally:
-            certificate.FIRST = own
+            levels.FIRST = own
         return found
 
     return rule

@@ -63,6 +63,8 @@ def optimize(
     recipe: Recipe | None = None,
     *,
     constraints: Sequence[Constraint] = (),
+    confidence: float = 0.5,
+    polish: float = 0.3333333333333333,
     minimize: Sequence[str] | None = None,
     strategy: str = "adaptive",
     stopper: str | dict[str, Any] | None = None,
@@ -89,6 +91,9 @@ def optimize(
 
         constraints: what must hold; `optimize` without one on accuracy lets the metric drop
             by 0.01
+        confidence: a candidate counts as within the floor if it will be certified on test
+            with at least this chance
+        polish: share of the budget that is kept to train the finalists longer (0: none)
         minimize: objectives: latency, size, memory, params, macs, error. Default: latency and
             size; of a search the error, and without constraints also the latency
         strategy: what proposes candidates
@@ -114,6 +119,8 @@ def search(
     *,
     compress: bool = False,
     constraints: Sequence[Constraint] = (),
+    confidence: float = 0.5,
+    polish: float = 0.3333333333333333,
     minimize: Sequence[str] | None = None,
     strategy: str = "adaptive",
     stopper: str | dict[str, Any] | None = None,
@@ -145,6 +152,9 @@ def search(
         compress: the default recipe also prunes and quantizes
         constraints: what must hold; `optimize` without one on accuracy lets the metric drop
             by 0.01
+        confidence: a candidate counts as within the floor if it will be certified on test
+            with at least this chance
+        polish: share of the budget that is kept to train the finalists longer (0: none)
         minimize: objectives: latency, size, memory, params, macs, error. Default: latency and
             size; of a search the error, and without constraints also the latency
         strategy: what proposes candidates

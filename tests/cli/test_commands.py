@@ -272,7 +272,9 @@ def test_dry_run(task, monkeypatch):
         "space": [{"path": "prune.ratio", "domain": "a [number]", "when": [["quantize", True]]}],
         "size": "inf",
         "trial_s": 12.0,
+        "baseline_s": 20.0,
         "total_s": 171.0,
+        "proof": None,
         "memory_bytes": 430_000_000,
         "how": "3 steps were timed",
     }
@@ -284,7 +286,7 @@ def test_dry_run(task, monkeypatch):
         "a [number]",
         "quantize = True",
         "without end",
-        "12 s a trial, 2 min 51 s in all, 430 MB",
+        "12 s a trial, 20 s the baselines, 2 min 51 s in all, 430 MB",
     ):
         assert text in result.stdout
     assert json.loads(run("optimize", task, "--dry-run", "--json").stdout) == plan

@@ -8,7 +8,8 @@ import pytest
 from scipy import optimize, stats
 
 from featherweight.errors import InputError
-from featherweight.measure.certificate import certify, tango
+from featherweight.measure.certificate import certify
+from featherweight.measure.tango import tango
 
 
 def outputs(right, n):

@@ -1,18 +1,10 @@
-"""The certificates of one study: a drop that is below the limit on samples that the search never
-saw, and all of them together right with 95 %.
-
-Looks at the test split are ordered before the first, by what the validation split says. Each has
-a level, its share of `ALPHA`; one that certifies passes its level on to the next: fallback
-(Wiens, "A fixed sequence Bonferroni procedure for testing multiple endpoints", Pharmaceutical
-Statistics 2, 2003), whose infinite form (Tian & Ramdas, "Online control of the familywise error
-rate", 2021, arXiv:1910.04900) lets a study that goes on test more. The probability that any
-certificate is false is at most `ALPHA`, however the candidates depend on each other.
-"""
+"""The certificate of a drop: on samples that the search never saw it is below the limit, at the
+level that the study's certificates leave it (`measure.levels`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,21 +12,11 @@ import numpy as np
 from ..errors import InputError
 from ..records import Paired
 from .accuracy import Metric, Score, metric
-from .paired import Interval, compare, interval, p_value, tango, upper
+from .levels import ALPHA
+from .paired import Interval, compare, interval, p_value, upper
+from .tango import tango
 
-ALPHA = 0.05  # the probability that a study has a false certificate, at most
-FIRST = 0.9  # of it is the first look's own; the others share the rest
 _MOST = 10**9  # samples; beyond it the answer is "no number of samples"
-
-
-def next_level(passed: Sequence[bool]) -> float:
-    """The level of the look after those that `passed`, or not, in their order. The own shares of
-    the looks, `FIRST` and then (1 - FIRST) / (i (i - 1)) for i = 2, 3, .., sum to 1."""
-    level = 0.0
-    for i, before in enumerate((True, *passed), start=1):
-        own = FIRST if i == 1 else (1 - FIRST) / (i * (i - 1))
-        level = ALPHA * own + (level if before else 0.0)
-    return level
 
 
 def certify(
@@ -68,7 +50,14 @@ def certify(
     verdict = "certified" if p <= level else "refuted" if low > max_drop else "not certifiable"
     if verdict == "not certifiable":
         said["needs"] = _needs(paired, max_drop, _grown(paired, (low, high)))
-    return {**said, "verdict": verdict, "max_drop": max_drop, "level": level, "upper": upper(paired, level, drops), "p": p}
+    return {
+        **said,
+        "verdict": verdict,
+        "max_drop": max_drop,
+        "level": level,
+        "upper": upper(paired, level, drops),
+        "p": p,
+    }
 
 
 def _grown(paired: Paired, seen: Interval) -> Callable[[float], Interval]:

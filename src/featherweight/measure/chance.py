@@ -17,8 +17,8 @@ from statistics import NormalDist
 from typing import Any
 
 from ..records import Paired
-from .certificate import ALPHA, FIRST
-from .paired import normal, score
+from .levels import ALPHA, FIRST
+from .tango import normal, score
 
 _NORMAL = NormalDist()
 LEVEL = ALPHA * FIRST  # of the first look
@@ -123,7 +123,7 @@ def _provable(differing: float, samples: int, max_drop: float, level: float) -> 
 
     def certifies(drop: float) -> bool:
         both = max(differing, abs(drop))
-        return float(score(samples * (both + drop) / 2, samples * (both - drop) / 2, samples, max_drop)) <= critical
+        return score(samples * (both + drop) / 2, samples * (both - drop) / 2, samples, max_drop) <= critical
 
     low, high = -differing, max_drop
     if not certifies(low):

@@ -8,20 +8,22 @@ the baseline and only the candidate got right, d a drop (positive: the candidate
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from ..errors import InputError
 from ..records import Paired
-from ._student import Z95, t975
+from ._student import t975
 from .accuracy import Metric, bootstrap
+from .tango import bisect, normal, score, tango
 
 Interval = tuple[float, float]
 # up to so many samples on which the two differ, or would at the limit, probabilities are summed up
 # and not taken from the normal distribution
 _SUMMED = 400.0
-_BEYOND = 5e-4  # of the probability is given away, so that not every rate of differing has to be looked at (Berger & Boos)
+_BEYOND = (
+    5e-4  # of the probability is given away, so that not every rate of differing has to be looked at (Berger & Boos)
+)
 _RATES = 41  # of differing, that are looked at
 
 
@@ -74,46 +76,12 @@ def p_value(paired: Paired, max_drop: float, drops: np.ndarray | None = None) ->
         b, c, n = paired.lost, paired.won, paired.n
         if b + c + n * max_drop <= _SUMMED:
             return _summed(b, c, n, max_drop)
-        return normal(float(score(b, c, n, max_drop)))
+        return normal(score(b, c, n, max_drop))
     if paired.sd == 0.0:
         return 0.0 if paired.drop < max_drop else 1.0
     from scipy.stats import t
 
     return float(t.cdf((paired.drop - max_drop) / (paired.sd / math.sqrt(paired.n)), paired.n - 1))
-
-
-def score(b: float | np.ndarray, c: float | np.ndarray, n: float, d: float) -> np.ndarray:
-    """Tango's score of a drop d, low if the observed one, (b - c) / n, is lower.
-
-    Tango, "Equivalence test and confidence interval for the difference in proportions for the
-    paired-sample design", Statistics in Medicine 17, 1998, equations 24 to 26 (there with the
-    opposite sign): (b - c - n d) / sqrt(n (2 q + d (1 - d))), with q, the likeliest share of
-    samples that only the candidate gets right given d, the root of 2n q^2 + B q + C = 0,
-    B = -b - c + (2n - b + c) d, C = -c d (1 - d)."""
-    b, c = np.asarray(b, dtype=float), np.asarray(c, dtype=float)
-    middle = -b - c + (2 * n - b + c) * d
-    q = np.maximum(0.0, (np.sqrt(np.maximum(0.0, middle**2 + 8 * n * c * d * (1 - d))) - middle) / (4 * n))
-    variance = n * (2 * q + d * (1 - d))
-    over = b - c - n * d
-    with np.errstate(divide="ignore", invalid="ignore"):
-        out = np.where(variance > 0, over / np.sqrt(variance), np.where(over == 0, 0.0, np.copysign(np.inf, over)))
-    return np.asarray(out)
-
-
-def tango(b: float, c: float, n: float) -> Interval:
-    """95 % score interval of (b - c) / n for matched pairs: the d that a score test does not
-    reject.
-
-    It covers where the two models hardly ever differ, which is the usual case here; Agresti & Min's
-    simpler interval (2005) covered 90 % with b/n = 0.01, c = 0, n = 400, erring towards false
-    certificates.
-    """
-
-    def edge(inside: float, outside: float) -> float:
-        return _bisect(lambda d: abs(float(score(b, c, n, d))) <= Z95, inside, outside)
-
-    drop = (b - c) / n
-    return edge(drop, -1.0), edge(drop, 1.0)
 
 
 def upper(paired: Paired, level: float, drops: np.ndarray | None = None) -> float:
@@ -122,22 +90,7 @@ def upper(paired: Paired, level: float, drops: np.ndarray | None = None) -> floa
     if drops is not None:
         return float(np.quantile(drops, 1 - level))
     far = 1.0 if paired.lost is not None else paired.drop + 20 * max(paired.sd, 1e-12)
-    return _bisect(lambda d: p_value(paired, d) > level, paired.drop, far)
-
-
-def normal(z: float) -> float:
-    """The standard normal distribution function."""
-    return 0.5 * math.erfc(-z / math.sqrt(2))
-
-
-def _bisect(holds: Callable[[float], bool], inside: float, outside: float) -> float:
-    """The last value from `inside`, where it holds, towards `outside`, where it still does."""
-    if holds(outside):
-        return outside
-    for _ in range(50):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
-    return inside
+    return bisect(lambda d: p_value(paired, d) > level, paired.drop, far)
 
 
 def _summed(b: int, c: int, n: int, d: float) -> float:
@@ -149,10 +102,10 @@ def _summed(b: int, c: int, n: int, d: float) -> float:
         return 1.0
     most = float(beta.ppf(1 - _BEYOND, c + 1, n - c)) if c < n else 1.0  # Clopper & Pearson
     rates = np.linspace(0.0, min(most, (1 - d) / 2), _RATES)  # [R] winning; losing at rate + d
-    seen = float(score(b, c, n, d)) + 1e-9
+    seen = score(b, c, n, d) + 1e-9
     top = int(binom.ppf(1 - 1e-7, n, min(1.0, 2 * rates[-1] + d)))
     differing = np.arange(top + 1)  # [N]
-    losing = _most_losing(differing, n, d, seen)  # [N]
+    losing = np.array([_most_losing(k, n, d, seen) for k in range(top + 1)])  # [N]
     worst = 0.0
     for rate in rates:
         both = 2 * rate + d
@@ -162,12 +115,12 @@ def _summed(b: int, c: int, n: int, d: float) -> float:
     return min(1.0, worst + _BEYOND)
 
 
-def _most_losing(differing: np.ndarray, n: int, d: float, seen: float) -> np.ndarray:
-    """Of so many differing samples [N], the most that the candidate may lose with a score of at
+def _most_losing(differing: int, n: int, d: float, seen: float) -> int:
+    """Of so many differing samples, the most that the candidate may lose with a score of at
     most `seen`; -1 if none. The score rises with the samples lost."""
-    low, high = np.full(len(differing), -1), differing.copy()
-    while (low < high).any():
+    low, high = -1, differing
+    while low < high:
         middle = (low + high + 1) // 2
         fits = score(middle, differing - middle, n, d) <= seen
-        low, high = np.where(fits, middle, low), np.where(fits, high, middle - 1)
+        low, high = (middle, high) if fits else (low, middle - 1)
     return low

@@ -217,8 +217,10 @@ def search(
 
 def fixed(task: Task, recipe: Recipe, times: int = 1) -> Recipe:
     """What a search is compared with: a sensible net of its own for the task's data, trained as
-    long as the longest training in `recipe`, or so many times as long."""
-    longest = times * max((_most(step) for step in recipe.steps), default=0)
+    long as the longest training in `recipe`, or so many times as long where that is not longer than
+    suits the data."""
+    longest = max((_most(step) for step in recipe.steps), default=0)
+    longest = max(longest, min(times * longest, _longest(task)))
     return Recipe(
         Build(net=sensible(_rows(task), task.outputs)),
         Train(epochs=longest or _longest(task), lr=3e-3, warmup=0.05, weight_decay=1e-2),

@@ -84,7 +84,9 @@ def proof(outlook: Json, name: str) -> str:
     text = f"With {outlook['samples']:,} test samples, a floor of {floor} "
     if outlook["differing"] is not None:
         other = f"{units.percent(outlook['differing'])} of the samples otherwise than the original"
-        who = f"a candidate that decides {other}" + (" (an assumption, none was measured yet)" if outlook["assumed"] else "")
+        who = f"a candidate that decides {other}" + (
+            " (an assumption, none was measured yet)" if outlook["assumed"] else ""
+        )
     else:
         who = f"a candidate whose drop varies by {units.difference(outlook['sd'], name)} from sample to sample"
     if most is None or most < 0:
@@ -127,7 +129,9 @@ def certificate(entry: Json) -> str:
         return "The drop has no certificate: the test split was not opened for this candidate."
     name = _metric(entry)
     ends = pair(c.get("ci95"))
-    interval = f" (95 % interval of the drop {units.between(*(units.difference(e, name) for e in ends))})" if ends else ""
+    interval = (
+        f" (95 % interval of the drop {units.between(*(units.difference(e, name) for e in ends))})" if ends else ""
+    )
     text = f"on {c.get('n')} {c.get('split', 'test')} samples that the search never saw, {name} is "
     text += units.change(c.get("drop"), name)
     limit = c.get("max_drop")

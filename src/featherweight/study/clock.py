@@ -47,18 +47,29 @@ class Clock:
             predicted = 5.0 + looks * (1.2 + per_sample * samples)
         return float(min(predicted, _END_SHARE * self.budget.minutes * 60))
 
+    def for_finalists(self) -> float:
+        """Time that is not kept for the end."""
+        return self.remaining() - self.ending()
+
     def left(self) -> float:
         """Time for trials: what is not kept for the finalists and the end."""
         finalists = self.polish * self.budget.minutes * 60 if self.budget.minutes is not None else 0.0
-        return self.remaining() - self.ending() - finalists
+        return self.for_finalists() - finalists
+
+    def release(self) -> bool:
+        """Give what is kept for the finalists to trials from now on. Was anything kept, and is time
+        left?"""
+        kept, self.polish = self.polish, 0.0
+        return kept > 0 and self.budget.minutes is not None and not self.out_of_time()
 
     def out_of_time(self) -> bool:
         """Is there no time for anything but the end?"""
         return self.left() < 1.0
 
-    def timeout(self) -> float:
-        """Time that the next job may take."""
+    def timeout(self, finalist: bool = False) -> float:
+        """Time that the next job may take: of a trial, or of a finalist's longer recovery."""
         own = self.budget.trial_minutes * 60 if self.budget.trial_minutes else float("inf")
         if "baseline" in self.state.baselines and own == float("inf"):
             own = 900 + 20 * self.state.baseline.seconds
-        return max(1.0, min(own, self.left(), _LONGEST))
+        left = self.for_finalists() if finalist else self.left()
+        return max(1.0, min(own, left, _LONGEST))

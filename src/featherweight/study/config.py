@@ -387,7 +387,8 @@ class Config:
             for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses", "confidence")
         }
         same |= {
-            name: getattr(self, name) for name in ("polish", "earlier", "seed", "workers", "reuse", "device", "measure_seconds")
+            name: getattr(self, name)
+            for name in ("polish", "earlier", "seed", "workers", "reuse", "device", "measure_seconds")
         }
         return Settings(
             **same,

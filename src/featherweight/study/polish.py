@@ -35,7 +35,7 @@ def polish(jobs: Jobs) -> None:
         return
     log.record("phase", {"name": "polish"})
     while not stop.asked:
-        found = next_finalist(state, clock.remaining() - clock.ending(), jobs.config.polish, jobs.config.budget.minutes)
+        found = next_finalist(state, clock.for_finalists(), jobs.config.polish, jobs.config.budget.minutes)
         if found is None:
             break
         entry, epochs = found
@@ -45,7 +45,7 @@ def polish(jobs: Jobs) -> None:
         more: dict[str, Any] = {"trial": trial.number, "filling": trial.filling}
         outcome = jobs.run_one(
             jobs.trial_job(recipe, str(Target.parse(entry.target)), label, **more),
-            max(5.0, clock.remaining() - clock.ending()),
+            clock.timeout(finalist=True),
         )
         body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": outcome.seconds}
         if outcome.kind == "finished":
@@ -130,9 +130,7 @@ def longer(recipe: Recipe, epochs: int) -> Recipe:
     return Recipe(*recipe.steps[: at + 1], more, *recipe.steps[at + 1 :])
 
 
-def _prospect(
-    state: StudyState, entry: Entry, paired: Paired | None = None, kept: float = 1.0
-) -> tuple[float, float]:
+def _prospect(state: StudyState, entry: Entry, paired: Paired | None = None, kept: float = 1.0) -> tuple[float, float]:
     """(the chance that the entry is certified, its gain over the baseline: the mean log of the
     objectives), if this had been seen on validation (None: what was), and the error were this
     share of what it is."""

@@ -41,7 +41,11 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     workers = asked.workers or max(1, cores // 2)
     threads = max(1, cores // workers)
     recipe = recipe_of(task, asked, threads)
-    if asked.recipe is None and before is not None and _but_for_epochs(recipe.to_json()) == _but_for_epochs(before.recipe):
+    if (
+        asked.recipe is None
+        and before is not None
+        and _but_for_epochs(recipe.to_json()) == _but_for_epochs(before.recipe)
+    ):
         recipe = Recipe.from_json(before.recipe)
     if any(c.quantity == "metric" for c in limits):
         check_floor(task)

@@ -65,8 +65,12 @@ class Run:
                 strategy = registry.find("strategies", self.config.strategy)()
                 strategy = train_supernet(self.jobs, self.space, strategy)
                 strategy = with_earlier(self.log, self.config, self.space, strategy)
-                Search(self.jobs, self.space, strategy, self.pauses, self.proxy).run()
+                search = Search(self.jobs, self.space, strategy, self.pauses, self.proxy)
+                search.run()
                 polish(self.jobs)
+                if self.clock.release():  # no finalist was worth the time that was kept for them
+                    search.run()
+                    polish(self.jobs)
                 certify(self.jobs)
                 race(self.jobs)
                 self.log.record("phase", {"name": "report"})

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from .. import pareto
 from ..errors import StoreError
 from ..limits import Budget, Constraint, Proof, judge, objectives
-from ..measure.certificate import next_level
 from ..measure.chance import allowance, chance, outlook, recovered
+from ..measure.levels import next_level
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
 
@@ -223,7 +223,7 @@ class StudyState:
         (`measure.chance.outlook`); None without a floor."""
         limit = self.max_drop
         seen = [e.paired for e in self.found() if e.paired is not None]
-        return outlook(self.tested, limit, seen, self.level) if limit is not None else None
+        return outlook(self.tested, limit, seen, self.level) if limit is not None and self.tested else None
 
     def _violation(self, entry: Entry) -> float:
         """How far a candidate breaks the limits, as strategies are told: of a drop, if finalists
@@ -238,7 +238,7 @@ class StudyState:
         shown, or the entry was measured before there were comparisons. paired: as if this had been
         seen on validation."""
         limit, wanted = self.max_drop, self.begun.confidence
-        if limit is None:
+        if limit is None or not self.tested:
             return None
         if paired is not None:
             likely = chance(paired, self.tested, limit, self.level)
@@ -263,8 +263,8 @@ class StudyState:
 
     @property
     def tested(self) -> int:
-        """Samples of the test split."""
-        return int(self.info["splits"]["sizes"]["test"])
+        """Samples of the test split; 0 if the study was made before they were counted."""
+        return int(self.info.get("splits", {}).get("sizes", {}).get("test", 0))
 
     @property
     def level(self) -> float:
