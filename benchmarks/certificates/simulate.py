@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +45,12 @@ def counted(b, c, n):
     return Paired((b - c) / n, n, float(np.sqrt(max(0.0, (b + c) / n - ((b - c) / n) ** 2))), int(b), int(c))
 
 
-@lru_cache(maxsize=None)
+@cache
 def p_of(b, c, n):
     return p_value(counted(b, c, n), LIMIT)
 
 
-@lru_cache(maxsize=None)
+@cache
 def upper_of(b, c, n):
     return tango(b, c, n)[1]
 
@@ -74,7 +74,7 @@ def one(rng, kind, n_valid, n_test, shared, rules):
     lost, won = base + np.maximum(drops, 0), base - np.minimum(drops, 0)
     vb, vc = draws(rng, n_valid, lost, won, shared)
     tb, tc = draws(rng, n_test, lost, won, shared)
-    valid = [counted(b, c, n_valid) for b, c in zip(vb, vc)]
+    valid = [counted(b, c, n_valid) for b, c in zip(vb, vc, strict=True)]
     chances = np.array([chance(p, n_test, LIMIT) for p in valid])
     plain = [i for i in range(CANDIDATES) if valid[i].drop <= LIMIT]  # as was: the point estimate
     front, least = [], np.inf
@@ -150,10 +150,21 @@ def main():
                     false[r] += f[r]
                     worth[r].append(w[r])
             for r in rules:
-                rows.append({"drops": kind, "valid": n_valid, "test": n_test, "rule": r,
-                             "false": false[r] / args.studies, "worth": float(np.mean(worth[r]))})
-                print(f"{kind:14} {n_valid:5} {n_test:5}  {r:24} false {100 * false[r] / args.studies:5.1f} %  "
-                      f"worth {np.mean(worth[r]):.3f}", flush=True)
+                rows.append(
+                    {
+                        "drops": kind,
+                        "valid": n_valid,
+                        "test": n_test,
+                        "rule": r,
+                        "false": false[r] / args.studies,
+                        "worth": float(np.mean(worth[r])),
+                    }
+                )
+                print(
+                    f"{kind:14} {n_valid:5} {n_test:5}  {r:24} false {100 * false[r] / args.studies:5.1f} %  "
+                    f"worth {np.mean(worth[r]):.3f}",
+                    flush=True,
+                )
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

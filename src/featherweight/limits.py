@@ -37,8 +37,8 @@ class Constraint:
     """`quantity` must be at most (or for `metric` at least) `bound`; `relative`: bound is a
     multiple of the baseline's.
 
-    A latency holds if the slow end of its 95 % interval does. Units: drop and metric in the metric's own unit, latency in ms, size and memory in bytes,
-    params and macs as counts.
+    A latency holds if the slow end of its 95 % interval does. Units: drop and metric in the
+    metric's own unit, latency in ms, size and memory in bytes, params and macs as counts.
     """
 
     quantity: str
@@ -184,8 +184,8 @@ LIMITS: dict[str, tuple[Callable[..., Constraint], str]] = {
 
 
 def judge(entry: Entry, baseline: Entry, constraints: list[Constraint], proof: Proof | None = None) -> float:
-    """Set the entry's `feasible`, `violations` and `chance`; return the summed excess (0 = feasible).
-    proof: see `Constraint.excess`."""
+    """Set the entry's `feasible`, `violations` and `chance`; return the summed excess
+    (0 = feasible). proof: see `Constraint.excess`."""
     broken = [v for c in constraints if (v := c.violation(entry, baseline, proof)) is not None]
     entry.violations, entry.feasible = broken, not broken
     entry.chance = proof.chance if proof is not None else None

@@ -28,7 +28,7 @@ JOB_EXAMPLES = [
         screen=(fw.max_params("1k"), fw.max_latency("0.5x")),
         rungs=RungPlan((0.25, 1.0), (0.25,), "c.pt"),
     ),
-    CertifyJob(baseline=MADE, candidate=MADE, max_drop=0.01, timeout_s=60.0),
+    CertifyJob(baseline=MADE, candidate=MADE, max_drop=0.01, timeout_s=60.0, level=0.05),
     PackageJob(recipe={"recipe": []}, to="best"),
     RelaxJob(net={"mlp": {}}, settings={"method": "darts"}, seed=1),
 ]

@@ -5,6 +5,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -14,6 +15,7 @@ from featherweight.study.baselines import baseline_candidates
 from featherweight.study.config import Settings
 from featherweight.study.request import check_supernet, configure
 from featherweight.task.load import load_task
+from tests.lean import BASELINES
 from tests.waiting import GENEROUS_S
 
 TASKS = Path(__file__).parents[1] / "tasks"
@@ -91,7 +93,11 @@ def test_a_limit_that_cannot_be_checked_before_training_is_said_once(tmp_path):
 
 
 def test_a_model_of_the_task_is_the_baseline_and_the_fixed_net_stands_beside_it(tmp_path):
-    study = run(tmp_path, task="tiny.py", trials=1)
+    def both(config, space):
+        return [c for c in baseline_candidates(config, space) if c[0] in ("baseline", "fixed net")]
+
+    with patch(BASELINES, both):
+        study = run(tmp_path, task="tiny.py", trials=1)
     front = study.front_json()
     assert front["reference"] == "original" and {"baseline", "fixed net"} <= set(study.state.baselines)
     assert study.state.baselines["fixed net"].params != study.state.baseline.params

@@ -12,11 +12,11 @@ from featherweight.recipe import Candidate
 from featherweight.seeding import generator
 from featherweight.study.config import Config, Settings
 from featherweight.study.forecast import forecast
+from featherweight.study.pauses import first_epochs
 from featherweight.study.proxy import ProxyFilter
 from featherweight.study.reading import read_config
 from featherweight.study.request import configure
 from featherweight.study.statics import Statics, sample_shape
-from featherweight.study.pauses import first_epochs
 from featherweight.study.words import proxy_of, stopper_of
 from featherweight.task.load import load_task
 from tests.lean import BASELINES, without_torch

@@ -85,9 +85,10 @@ class Job(Plain):
 class TrialJob(Job):
     """Make, export and measure a candidate. reference: what it is timed against (None: itself);
     seconds: of timing; timeout_s: of measuring;
-    keep: the folder that its artifact is linked into; outputs: the file with the reference's outputs
-    on the validation split, written if it is not there ("": nothing is compared); screen: limits, absolute (or relative to the
-    reference's latency), that are checked on the untrained candidate first."""
+    keep: the folder that its artifact is linked into; outputs: the file with the reference's
+    outputs on the validation split, written if it is not there ("": nothing is compared);
+    screen: limits, absolute (or relative to the reference's latency), that are checked on the
+    untrained candidate first."""
 
     kind = "trial"
     recipe: Any

@@ -27,7 +27,7 @@ from ..store.artifacts import ArtifactStore
 from ..targets.base import Target
 from ..task.data import Split, Subset
 from ..task.task import Task
-from ..train.checkpoint import Rungs
+from ..train.checkpoint import Rungs, Saves
 from ..train.loop import predict
 from ..transforms.base import Context, Trained, applied
 from .export import versions, write_artifact
@@ -103,6 +103,11 @@ class Runner:
         )
         for i, (step, key) in enumerate(zip(steps[start:], keys[start + 1 :], strict=True), start):
             self.report({"step": step.kind})
+            saves = (
+                Saves(self.store.root / "checkpoints" / f"{key}.pt")
+                if step.stored and isinstance(step, Trained) and step.pauses
+                else None
+            )
             context = Context(
                 self.task,
                 self.task.splits(),
@@ -111,11 +116,13 @@ class Runner:
                 self.teacher_outputs,
                 self.report,
                 self.device,
-                rungs if i == paused else None,
+                rungs if i == paused and rungs is not None else saves,
             )
             package = applied(step, package, context)
             if step.stored:
                 self.store.put(key, partial(self._save, package))
+            if saves is not None:
+                saves.forget()
         if package is None:
             raise FeatherweightError(
                 "there is no model to begin with", got=str(recipe), fix="begin the recipe with Build(..)"

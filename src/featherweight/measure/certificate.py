@@ -28,7 +28,8 @@ def certify(
     seed: int,
     level: float = ALPHA,
 ) -> dict[str, Any]:
-    """{"drop", "ci95", "n", "split": "test", "verdict", "needs", "max_drop", "level", "upper", "p"}.
+    """{"drop", "ci95", "n", "split": "test", "verdict", "needs", "max_drop", "level", "upper",
+    "p"}.
 
     drop: the baseline's metric minus the candidate's (the other way round where lower is better),
     on the same samples; upper: the least limit that could be certified at this level. verdict:

@@ -123,9 +123,9 @@ def ptq() -> Recipe:
 
 
 def default(task: Task, minutes: float | None = None, threads: int = 1) -> Recipe:
-    """`encoder()` for a model with attention, `cnn()` for one with convolutions, else `mlp()`, without
-    what the model has nothing for; every filling can be carried out on the task's model. `ptq()` if not even `_FEW` trials
-    with one pass of recovery fit `minutes`.
+    """`encoder()` for a model with attention, `cnn()` for one with convolutions, else `mlp()`,
+    without what the model has nothing for; every filling can be carried out on the task's model.
+    `ptq()` if not even `_FEW` trials with one pass of recovery fit `minutes`.
 
     Recovery is short: a quarter of the baseline's own epochs, at its learning rate and batch size;
     for a model that came trained about 500 steps; and so many seconds that `_TRIALS` trials fit

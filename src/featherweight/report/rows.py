@@ -183,7 +183,8 @@ def _short(violation: Json, metric_name: str) -> str:
     if quantity in ("drop", "metric"):
         show = units.difference if quantity == "drop" else units.metric
         if "chance" in violation and (value <= bound if quantity == "drop" else value >= bound):
-            return f"{quantity} {show(value, metric_name)}, certified with a chance of {units.percent(violation['chance'])}"
+            likely = units.percent(violation["chance"])
+            return f"{quantity} {show(value, metric_name)}, certified with a chance of {likely}"
         return f"{quantity} {show(value, metric_name)}, allowed {show(bound, metric_name)}"
     if quantity == "latency" and text.endswith("x"):
         return f"latency {units.ratio(value)}, allowed {units.ratio(bound)}"

@@ -6,50 +6,70 @@ from typing import Any
 
 from ..errors import FeatherweightError, RecipeError
 from ..recipe import Recipe
-from ..space import Domain, Space, resolve
+from ..space import Domain, Filling, Space, resolve
 from ..space.domains import Choice, Maybe
 from ..targets.base import Target
 from ..transforms.quantize import Quantize
 from .config import Config
 from .jobs import Jobs
 
+_SHARE = 0.2  # of the minutes, that baselines besides the first may take before the search
 
-def measure_baselines(jobs: Jobs, space: Space) -> None:
-    """The original on every runtime, plain int8, and random cutting: measured like any candidate.
-    What there was no time for is not there, and is measured when the study is resumed with more."""
+
+def measure_baselines(jobs: Jobs, space: Space, late: bool = False) -> None:
+    """The original, plain int8, random cutting and the original on every runtime, in this order:
+    measured like any candidate.
+
+    With minutes given, those besides the first have to fit into a fifth of them; what there was no
+    time for is measured after the search (`late`), if there is time then, or when the study is
+    resumed with more."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
+    waiting = [
+        c
+        for c in baseline_candidates(jobs.config, space)
+        if c[0] not in state.baselines and c[0] not in state.failed_baselines
+    ]
+    if not waiting:
+        return
     log.record("phase", {"name": "baseline"})
-    for label, recipe, target in baseline_candidates(jobs.config, space):
+    minutes = clock.budget.minutes
+    until = clock.spent() + _SHARE * minutes * 60 if minutes is not None and not late else float("inf")
+    for place, (label, recipe, target) in enumerate(waiting):
         first = label == "baseline"
-        if label in state.baselines or label in state.failed_baselines or (stop.asked and not first):
-            continue
-        if not first and clock.out_of_time():
-            log.warn(f"no time for the baseline '{label}'")
-            continue
-        outcome = jobs.run_one(jobs.trial_job(recipe, target, label), clock.timeout())
+        if stop.asked and not first:
+            break
+        left = min(clock.timeout(finalist=late), until - clock.spent())
+        if not first and (left < 2.0 or (late and clock.for_finalists() < 2.0)):
+            names = ", ".join(repr(c[0]) for c in waiting[place:])
+            log.warn(f"no time {'is left ' if late else 'yet '}for the baselines {names}")
+            break
+        time_s = clock.timeout() if first else left
+        outcome = jobs.run_one(jobs.trial_job(recipe, target, label), time_s)
         if outcome.kind == "finished":
             log.record(
                 "baseline", {k: outcome.result[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}"
             )
+            if first and minutes is not None and not late:
+                until = clock.spent() + _SHARE * minutes * 60
         elif first and stop.asked:  # there is nothing to finish with
             raise KeyboardInterrupt
         elif first:
-            late = "give the search more time: raise the budget's minutes" if clock.out_of_time() else None
+            fix = "give the search more time: raise the budget's minutes" if clock.out_of_time() else None
             raise FeatherweightError(
-                "the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=late
+                "the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=fix
             )
+        elif outcome.reason.startswith("time limit") and minutes is not None:
+            log.warn(f"no time {'is left' if late else 'yet'} for the baseline {label!r}")
         elif not stop.asked and not clock.out_of_time():
             log.record("baseline_failed", {"label": label, "reason": outcome.reason}, key=f"baseline {label}")
 
 
 def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe, str]]:
-    """(label, recipe, target) of the baselines, the reference first."""
+    """(label, recipe, target) of the baselines: the reference first, then what is cheap, then what
+    runs where nobody asked for."""
     reference = config.target.reference
     choices = config.target.runtimes
     out: list[tuple[str, Recipe, str]] = [("baseline", Recipe(), reference)]
-    out += [(extra["label"], Recipe.from_json(extra["recipe"]), reference) for extra in config.extra_baselines]
-    name = "fixed net" if config.baseline else "original"
-    out += [(f"{name} on {t}", Recipe(), t) for t in config.target.originals if t != reference]
     plain = Quantize()
     able = [
         t
@@ -57,28 +77,36 @@ def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe,
         if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None
     ]
     out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(plain), t) for t in able]
+    out += [(extra["label"], Recipe.from_json(extra["recipe"]), reference) for extra in config.extra_baselines]
     random_cut = random_cutting(space)
     if random_cut is not None:
         out.append(("random cutting", random_cut, reference))
-    return out
+    name = "fixed net" if config.baseline else "original"
+    elsewhere = [t for t in config.target.originals if t != reference]
+    elsewhere.sort(key=lambda t: t not in choices)
+    return out + [(f"{name} on {t}", Recipe(), t) for t in elsewhere]
 
 
 def random_cutting(space: Space) -> Recipe | None:
     """The recipe with every criterion random, what may be left out left out, and the middle of
     every other range; None if it cuts nothing."""
-    cuts = False
+    found = halfway(space)
+    return found[0] if found is not None else None
+
+
+def halfway(space: Space) -> tuple[Recipe, Filling] | None:
+    """`random_cutting` and its filling."""
+    filling: Filling = {}
 
     def choose(path: str, domain: Domain) -> Any:
-        nonlocal cuts
         options = domain.options(3) or []
-        if isinstance(domain, Choice) and "random" in options:
-            cuts = True
-            return "random"
-        return False if isinstance(domain, Maybe) else options[len(options) // 2]
+        random = isinstance(domain, Choice) and "random" in options
+        filling[path] = "random" if random else False if isinstance(domain, Maybe) else options[len(options) // 2]
+        return filling[path]
 
     filled = resolve(space.tree, choose)
     try:
         filled.recipe.check()
     except RecipeError:
         return None
-    return filled.recipe if cuts else None
+    return (filled.recipe, filling) if "random" in filling.values() else None

@@ -39,12 +39,12 @@ class Clock:
         if self.budget.minutes is None:
             return 0.0
         looks = LOOKS + 2
-        predicted = 4.0 + 2.0 * looks
+        predicted = 6.0 + 2.0 * looks
         if "baseline" in self.state.baselines:
             base = self.state.baseline
             per_sample = base.latency_ms.median / 1e3
             samples = self.state.info["splits"].get("sizes", {}).get("test", 0)
-            predicted = 5.0 + looks * (1.2 + per_sample * samples)
+            predicted = 8.0 + looks * (1.2 + per_sample * samples)
         return float(min(predicted, _END_SHARE * self.budget.minutes * 60))
 
     def for_finalists(self) -> float:

@@ -18,10 +18,12 @@ from ..warm.earlier import Earlier
 from ..warm.guess import Guess
 from ..warm.portfolio import warmed
 from ..warm.strategy import Warm
+from . import lessons
 from .config import Config
 from .jobs import Jobs
 from .log import Log
 from .reading import read_state
+from .state import StudyState
 
 TOLD = 5  # of a supernet's ranking, to a strategy that takes no ranking
 # equal in studies whose values mean the same
@@ -52,25 +54,30 @@ def train_supernet(jobs: Jobs, space: Space, strategy: Strategy) -> Strategy:
 def with_earlier(log: Log, config: Config, space: Space, strategy: Strategy) -> Strategy:
     """The strategy with what the user guesses and what earlier studies found; logged once, so that
     a resumed study knows the same."""
-    if log.state.warm is None:
-        fields = knowledge(config, strategy, space)
+    if log.state.warm is None and not len(log.state.trials):
+        fields = knowledge(config, strategy, space, log.state)
         if fields is not None:
             log.record("warm", {"warm": fields}, key="warm")
     return with_knowledge(strategy, log.state.warm) if log.state.warm is not None else strategy
 
 
-def knowledge(config: Config, strategy: Strategy, space: Space) -> dict[str, Any] | None:
+def knowledge(config: Config, strategy: Strategy, space: Space, state: StudyState) -> dict[str, Any] | None:
     """The fields of `Warm`, as JSON data to log, of the guesses and earlier studies that config
-    names; None if it names none.
+    names, and of what this study's baselines showed; None if there is nothing.
 
     InputError for a guess that does not fit the space, or an earlier study that has no
     finished trial in it."""
     earlier = [_earlier(Path(folder), config) for folder in config.earlier]
-    if not config.guesses and not earlier:
-        return None
-    made = warmed(strategy, space, config.guesses, earlier, generator(config.seed, "warm"))
+    guesses = [*config.guesses, *lessons.guesses(state, space)]
+    seen = tuple(json.dumps(o, sort_keys=True) for o in lessons.observations(state, space))
+    made = warmed(strategy, space, guesses, earlier, generator(config.seed, "warm"))
+    if not isinstance(made, Warm) or made is strategy:
+        if not seen:
+            return None
+        made = Warm(strategy)
+    made = dataclasses.replace(made, earlier=(*made.earlier, *seen))
     fields: dict[str, Any] = json.loads(
-        json.dumps({f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "inner"})  # type: ignore[arg-type]
+        json.dumps({f.name: getattr(made, f.name) for f in dataclasses.fields(made) if f.name != "inner"})
     )
     return fields
 

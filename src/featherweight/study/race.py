@@ -43,6 +43,8 @@ def _run(jobs: Jobs, entry: Entry) -> None:
     more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": ""}
     job = jobs.trial_job(Recipe.from_json(entry.recipe), entry.target, entry.label, **more)
     outcome = jobs.run_one(job, min(jobs.clock.remaining(), 3600.0))
+    if outcome.kind != "finished" and outcome.reason.startswith("time limit"):
+        return
     if outcome.kind != "finished":
         jobs.log.warn(f"{entry.label} was not timed again: {outcome.reason}", entry.trial)
         return

@@ -71,6 +71,7 @@ class Run:
                 if self.clock.release():  # no finalist was worth the time that was kept for them
                     search.run()
                     polish(self.jobs)
+                measure_baselines(self.jobs, self.space, late=True)
                 certify(self.jobs)
                 race(self.jobs)
                 self.log.record("phase", {"name": "report"})

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from .. import pareto
 from ..errors import StoreError
 from ..limits import Budget, Constraint, Proof, judge, objectives
-from ..measure.chance import allowance, chance, outlook, recovered
+from ..measure.chance import LEVEL, allowance, chance, outlook, recovered
 from ..measure.levels import next_level
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
@@ -40,8 +40,8 @@ class StudyState:
     relaxed: dict[str, Any] | None = None
     # what the strategy was told before the search: the fields of a `Warm`
     warm: dict[str, Any] | None = None
-    # candidates whose recovery was made longer, by trial and rung, the epochs that it took, and those
-    # for which it failed
+    # candidates whose recovery was made longer, by trial and rung, the epochs that it took, and
+    # those for which it failed
     polished: dict[tuple[int, int], Entry] = field(default_factory=dict)
     polish_epochs: dict[tuple[int, int], int] = field(default_factory=dict)
     unpolished: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -153,8 +153,7 @@ class StudyState:
         self._align(trial.entry)
         self._certify(trial.entry)
         self._judge(trial.entry)
-        trial.violation = self._violation(trial.entry)
-        trial.values = objectives(trial.entry, self.baseline, self.minimize)
+        trial.values, trial.violation = self.measured(trial.entry)
 
     def _on_polished(self, event: Event) -> None:
         entry, at = Entry.from_json(event["entry"]), (event["trial"], event["rung"])
@@ -227,11 +226,17 @@ class StudyState:
 
     def _violation(self, entry: Entry) -> float:
         """How far a candidate breaks the limits, as strategies are told: of a drop, if finalists
-        are trained on, what longer recovery will probably leave of it."""
-        proof = self.proof(entry)
-        if self.begun.polish and proof is not None and entry.paired is not None:
-            proof = self.proof(entry, recovered(entry.paired, self.RECOVERED))
+        are trained on, what longer recovery will probably leave of it. What test has said so far
+        does not count, so that a study that goes on proposes what one in one go does."""
+        seen = entry.paired
+        if self.begun.polish and seen is not None:
+            seen = recovered(seen, self.RECOVERED)
+        proof = self._likely(seen, LEVEL) if seen is not None else None
         return sum(c.excess(entry, self.baseline, proof) for c in self.constraints)
+
+    def measured(self, entry: Entry) -> tuple[tuple[float, ...], float]:
+        """(objectives, violation) of an entry, as strategies are told them of a trial."""
+        return objectives(entry, self.baseline, self.minimize), self._violation(entry)
 
     def proof(self, entry: Entry, paired: Paired | None = None) -> Proof | None:
         """What the test split shows of the entry, or will probably show; None if nothing is to be
@@ -241,16 +246,22 @@ class StudyState:
         if limit is None or not self.tested:
             return None
         if paired is not None:
-            likely = chance(paired, self.tested, limit, self.level)
-            lacks = paired.drop - allowance(paired, self.tested, limit, wanted, self.level)
-            return Proof(likely, wanted, 0.0 if likely >= wanted else max(lacks, 1e-9))
+            return self._likely(paired, self.level)
         said = (entry.certificate or {}).get("verdict")
         if said in ("certified", "refuted"):
             shown = float((entry.certificate or {})["drop"]) - limit
             return Proof(1.0, wanted, 0.0) if said == "certified" else Proof(0.0, wanted, shown)
         if entry.paired is None:
             return None
-        return self.proof(entry, entry.paired)
+        return self._likely(entry.paired, self.level)
+
+    def _likely(self, paired: Paired, level: float) -> Proof | None:
+        limit, wanted = self.max_drop, self.begun.confidence
+        if limit is None or not self.tested:
+            return None
+        likely = chance(paired, self.tested, limit, level)
+        lacks = paired.drop - allowance(paired, self.tested, limit, wanted, level)
+        return Proof(likely, wanted, 0.0 if likely >= wanted else max(lacks, 1e-9))
 
     @property
     def max_drop(self) -> float | None:

@@ -10,8 +10,9 @@ import json
 import math
 import os
 import pickle
+import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,40 @@ class Rungs:
         part = self.path.with_suffix(".part")
         torch.save(state, part)
         os.replace(part, self.path)
+
+
+@dataclass(frozen=True)
+class Saves(Rungs):
+    """A training that nobody stops, saved after an epoch now and then, so that a killed one goes on
+    near where it was. every_s: seconds from one checkpoint to the next."""
+
+    epochs: Collection[float] = ()
+    reported: Collection[float] = ()
+    score: Callable[[nn.Module], float] = field(default=lambda _: math.nan)
+    ask: Callable[[float, int, float], bool] = field(default=lambda *_: True)
+    every_s: float = 20.0
+    _last: list[float] = field(default_factory=lambda: [time.monotonic()])
+
+    def visit(
+        self,
+        module: nn.Module,
+        learned: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        order: dict[str, Any],
+        at: Position,
+        per_epoch: int,
+        of: int,
+        seed: int,
+        device: str,
+    ) -> None:
+        """Save, if an epoch has just ended and the last checkpoint is old enough."""
+        if at.batch == 0 and at.epoch > 0 and time.monotonic() - self._last[0] >= self.every_s:
+            self._save(learned, optimizer, order, at, seed, device)
+            self._last[0] = time.monotonic()
+
+    def forget(self) -> None:
+        """The training has ended."""
+        self.path.unlink(missing_ok=True)
 
 
 def _place(epoch: float, per_epoch: int) -> tuple[int, int]:
