@@ -37,10 +37,13 @@ class Qat(Trained):
     in the plan (scheme int8-static).
 
     Layers that no calibration sample reaches, whose weight belongs to another layer too, or that
-    `skip` names stay in floating point.
+    `skip` names stay in floating point; an output layer tied with an embedding table is stored with
+    as many bits as the table.
     """
 
     says = "Train the model with its 8-bit rounding, so that it learns to live with it"
+
+    version = 2
 
     epochs: int = param(
         3,
@@ -122,7 +125,7 @@ class Qat(Trained):
     def apply(self, model: Package, context: Context) -> Package:
         from ..machine import saturates
         from ..models.quant.activations import chunks, input_grids, same_inputs
-        from ..models.quant.grid import Grid
+        from ..models.quant.layers import grid_of
         from ..models.quant.lsq import absorb_norms, attach, detach, trained_name
         from ..train.loop import Settings, fit
 
@@ -141,7 +144,7 @@ class Qat(Trained):
                 allowed="Linear layers and convolutions that are not skipped",
             )
         # Where 8-bit products saturate, weights get 7-bit codes, stored in 8 bits.
-        grid = Grid(bits=7 if saturates() else self.bits, granularity=self.granularity)
+        grid = grid_of(LayerPlan(self.bits, self.granularity), True, saturates())
         attach(module, same_inputs(module, paths, batches[0]), grid, inputs, self.start)
         settings = Settings(
             self.epochs,
@@ -199,11 +202,15 @@ class Qat(Trained):
 
     def _entries(self, module: nn.Module, paths: list[str]) -> dict[str, LayerPlan]:
         """`layers` of the plan: 8 bits for what was trained so, 32 for other layers; embedding
-        tables as the field says, one scale a row."""
+        tables, with what is tied to them, as the field says, one scale a row."""
         from ..models.quant.fake import computes, quantizable
+        from ..models.quant.layers import sharing
+
+        users = sharing(module)
 
         def bits(path: str, layer: nn.Module) -> int:
-            if not computes(layer) and not any(path == s or path.startswith(s + ".") for s in self.skip):
+            skipped = any(p == s or p.startswith(s + ".") for p in users[path] for s in self.skip)
+            if not computes(layer) and not skipped:
                 return self.embeddings
             return 8 if path in paths else 32
 
@@ -231,9 +238,13 @@ class Qat(Trained):
 
 
 def _layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Every layer that multiplies, those that share a weight too."""
     from ..models.quant.fake import computes, quantizable
+    from ..models.quant.layers import sharing
 
-    return {path: m for path, m in quantizable(module).items() if computes(m)}
+    listed = quantizable(module)
+    found = {p: module.get_submodule(p) for path, paths in sharing(module).items() if path in listed for p in paths}
+    return {path: m for path, m in found.items() if computes(m)}
 
 
 @contextmanager
