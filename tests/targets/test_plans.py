@@ -463,3 +463,33 @@ assert np.array_equal(y, rows["wanted"]) and "torch" not in sys.modules
         tmp_path,
     )
     assert done.returncode == 0, done.stderr
+
+
+class Recurrent(nn.Module):
+    """Layers that a plan lists around an LSTM, which it does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.pre = nn.Embedding(50, 16), nn.Linear(16, 24)
+        self.rnn = nn.LSTM(24, 20, num_layers=2, bidirectional=True, batch_first=True)
+        self.mid, self.out = nn.Linear(40, 16), nn.Linear(16, 3)
+
+    def forward(self, ids):
+        h, _ = self.rnn(torch.relu(self.pre(self.table(ids))))
+        return self.out(torch.relu(self.mid(h.mean(1))))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_recurrent_layer_that_no_plan_lists_stays_in_floating_point(runtime, tmp_path):
+    torch.manual_seed(0)
+    module = Recurrent().eval()
+    for p in module.rnn.parameters():
+        p.data *= 4  # far from linear, as after training
+    ids = torch.randint(0, 50, (64, 12))
+    layers = {path: LayerPlan(8) for path in ("table", "pre", "mid", "out")}
+    notes, _ = export(runtime, (module, {"ids": ids[:1]}, {"ids": ids}), tmp_path / "out", plan(layers=layers))
+    found = {
+        how: [k for k in notes["coverage"][how] if k.startswith(("LSTM", "RNN"))] for how in ("quantized", "float")
+    }
+    assert found["float"] and not found["quantized"]
+    assert notes["parity"]["sqnr_db"] > 30  # 15.4 with an LSTM of 8 bits on OpenVINO

@@ -263,3 +263,20 @@ def test_a_tied_table_and_its_output_layer_are_stored_alike(scheme, runtime, tmp
 def test_nothing_that_moves_weights_follows(late):
     with pytest.raises(RecipeError, match="cannot follow quantize"):
         Recipe(Quantize(), late).check()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"rounding": "gptq"}, {"equalize": "cle"}, {"equalize": "smooth"}, {"range": "mse"}, {"correct_bias": True}],
+    ids=str,
+)
+def test_a_batch_norm_without_statistics_cannot_be_folded(fields):
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4, track_running_stats=False),
+        nn.Conv2d(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    with pytest.raises(InputError, match="got: 1: their output depends on the whole batch"):
+        Quantize(samples=8, **fields).apply(Package(net.eval()), toy.context())
