@@ -138,9 +138,9 @@ def test_the_teachers_term_is_that_of_distill(monkeypatch):
     context = toy.context(task, teacher=teacher)
     out, y, index = torch.randn(5, 4), torch.arange(5) % 4, np.arange(5)
     for alpha in (0.0, 0.3, 1.0):
-        soft = soft_loss(out, torch.from_numpy(teacher[:5]), "kl", 2.0)
+        soft = soft_loss(out, torch.from_numpy(teacher[:5]), "softmax", 2.0)
         expected = (1 - alpha) * task.loss_fn(out, y) + alpha * soft
-        assert torch.allclose(Qat(alpha=alpha)._objective(context)(out, y, index), expected)
+        assert torch.allclose(Qat(alpha=alpha)._objective(context, task.build())(out, y, index), expected)
     follow = Qat(epochs=1, batch_size=32, alpha=1.0).apply(Package(task.build()), context)
     assert (
         follow.notes[0]["final_loss"]

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..plan import LayerPlan, Plan
 from ..recipe import Made, Mark
 from ..space import Choice, Float, Int, param
-from .base import Context, Trained
+from .base import Context, Trained, fitted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,9 +86,14 @@ class Qat(Trained):
     alpha: float = param(
         0.0, search=Float(0.0, 1.0), legal=Float(0.0, 1.0), doc="share of a teacher's term in the loss; 0: none"
     )
-    form: str = param("kl", search=Choice("kl", "mse"), legal=Choice("kl", "mse"), doc="distance between logits")
+    form: str = param(
+        "kl",
+        search=Choice("kl", "mse"),
+        legal=Choice("kl", "mse", "softmax", "bernoulli"),
+        doc="distance between outputs, as of distill",
+    )
     temperature: float = param(
-        2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (kl)"
+        2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (softmax, bernoulli)"
     )
     teacher: Any = param(None, doc="a recipe whose model is the teacher; none: the baseline")
 
@@ -166,7 +171,7 @@ class Qat(Trained):
             loss = fit(
                 module,
                 train,
-                self._objective(context),
+                self._objective(context, model.module),
                 settings,
                 seed=context.seed,
                 device=context.device,
@@ -219,7 +224,7 @@ class Qat(Trained):
             for path, m in quantizable(module).items()
         }
 
-    def _objective(self, context: Context) -> Objective:
+    def _objective(self, context: Context, before: nn.Module) -> Objective:
         """The task's loss, or its blend with the distance to a teacher, as Distill has it."""
         task_loss = context.task.loss_fn
         if self.alpha == 0:
@@ -229,9 +234,10 @@ class Qat(Trained):
         from ..train.losses import soft_loss
 
         teacher = torch.from_numpy(context.teacher_outputs(self.teacher))  # [N, C]
+        form, _ = fitted(self.form, before, context)
 
         def objective(out: Tensor, y: Tensor, index: Any) -> Tensor:
-            soft = soft_loss(out, teacher[index].to(out.device), self.form, self.temperature)
+            soft = soft_loss(out, teacher[index].to(out.device), form, self.temperature)
             return soft if self.alpha == 1.0 else (1 - self.alpha) * task_loss(out, y) + self.alpha * soft
 
         return objective
