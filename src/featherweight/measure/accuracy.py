@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ class Metric:
     """per_sample: (outputs, targets) -> [n]; whole: (outputs, targets) -> float, for what is no
     mean over samples. One of them is set; with both set to the same function, what it returns
     decides. zero_one: are the per-sample values right or wrong (None: look)? interval: (outputs,
-    targets) -> the 95 % interval of a whole metric that knows its own (None: bootstrap)."""
+    targets) -> the 95 % interval of a whole metric that knows its own (None: bootstrap). within:
+    the smallest and the largest value that there can be (None: not known)."""
 
     name: str
     per_sample: Score | None
@@ -36,6 +38,7 @@ class Metric:
     higher_is_better: bool
     zero_one: bool | None = None
     interval: Callable[[np.ndarray, np.ndarray], tuple[float, float]] | None = None
+    within: tuple[float, float] | None = None
 
     @property
     def sign(self) -> float:
@@ -94,7 +97,8 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
                 "there is no such metric",
                 got=what,
                 allowed=", ".join(_BUILT_IN),
-                fix="use one of these, or give a function (outputs, targets) -> one value a sample",
+                fix=(f"{' or '.join(near)}? " if (near := get_close_matches(what, _BUILT_IN, cutoff=0.5)) else "")
+                + "use one of these, or give a function (outputs, targets) -> one value a sample",
             )
         return _BUILT_IN[what]
     if not callable(what):
@@ -283,10 +287,10 @@ def _nll(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 _BUILT_IN = {
-    "accuracy": Metric("accuracy", _accuracy, None, True, True),
-    "top5": Metric("top5", _top5, None, True, True),
-    "macro_f1": Metric("macro_f1", None, _macro_f1, True, interval=macro_f1_interval),
-    "mse": Metric("mse", _mse, None, False, False),
-    "mae": Metric("mae", _mae, None, False, False),
-    "nll": Metric("nll", _nll, None, False, False),
+    "accuracy": Metric("accuracy", _accuracy, None, True, True, within=(0, 1)),
+    "top5": Metric("top5", _top5, None, True, True, within=(0, 1)),
+    "macro_f1": Metric("macro_f1", None, _macro_f1, True, interval=macro_f1_interval, within=(0, 1)),
+    "mse": Metric("mse", _mse, None, False, False, within=(0, math.inf)),
+    "mae": Metric("mae", _mae, None, False, False, within=(0, math.inf)),
+    "nll": Metric("nll", _nll, None, False, False, within=(0, math.inf)),
 }

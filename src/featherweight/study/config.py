@@ -168,6 +168,15 @@ class Settings:
             write=lambda on: [] if on else ["--no-reuse"],
         ),
     )
+    force: bool = setting(
+        False,
+        "search even if the original is no better than guessing",
+        Option(
+            "Search even if the original is no better than guessing.",
+            bool,
+            write=lambda on: ["--force"] if on else [],
+        ),
+    )
     device: str = setting("cpu", "where models are trained: cpu, or cuda")
     measure_seconds: float = setting(2.0, "of timing a candidate, at most")
 
@@ -297,6 +306,7 @@ class Config:
     train_threads: int = decided(False, 1)
     reuse: bool = decided(False, True)
     measure_seconds: float = decided(False, 2.0)
+    force: bool = decided(False, False)
     store: str = decided(False, "")
 
     def to_json(self) -> dict[str, Any]:
@@ -348,6 +358,7 @@ class Config:
             "workers": _is_whole(self.workers) and self.workers > 0,
             "train_threads": _is_whole(self.train_threads) and self.train_threads > 0,
             "reuse": isinstance(self.reuse, bool),
+            "force": isinstance(self.force, bool),
             "measure_seconds": _is_number(self.measure_seconds) and self.measure_seconds > 0,
             "supernet": self.supernet is None or isinstance(self.supernet, str),
             "task_name, fingerprint, strategy, device, store or target": all(isinstance(t, str) for t in texts),
@@ -369,7 +380,8 @@ class Config:
             for name in ("mode", "constraints", "minimize", "strategy", "stopper", "supernet", "guesses")
         }
         same |= {
-            name: getattr(self, name) for name in ("earlier", "seed", "workers", "reuse", "device", "measure_seconds")
+            name: getattr(self, name)
+            for name in ("earlier", "seed", "workers", "reuse", "device", "measure_seconds", "force")
         }
         return Settings(
             **same,

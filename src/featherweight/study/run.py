@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from .statics import Statics
 class Run:
     """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by
     value; statics: what is known of a candidate before it runs; proxy: what untrained nets have to
-    pass (None: nothing)."""
+    pass (None: nothing); guess: what an answer without looking is worth (`guessing.guess`)."""
 
     def __init__(
         self,
@@ -39,8 +40,9 @@ class Run:
         listener: Listener,
         statics: Statics,
         proxy: ProxyFilter | None = None,
+        guess: Callable[[], tuple[float, str] | None] = lambda: None,
     ) -> None:
-        self.config, self.statics, self.proxy = config, statics, proxy
+        self.config, self.statics, self.proxy, self.guess = config, statics, proxy, guess
         self.log = Log(EventStore(out / "study.db"), listener)
         self.clock = Clock(self.state, config.budget)
         self.jobs = Jobs(config, task, out, self.log, self.clock, Stop())
@@ -58,7 +60,7 @@ class Run:
         with interruptible(self.jobs.stop, self.log.warn):
             try:
                 self.log.record("open", {"pid": os.getpid()})
-                measure_baselines(self.jobs, self.space)
+                measure_baselines(self.jobs, self.space, self.guess)
                 self.statics.baseline = self.state.baseline
                 strategy = registry.find("strategies", self.config.strategy)()
                 strategy = train_supernet(self.jobs, self.space, strategy)
