@@ -70,8 +70,10 @@ def test_a_metric_that_takes_no_such_answer_sets_no_mark():
     assert guess(task(NUMBERS, 3, loss=lambda z, y: (z.mean(1) - y).square().mean())) is None
 
 
-def jobs(value, limits=(), higher=True, force=False, trials=0, name="hits"):
-    config = SimpleNamespace(constraints=limits, force=force, baseline=None)
+def jobs(value, limits=(), higher=True, force=False, trials=0, name="hits", recipe=None):
+    config = SimpleNamespace(
+        constraints=limits, force=force, baseline=None, recipe=fw.Recipe(recipe or fw.Quantize()).to_json()
+    )
     entry = SimpleNamespace(metric=Quality(name, value, None, 60, higher))
     return SimpleNamespace(
         config=config, log=SimpleNamespace(state=SimpleNamespace(trials=[0] * trials, baseline=entry))
@@ -86,6 +88,7 @@ def test_an_original_no_better_than_guessing_ends_the_study_before_the_search():
         check_original(jobs(value, higher=higher, force=True), lambda: (0.6, ""))
         check_original(jobs(value, higher=higher, trials=1), lambda: (0.6, ""))  # somebody insisted before
         check_original(jobs(value, higher=higher), lambda: None)
+        check_original(jobs(value, higher=higher, recipe=fw.Train()), lambda: (0.6, ""))
     check_original(jobs(0.61), lambda: (0.6, ""))
     check_original(jobs(0.59, higher=False), lambda: (0.6, ""))
 
@@ -128,7 +131,7 @@ def test_a_study_of_a_useless_original(tmp_path):
         return made
 
     made = task(CLASSES, 3)
-    made.model, made.recipe = net, fw.Recipe(fw.Train(epochs=fw.Choice(1, 2), lr=0.01))
+    made.model, made.recipe = net, fw.Recipe(fw.Quantize(scheme=fw.Choice("int8-static", "int8-dynamic")))
     settings = {
         "out": tmp_path,
         "budget": fw.Budget(trials=1),

@@ -12,6 +12,7 @@ from ..space import Domain, Space, resolve
 from ..space.domains import Choice, Maybe
 from ..targets.base import Target
 from ..transforms.quantize import Quantize
+from ..transforms.train import Train
 from .config import Config
 from .jobs import Jobs
 from .request import floor_refused
@@ -55,7 +56,7 @@ def measure_baselines(jobs: Jobs, space: Space, guess: Callable[[], tuple[float,
 def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) -> None:
     """Before the first trial: FeatherweightError if the study's floors make no sense for a metric
     with such a value, or if the original is no better than an answer that looks at no input (and
-    nobody insists: `force`)."""
+    is not trained anew by the recipe, and nobody insists: `force`)."""
     config, state = jobs.config, jobs.log.state
     if len(state.trials):
         return
@@ -64,7 +65,8 @@ def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) ->
     for limit in config.constraints:
         if (fix := limit.misfit(low, high)) is not None:
             raise floor_refused(limit, found.name, f"the original's {found.name} is {found.value:.4g}", fix)
-    if config.force or config.baseline is not None:
+    trained = any(isinstance(step, Train) for step in Recipe.from_json(config.recipe).steps)
+    if config.force or trained or config.baseline is not None:
         return
     known = guess()
     sign = 1 if found.higher_is_better else -1

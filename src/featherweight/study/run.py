@@ -15,6 +15,7 @@ from .baselines import measure_baselines
 from .certify import certify
 from .clock import Clock
 from .config import Config
+from .ends import none_finished
 from .jobs import Jobs
 from .knowledge import train_supernet, with_earlier
 from .log import Listener, Log
@@ -66,6 +67,9 @@ class Run:
                 strategy = train_supernet(self.jobs, self.space, strategy)
                 strategy = with_earlier(self.log, self.config, self.space, strategy)
                 Search(self.jobs, self.space, strategy, self.pauses, self.proxy).run()
+                why = none_finished(self.state.trials)
+                if why is not None and self.state.ended is None:
+                    self.log.record("ended", {"reason": why})
                 certify(self.jobs)
                 self.log.record("phase", {"name": "report"})
                 package_best(self.jobs)
