@@ -91,19 +91,6 @@ def test_control_flow_on_values_is_refused_whichever_way_was_traced(tmp_path):
         _onnx.export_onnx(EarlyExit().eval(), {"image": rows[:1]}, {"image": rows}, tmp_path / "m.onnx")
 
 
-def test_a_branch_that_no_batch_mixes_is_noticed_in_the_file(tmp_path, monkeypatch):
-    """Whole tensors decide alike at every batch size here, and the file takes one way only."""
-    monkeypatch.setattr(_onnx, "_dynamo", lambda *_: (_ for _ in ()).throw(RuntimeError("no dynamo today")))
-
-    class Scaled(nn.Module):
-        def forward(self, x):
-            return x if x[0, 0] > 0 else 2 * x
-
-    x = torch.rand(12, 4) + 0.5
-    with pytest.raises(TargetError, match="trace: TargetError: the ONNX file at batch 1"):
-        _onnx.export_onnx(Scaled(), {"x": -x[:1]}, {"x": x}, tmp_path / "m.onnx")
-
-
 def test_statistics_of_the_batch_are_refused_by_name(tmp_path):
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten()).eval()
     with pytest.raises(TargetError, match="got: 1: their output depends on the whole batch"):
