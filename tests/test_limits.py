@@ -89,7 +89,7 @@ def test_text_needs_a_unit_where_there_is_one():
             make("5")
 
 
-@pytest.mark.parametrize("bad", [-0.1, "0.01", None, True, math.nan, math.inf])
+@pytest.mark.parametrize("bad", [-0.1, "-1%", "1 point", "0.5x", "1..2", "", None, True, math.nan, math.inf])
 def test_bad_metric_limits(bad):
     with pytest.raises(InputError):
         max_drop(bad)
@@ -196,3 +196,44 @@ def test_bad_budgets(bad):
 
 def test_budgets():
     assert Budget(trials=3).minutes is None and Budget(minutes=0.5, trial_memory_gb=2).trials is None
+
+
+@pytest.mark.parametrize(
+    ("said", "bound", "points"),
+    [
+        (0.01, 0.01, False),
+        ("0.01", 0.01, False),
+        ("1pt", 0.01, True),
+        ("1%", 0.01, True),
+        (" 1.5 PT ", 0.015, True),
+        ("5e-1%", 0.005, True),
+        (2, 2.0, False),
+        ("0", 0.0, False),
+    ],
+)
+def test_points_are_hundredths(said, bound, points):
+    limit = max_drop(said)
+    assert (limit.bound, limit.points) == (pytest.approx(bound), points)
+    assert Constraint(**limit.to_json()) == limit
+    assert ("points" in limit.to_json()) == points  # files of before have no such key
+
+
+@pytest.mark.parametrize(
+    ("limit", "within", "fix"),
+    [
+        (max_drop(5), (0, 1), "max_drop=0.05, or max_drop='5pt'"),
+        (max_drop(1.5), (0, 1), "max_drop='1.5pt'"),
+        (min_metric(95), (0, 1), "min_metric=0.95"),
+        (min_metric(-0.5), (0, 1), "min_metric"),
+        (max_drop("1pt"), (0, math.inf), "the metric's own unit"),
+        (max_drop("1%"), (-math.inf, math.inf), "the metric's own unit"),
+        (max_drop(5), (0, math.inf), None),
+        (max_drop(1.0), (0, 1), None),  # anything goes
+        (max_drop("1%"), (0, 1), None),
+        (min_metric(0.95), (0, 1), None),
+        (max_size("5KB"), (0, 1), None),
+    ],
+)
+def test_floors_that_make_no_sense_for_a_metric(limit, within, fix):
+    got = limit.misfit(*within)
+    assert got is None if fix is None else fix in got

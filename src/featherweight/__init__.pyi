@@ -77,6 +77,7 @@ def optimize(
     seed: int = 0,
     workers: int | None = None,
     reuse: bool = True,
+    force: bool = False,
     device: str = "cpu",
     measure_seconds: float = 2.0,
     out: str | Path,
@@ -109,6 +110,7 @@ def optimize(
         seed: the same seed proposes the same candidates
         workers: trials at a time [default: one per two cores]
         reuse: steps that were computed before come from the store
+        force: search even if the original is no better than guessing
         device: where models are trained: cpu, or cuda
         measure_seconds: of timing a candidate, at most
     """
@@ -135,6 +137,7 @@ def search(
     seed: int = 0,
     workers: int | None = None,
     reuse: bool = True,
+    force: bool = False,
     device: str = "cpu",
     measure_seconds: float = 2.0,
     out: str | Path,
@@ -174,6 +177,7 @@ def search(
         seed: the same seed proposes the same candidates
         workers: trials at a time [default: one per two cores]
         reuse: steps that were computed before come from the store
+        force: search even if the original is no better than guessing
         device: where models are trained: cpu, or cuda
         measure_seconds: of timing a candidate, at most
     """

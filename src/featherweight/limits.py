@@ -35,7 +35,8 @@ class Proof:
 @dataclass(frozen=True)
 class Constraint:
     """`quantity` must be at most (or for `metric` at least) `bound`; `relative`: bound is a
-    multiple of the baseline's.
+    multiple of the baseline's; `points`: it was given in percentage points, which only a metric
+    between 0 and 1 has.
 
     A latency holds if the slow end of its 95 % interval does. Units: drop and metric in the
     metric's own unit, latency in ms, size and memory in bytes, params and macs as counts.
@@ -44,6 +45,7 @@ class Constraint:
     quantity: str
     bound: float
     relative: bool = False
+    points: bool = False
 
     @property
     def floor(self) -> bool:
@@ -96,7 +98,22 @@ class Constraint:
         return f"{self.quantity} {sign} {self.bound:g}{unit}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without `points` where it is False, as files of before have it."""
+        values = asdict(self)
+        return values if self.points else {k: v for k, v in values.items() if k != "points"}
+
+    def misfit(self, low: float, high: float) -> str | None:
+        """The way out, if this floor makes no sense for a metric between `low` and `high`; None if
+        it does, or is no floor."""
+        if self.quantity not in ("drop", "metric"):
+            return None
+        if self.points and (low, high) != (0, 1):
+            return f"give the number in the metric's own unit: {self.quantity} {self.bound:g}"
+        if self.bound > high - low if self.quantity == "drop" else not low <= self.bound <= high:
+            share = f"{self.bound / 100:g}"
+            points = f", or max_drop='{self.bound:g}pt'" if self.quantity == "drop" else ""
+            return f"{'max_drop' if self.quantity == 'drop' else 'min_metric'}={share}{points}, if points were meant"
+        return None
 
 
 def _parse(quantity: str, bound: str | float) -> Constraint:
@@ -122,16 +139,25 @@ def _parse(quantity: str, bound: str | float) -> Constraint:
     )
 
 
-def max_drop(bound: float) -> Constraint:
-    """The metric may fall by at most this much below the baseline's (0.01 = one
-    point of accuracy)."""
-    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not 0 <= bound < float("inf"):
+def max_drop(bound: str | float) -> Constraint:
+    """The metric may get worse by at most this much, against the baseline's: a number in its own
+    unit, or, of a metric between 0 and 1, percentage points: 0.01, `"1pt"` and `"1%"` are the same
+    (not a hundredth of the baseline's metric)."""
+    match = (
+        re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(%|pt|)\s*", bound.lower()) if isinstance(bound, str) else None
+    )
+    try:
+        value = float(match[1]) if match else math.nan if isinstance(bound, (str, bool)) else float(bound)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value < math.inf:
         raise InputError(
             "max_drop is not a limit",
             got=bound,
-            allowed="a number of at least 0, in the metric's unit: 0.01 is one point of accuracy",
+            allowed="a number of at least 0, in the metric's unit: 0.01 is one point of accuracy, as are 1pt and 1%",
         )
-    return Constraint("drop", float(bound))
+    points = match is not None and match[2] != ""
+    return Constraint("drop", value / 100 if points else value, points=points)
 
 
 def min_metric(bound: float) -> Constraint:
@@ -172,7 +198,7 @@ def max_macs(bound: str | float) -> Constraint:
 LIMITS: dict[str, tuple[Callable[..., Constraint], str]] = {
     "max_drop": (
         max_drop,
-        "The metric may fall by this much; 0.01 is one point \\[default: 0.01 if no floor is given].",
+        "The metric may fall by this much; 0.01, 1pt or 1% is one point \\[default: 0.01 if no floor is given].",
     ),
     "min_metric": (min_metric, "The metric must reach this."),
     "max_latency": (max_latency, "0.7x of the original's, or 2ms."),

@@ -14,8 +14,10 @@ A `Plan` has these fields, and its JSON these keys:
 
 What a plan leaves out is None, and no key of its JSON. A layer in JSON needs its bits only;
 the rest is then the plan's. `layers` lists every Linear, convolution and Embedding of the model by
-its module path, once the plan is made for a model; 32 bits: it stays in floating point; 16: half
-precision. Without `layers` the plan is a question (can this target run such a thing?).
+its module path, once the plan is made for a model. Layers that share a weight (a table and the
+output layer tied with it) have one entry, see `models.quant.layers.sharing`. 32 bits: it stays in
+floating point; 16: half precision. Without `layers` the plan is a question (can this target run
+such a thing?).
 
 Beside the plan a package has tensors (`Package.scales`), named after the layer:
     PATH.weight.scale, PATH.weight.zero   the grid that the weight already lies on, in the shapes of
@@ -250,11 +252,6 @@ def integer_problem(plan: Plan, runtime: str) -> str | None:
             "use granularity 'channel', symmetric"
         )
     return None
-
-
-def floating(plan: Plan) -> list[str]:
-    """The layers that the plan leaves in floating point."""
-    return [path for path, layer in (plan.layers or {}).items() if layer.bits == 32]
 
 
 def nothing_quantized(scheme: str, found: object, fix: str | None = None) -> TargetError:

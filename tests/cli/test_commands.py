@@ -143,6 +143,7 @@ def test_options_become_arguments(task, asked):
         "seed": 5,
         "workers": 3,
         "reuse": False,
+        "force": False,
         "budget": Budget(trials=7, minutes=3.0, trial_minutes=1.0, trial_memory_gb=2.0),
         "out": Path("runs/x"),
     }

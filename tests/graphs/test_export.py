@@ -60,7 +60,47 @@ def test_a_wrong_trace_is_noticed_and_both_reasons_are_told(tmp_path, monkeypatc
 
     monkeypatch.setattr(_onnx, "_dynamo", broken)
     with pytest.raises(TargetError, match="(?s)trace: .*no dynamo today"):
-        _onnx.export_onnx(FrozenBatch(), {"x": torch.randn(1, 4)}, None, tmp_path / "m.onnx")
+        _onnx.export_onnx(FrozenBatch(), {"x": torch.randn(1, 4)}, {"x": torch.randn(9, 4)}, tmp_path / "m.onnx")
+
+
+class EarlyExit(nn.Module):
+    """Answers by its first head where the batch is bright: control flow on values."""
+
+    def __init__(self, whole_batch=True):
+        super().__init__()
+        self.a, self.early = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(8, 4)
+        self.b, self.out = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 4)
+        self.whole_batch = whole_batch
+
+    def forward(self, image):
+        x = torch.relu(self.a(image))
+        bright = image[:, 0, 0, 0].mean() if self.whole_batch else image[:, 0, 0, 0].max()
+        if bright > 0.9:
+            return 3 * self.early(x.mean((2, 3)))
+        return self.out(torch.relu(self.b(x)).mean((2, 3)))
+
+
+def test_control_flow_on_values_is_refused_whichever_way_was_traced(tmp_path):
+    """One row of 40 takes the other way: not the first, and none of the example's variations."""
+    torch.manual_seed(0)
+    rows = 0.1 * torch.randn(40, 1, 8, 8)
+    rows[33, 0, 0, 0] = 2.0
+    with pytest.raises(
+        TargetError, match="depends on the samples beside it[\\s\\S]*batches of 1[\\s\\S]*control flow on values"
+    ):
+        _onnx.export_onnx(EarlyExit().eval(), {"image": rows[:1]}, {"image": rows}, tmp_path / "m.onnx")
+
+
+def test_statistics_of_the_batch_are_refused_by_name(tmp_path):
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten()).eval()
+    with pytest.raises(TargetError, match="got: 1: their output depends on the whole batch"):
+        _onnx.export_onnx(module, {"x": torch.randn(1, 1, 8, 8)}, None, tmp_path / "m.onnx")
+
+
+def test_float64_is_refused_with_the_way_out(tmp_path):
+    module = nn.Sequential(nn.Linear(4, 2)).double().eval()
+    with pytest.raises(TargetError, match="0.weight, 0.bias, x[\\s\\S]*float32"):
+        _onnx.export_onnx(module, {"x": torch.randn(1, 4).double()}, None, tmp_path / "m.onnx")
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
 from featherweight.errors import InputError
 from featherweight.measure._student import Z95, t975
-from featherweight.measure.accuracy import Metric, evaluate, metric, wilson
+from featherweight.measure.accuracy import Metric, evaluate, macro_f1_interval, metric, wilson
 
 
 def logits(n=300, classes=7, seed=0, signal=1.0):
@@ -137,3 +137,88 @@ def test_bad_input_is_refused():
     with pytest.raises(InputError, match="one sample"):
         evaluate("mse", out[:1], out[:1], 0)
     assert evaluate("accuracy", out[:1], out[:1].argmax(1), 0).value == 1.0
+
+
+def population(shares, right):
+    """(joint [K, K] of class and answer, its macro-F1): a wrong answer is another class by its
+    share."""
+    shares, right = np.array(shares), np.array(right)
+    other = shares * (1 - np.eye(len(shares)))
+    joint = shares[:, None] * (np.diag(right) + (1 - right)[:, None] * other / other.sum(1, keepdims=True))
+    return joint, float((2 * joint.diagonal() / (joint.sum(0) + joint.sum(1))).mean())
+
+
+@pytest.mark.parametrize(
+    ("shares", "right", "n"),
+    [
+        ([0.25] * 4, [0.8] * 4, 200),
+        ([0.6, 0.39, 0.01], [0.9, 0.9, 0.5], 300),
+        ([0.97, 0.03], [0.99, 0.6], 200),
+        ([0.99, 0.01], [0.99, 0.1], 200),
+    ],
+)
+def test_the_interval_of_macro_f1_covers_it_with_rare_classes_too(shares, right, n):
+    """2,000 samples of each population, every class at least once in each; the bootstrap covered
+    the second in 86 % and the last with intervals that reach over the classes left out."""
+    joint, wanted = population(shares, right)
+    rng, k = np.random.default_rng(0), len(shares)
+    covered = []
+    while len(covered) < 2000:
+        y, z = np.divmod(rng.choice(k * k, size=n, p=joint.reshape(-1)), k)
+        if len(np.unique(y)) == k:
+            low, high = macro_f1_interval(np.eye(k)[z], y)
+            assert low <= f1_score_of(y, z, k) <= high
+            covered.append(low <= wanted <= high)
+    assert np.mean(covered) > 0.915
+
+
+def f1_score_of(y, z, k):
+    """scikit-learn's macro-F1, without its checks."""
+    hits, sums = np.bincount(y[y == z], minlength=k), np.bincount(y, minlength=k) + np.bincount(z, minlength=k)
+    return float((2 * hits / sums).mean())
+
+
+def test_the_interval_of_macro_f1_stays_near_it_where_a_rare_class_is_never_right():
+    """Two of 200 samples are rare and wrong. Without them macro-F1 would be 0.99: a bootstrap that
+    leaves them out in one resample of seven has that as its upper end."""
+    y = np.array([0] * 198 + [1] * 2)
+    outputs = np.stack([np.ones(200), np.zeros(200)], 1)
+    q = evaluate("macro_f1", outputs, y, 0)
+    # by hand: J = 198/200 and 0/2, Wilson's interval of both, which do not correlate
+    ends = [wilson(198, 200), wilson(0, 2)]
+    f = np.array([2 * 198 / 398, 0.0])
+    low, high = (2 * np.array(ends) / (1 + np.array(ends))).T
+    assert q.value == pytest.approx(f.mean())
+    assert q.ci95 == pytest.approx(
+        (f.mean() - np.hypot(*(f - low)) / 2, f.mean() + np.hypot(*(high - f)) / 2), abs=1e-12
+    )
+    whole = Metric("f1", None, lambda o, t: evaluate("macro_f1", o, t, 0).value, True)
+    assert q.ci95[1] < 0.9 < 0.98 < evaluate(whole, outputs, y, 0).ci95[1]
+
+
+def auc(outputs, targets):
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(targets, outputs[:, 1] - outputs[:, 0]))
+
+
+def test_a_metric_without_a_value_on_some_resamples_has_an_interval():
+    """Three positives of sixty: a resample in twenty has none, and no area under the ROC curve."""
+    rng = np.random.default_rng(0)
+    y = np.array([0] * 57 + [1] * 3)
+    outputs = np.stack([np.zeros(60), rng.normal(size=60) + y], 1)
+    q = evaluate(auc, outputs, y, 0)
+    assert q.ci95[0] < q.value < q.ci95[1] <= 1 and np.isfinite(q.ci95).all()
+
+
+def test_a_metric_without_a_value_on_most_resamples_says_so():
+    y = np.array([0] * 57 + [1] * 3)
+    outputs = np.stack([np.zeros(60), np.arange(60.0)], 1)
+
+    def picky(o, t):
+        return auc(o, t) if len(np.unique(o)) > 50 else float("nan")
+
+    with pytest.raises(
+        InputError, match=r"most resamples[\s\S]*57 of 0, 3 of 1[\s\S]*more samples of the rarest class"
+    ):
+        evaluate(picky, outputs, y, 0)

@@ -5,7 +5,7 @@ import pytest
 from featherweight.errors import InputError
 from featherweight.limits import Budget
 from featherweight.records import Entry, History, Latency, Quality, Speedup, Trial
-from featherweight.study.ends import expectation, reason
+from featherweight.study.ends import expectation, none_finished, reason
 
 
 def entry(value, higher=True):
@@ -82,3 +82,54 @@ def test_wrong_settings_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         Budget(trials=1, **wrong)
     assert Budget(trials=1, enough=-3.5).enough == -3.5
+
+
+def failed(*reasons, state="failed"):
+    return History(Trial(i, {"a": i}, state, reason=why) for i, why in enumerate(reasons))
+
+
+def test_that_no_trial_finished_is_said_with_the_commonest_reason():
+    """Reasons that differ in their numbers are one; lines become one line."""
+    diverged = "training diverged\n  got: loss nan in epoch {}\n  fix: lower the learning rate (now {})"
+    trials = failed("no memory", diverged.format(1, 0.5), diverged.format(2, 3e-4))
+    assert none_finished(trials) == (
+        "no trial finished: 2 of 3 failed with: training diverged; got: loss nan in epoch 1; "
+        "fix: lower the learning rate (now 0.5)"
+    )
+    assert none_finished(History()) is None
+    for state in ("complete", "stopped", "running"):
+        some = failed("no memory", "no memory")
+        some.add(Trial(2, {"a": 2}, state))
+        assert none_finished(some) is None
+
+
+def test_a_study_whose_every_trial_fails_says_why_and_is_no_success(tmp_path):
+    from typer.testing import CliRunner
+
+    from featherweight.cli import app
+
+    file = tmp_path / "diverges.py"
+    file.write_text(DIVERGES)
+    options = ["--trials", "2", "--out", str(tmp_path / "out"), "--workers", "1", "--strategy", "random"]
+    result = CliRunner().invoke(app, ["optimize", str(file), *options])
+    assert result.exit_code == 1, result.output
+    assert "The search ended: no trial finished: 2 of 2 failed with: training diverged" in " ".join(
+        result.output.split()
+    )
+
+
+DIVERGES = """
+import numpy as np
+import featherweight as fw
+from torch import nn
+
+def loss(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets.long()) / 0.0
+
+def data():
+    x = np.random.default_rng(0).normal(size=(200, 6)).astype("float32")
+    return fw.split(fw.ArraySplit({"x": x}, np.arange(200) % 2))
+
+recipe = fw.Recipe(fw.Train(epochs=2, lr=fw.Float(1e-4, 1e-1, log=True)))
+task = fw.Task("nan", model=lambda: nn.Linear(6, 2), data=data, loss=loss, recipe=recipe)
+"""

@@ -17,6 +17,7 @@ from PIL import Image
 from featherweight.errors import MissingExtra, TaskError
 from featherweight.recipe import Recipe
 from featherweight.task.kinds import kinds, make_task
+from featherweight.task.kinds._table import labelled_texts
 from featherweight.task.kinds.image_classification import image_classification
 from featherweight.task.kinds.text_classification import sorted_labels, text_classification
 from featherweight.task.load import load_task
@@ -213,6 +214,84 @@ def test_words_that_look_missing_are_words(bert: Path, tmp_path: Path) -> None:
     ]
 
 
+def reviews(mark: str) -> str:
+    """60 rows of text and label, tab between; two texts begin with a quotation mark."""
+    lines = [f"{mark if i in (10, 20) else ''}text {i} is so\t{['neg', 'pos'][i % 2]}" for i in range(60)]
+    return "\n".join(["text\tlabel", *lines]) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        reviews('"'),
+        reviews('"').replace("text 20", 'inch"'),
+        reviews('"').replace("text 20 is so", 'a closing one"'),
+        reviews('"').replace("\n", "\r\n"),
+        "\ufeff" + reviews('"'),
+    ],
+)
+def test_a_mark_that_is_never_closed_swallows_no_rows(tmp_path: Path, text: str) -> None:
+    (tmp_path / "reviews.TSV").write_bytes(text.encode())
+    texts, labels = labelled_texts(tmp_path / "reviews.TSV", None, None)
+    assert len(texts) == 60 and texts[10] == '"text 10 is so' and labels[:3] == ["neg", "pos", "neg"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_quoted_tables_are_read_as_they_were_written(tmp_path: Path, suffix: str) -> None:
+    words = ['"quoted"', 'an inch: 1"', "tab\tor, comma", "two\nlines\n", "plain", "x" * 200_000]
+    rows = [{"text": w, "label": ["a", "b"][i % 2]} for i, w in enumerate(words)]
+    for some in (rows, rows[:3] + rows[4:]):  # with and without a text of several lines
+        pd.DataFrame(some).to_csv(tmp_path / f"t{suffix}", sep="\t" if suffix == ".tsv" else ",", index=False)
+        assert labelled_texts(tmp_path / f"t{suffix}", None, None)[0] == [r["text"] for r in some]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("t.csv", reviews('"').replace("\t", ","), "line 12 to 22"),
+        ("t.csv", 'text,label\na,1\n"b,1\n', "line 3"),
+        ("t.csv", "text,label\na,1\nb,1,2\n", r"line 3: 3 fields[\s\S]*2 fields: text, label"),
+        ("t.csv", "text,label\na\n", "line 2: 1 fields"),
+        ("t.tsv", reviews('"').replace("text 30 is so", "one\ttoo many"), "line 12 to 22"),
+        ("t.csv", "", "empty"),
+    ],
+)
+def test_a_row_that_cannot_be_told_is_named_by_its_line(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(TaskError, match=says):
+        labelled_texts(tmp_path / name, None, None)
+
+
+def test_a_byte_order_mark_and_capitals_in_a_suffix_are_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "t.JSONL").write_bytes(b'\xef\xbb\xbf{"text": "a", "label": 1}\n{"text": "b", "label": 0.0}\n')
+    (tmp_path / "t.CSV").write_bytes(b"\xef\xbb\xbftext,label\na,1\nb,0.0\n")
+    for name in ("t.JSONL", "t.CSV"):
+        assert labelled_texts(tmp_path / name, None, None) == (["a", "b"], ["1", "0"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (["0", "1", "1.0", "1"], ["0", "1", "1", "1"]),
+        (["1.0", "0.0"], ["1", "0"]),
+        (["1.0", "1.1"], ["1.0", "1.1"]),  # versions
+        (["01", "02"], ["01", "02"]),
+        (["--1", "1"], ["--1", "1"]),
+    ],
+)
+def test_labels_that_are_one_number_are_one_class(tmp_path: Path, labels: list[str], found: list[str]) -> None:
+    rows = [{"text": f"w{i}", "label": v} for i, v in enumerate(labels * 3)]
+    assert labelled_texts(write_csv(tmp_path / "t.csv", rows), None, None)[1] == found * 3
+    assert sorted_labels(["--1", "1"]) == ["--1", "1"]
+
+
+@pytest.mark.parametrize("labels", [["01", "1", "2"], ["1", "1.0", "none"]])
+def test_labels_that_may_be_one_class_or_two_are_refused(tmp_path: Path, labels: list[str]) -> None:
+    rows = [{"text": f"w{i}", "label": v} for i, v in enumerate(labels * 3)]
+    with pytest.raises(TaskError, match="the same number"):
+        labelled_texts(write_csv(tmp_path / "t.csv", rows), None, None)
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "says"),
     [
@@ -314,6 +393,59 @@ def test_sixteen_bit_grey_keeps_its_depth(net: Path, tmp_path: Path) -> None:
         Image.fromarray(np.full((6, 8), 10_000 * (i + 1), dtype=np.uint16)).save(p)
     x = image_classification(f"{net}:Net", folder).splits().train.batch(np.arange(2))[0]["image"]
     assert set(np.round(np.unique(x) * 65535).astype(int)) <= {10_000 * (i + 1) for i in range(6)} and x.max() <= 1
+
+
+def deep(folder: Path, values: np.ndarray) -> Path:
+    """TIFF images of one value each, typed as `values` [6]."""
+    for k, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir(parents=True)
+        for i, v in enumerate(values.reshape(2, 3)[k]):
+            Image.fromarray(np.full((6, 8), v)).save(folder / name / f"{i}.tif")
+    return folder
+
+
+def twelve_bit(value: int) -> bytes:
+    """A grey TIFF of 8 x 6 samples of 12 bits, packed, by hand (TIFF 6.0)."""
+    row = int(f"{value:012b}" * 8, 2).to_bytes(12, "big") * 6
+    entries = [(256, 4, 8), (257, 4, 6), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    entries += [(278, 4, 6), (279, 4, len(row))]
+    ifd = len(entries).to_bytes(2, "little")
+    for tag, kind, v in entries:
+        ifd += (
+            tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + (1).to_bytes(4, "little") + v.to_bytes(4, "little")
+        )
+    return b"II*\0" + (8 + len(row)).to_bytes(4, "little") + row + ifd + bytes(4)
+
+
+def test_floating_point_images_are_read_as_they_are_or_refused(net: Path, tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 6, dtype=np.float32)
+    task = image_classification(f"{net}:Net", deep(tmp_path / "unit", values))
+    x = np.concatenate([b["image"] for s in ("train", "valid", "test") for b, _ in getattr(task.splits(), s).batches()])
+    assert set(np.unique(x)) == set(values)
+    with pytest.raises(TaskError, match=r"samples from \d+ to \d+; allowed: 0 to 1; depth=8"):
+        image_classification(f"{net}:Net", deep(tmp_path / "bytes", 255 * values)).splits()
+    x = image_classification(f"{net}:Net", tmp_path / "bytes", depth=8).splits().train.batch(np.arange(2))[0]["image"]
+    assert set(np.unique(x)) <= set(values)
+
+
+def test_images_of_twelve_bits_are_not_black(net: Path, tmp_path: Path) -> None:
+    folder = deep(tmp_path / "pets", np.arange(6, dtype=np.uint16) * 819)
+    with pytest.raises(TaskError, match=r"no sample above 4095[\s\S]*depth=12"):
+        image_classification(f"{net}:Net", folder)
+    for bits, top in ((12, 1.0), (16, 4095 / 65535)):
+        task = image_classification(f"{net}:Net", folder, depth=bits)
+        again = load_task(json.loads(json.dumps(task.ref)))
+        seen = [b["image"].max() for s in ("train", "valid", "test") for b, _ in getattr(again.splits(), s).batches()]
+        assert max(seen) == pytest.approx(top)
+    with pytest.raises(TaskError, match="allowed: 0 to 1023"):
+        image_classification(f"{net}:Net", folder, depth=10).splits()
+    with pytest.raises(TaskError, match="8 to 32"):
+        image_classification(f"{net}:Net", folder, depth=7)
+    for i, p in enumerate(sorted(folder.glob("*/*.tif"))):  # the file itself says 12 bits
+        p.write_bytes(twelve_bit(i * 819))
+    splits = image_classification(f"{net}:Net", folder).splits()
+    seen = [b["image"].max() for s in ("train", "valid", "test") for b, _ in getattr(splits, s).batches()]
+    assert max(seen) == pytest.approx(1.0)
 
 
 def test_a_turned_photo_stands_upright(net: Path, tmp_path: Path) -> None:

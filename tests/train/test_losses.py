@@ -24,9 +24,9 @@ def huber(a, b):
 def test_the_soft_loss_is_the_published_formula():
     s, t, T = normal(6, 5), normal(6, 5, seed=1), 3.0
     p, q = F.softmax(t / T, -1), F.softmax(s / T, -1)
-    torch.testing.assert_close(soft_loss(s, t, "kl", T), T * T * (p * (p / q).log()).sum(1).mean())
+    torch.testing.assert_close(soft_loss(s, t, "softmax", T), T * T * (p * (p / q).log()).sum(1).mean())
     torch.testing.assert_close(soft_loss(s, t, "mse", T), ((s - t) ** 2).mean())
-    assert float(soft_loss(t, t, "kl", T)) == pytest.approx(0, abs=1e-12)
+    assert float(soft_loss(t, t, "softmax", T)) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_kl_gradient_tends_to_the_mse_gradient_for_large_temperatures():
@@ -34,18 +34,32 @@ def test_the_kl_gradient_tends_to_the_mse_gradient_for_large_temperatures():
     (s - t) / C as T grows."""
     s, t = normal(4, 5), normal(4, 5, seed=1)
     s, t = (s - s.mean(1, keepdim=True)).requires_grad_(), t - t.mean(1, keepdim=True)
-    (g,) = torch.autograd.grad(soft_loss(s, t, "kl", 1e4), s)
+    (g,) = torch.autograd.grad(soft_loss(s, t, "softmax", 1e4), s)
     torch.testing.assert_close(g * 4, (s - t).detach() / 5, rtol=1e-3, atol=1e-5)
 
 
 def test_an_ensemble_is_the_mean_of_softened_probabilities_or_of_logits():
     teachers, T = [normal(6, 5, seed=i) for i in range(3)], 2.5
-    z = losses.ensemble_logits(teachers, "kl", T)
+    z = losses.ensemble_logits(teachers, "softmax", T)
     torch.testing.assert_close(F.softmax(z / T, -1), torch.stack([F.softmax(t / T, -1) for t in teachers]).mean(0))
     torch.testing.assert_close(losses.ensemble_logits(teachers, "mse", T), sum(teachers) / 3)
 
 
-@pytest.mark.parametrize("form", ["kl", "mse"])
+def test_labels_by_themselves_are_bernoulli_distributions():
+    """Two logits (z, 0) of classes are one logit z of a label; sums of logs by hand."""
+    s, t, T = normal(5, 3), normal(5, 3, seed=1), 2.5
+    p, q = torch.sigmoid(t / T), torch.sigmoid(s / T)
+    by_hand = T * T * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
+    torch.testing.assert_close(soft_loss(s, t, "bernoulli", T), by_hand)
+    pairs = [torch.stack([v.reshape(-1), torch.zeros(15, dtype=v.dtype)], 1) for v in (s, t)]
+    torch.testing.assert_close(soft_loss(s, t, "bernoulli", T), soft_loss(*pairs, "softmax", T))
+    far = torch.tensor([[200.0, -200.0]])
+    assert torch.isfinite(soft_loss(-far, far, "bernoulli", 1.0))
+    z = losses.ensemble_logits([s, t], "bernoulli", T)
+    torch.testing.assert_close(torch.sigmoid(z / T), (p + q) / 2)
+
+
+@pytest.mark.parametrize("form", ["softmax", "bernoulli", "mse"])
 def test_two_equal_teachers_are_one(form):
     s, t = normal(6, 5), normal(6, 5, seed=1)
     both = losses.ensemble_logits([t, t], form, 3.0)
@@ -55,9 +69,9 @@ def test_two_equal_teachers_are_one(form):
 
 def test_teachers_of_different_shapes_are_no_ensemble():
     with pytest.raises(InputError, match="one shape"):
-        losses.ensemble_logits([normal(2, 3), normal(2, 4)], "kl", 1.0)
+        losses.ensemble_logits([normal(2, 3), normal(2, 4)], "softmax", 1.0)
     with pytest.raises(InputError, match="one shape"):
-        losses.ensemble_logits([], "kl", 1.0)
+        losses.ensemble_logits([], "softmax", 1.0)
 
 
 def test_the_hint_loss_is_half_the_squared_distance_an_element():

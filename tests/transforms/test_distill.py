@@ -1,6 +1,7 @@
 """Distill in its forms, and DistillBlocks."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,8 @@ from featherweight.errors import InputError, TaskError
 from featherweight.models.package import Package
 from featherweight.models.surgery import edit
 from featherweight.recipe import Recipe
+from featherweight.task.data import ArraySplit
+from featherweight.task.splitting import split
 from featherweight.train.loop import predict
 from featherweight.train.losses import self_relation_loss
 from featherweight.transforms.distill import Distill
@@ -224,12 +227,59 @@ def test_teachers_survive_json():
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
-def test_kl_needs_classes():
+def targets_of(task, make):
+    """The task with the targets that `make` makes of its classes."""
+
+    made = toy.images(160)
+    return replace(task, data=lambda: split(ArraySplit(made.inputs, make(made.targets))))
+
+
+def one_hot(y):
+    return np.eye(4, dtype="float32")[y]
+
+
+def one_by_one(out, y):
+    return nn.functional.binary_cross_entropy_with_logits(out, y.reshape(out.shape).float())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "make", "loss", "form"),
+    [
+        (4, one_hot, one_by_one, "bernoulli"),
+        (1, lambda y: y % 2, one_by_one, "bernoulli"),
+        (1, lambda y: y.astype("float32"), "mse", "mse"),
+        (3, lambda y: np.stack([y, y**2, -y], 1).astype("float32"), "mse", "mse"),
+        (4, lambda y: y, lambda out, y: nn.functional.cross_entropy(out, y, label_smoothing=0.1), "softmax"),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"form": "mse"}, {"relations": 1.0}, {"teacher": (None, "self")}], ids=str)
+def test_the_distance_fits_what_the_outputs_stand_for(outputs, make, loss, form, settings):
+    net = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, outputs))  # noqa: E731
+    t = targets_of(toy.task(net, loss=loss, metric="mae"), make)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        teacher = Package(net().eval())
+    context = toy.context(t, teacher=predict(teacher.module, t.splits().train))
+    context = replace(context, teacher=lambda recipe: teacher)
+    done = Distill(alpha=1.0, **{**SHORT, **settings}).apply(Package(t.build()), context)
+    note = done.notes[-1]
+    assert note["form"] == settings.get("form", form) and note["because"]
+    if "teacher" in settings:
+        return
+    train = t.splits().train
+    wanted, before, after = (predict(m, train) for m in (teacher.module, t.build(), done.module))
+    if form == "softmax":  # which knows differences only
+        wanted, before, after = (v - v.mean(1, keepdims=True) for v in (wanted, before, after))
+    assert np.abs(after - wanted).mean() < 0.7 * np.abs(before - wanted).mean()
+
+
+def test_the_softmax_form_needs_classes():
     t = toy.task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), loss="mse", metric="mae")
     context = toy.context(t, teacher=np.zeros((len(t.splits().train), 1), dtype="float32"))
-    with pytest.raises(InputError, match="form='mse'"):
-        Distill(epochs=1).apply(Package(t.build()), context)
-    Distill(epochs=1, form="mse").apply(Package(t.build()), context)
+    with pytest.raises(InputError, match="form='kl'"):
+        Distill(epochs=1, form="softmax").apply(Package(t.build()), context)
+    with pytest.raises(InputError, match="made for classes"):
+        Distill(alpha=1.0, data="synthetic").apply(Package(t.build()), context)
 
 
 def test_data_free_distillation_reaches_the_teacher(trained):
@@ -250,7 +300,7 @@ def test_synthetic_inputs_need_batch_norm_and_floats(trained):
         tokens = SimpleNamespace(
             train=SimpleNamespace(batch=lambda i: ({"ids": np.zeros((1, 8), dtype="int64")}, None))
         )
-        step._synthetic(Package(t.build()), SimpleNamespace(splits=tokens))
+        step._synthetic(Package(t.build()), SimpleNamespace(splits=tokens), "softmax")
     assert "int64[8]" in str(e.value)
 
 

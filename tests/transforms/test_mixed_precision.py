@@ -14,7 +14,7 @@ from featherweight.measure.ops import macs as whole
 from featherweight.models.package import Package
 from featherweight.models.quant.fake import quantizable, simulate
 from featherweight.models.quant.sensitivity import measured
-from featherweight.plan import Plan, check_plan
+from featherweight.plan import LayerPlan, Plan, check_plan
 from featherweight.recipe import Recipe
 from featherweight.testing import check_transform
 from featherweight.train.loop import predict
@@ -197,3 +197,25 @@ def test_the_order_of_steps():
         with pytest.raises(RecipeError, match="cannot follow"):
             Recipe(*steps).check()
     Recipe(Train(), MixedPrecision()).check()
+
+
+def test_a_tied_table_counts_once():
+    """What it saves is a share of weights that are there once; its output layer's work counts."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.inner, self.out = nn.Embedding(4, 8), nn.Linear(8, 8), nn.Linear(8, 4, bias=False)
+            self.out.weight = self.table.weight
+
+        def forward(self, x):
+            return self.out(self.inner(self.table((x.flatten(1)[:, 0] > 0).long())))
+
+    task = toy.task(Tied)
+    step = MixedPrecision(scheme="weight-only", sensitivity="measured", save=1.0, stop_below=1.0)
+    made = step.apply(Package(task.build()), toy.context(task))
+    assert set(made.plan.layers) == {"table", "inner"}
+    layers = Layers(task.build(), toy.context(task), MixedPrecision().plan(), (8, 32), by_time=True)
+    assert layers.saving("table", LayerPlan(8)) == pytest.approx(32 * 0.75 / (32 + 64))
+    left = Layers(task.build(), toy.context(task), MixedPrecision().plan(), (8, 32), skip=("out",)).left
+    assert left == {"table": "skipped"}

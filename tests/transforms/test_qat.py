@@ -115,7 +115,7 @@ def test_zeros_stay_zero_and_skipped_layers_stay_float():
         Qat(skip=tuple(quantizable(net))).apply(package, toy.context(task))
 
 
-def test_tied_weights_stay_float_and_tables_are_left_to_the_target():
+def test_what_is_tied_to_a_table_is_left_to_the_target_with_it():
     class Tied(nn.Module):
         def __init__(self):
             super().__init__()
@@ -127,7 +127,7 @@ def test_tied_weights_stay_float_and_tables_are_left_to_the_target():
 
     task = toy.task(Tied)
     made = Qat(epochs=1, batch_size=32).apply(Package(task.build()), toy.context(task))
-    assert {p: e.bits for p, e in made.plan.layers.items()} == {"table": 8, "inner": 8, "out": 32}
+    assert {p: e.bits for p, e in made.plan.layers.items()} == {"table": 8, "inner": 8}
     assert made.module.out.weight is made.module.table.weight and list(made.notes[0]["left"]) == ["out"]
 
 
@@ -138,9 +138,9 @@ def test_the_teachers_term_is_that_of_distill(monkeypatch):
     context = toy.context(task, teacher=teacher)
     out, y, index = torch.randn(5, 4), torch.arange(5) % 4, np.arange(5)
     for alpha in (0.0, 0.3, 1.0):
-        soft = soft_loss(out, torch.from_numpy(teacher[:5]), "kl", 2.0)
+        soft = soft_loss(out, torch.from_numpy(teacher[:5]), "softmax", 2.0)
         expected = (1 - alpha) * task.loss_fn(out, y) + alpha * soft
-        assert torch.allclose(Qat(alpha=alpha)._objective(context)(out, y, index), expected)
+        assert torch.allclose(Qat(alpha=alpha)._objective(context, task.build())(out, y, index), expected)
     follow = Qat(epochs=1, batch_size=32, alpha=1.0).apply(Package(task.build()), context)
     assert (
         follow.notes[0]["final_loss"]

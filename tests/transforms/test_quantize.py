@@ -15,6 +15,7 @@ from featherweight.models.quant.grid import Grid, nearest
 from featherweight.models.quant.layers import decide, grid_of
 from featherweight.plan import LayerPlan, check_plan
 from featherweight.recipe import Recipe
+from featherweight.targets.base import Target
 from featherweight.testing import check_transform
 from featherweight.train.loop import predict
 from featherweight.transforms.prune import Prune
@@ -78,9 +79,7 @@ def test_plain_rounding_is_left_to_the_target():
 def test_rounded_weights_lie_on_the_grids_that_the_plan_describes(fields):
     step = Quantize(samples=32, **fields)
     package = apply(step)
-    grids = {
-        p: grid_of(v, step.scheme != "weight-only" and machine.saturates()) for p, v in package.plan.layers.items()
-    }
+    grids = {p: grid_of(v, step.scheme != "weight-only", machine.saturates()) for p, v in package.plan.layers.items()}
     assert check_plan(package.plan) is None and bool(package.scales) == step.rounds and step.stored
     for path, grid in grids.items():
         if step.rounds:
@@ -218,7 +217,66 @@ def test_the_layers_of_a_plan_are_all_layers():
     assert decide(nn.ReLU(), replace(plan, skip=())) == {}
 
 
+class Tied(nn.Module):
+    """A table, and an output layer that shares its weight; two layers that share another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.table = nn.Linear(16, 12, bias=False), nn.Embedding(12, 16)
+        self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.head.weight, self.b.weight = self.table.weight, self.a.weight
+
+    def forward(self, ids):
+        return self.head(torch.relu(self.b(torch.relu(self.a(self.table(ids)[:, 0])))))
+
+
+def test_layers_that_share_a_weight_are_one_entry():
+    plan = Quantize(scheme="weight-only", bits=4, granularity="group", group=8, embeddings=8).plan()
+    assert decide(Tied(), plan) == {"table": LayerPlan(8, "channel", 0), "a": LayerPlan(4, "group", 8)}
+    for skipped in ("head", "table"):
+        assert decide(Tied(), replace(plan, skip=(skipped, "b"))) == {
+            "table": LayerPlan(32, "channel", 0),
+            "a": LayerPlan(32, "group", 8),
+        }
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("scheme", ["weight-only", "int8-static", "int8-dynamic"])
+def test_a_tied_table_and_its_output_layer_are_stored_alike(scheme, runtime, tmp_path):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+        pytest.importorskip("nncf")
+    torch.manual_seed(0)
+    net, ids = Tied().eval(), torch.arange(48)[:, None] % 12
+    plan = Quantize(scheme=scheme).plan()
+    package = Package(net, plan=replace(plan, layers=decide(net, plan)))
+    target = Target(runtime)
+    notes = target.load_runtime().export(package, {"ids": ids[:1]}, {"ids": ids}, target, tmp_path)
+    held = notes["coverage"]["layers"]
+    assert set(held) == {"table", "head", "a", "b"} and held["table"].startswith("int8, stored")
+    # OpenVINO names the last layer otherwise
+    assert all(how.startswith("int8") for path, how in held.items() if runtime == "onnxruntime" or path != "head")
+    assert notes["parity"]["sqnr_db"] > 25
+
+
 @pytest.mark.parametrize("late", [Prune(), Train(), Quantize()])
 def test_nothing_that_moves_weights_follows(late):
     with pytest.raises(RecipeError, match="cannot follow quantize"):
         Recipe(Quantize(), late).check()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"rounding": "gptq"}, {"equalize": "cle"}, {"equalize": "smooth"}, {"range": "mse"}, {"correct_bias": True}],
+    ids=str,
+)
+def test_a_batch_norm_without_statistics_cannot_be_folded(fields):
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4, track_running_stats=False),
+        nn.Conv2d(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    with pytest.raises(InputError, match="got: 1: their output depends on the whole batch"):
+        Quantize(samples=8, **fields).apply(Package(net.eval()), toy.context())

@@ -154,7 +154,7 @@ def _option(f: dataclasses.Field[Any], mode: str) -> Any:
 
 
 def _limited(name: str, help: str, mode: str) -> Any:
-    kind: Any = float if name in ("max_drop", "min_metric") else str
+    kind: Any = float if name == "min_metric" else str
     return Annotated[
         kind | None, _limit(_flag(name), help=_SEARCH_DROP if name == "max_drop" and mode == "search" else help)
     ]

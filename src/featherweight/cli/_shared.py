@@ -16,6 +16,7 @@ import typer
 from ..errors import FeatherweightError, InputError, RecipeError, TaskError
 from ..report.table import front_table
 from ..report.words import feasible, next_command, summary
+from ..study.ends import NONE_FINISHED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,24 +138,30 @@ def print_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=1))
 
 
+def _verdict(front: dict[str, Any]) -> int:
+    """The exit code of a study: did its trials finish, and meet the limits?"""
+    if str(front.get("ended") or "").startswith(NONE_FINISHED):
+        return FAILED
+    return OK if feasible(front) else INFEASIBLE
+
+
 def print_study(study: Study, out: Path, as_json: bool) -> int:
     """What a study found, on standard output; returns the exit code."""
     front = study.front_json()
     if as_json:
         print_json(front)
-        return OK if feasible(front) else INFEASIBLE
+        return _verdict(front)
     console = out_console()
     console.print()
     for i, line in enumerate(summary(front)):
         console.print(line, style="bold" if i == 0 else "", markup=False, soft_wrap=not console.is_terminal)
     if front.get("ended"):
-        console.print(
-            f"The search ended before its budget: {front['ended']}.", markup=False, soft_wrap=not console.is_terminal
-        )
+        early = "" if front["ended"].startswith(NONE_FINISHED) else " before its budget"
+        console.print(f"The search ended{early}: {front['ended']}.", markup=False, soft_wrap=not console.is_terminal)
     console.print()
     console.print(front_table(front, width=console.width))
     written = [str(out / name) for name in RESULTS if (out / name).exists()]
     if written:
         console.print(f"Written: {', '.join(written)}", markup=False, soft_wrap=True)
     console.print(f"Next: {next_command(front, out)}", markup=False, soft_wrap=True, style="bold")
-    return OK if feasible(front) else INFEASIBLE
+    return _verdict(front)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from .. import machine, registry
+from ..graphs.parity import ROWS
 from ..measure.ops import macs, params
 from ..models.package import Package
 from ..recipe import Recipe
@@ -24,11 +25,11 @@ def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe,
     """Export a model into an existing empty folder, with its manifest. recipe:
     all that made it, for the manifest."""
     example = {k: as_tensor(v) for k, v in task.example().items()}
-    calibration = None
-    if package.plan is not None:
-        train = task.splits().train
-        inputs, _ = train.batch(calibration_rows(train, *package.plan.draw()))
-        calibration = {k: as_tensor(v) for k, v in inputs.items()}
+    train = task.splits().train
+    # without a plan nothing is calibrated, but parity is checked on real samples
+    n, seed = (ROWS, 0) if package.plan is None else package.plan.draw()
+    inputs, _ = train.batch(calibration_rows(train, n, seed))
+    calibration = {k: as_tensor(v) for k, v in inputs.items()}
     report = target.load_runtime().export(package, example, calibration, target, folder)
     files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
     manifest = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import machine
 from ..errors import TargetError
 from ..plan import LayerPlan
 from .sites import Site
@@ -55,28 +56,31 @@ class Coded:
         return np.asarray(grid.values(_t(self.q), _t(self.s), _t(self.z), _grid(self.setting)).numpy())
 
 
-def coded(v: np.ndarray, site: Site, scales: dict[str, Tensor], bits: int | None = None) -> Coded:
+def coded(v: np.ndarray, site: Site, scales: dict[str, Tensor], integer: bool = False) -> Coded:
     """The codes of a weight: on the plan's grid if it has one for this layer, else rounded to
     nearest on a min-max grid.
 
-    bits: narrower than the setting's where no grid is given.
+    integer: the codes will be multiplied as such (`models.quant.layers.grid_of`).
     TargetError if the weight does not lie on the given grid.
     """
     from ..models.quant import grid
+    from ..models.quant.layers import grid_of
 
-    setting = site.setting if bits is None else replace(site.setting, bits=bits)
-    if f"{site.path}.weight.scale" not in scales or not site.path:
-        g, w = _grid(setting), _t(v)
-        s, z = grid.fit(w, g)
-        return Coded(_codes(grid.codes(w, s, z, g).numpy()), s.numpy(), z.numpy(), setting, False)
-    return _given(v, site, scales)
+    if f"{site.path}.weight.scale" in scales and site.path:
+        return _given(v, site, scales, integer)
+    g, w = grid_of(site.setting, integer, machine.saturates()), _t(v)
+    s, z = grid.fit(w, g)
+    setting = replace(site.setting, bits=g.bits)
+    return Coded(_codes(grid.codes(w, s, z, g).numpy()), s.numpy(), z.numpy(), setting, False)
 
 
-def _given(v: np.ndarray, site: Site, scales: dict[str, Tensor]) -> Coded:
+def _given(v: np.ndarray, site: Site, scales: dict[str, Tensor], integer: bool) -> Coded:
     """The codes on the plan's grid. A row factor f scales the grid of its row by |f|; where f < 0
     the codes are mirrored: f (q - z) s = ((m - q) - (m - z)) |f| s with m = 0 (symmetric) or
-    2^b - 1. A tensor's one scale becomes one a row if the rows differ."""
+    2^b - 1. A symmetric grid whose lowest code has no mirror image gets a zero point. A tensor's
+    one scale becomes one a row if the rows differ."""
     from ..models.quant import grid
+    from ..models.quant.layers import grid_of
 
     setting, f = site.setting, site.factor
     if f is None:
@@ -85,7 +89,7 @@ def _given(v: np.ndarray, site: Site, scales: dict[str, Tensor]) -> Coded:
             got=site.path,
             fix="export this layer without a given grid",
         )
-    g = _grid(setting)
+    g = grid_of(setting, integer, False)  # given codes may be of more than 7 bits
     s = scales[f"{site.path}.weight.scale"].detach().float().cpu()
     zero = scales.get(f"{site.path}.weight.zero")
     z = s.new_zeros(s.shape) if zero is None else zero.detach().float().cpu()
@@ -117,8 +121,10 @@ def _given(v: np.ndarray, site: Site, scales: dict[str, Tensor]) -> Coded:
             np.repeat(z_, len(v)),
         )
     column = f.reshape(-1, *[1] * (s_.ndim - 1))
-    top = 0 if setting.symmetric else 2**setting.bits - 1
     mirrored = f.reshape(-1, *[1] * (v.ndim - 1)) < 0
+    if setting.symmetric and (mirrored & (codes < -g.high)).any():
+        codes, z_, setting = codes - g.low, z_ - g.low, replace(setting, symmetric=False)
+    top = 0 if setting.symmetric else 2**setting.bits - 1
     codes, z_ = np.where(mirrored, top - codes, codes), np.where(column < 0, top - z_, z_)
     # a row that f = 0 emptied is on any grid
     s_ = np.maximum(s_ * np.where(column == 0, 1.0, np.abs(column)), grid.SMALLEST)

@@ -80,7 +80,7 @@ def _computed(site: Site, ran: dict[str, bool]) -> str:
     product's name or adds to it.
 
     ran: by name of each computing node, whether it computes with integers."""
-    same = re.compile(re.escape(site.node) + r"(_quant|_token|_bias|_scale|/|$)")
+    same = re.compile(re.escape(site.node) + r"(_MatMul)?(_quant|_token|_bias|_scale|/|$)")
     found = [integer for name, integer in ran.items() if same.match(name)]
     return (
         "int8"

@@ -83,10 +83,7 @@ def _replace(model: Any, site: Site, package: Package, reduce: bool) -> None:
     at = next(i for i, n in enumerate(model.graph.node) if n.name == site.node)
     node = model.graph.node[at]
     weight = next(t for t in model.graph.initializer if t.name == site.weight)
-    given = f"{site.path}.weight.scale" in package.scales
-    c: Coded = coded(
-        site.oriented(numpy_helper.to_array(weight)), site, package.scales, None if given or not reduce else 7
-    )
+    c: Coded = coded(site.oriented(numpy_helper.to_array(weight)), site, package.scales, integer=True)
     # unsigned codes around 128 are exact where signed ones overflow
     wide = reduce and int(np.abs(c.q).max(initial=0)) > SEVEN
     codes = (c.q.T + 128).astype(np.uint8) if wide else c.q.T.astype(np.int8)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # largest error allowed to a float artifact, relative to the output's largest magnitude
 FLOAT_TOLERANCE = 1e-3
 ROWS = 64  # rows that a parity check looks at
+BATCHES = (1, 3)  # and how many at a time, besides all
 
 
 @contextmanager
@@ -78,17 +79,17 @@ def check_rows(
     return varied(example, 8) if calibration is None else {k: v[:ROWS] for k, v in calibration.items()}
 
 
-def reference(module: nn.Module, rows: dict[str, torch.Tensor]) -> np.ndarray:
-    """The module's output [n, ...] for `rows`, on the module's own device. TargetError if it gives
-    anything but one tensor."""
+def reference(module: nn.Module, rows: dict[str, torch.Tensor], batch: int = ROWS) -> np.ndarray:
+    """The module's output [n, ...] for `rows`, `batch` at a time, on the module's own device.
+    TargetError if it gives anything but one tensor."""
     import torch
 
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     out = []
     with evaluating(module):
         n = len(next(iter(rows.values())))
-        for start in range(0, n, ROWS):
-            y = module(*[v[start : start + ROWS].to(device) for v in rows.values()])
+        for start in range(0, n, batch):
+            y = module(*[v[start : start + batch].to(device) for v in rows.values()])
             if not isinstance(y, torch.Tensor):
                 raise TargetError(
                     "the model gives more than one tensor",
@@ -101,6 +102,35 @@ def reference(module: nn.Module, rows: dict[str, torch.Tensor]) -> np.ndarray:
     if len(y) != n:
         raise TargetError("the first axis of the model's output is not the batch", got=f"{y.shape} for {n} rows")
     return y
+
+
+def check_module(module: nn.Module, rows: dict[str, torch.Tensor], expected: np.ndarray) -> None:
+    """TargetError if no file can stand for the module: it computes in float64, or what it gives for
+    a row depends on the rows beside it. expected: its outputs for all rows."""
+    import torch
+
+    from ..models.batch_norms import check_statistics
+
+    check_statistics(module, "exported", TargetError)
+    double = [name for name, v in module.named_parameters() if v.dtype == torch.float64]
+    double += [name for name, v in rows.items() if v.dtype == torch.float64]
+    if double:
+        raise TargetError(
+            "a model that computes in float64 cannot be exported",
+            got=f"float64: {', '.join(double[:5])}" + (", .." if len(double) > 5 else ""),
+            allowed="float32, in which every runtime here computes",
+            fix="build the model with .float() and give its data as float32",
+        )
+    for size in BATCHES:
+        result = compare(expected, reference(module, rows, size))
+        if not result["max_abs_error"] <= _bound(expected):
+            raise TargetError(
+                "what the model gives for a sample depends on the samples beside it",
+                got=f"in batches of {size} outputs that differ by {result['max_abs_error']:.3g} from those of all rows",
+                allowed=f"at most {_bound(expected):.3g}",
+                fix="no Python control flow on values (`if x.mean() > 0`: use torch.where, row by row), "
+                "and no statistics over the batch",
+            )
 
 
 def meant(package: Package, calibration: dict[str, torch.Tensor] | None) -> nn.Module:
@@ -178,7 +208,7 @@ def compare(y: np.ndarray, z: np.ndarray) -> dict[str, Any]:
 def check_float(y: np.ndarray, z: np.ndarray, what: str) -> dict[str, Any]:
     """`compare`, and TargetError if the error exceeds FLOAT_TOLERANCE times the largest |y|."""
     result = compare(y, z)
-    bound = FLOAT_TOLERANCE * max(float(np.abs(y).max(initial=0.0)), 1e-6)
+    bound = _bound(y)
     if not result["max_abs_error"] <= bound:
         raise TargetError(
             f"{what} does not give what the PyTorch model gives",
@@ -186,3 +216,8 @@ def check_float(y: np.ndarray, z: np.ndarray, what: str) -> dict[str, Any]:
             allowed=f"at most {bound:.3g}",
         )
     return result
+
+
+def _bound(y: np.ndarray) -> float:
+    """The largest error that a float artifact may make on outputs y."""
+    return FLOAT_TOLERANCE * max(float(np.abs(y).max(initial=0.0)), 1e-6)

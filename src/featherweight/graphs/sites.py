@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TargetError
-from ..plan import LayerPlan, floating, required
+from ..plan import LayerPlan, required
 from .export import layers as module_paths
 from .export import path_of
 
@@ -46,7 +46,10 @@ class Site:
 
 
 def wanted(package: Package) -> dict[str, LayerPlan]:
-    """What the plan wants of every Linear, convolution and Embedding of the module, by path."""
+    """What the plan wants of every Linear, convolution and Embedding of the module, by path; of
+    layers that share a weight, what it says of one."""
+    from ..models.quant.layers import sharing
+
     plan = required(package.plan)
     if plan.layers is not None:
         missing = [path for path in plan.layers if not _has(package.module, path)]
@@ -56,7 +59,9 @@ def wanted(package: Package) -> dict[str, LayerPlan]:
                 got=missing,
                 fix="make the plan after the last structural step",
             )
-        return dict(plan.layers)
+        every = sharing(package.module)
+        shared = {p: plan.layers[path] for path, paths in every.items() if path in plan.layers for p in paths}
+        return shared | dict(plan.layers)
     table = replace(plan.whole, bits=plan.embeddings, granularity="channel")
     out: dict[str, LayerPlan] = {}
     for path, module in package.module.named_modules():
@@ -78,7 +83,7 @@ def sites(graph: Any, package: Package) -> list[Site]:
     tensors = {w.name: w for w in graph.initializer}
     names, settings = module_paths(graph), wanted(package)
     plan = required(package.plan)
-    skip = [*plan.skipped, *floating(plan)]
+    skip = [*plan.skipped, *(path for path, layer in settings.items() if layer.bits == 32)]
     out = []
     for node in graph.node:
         at = WEIGHT_INPUT.get(node.op_type)

@@ -63,7 +63,7 @@ def quantize_static(
     found = unshare(model, every := sites(model.graph, package), _keys(every, package))
     integer = [s for s in found if s.setting.bits == 8 and s.op not in ("Gather", *_NO_KERNEL)]
     exclude += [s.node for s in found if s not in integer]
-    weights = {s.node: (s, c) for s in integer if (c := _weight(s, model, package, plan, reduce)) is not None}
+    weights = {s.node: (s, c) for s in integer if (c := _weight(s, model, package, plan)) is not None}
     inputs = _input_grids(model, [s for s in integer if s.path], package, unsigned)
     onnx.save(model, prepared)
     attention = has_attention(model.graph)
@@ -127,7 +127,7 @@ def _keys(found: list[Site], package: Package) -> dict[str, Any]:
     return {s.node: (s.setting, s.path if f"{s.path}.weight.scale" in package.scales else "") for s in found}
 
 
-def _weight(site: Site, model: Any, package: Package, plan: Plan, reduce: bool) -> Coded | None:
+def _weight(site: Site, model: Any, package: Package, plan: Plan) -> Coded | None:
     """The codes to be kept, or those of a layer whose granularity is not the plan's; None:
     left to ONNX Runtime."""
     from onnx import numpy_helper
@@ -142,7 +142,7 @@ def _weight(site: Site, model: Any, package: Package, plan: Plan, reduce: bool) 
     if not given and site.setting.granularity == plan.granularity:
         return None
     w = next(t for t in model.graph.initializer if t.name == site.weight)
-    return coded(site.oriented(numpy_helper.to_array(w)), site, package.scales, None if given or not reduce else 7)
+    return coded(site.oriented(numpy_helper.to_array(w)), site, package.scales, integer=True)
 
 
 def _override(site: Site, codes: Coded, reduce: bool) -> list[dict[str, Any]]:

@@ -62,6 +62,10 @@ class Package:
         """This package with one more report of a step."""
         return replace(self, notes=(*self.notes, note))
 
+    def told(self, **more: Any) -> Package:
+        """This package with more in its last report."""
+        return replace(self, notes=(*self.notes[:-1], self.notes[-1] | more))
+
     def save(self, folder: Path, build: Callable[[], nn.Module]) -> None:
         """Write `spec.json`, `model.safetensors` and, if there are scales, `scales.safetensors`
         into an existing folder.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import FeatherweightError, RecipeError
@@ -10,25 +12,32 @@ from ..space import Domain, Filling, Space, resolve
 from ..space.domains import Choice, Maybe
 from ..targets.base import Target
 from ..transforms.quantize import Quantize
+from ..transforms.train import Train
 from .config import Config
 from .jobs import Jobs
+from .request import floor_refused
 
 _SHARE = 0.2  # of the minutes, that baselines besides the first may take before the search
 
 
-def measure_baselines(jobs: Jobs, space: Space, late: bool = False) -> None:
+def measure_baselines(
+    jobs: Jobs, space: Space, guess: Callable[[], tuple[float, str] | None], late: bool = False
+) -> None:
     """The original, plain int8, random cutting and the original on every runtime, in this order:
     measured like any candidate.
 
     With minutes given, those besides the first have to fit into a fifth of them; what there was no
     time for is measured after the search (`late`), if there is time then, or when the study is
-    resumed with more."""
+    resumed with more. guess: see `guessing.guess`. FeatherweightError if there is nothing to
+    compare with, or nothing worth comparing with (`check_original`)."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
     waiting = [
         c
         for c in baseline_candidates(jobs.config, space)
         if c[0] not in state.baselines and c[0] not in state.failed_baselines
     ]
+    if "baseline" in state.baselines:
+        check_original(jobs, guess)
     if not waiting:
         return
     log.record("phase", {"name": "baseline"})
@@ -49,8 +58,9 @@ def measure_baselines(jobs: Jobs, space: Space, late: bool = False) -> None:
             log.record(
                 "baseline", {k: outcome.result[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}"
             )
-            if first and minutes is not None and not late:
-                until = clock.spent() + _SHARE * minutes * 60
+            if first:
+                check_original(jobs, guess)
+                until = clock.spent() + _SHARE * minutes * 60 if minutes is not None and not late else until
         elif first and stop.asked:  # there is nothing to finish with
             raise KeyboardInterrupt
         elif first:
@@ -62,6 +72,33 @@ def measure_baselines(jobs: Jobs, space: Space, late: bool = False) -> None:
             log.warn(f"no time {'is left' if late else 'yet'} for the baseline {label!r}")
         elif not stop.asked and not clock.out_of_time():
             log.record("baseline_failed", {"label": label, "reason": outcome.reason}, key=f"baseline {label}")
+
+
+def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) -> None:
+    """Before the first trial: FeatherweightError if the study's floors make no sense for a metric
+    with such a value, or if the original is no better than an answer that looks at no input (and
+    is not trained anew by the recipe, and nobody insists: `force`)."""
+    config, state = jobs.config, jobs.log.state
+    if len(state.trials):
+        return
+    found = state.baseline.metric
+    low, high = (0.0, 1.0) if found.higher_is_better and 0 <= found.value <= 1 else (-math.inf, math.inf)
+    for limit in config.constraints:
+        if (fix := limit.misfit(low, high)) is not None:
+            raise floor_refused(limit, found.name, f"the original's {found.name} is {found.value:.4g}", fix)
+    trained = any(isinstance(step, Train) for step in Recipe.from_json(config.recipe).steps)
+    if config.force or trained or config.baseline is not None:
+        return
+    known = guess()
+    sign = 1 if found.higher_is_better else -1
+    if known is not None and sign * (found.value - known[0]) <= 0:
+        raise FeatherweightError(
+            "the original model is no better than guessing, so there is nothing to keep",
+            got=f"{found.name} {found.value:.4g} on the validation split; {known[1]}: {known[0]:.4g}",
+            allowed="a trained model",
+            fix="train it (Task(baseline=Recipe(Train(..)))) and check that its inputs are prepared as in training; "
+            "or go on all the same: --force, or force=True",
+        )
 
 
 def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe, str]]:

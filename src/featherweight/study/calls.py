@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from ..task.load import load_task
 from ..task.task import Task
 from .config import Config, Settings
 from .forecast import forecast
+from .guessing import guess
 from .log import Listener
 from .process import alone
 from .proxy import ProxyFilter
@@ -117,7 +119,7 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
     folder.mkdir(parents=True, exist_ok=True)
     statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
     proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None
-    run = Run(config, _portable(task), folder, on_event or (lambda _: None), statics, proxy)
+    run = Run(config, _portable(task), folder, on_event or (lambda _: None), statics, proxy, partial(guess, task))
     try:
         # before the first word is written: a refused run leaves no trace in the other's log
         with alone(folder):

@@ -178,6 +178,15 @@ class Settings:
             write=lambda on: [] if on else ["--no-reuse"],
         ),
     )
+    force: bool = setting(
+        False,
+        "search even if the original is no better than guessing",
+        Option(
+            "Search even if the original is no better than guessing.",
+            bool,
+            write=lambda on: ["--force"] if on else [],
+        ),
+    )
     device: str = setting("cpu", "where models are trained: cpu, or cuda")
     measure_seconds: float = setting(2.0, "of timing a candidate, at most")
 
@@ -313,6 +322,7 @@ class Config:
     train_threads: int = decided(False, 1)
     reuse: bool = decided(False, True)
     measure_seconds: float = decided(False, 2.0)
+    force: bool = decided(False, False)
     store: str = decided(False, "")
 
     def to_json(self) -> dict[str, Any]:
@@ -366,6 +376,7 @@ class Config:
             "confidence": _is_number(self.confidence) and 0 < self.confidence < 1,
             "polish": _is_number(self.polish) and 0 <= self.polish < 1,
             "reuse": isinstance(self.reuse, bool),
+            "force": isinstance(self.force, bool),
             "measure_seconds": _is_number(self.measure_seconds) and self.measure_seconds > 0,
             "supernet": self.supernet is None or isinstance(self.supernet, str),
             "task_name, fingerprint, strategy, device, store or target": all(isinstance(t, str) for t in texts),
@@ -388,7 +399,7 @@ class Config:
         }
         same |= {
             name: getattr(self, name)
-            for name in ("polish", "earlier", "seed", "workers", "reuse", "device", "measure_seconds")
+            for name in ("polish", "earlier", "seed", "workers", "reuse", "device", "measure_seconds", "force")
         }
         return Settings(
             **same,

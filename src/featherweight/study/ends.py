@@ -4,6 +4,8 @@ found. No torch here."""
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from typing import Any
 
 from ..digest import Digest
@@ -12,6 +14,7 @@ from ..pareto import dominates
 from ..records import Entry, History, Trial
 from ..space import Space
 
+NONE_FINISHED = "no trial finished"  # how that reason begins
 _DOUBTS = 3  # proposals in a row of which too little is expected
 # proposals in a row that the space refuses, each after 200 draws or more that it refuses,
 # too: there is next to nothing it allows
@@ -35,6 +38,18 @@ def in_vain(trials: History, space: Space) -> str | None:
         if why is None:
             return None
     return f"no candidate that may run was found among the last {_IN_VAIN} proposals; the last one: {why}"
+
+
+def none_finished(trials: History) -> str | None:
+    """That all trials failed and what failed most of them, in words; None if one did not, or there
+    is none. Reasons that differ in numbers only are one."""
+    reasons = [trial.reason or "unknown" for trial in trials]
+    if not reasons or any(trial.state != "failed" for trial in trials):
+        return None
+    kinds = [re.sub(r"[0-9][0-9.e+-]*", "#", reason) for reason in reasons]
+    kind, count = Counter(kinds).most_common(1)[0]
+    said = "; ".join(line.strip() for line in reasons[kinds.index(kind)].splitlines())
+    return f"{NONE_FINISHED}: {count} of {len(reasons)} failed with: {said}"
 
 
 def _reached(budget: Budget, best: Entry | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import recipes, registry
 from ..errors import InputError, RecipeError, StoreError, TaskError
-from ..limits import OBJECTIVES, Budget, max_drop
+from ..limits import OBJECTIVES, Budget, Constraint, max_drop
 from ..measure.accuracy import metric
 from ..recipe import Recipe, encode
 from ..space import Choice, Domain, Space
@@ -47,8 +47,7 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
         and _but_for_epochs(recipe.to_json()) == _but_for_epochs(before.recipe)
     ):
         recipe = Recipe.from_json(before.recipe)
-    if any(c.quantity == "metric" for c in limits):
-        check_floor(task)
+    check_floors(task, limits)
     check_known(asked.guesses, asked.earlier, recipe)
     check_end(asked.budget, asked.strategy)
     supernet = asked.supernet
@@ -84,6 +83,7 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
         train_threads=threads,
         reuse=asked.reuse,
         measure_seconds=asked.measure_seconds,
+        force=asked.force,
         store=str(default_root()),
     )
 
@@ -156,15 +156,26 @@ def check_end(budget: Budget, strategy: str) -> None:
         )
 
 
-def check_floor(task: Task) -> None:
-    """InputError if less of the task's metric is better: then a floor asks for the worse."""
+def check_floors(task: Task, limits: Sequence[Constraint]) -> None:
+    """InputError if the task's metric does not exist, or a floor makes no sense for it: less of it
+    is better, or it never takes such values (of a function, that is seen with the baseline)."""
     asked = metric(task.metric)
-    if not asked.higher_is_better:
+    for c in limits:
+        if asked.within is not None and (fix := c.misfit(*asked.within)) is not None:
+            low, high = asked.within
+            raise floor_refused(c, asked.name, f"{asked.name} lies between {low:g} and {high:g}", fix)
+    if any(c.quantity == "metric" for c in limits) and not asked.higher_is_better:
         raise InputError(
             "min_metric is a floor, but of this metric less is better",
             got=asked.name,
             fix="use max_drop: how much worse it may be",
         )
+
+
+def floor_refused(limit: Constraint, name: str, known: str, fix: str) -> InputError:
+    """known: what is known of the metric."""
+    said = ", given in percentage points" if limit.points else ""
+    return InputError(f"this floor makes no sense for {name}", got=f"{limit}{said}", allowed=known, fix=fix)
 
 
 def check_supernet(method: str | None, recipe: Recipe) -> None:

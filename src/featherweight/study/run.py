@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .baselines import measure_baselines
 from .certify import certify
 from .clock import Clock
 from .config import Config
+from .ends import none_finished
 from .jobs import Jobs
 from .knowledge import train_supernet, with_earlier
 from .log import Listener, Log
@@ -31,7 +33,7 @@ from .statics import Statics
 class Run:
     """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by
     value; statics: what is known of a candidate before it runs; proxy: what untrained nets have to
-    pass (None: nothing)."""
+    pass (None: nothing); guess: what an answer without looking is worth (`guessing.guess`)."""
 
     def __init__(
         self,
@@ -41,8 +43,9 @@ class Run:
         listener: Listener,
         statics: Statics,
         proxy: ProxyFilter | None = None,
+        guess: Callable[[], tuple[float, str] | None] = lambda: None,
     ) -> None:
-        self.config, self.statics, self.proxy = config, statics, proxy
+        self.config, self.statics, self.proxy, self.guess = config, statics, proxy, guess
         self.log = Log(EventStore(out / "study.db"), listener)
         self.clock = Clock(self.state, config.budget, config.polish)
         self.jobs = Jobs(config, task, out, self.log, self.clock, Stop())
@@ -60,7 +63,7 @@ class Run:
         with interruptible(self.jobs.stop, self.log.warn):
             try:
                 self.log.record("open", {"pid": os.getpid()})
-                measure_baselines(self.jobs, self.space)
+                measure_baselines(self.jobs, self.space, self.guess)
                 self.statics.baseline = self.state.baseline
                 strategy = registry.find("strategies", self.config.strategy)()
                 strategy = train_supernet(self.jobs, self.space, strategy)
@@ -71,7 +74,10 @@ class Run:
                 if self.clock.release():  # no finalist was worth the time that was kept for them
                     search.run()
                     polish(self.jobs)
-                measure_baselines(self.jobs, self.space, late=True)
+                why = none_finished(self.state.trials)
+                if why is not None and self.state.ended is None:
+                    self.log.record("ended", {"reason": why})
+                measure_baselines(self.jobs, self.space, self.guess, late=True)
                 certify(self.jobs)
                 race(self.jobs)
                 self.log.record("phase", {"name": "report"})

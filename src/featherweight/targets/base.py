@@ -94,8 +94,8 @@ class Runtime(ABC):
         """Write the deployable file(s) into an existing empty folder and return what the manifest
         should say of them.
 
-        example: one sample per input, batch 1; calibration:
-        input tensors [n, ...] if the package has a plan.
+        example: one sample per input, batch 1; calibration: training inputs [n, ...] by name, those
+        that calibrate if the package has a plan, on which parity is checked (None: there are none).
         """
 
     def snippet(self, target: Target, example: list[str]) -> list[str] | None:

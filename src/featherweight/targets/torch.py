@@ -23,7 +23,17 @@ import numpy as np
 
 from .. import machine
 from ..errors import TargetError
-from ..graphs.parity import as_numpy, check_float, check_rows, compare, evaluating, reference, run_rows, varied
+from ..graphs.parity import (
+    as_numpy,
+    check_float,
+    check_module,
+    check_rows,
+    compare,
+    evaluating,
+    reference,
+    run_rows,
+    varied,
+)
 from ..graphs.session import Inputs, Session
 from ..plan import Plan
 from .base import Runtime, Target
@@ -77,6 +87,7 @@ class Torch(Runtime):
         module = _cast(package.module if dtype == torch.float32 else copy.deepcopy(package.module).to(dtype), dtype)
         rows = check_rows(example, calibration)
         expected = reference(package.module, rows)
+        check_module(package.module, rows, expected)
         shapes = (tuple({0: torch.export.Dim.DYNAMIC} for _ in example),)  # one *args parameter
         try:
             with evaluating(package.module), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):

@@ -28,24 +28,32 @@ _ANGLES = 256  # samples of a batch that the angles are taken over: there are B^
 
 
 def soft_loss(s: Tensor, t: Tensor, form: str, temperature: float) -> Tensor:
-    """The distance of student from teacher logits [B, C]: T^2 KL(softmax(t/T) || softmax(s/T)), or
-    the mean squared difference.
+    """The distance of student from teacher outputs, in one of `forms.FORMS`.
 
-    kl: Hinton et al. 2015, section 2, with the factor T^2 so that it keeps its scale.
-    mse: Ba & Caruana 2014, eq. 1; Kim et al. 2021 (arXiv:2105.08919) on why it is the limit of
-    large T.
+    softmax: T^2 KL(softmax(t/T) || softmax(s/T)) of logits [B, C], the mean over samples (Hinton et
+    al. 2015, section 2, with the factor T^2 so that it keeps its scale).
+    bernoulli: T^2 KL(B(sigmoid(t/T)) || B(sigmoid(s/T))) of each logit by itself, the mean over
+    all, as of binary cross-entropy.
+    mse: the mean squared difference. Ba & Caruana 2014, eq. 1; Kim et al. 2021 (arXiv:2105.08919)
+    on why it is the limit of large T.
     """
     if form == "mse":
         return F.mse_loss(s, t)
+    if form == "bernoulli":
+        s, t = s / temperature, t / temperature
+        p = torch.sigmoid(t)
+        kl = p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
+        return kl.mean() * temperature**2
     log_s, log_t = F.log_softmax(s / temperature, dim=-1), F.log_softmax(t / temperature, dim=-1)
     return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True) * temperature**2
 
 
 def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float) -> Tensor:
-    """One teacher's logits [B, C] that stand for all of them,
+    """One teacher's outputs [B, C] that stand for all of them,
     for `soft_loss` of the same form and temperature.
 
-    mse: the mean of the logits. kl: z with softmax(z/T) = the mean of softmax(t_k/T)
+    mse: the mean of the outputs. bernoulli: z with sigmoid(z/T) = the mean of sigmoid(t_k/T).
+    softmax: z with softmax(z/T) = the mean of softmax(t_k/T)
     (Hinton et al. 2015, section 1: the teacher's distribution is the ensemble's mean), so z = T log
     mean_k softmax(t_k/T). A single teacher is given back as it is. InputError if there is none, or
     if they differ in shape.
@@ -60,6 +68,11 @@ def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float) -
         return teachers[0]
     if form == "mse":
         return torch.stack(list(teachers)).mean(0)
+    if form == "bernoulli":
+        scaled = torch.stack(list(teachers)) / temperature
+        yes, no = (torch.logsumexp(F.logsigmoid(v), dim=0) for v in (scaled, -scaled))
+        odds: Tensor = temperature * (yes - no)
+        return odds
     logs = torch.stack([torch.log_softmax(t / temperature, dim=-1) for t in teachers])  # [K, B, C]
     mean: Tensor = torch.logsumexp(logs, dim=0) - math.log(len(teachers))
     return temperature * mean

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FeatherweightError
+from ..errors import FeatherweightError, InputError
 from ..recipe import Made, Mark, Recipe, Shape, Transform
 from ..seeding import derive
 from ..space import Choice, Float, Int, param
@@ -16,12 +16,16 @@ from ..space import Choice, Float, Int, param
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from torch import nn
 
     from ..models.package import Package
     from ..task.data import Splits
     from ..task.task import Task
     from ..train.checkpoint import Rungs
     from ..train.loop import Objective, Settings
+
+
+_ASKED = 64  # training samples on which a loss is asked what its outputs stand for
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,31 @@ class Trained(Transform):
             rungs=context.rungs,
         )
         return model.edited(module=module).noted(step=self.kind, epochs=self.epochs, final_loss=loss)
+
+
+def fitted(form: str, module: nn.Module, context: Context) -> tuple[str, str]:
+    """(the form of `train.forms.FORMS` that a field `form` stands for, why). "kl" asks what the
+    outputs of `module` stand for, by the task's loss on training samples. InputError if the form
+    that was asked for does not fit, or none can be told."""
+    import numpy as np
+    import torch
+
+    from ..train.forms import fitting_form
+    from ..train.loop import tensors
+
+    train = context.splits.train
+    inputs, targets = tensors(train, np.arange(min(_ASKED, len(train))), "cpu")
+    with torch.no_grad():
+        shape = module(*[v[:2] for v in inputs]).shape[1:]
+    if form == "softmax" and (not shape or shape[-1] < 2):
+        raise InputError(
+            "the softmax form compares distributions over classes",
+            got=f"outputs {list(shape)} a sample",
+            fix="set form='kl', which finds what fits, or form='mse'",
+        )
+    if form != "kl":
+        return form, "it was asked for"
+    return fitting_form(context.task.loss, shape, targets)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..plan import LayerPlan, Plan
 from ..recipe import Made, Mark
 from ..space import Choice, Float, Int, param
-from .base import Context, Trained
+from .base import Context, Trained, fitted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,10 +37,13 @@ class Qat(Trained):
     in the plan (scheme int8-static).
 
     Layers that no calibration sample reaches, whose weight belongs to another layer too, or that
-    `skip` names stay in floating point.
+    `skip` names stay in floating point; an output layer tied with an embedding table is stored with
+    as many bits as the table.
     """
 
     says = "Train the model with its 8-bit rounding, so that it learns to live with it"
+
+    version = 2
 
     epochs: int = param(
         3,
@@ -83,9 +86,14 @@ class Qat(Trained):
     alpha: float = param(
         0.0, search=Float(0.0, 1.0), legal=Float(0.0, 1.0), doc="share of a teacher's term in the loss; 0: none"
     )
-    form: str = param("kl", search=Choice("kl", "mse"), legal=Choice("kl", "mse"), doc="distance between logits")
+    form: str = param(
+        "kl",
+        search=Choice("kl", "mse"),
+        legal=Choice("kl", "mse", "softmax", "bernoulli"),
+        doc="distance between outputs, as of distill",
+    )
     temperature: float = param(
-        2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (kl)"
+        2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (softmax, bernoulli)"
     )
     teacher: Any = param(None, doc="a recipe whose model is the teacher; none: the baseline")
 
@@ -122,7 +130,7 @@ class Qat(Trained):
     def apply(self, model: Package, context: Context) -> Package:
         from ..machine import saturates
         from ..models.quant.activations import chunks, input_grids, same_inputs
-        from ..models.quant.grid import Grid
+        from ..models.quant.layers import grid_of
         from ..models.quant.lsq import absorb_norms, attach, detach, trained_name
         from ..train.loop import Settings, fit
 
@@ -141,7 +149,7 @@ class Qat(Trained):
                 allowed="Linear layers and convolutions that are not skipped",
             )
         # Where 8-bit products saturate, weights get 7-bit codes, stored in 8 bits.
-        grid = Grid(bits=7 if saturates() else self.bits, granularity=self.granularity)
+        grid = grid_of(LayerPlan(self.bits, self.granularity), True, saturates())
         attach(module, same_inputs(module, paths, batches[0]), grid, inputs, self.start)
         settings = Settings(
             self.epochs,
@@ -163,7 +171,7 @@ class Qat(Trained):
             loss = fit(
                 module,
                 train,
-                self._objective(context),
+                self._objective(context, model.module),
                 settings,
                 seed=context.seed,
                 device=context.device,
@@ -199,11 +207,15 @@ class Qat(Trained):
 
     def _entries(self, module: nn.Module, paths: list[str]) -> dict[str, LayerPlan]:
         """`layers` of the plan: 8 bits for what was trained so, 32 for other layers; embedding
-        tables as the field says, one scale a row."""
+        tables, with what is tied to them, as the field says, one scale a row."""
         from ..models.quant.fake import computes, quantizable
+        from ..models.quant.layers import sharing
+
+        users = sharing(module)
 
         def bits(path: str, layer: nn.Module) -> int:
-            if not computes(layer) and not any(path == s or path.startswith(s + ".") for s in self.skip):
+            skipped = any(p == s or p.startswith(s + ".") for p in users[path] for s in self.skip)
+            if not computes(layer) and not skipped:
                 return self.embeddings
             return 8 if path in paths else 32
 
@@ -212,7 +224,7 @@ class Qat(Trained):
             for path, m in quantizable(module).items()
         }
 
-    def _objective(self, context: Context) -> Objective:
+    def _objective(self, context: Context, before: nn.Module) -> Objective:
         """The task's loss, or its blend with the distance to a teacher, as Distill has it."""
         task_loss = context.task.loss_fn
         if self.alpha == 0:
@@ -222,18 +234,23 @@ class Qat(Trained):
         from ..train.losses import soft_loss
 
         teacher = torch.from_numpy(context.teacher_outputs(self.teacher))  # [N, C]
+        form, _ = fitted(self.form, before, context)
 
         def objective(out: Tensor, y: Tensor, index: Any) -> Tensor:
-            soft = soft_loss(out, teacher[index].to(out.device), self.form, self.temperature)
+            soft = soft_loss(out, teacher[index].to(out.device), form, self.temperature)
             return soft if self.alpha == 1.0 else (1 - self.alpha) * task_loss(out, y) + self.alpha * soft
 
         return objective
 
 
 def _layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Every layer that multiplies, those that share a weight too."""
     from ..models.quant.fake import computes, quantizable
+    from ..models.quant.layers import sharing
 
-    return {path: m for path, m in quantizable(module).items() if computes(m)}
+    listed = quantizable(module)
+    found = {p: module.get_submodule(p) for path, paths in sharing(module).items() if path in listed for p in paths}
+    return {path: m for path, m in found.items() if computes(m)}
 
 
 @contextmanager

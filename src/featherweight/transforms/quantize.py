@@ -36,7 +36,7 @@ class Quantize(Transform):
 
     says = "Store the weights, and where the scheme says so compute, in small integers"
 
-    version = 2
+    version = 3
 
     scheme: str = param(
         "int8-static",
@@ -127,7 +127,9 @@ class Quantize(Transform):
 
     @property
     def depends(self) -> str:
-        return f"saturates={self._narrow()}" if self.rounds and self.scheme != "weight-only" else ""
+        from ..machine import saturates
+
+        return f"saturates={saturates()}" if self.rounds and self.scheme != "weight-only" else ""
 
     def plan(self, seed: int = 0) -> Plan:
         """The plan without layers; `seed` picks the calibration samples. A target can be asked
@@ -177,6 +179,7 @@ class Quantize(Transform):
         """Equalize and round `module` in place: (module, scales, what the note says of it)."""
         import torch
 
+        from ..machine import saturates
         from ..models.quant.fold import fold
         from ..models.quant.inputs import batched
         from ..models.quant.layers import grid_of, is_layer
@@ -189,7 +192,7 @@ class Quantize(Transform):
         module.to(context.device)
         flow = trace(module, tuple(t[:2] for t in inputs))
         grids = {
-            p: grid_of(v, self._narrow())
+            p: grid_of(v, self.scheme != "weight-only", saturates())
             for p, v in layers.items()
             if v.bits in (4, 8) and is_layer(module.get_submodule(p))
         }
@@ -251,9 +254,3 @@ class Quantize(Transform):
         if self.order and self.rounding != "gptq":
             return f"order with rounding {self.rounding}", "order is an option of rounding='gptq'"
         return None
-
-    def _narrow(self) -> bool:
-        """Do 8-bit weights get 7-bit codes on this processor?"""
-        from ..machine import saturates
-
-        return self.scheme != "weight-only" and saturates()

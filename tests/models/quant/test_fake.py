@@ -155,34 +155,47 @@ def test_each_width_rounds_the_weight_as_the_plan_says_and_is_put_back():
         simulated.set("nowhere", LayerPlan(8))
 
 
-def test_a_tied_weight_is_rounded_in_one_place_only():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.table, self.out = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
-            self.out.weight = self.table.weight
+class Tied(nn.Module):
+    """An output layer that shares the table's weight."""
 
-        def forward(self, x):
-            return self.out(self.table(x))
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+        self.out.weight = self.table.weight
 
+    def forward(self, x):
+        return self.out(self.table(x))
+
+
+def test_what_shares_a_weight_is_one_entry_and_rounded_together():
     net = Tied()
     simulated = Simulated(net, "weight-only")
-    simulated.set("out", LayerPlan(4))
-    assert torch.equal(simulated.module.table.weight, net.table.weight) and not torch.equal(
-        simulated.module.out.weight, net.out.weight
-    )
+    simulated.set("table", LayerPlan(4))
+    assert list(quantizable(net)) == ["table"] and simulated.module.table.weight is simulated.module.out.weight
+    assert not torch.equal(simulated.module.out.weight, net.out.weight)
+    with pytest.raises(InputError, match="has not"):
+        simulated.set("out", LayerPlan(4))
+
+
+def test_the_input_of_an_output_layer_tied_with_a_table_is_rounded_too():
+    torch.manual_seed(0)
+    net, x, weights = Tied(), torch.arange(7), Grid(8, mirrored=True)
+    table = net.table.weight.detach()
+    w = nearest(table, *fit(table, weights), weights)
+    inputs = grid_of(float(table.min()), float(table.max()), "u8")
+    assert torch.equal(simulate(Package(net, plan=plan(net)), {"x": x})(x), inputs.nearest(w) @ w.T)
 
 
 def test_static_inputs_are_rounded_on_their_grids():
     net = nn.Sequential(nn.Linear(5, 3))
     x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
     package = Package(net, plan=plan(net))
-    grid, weights = grid_of(float(x.min()), float(x.max()), "u8"), Grid(8)
+    grid, weights = grid_of(float(x.min()), float(x.max()), "u8"), Grid(8, mirrored=True)
     expected = nn.functional.linear(
         grid.nearest(x), nearest(net[0].weight, *fit(net[0].weight, weights), weights), net[0].bias
     )
     assert torch.equal(simulate(package, {"x": x})(x), expected)
-    seven = Grid(7)
+    seven = Grid(7, mirrored=True)
     expected = nn.functional.linear(
         grid.nearest(x), nearest(net[0].weight, *fit(net[0].weight, seven), seven), net[0].bias
     )

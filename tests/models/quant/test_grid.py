@@ -47,17 +47,36 @@ def test_zero_stays_zero(granularity, group, symmetric):
 
 def test_a_short_last_group_has_its_own_scale():
     grid = Grid(8, "group", 4)
-    w = torch.tensor([[1.0, 2, 3, 4, 127]])
+    w = torch.tensor([[1.0, 2, 3, 4, -128]])
     s, _ = fit(w, grid)
     assert s.shape == (1, 2) and torch.allclose(s, torch.tensor([[4 / 127, 1.0]]))
     assert torch.equal(unblock(blocks(w, grid), w), w)
 
 
-def test_a_symmetric_grid_of_known_values():
-    grid = Grid(3, "channel")
-    w = torch.tensor([[3.0, -1.4, 0.6, -3.0]])
-    s, z = fit(w, grid)
-    assert s.tolist() == [1.0] and codes(w, s, z, grid).tolist() == [[3, -1, 1, -3]]
+def test_symmetric_grids_of_known_values():
+    """3 bits: the positive end is code 3, the negative one -4, or -3 where codes are mirrored."""
+    w = torch.tensor([[2.0, -1.4, 0.6, -4.0], [3.0, -1.4, 0.6, -3.9]])
+    for mirrored, step, expected in (
+        (False, [1.0, 1.0], [[2, -1, 1, -4], [3, -1, 1, -4]]),
+        (True, [4 / 3, 1.3], [[2, -1, 0, -3], [2, -1, 0, -3]]),
+    ):
+        grid = Grid(3, "channel", mirrored=mirrored)
+        s, z = fit(w, grid)
+        assert s.tolist() == pytest.approx(step) and codes(w, s, z, grid).tolist() == expected
+
+
+@pytest.mark.parametrize(("bits", "share"), [(3, 0.847), (4, 0.900), (8, 0.992)])
+def test_all_codes_are_used_and_err_less_than_one_code_fewer(bits, share):
+    """share: of the squared error of mirrored codes, for normal weights in groups of 64."""
+    w = torch.randn(8192, 64, generator=torch.Generator().manual_seed(0))
+    errors = {}
+    for mirrored in (False, True):
+        grid = Grid(bits, "group", 64, mirrored=mirrored)
+        s, z = fit(w, grid)
+        used = codes(w, s, z, grid).unique().tolist()
+        assert used == list(range(grid.low, grid.high + 1)) and len(used) == 2**bits - mirrored
+        errors[mirrored] = float((nearest(w, s, z, grid) - w).square().mean())
+    assert errors[False] / errors[True] == pytest.approx(share, abs=0.01)
 
 
 def test_an_asymmetric_grid_of_known_values():

@@ -88,9 +88,9 @@ def test_the_steps_gradient_is_the_derivative_of_the_surrogate():
 def test_gradient_scale_and_first_step_are_the_formulas():
     assert gradient_scale(1000, 127) == pytest.approx(1 / math.sqrt(1000 * 127)) and gradient_scale(0, 0) == 1
     w = draw(4, 3, 2, 2)
-    grid = Grid(bits=3)
+    grid = Grid(bits=3, mirrored=True)
     assert torch.allclose(first_step(w, grid, "lsq").double(), 2 * w.abs().mean((1, 2, 3)) / math.sqrt(3))
-    whole = Grid(bits=3, granularity="tensor")
+    whole = Grid(bits=3, granularity="tensor", mirrored=True)
     assert torch.allclose(first_step(w, whole, "lsq").double(), (2 * w.abs().mean() / math.sqrt(3)).reshape(1))
     assert torch.allclose(first_step(w, grid, "minmax").double(), w.abs().amax((1, 2, 3)) / 3)
 
@@ -98,7 +98,7 @@ def test_gradient_scale_and_first_step_are_the_formulas():
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_sgd_moves_the_step_as_lsq_does(granularity):
     """The parameter is s / s0; with g / s0^2 for g, SGD takes s where LSQ takes it."""
-    w, grid = draw(5, 40).float(), Grid(3, granularity)
+    w, grid = draw(5, 40).float(), Grid(3, granularity, mirrored=True)
     step = WeightStep(w, grid, "lsq")
     s = step.value().detach().clone().requires_grad_()
     target = draw(5, 40, seed=3).float()
@@ -116,11 +116,11 @@ def test_sgd_moves_the_step_as_lsq_does(granularity):
 def test_a_channel_of_zeros_and_a_faint_one_have_finite_gradients():
     w = draw(3, 8).float()
     w[1], w[2] = 0, w[2] * 1e-25
-    step = WeightStep(w, Grid(8), "minmax")
+    step = WeightStep(w, Grid(8, mirrored=True), "minmax")
     w.requires_grad_()
     (step(w) * 1e3).sum().backward()
     assert torch.isfinite(step.ratio.grad).all() and torch.isfinite(w.grad).all() and (step(w)[1:] == 0).all()
-    all_zero = WeightStep(torch.zeros(2, 3), Grid(8), "lsq")
+    all_zero = WeightStep(torch.zeros(2, 3), Grid(8, mirrored=True), "lsq")
     all_zero(torch.zeros(2, 3, requires_grad=True)).sum().backward()
     assert torch.isfinite(all_zero.ratio.grad).all() and (all_zero.value() > SMALLEST).all()
 
@@ -130,7 +130,7 @@ def attached(net, bits, start="minmax", granularity="channel", samples=None):
     batches = chunks({"image": x})
     paths = list(quantizable(net))
     inputs = input_grids(net.eval(), paths, batches, "u8", "minmax")
-    attach(net, same_inputs(net, paths, batches[0]), Grid(bits, granularity), inputs, start)
+    attach(net, same_inputs(net, paths, batches[0]), Grid(bits, granularity, mirrored=True), inputs, start)
     return paths
 
 
@@ -154,7 +154,7 @@ def test_attach_and_detach_leave_an_ordinary_model_on_its_grid():
         w, s = net.get_submodule(p).weight, scales[f"{p}.weight.scale"]
         assert (
             torch.equal(w, rounded[p])
-            and torch.equal(w, nearest(w, s, torch.zeros_like(s), Grid(8)))
+            and torch.equal(w, nearest(w, s, torch.zeros_like(s), Grid(8, mirrored=True)))
             and w.requires_grad
         )
         net.get_submodule(p).register_forward_pre_hook(
@@ -228,7 +228,7 @@ def test_two_bits_need_training_and_training_mends_them(start):
     assert accuracy(net) >= 0.95
     rounded = copy.deepcopy(net)
     for m in quantizable(rounded).values():
-        grid = Grid(2, "tensor")
+        grid = Grid(2, "tensor", mirrored=True)
         m.weight.data = nearest(m.weight, *fit_grid(m.weight, grid), grid)
     trained = copy.deepcopy(net)
     paths = attached(trained, 2, start, "tensor")
@@ -237,6 +237,8 @@ def test_two_bits_need_training_and_training_mends_them(start):
     for p in paths:
         s = scales[f"{p}.weight.scale"]
         assert set(
-            codes(trained.get_submodule(p).weight, s, torch.zeros_like(s), Grid(2, "tensor")).unique().tolist()
+            codes(trained.get_submodule(p).weight, s, torch.zeros_like(s), Grid(2, "tensor", mirrored=True))
+            .unique()
+            .tolist()
         ) <= {-1.0, 0.0, 1.0}
     assert accuracy(rounded) <= 0.85 and accuracy(trained) >= 0.95

@@ -68,7 +68,7 @@ def test_by_formula_equals_the_loop_over_samples(how, monkeypatch):
     for path, m in quantizable(net).items():
         g = torch.stack([x[path] for x in grads])
         for entry, value in zip(options[path], got[path], strict=True):
-            d = rounded(m.weight, entry, "weight-only", False) - m.weight.detach()
+            d = rounded(m.weight, entry, False, False) - m.weight.detach()
             expected = 0.5 * ((g**2).mean(0) * d**2).sum() if how == "fisher" else ((g.mean(0) * d) ** 2).sum()
             assert value == pytest.approx(float(expected), rel=1e-4, abs=1e-12)
         assert got[path][0] > got[path][1] > got[path][2] == 0
@@ -104,7 +104,7 @@ def test_measured_is_one_layer_at_a_time(logits):
         torch.equal(simulated.module(x), before) and simulated.layers["8"] == EIGHT and simulated.layers["3"] == FLOAT
     )
     alone = copy.deepcopy(net)
-    alone[3].weight.data = rounded(net[3].weight, EIGHT, "int8-static", False)
+    alone[3].weight.data = rounded(net[3].weight, EIGHT, True, False)
     alone[3].register_forward_pre_hook(lambda m, args: grids["3"].nearest(args[0]))
     with torch.no_grad():
         f, q = net(x), alone(x)

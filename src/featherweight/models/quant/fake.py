@@ -25,19 +25,16 @@ from ...plan import LayerPlan
 from ..package import Package
 from . import grid as grids
 from .activations import CODES, InputGrid, chunks, input_grids
+from .layers import grid_of, sharing
 
 FLOAT = LayerPlan(32)  # how a plan says that a layer stays as it is
 
 
 def quantizable(module: nn.Module) -> dict[str, nn.Module]:
     """path -> layer, in the module's order: what a plan lists, every Linear, convolution and
-    Embedding with a floating-point weight."""
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
-    return {
-        path: m
-        for path, m in module.named_modules()
-        if isinstance(m, kinds) and m.weight.is_floating_point() and m.weight.numel()
-    }
+    Embedding with a floating-point weight, those that share one once."""
+    found: dict[str, Any] = {path: module.get_submodule(path) for path in sharing(module)}
+    return {path: m for path, m in found.items() if m.weight.is_floating_point() and m.weight.numel()}
 
 
 def computes(layer: nn.Module) -> bool:
@@ -46,21 +43,14 @@ def computes(layer: nn.Module) -> bool:
     return not isinstance(layer, nn.Embedding)
 
 
-def weight_grid(entry: LayerPlan, scheme: str, saturates: bool) -> grids.Grid:
-    """The grid of a plan's layer of 4 or 8 bits. Where 8-bit products saturate, int8 arithmetic has
-    7-bit codes (`machine.saturates`)."""
-    bits = 7 if saturates and scheme != "weight-only" and entry.bits == 8 else entry.bits
-    return grids.Grid(bits, entry.granularity, entry.group, entry.symmetric)
-
-
-def rounded(w: Tensor, entry: LayerPlan, scheme: str, saturates: bool) -> Tensor:
+def rounded(w: Tensor, entry: LayerPlan, integer: bool, saturates: bool) -> Tensor:
     """The weight as the plan's entry stores it, in its own dtype: unchanged at 32 bits, half
-    precision at 16, else on its min-max grid."""
+    precision at 16, else on its min-max grid (integer, saturates: as in `layers.grid_of`)."""
     if entry.bits == 32:
         return w.detach()
     if entry.bits == 16:
         return w.detach().to(torch.float16).to(w.dtype)
-    grid = weight_grid(entry, scheme, saturates)
+    grid = grid_of(entry, integer, saturates)
     return grids.nearest(w, *grids.fit(w, grid), grid).to(w.dtype)
 
 
@@ -97,22 +87,24 @@ class Simulated:
         self.scheme, self.saturates = scheme, saturates
         self._inputs, self._on_grid = inputs or {}, on_grid
         self._original = quantizable(original)
+        self._users = {path: users for path, users in sharing(original).items() if path in self._original}
         self.layers = dict.fromkeys(self._original, FLOAT)
-        for path in self._original:
-            self.module.get_submodule(path).register_forward_pre_hook(self._hook(path))
+        for path, users in self._users.items():
+            for user in users:
+                self.module.get_submodule(user).register_forward_pre_hook(self._hook(path, user))
 
     def set(self, path: str, entry: LayerPlan) -> None:
-        """Give one layer the width (and grid) of a plan's entry;
+        """Give one layer, and those that share its weight, the width (and grid) of a plan's entry;
         InputError if it is no layer that a plan lists."""
         if path not in self._original:
             raise InputError(
                 "the plan names a layer that this model has not", got=path, allowed=list(self._original)[:40]
             )
-        layer = self.module.get_submodule(path)
-        new = self.rounded(path, entry)
-        # A new parameter, never a change in place: a tied one belongs to another layer too.
-        # At 32 bits it shares the original's memory.
-        layer.weight = nn.Parameter(new.to(layer.weight.device), requires_grad=False)  # type: ignore[arg-type]
+        layers: list[Any] = [self.module.get_submodule(user) for user in self._users[path]]
+        # A new parameter, never a change in place: at 32 bits it shares the original's memory.
+        new = nn.Parameter(self.rounded(path, entry).to(layers[0].weight.device), requires_grad=False)
+        for layer in layers:
+            layer.weight = new
         self.layers[path] = entry
 
     def rounded(self, path: str, entry: LayerPlan) -> Tensor:
@@ -120,7 +112,10 @@ class Simulated:
         w: Any = self._original[path].weight
         if path in self._on_grid or not self._integer(path, entry):
             return w.detach()  # type: ignore[no-any-return]
-        return rounded(w, entry, self.scheme, self.saturates and computes(self._original[path]))
+        integer = self.scheme != "weight-only" and any(
+            computes(self.module.get_submodule(user)) for user in self._users[path]
+        )
+        return rounded(w, entry, integer, self.saturates)
 
     def apply(self, layers: Mapping[str, LayerPlan]) -> None:
         """Give every layer of a plan's `layers` its entry; the others stay as they are."""
@@ -137,8 +132,9 @@ class Simulated:
             and not isinstance(self._original[path], (nn.Linear, nn.Embedding))
         )
 
-    def _hook(self, path: str) -> Any:
-        layer = self._original[path]
+    def _hook(self, path: str, user: str) -> Any:
+        """Rounds the input of the layer `user`, whose entry is `path`."""
+        layer = self.module.get_submodule(user)
 
         def pre(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             entry = self.layers[path]
@@ -146,7 +142,7 @@ class Simulated:
                 return None
             if self.scheme == "int8-dynamic":
                 return (by_sample(args[0]), *args[1:]) if self._integer(path, entry) else None
-            known = self._inputs.get(path)
+            known = self._inputs.get(user)
             return None if known is None else (known.nearest(args[0]), *args[1:])
 
         return pre
@@ -168,10 +164,17 @@ def simulate(package: Package, calibration: dict[str, Tensor], saturates: bool =
             "this plan names no layers yet", got=plan.to_json(), fix="apply the transform that makes the plan"
         )
     layers, found = plan.layers, quantizable(package.module)
+    users = sharing(package.module)
     inputs: dict[str, InputGrid] = {}
     if plan.scheme == "int8-static":
         ranges = plan.ranges()
-        eight = [path for path, e in layers.items() if e.bits == 8 and path in found and computes(found[path])]
+        eight = [
+            user
+            for path, e in layers.items()
+            if e.bits == 8 and path in found
+            for user in users[path]
+            if computes(package.module.get_submodule(user))
+        ]
         learned = [path for path in eight if f"{path}.input.scale" in package.scales]
         inputs = {path: learned_grid(package.scales, path, ranges.activations) for path in learned}
         rest = [path for path in eight if path not in inputs]

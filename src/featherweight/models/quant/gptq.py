@@ -10,6 +10,7 @@ weights of a row that share a scale.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -57,9 +58,8 @@ def gptq(
         stop = min(start + size, n)
         if late:
             g = start // grid.group
-            s[:, g], z[:, g] = (
-                t.reshape(-1) for t in find(w[:, start:stop], Grid(grid.bits, "channel", 0, grid.symmetric))
-            )
+            by_row = replace(grid, granularity="channel", group=0)
+            s[:, g], z[:, g] = (t.reshape(-1) for t in find(w[:, start:stop], by_row))
         errors = torch.zeros_like(w[:, start:stop])
         for j in range(start, stop):
             q[:, j] = _round(w[:, j], s, z, at[j], grid)

@@ -20,26 +20,40 @@ def is_layer(m: nn.Module) -> bool:
     return isinstance(m, nn.Linear) or is_convolution(m)
 
 
-def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
-    """The plan's `layers`, by path: every Linear, convolution and Embedding.
+def sharing(module: nn.Module) -> dict[str, list[str]]:
+    """{path that a plan names it by: paths of the layers with this weight} of every Linear,
+    convolution and Embedding, in the module's order. Layers that share one weight, as a table and
+    the output layer tied with it, are one entry, named after the first Embedding among them, or
+    else after the first."""
+    groups: dict[int | str, list[str]] = {}
+    for path, m in module.named_modules():
+        if is_layer(m) or isinstance(m, nn.Embedding):
+            weight = m._parameters.get("weight")  # none where it is computed from others
+            groups.setdefault(path if weight is None else id(weight), []).append(path)
+    tables = {path for path, m in module.named_modules() if isinstance(m, nn.Embedding)}
+    return {next((p for p in paths if p in tables), paths[0]): paths for paths in groups.values()}
 
-    Layers at or inside a path of the plan's `skip` stay in floating point (32 bits), and so do
-    convolutions under `int8-dynamic`, which no runtime computes faster that way. Embeddings have
-    one scale a row. InputError if a path to skip matches no layer.
+
+def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
+    """The plan's `layers`, by path: every Linear, convolution and Embedding, those that share a
+    weight once (`sharing`).
+
+    Layers at or inside a path of the plan's `skip` stay in floating point (32 bits) with what
+    shares their weight, and so do convolutions under `int8-dynamic`, which no runtime computes
+    faster that way. Embeddings, and what is tied with them, have one scale a row. InputError if a
+    path to skip matches no layer.
     """
     out: dict[str, LayerPlan] = {}
     unused = set(plan.skipped)
-    for path, m in module.named_modules():
-        if not (is_layer(m) or isinstance(m, nn.Embedding)):
-            continue
-        entry = plan.whole
+    for path, paths in sharing(module).items():
+        m, entry = module.get_submodule(path), plan.whole
         if isinstance(m, nn.Embedding):
             entry = replace(entry, bits=plan.embeddings, granularity="channel")
         elif plan.scheme == "int8-dynamic" and is_convolution(m):
             entry = replace(entry, bits=32)
         if entry.granularity != "group":
             entry = replace(entry, group=0)
-        hit = {s for s in plan.skipped if path == s or path.startswith(s + ".")}
+        hit = {s for s in plan.skipped if any(p == s or p.startswith(s + ".") for p in paths)}
         unused -= hit
         out[path] = replace(entry, bits=32) if hit else entry
     if unused:
@@ -49,9 +63,13 @@ def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
     return out
 
 
-def grid_of(layer: LayerPlan, narrow: bool) -> Grid:
-    """The grid that a layer of a plan asks for. narrow: 8-bit codes use 7 bits (-63 .. 63), stored
-    as 8, because this processor's 8-bit products would overflow; the code range is a property of
-    the scale, so the plan goes on saying 8."""
-    bits = 7 if narrow and layer.bits == 8 else layer.bits
-    return Grid(bits, layer.granularity, layer.group, layer.symmetric)
+def grid_of(layer: LayerPlan, integer: bool, saturates: bool) -> Grid:
+    """The grid that a layer of a plan of 4 or 8 bits asks for.
+
+    integer: 8-bit codes are multiplied as such, so they are mirrored; where moreover such products
+    overflow on this processor (`saturates`, see `machine.saturates`) they use 7 bits (-63 .. 63),
+    stored as 8. The code range is a property of the scale: the plan goes on saying 8.
+    """
+    integer = integer and layer.bits == 8
+    bits = 7 if integer and saturates else layer.bits
+    return Grid(bits, layer.granularity, layer.group, layer.symmetric, mirrored=integer)

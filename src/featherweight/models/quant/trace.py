@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ...errors import InputError
+from ..batch_norms import check_statistics
 from ..hooks import watched
 from ._rules import ATTENDED, RULES
 from .inputs import slow_attention
@@ -72,7 +73,8 @@ class _Found:
 
 def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> Flow:
     """The flow of `module` (in eval mode) on a small batch of `inputs`.
-    InputError if it does not run on them."""
+    InputError if it does not run on them, or has batch norms without statistics."""
+    check_statistics(module, "folded or equalized", InputError)
     found = _Found()
     owners = {id(p): name.rpartition(".")[0] for name, p in module.named_parameters()}
     watcher = _Watcher(found, owners)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import MissingExtra, TaskError
+from ._delimited import read_delimited
 
 TEXT_COLUMNS = ("text", "sentence", "content", "body")
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 Columns = dict[str, list[Any]]
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")  # "1.0" is 1; "01" is a name
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
 def labelled_texts(file: Path, text_column: str | None, label_column: str | None) -> tuple[list[str], list[str]]:
@@ -32,7 +36,7 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
         [i for i, v in enumerate(texts) if not isinstance(v, str) or not v.strip()],
     )
     _complain(file, f"no usable label in column {label_name!r}", [i for i, v in enumerate(labels) if v is None])
-    found = [v for v in labels if v is not None]
+    found = _classes(file, [v for v in labels if v is not None])
     if len(set(found)) > max(2, len(found) // 2):
         raise TaskError(
             "the label column does not look like classes",
@@ -49,32 +53,28 @@ def read_table(file: Path) -> Columns:
         raise TaskError(
             "there is no such data file", got=str(file), allowed=f"a file that ends in {', '.join(SUFFIXES)}"
         )
-    if file.suffix not in SUFFIXES:
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
         raise TaskError("this data file has an unknown format", got=file.name, allowed=", ".join(SUFFIXES))
-    if file.suffix == ".jsonl":
+    if suffix == ".jsonl":
         return _read_jsonl(file)
+    if suffix != ".parquet":  # every cell is text: "None" and "NA" are words here, and "01" is no number
+        return dict(read_delimited(file))
     import pandas as pd
 
     try:
-        if file.suffix == ".parquet":
-            frame = pd.read_parquet(file)
-        else:  # every cell as text: "None" and "NA" are words here, and "01" is no number
-            frame = pd.read_csv(
-                file, sep="\t" if file.suffix == ".tsv" else ",", dtype=str, keep_default_na=False, na_values=[""]
-            )
+        frame = pd.read_parquet(file)
     except ImportError as e:
         raise MissingExtra("pyarrow", "llm") from e
-    except (ValueError, OSError) as e:  # pandas' parser errors are ValueErrors
-        raise TaskError(
-            "the data file cannot be read", got=f"{file}: {e}", allowed="UTF-8 text with a header line, or parquet"
-        ) from e
+    except (ValueError, OSError) as e:
+        raise TaskError("the data file cannot be read", got=f"{file}: {e}", allowed="parquet") from e
     return {str(name): [None if v is None or v != v else v for v in frame[name].tolist()] for name in frame.columns}
 
 
 def _read_jsonl(file: Path) -> Columns:
     rows: list[dict[str, Any]] = []
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
@@ -103,6 +103,23 @@ def _label(value: Any) -> str | None:
     if value is None or isinstance(value, (list, dict)) or not str(value).strip():
         return None
     return str(value).strip()
+
+
+def _classes(file: Path, labels: list[str]) -> list[str]:
+    """The labels, in which "1.0" is "1" if all are whole numbers. TaskError for two other labels
+    that are one number: are they one class?"""
+    if all(_WHOLE.fullmatch(v) for v in labels):
+        return [str(int(v.partition(".")[0])) for v in labels]
+    named: dict[float, str] = {}
+    for v in dict.fromkeys(labels):
+        if _NUMBER.fullmatch(v) and named.setdefault(float(v), v) != v:
+            raise TaskError(
+                f"{file.name} has two labels that are the same number",
+                got=f"{named[float(v)]!r} and {v!r}",
+                allowed="one way to write a class",
+                fix="write them alike, or as names",
+            )
+    return labels
 
 
 def _pick(what: str, given: str | None, usual: Sequence[str], table: Columns, file: Path) -> str:

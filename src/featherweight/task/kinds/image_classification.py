@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 EPOCHS = 10
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 Size = tuple[int, int]  # height, width
+_LOOKED_AT = 64  # 16-bit images that are decoded to see how many bits are used
+_BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 
 
 def image_classification(
@@ -29,6 +31,7 @@ def image_classification(
     *,
     size: int | Size | None = None,
     channels: int | None = None,
+    depth: int | None = None,
     epochs: int | None = None,
     split_seed: int = 0,
 ) -> Task:
@@ -38,9 +41,11 @@ def image_classification(
     nn.Module from images [n, channels, height, width], float32 in [0, 1], to logits [n, classes].
     size: pixels, one number or (height, width); by default that of the images, which then
     all have the same.
-    channels: 1 or 3; by default 1 if all images are grey. epochs: of training for the baseline,
-    10 by default, 0 if the network comes trained. Images are decoded when they are read, never
-    all at once.
+    channels: 1 or 3; by default 1 if all images are grey. depth: bits of a sample that are used, of
+    grey images with more than 8, such as 12 of the 16 that a file has room for; by default what the
+    file says. Floating-point samples lie in [0, 1], or in [0, 2^depth - 1]. epochs: of training for
+    the baseline, 10 by default, 0 if the network comes trained. Images are decoded when they are
+    read, never all at once.
     """
     file, name = parse_ref(str(model), "net")
     folder = Path(data).resolve()
@@ -49,13 +54,14 @@ def image_classification(
     except ImportError as e:
         raise MissingExtra("pillow", "image") from e
     files, targets, classes = _find(folder)
-    shape, planes = _form(files, _size(size), channels)
+    _check_depth(depth)
+    shape, planes = _form(files, _size(size), channels, depth)
     net = _net(file, name, len(classes))
     epochs = EPOCHS if epochs is None else epochs
     return Task(
         name=f"{file.stem}-{folder.name}",
         model=net,
-        data=lambda: LazySplit(len(files), lambda index: _read(files, targets, index, shape, planes), classes),
+        data=lambda: LazySplit(len(files), lambda index: _read(files, targets, index, shape, planes, depth), classes),
         baseline=_training(epochs) if epochs else None,
         split_seed=split_seed,
         ref={
@@ -65,6 +71,7 @@ def image_classification(
                 "data": str(folder),
                 "size": list(shape),
                 "channels": planes,
+                **({} if depth is None else {"depth": depth}),
                 "epochs": epochs,
                 "split_seed": split_seed,
             },
@@ -158,14 +165,20 @@ def _size(size: Any) -> Size | None:
     return pair
 
 
-def _form(files: list[Path], size: Size | None, channels: int | None) -> tuple[Size, int]:
-    """Height, width and channels that all images get, from their headers (nothing is decoded)."""
+def _check_depth(depth: int | None) -> None:
+    if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or not 8 <= depth <= 32):
+        raise TaskError("this is no depth of an image", got=repr(depth), allowed="8 to 32 bits of a sample")
+
+
+def _form(files: list[Path], size: Size | None, channels: int | None, depth: int | None) -> tuple[Size, int]:
+    """Height, width and channels that all images get, from their headers; only of images with 16
+    bits are some decoded."""
     from PIL import Image
 
     if channels not in (None, 1, 3):
         raise TaskError("images have 1 or 3 channels", got=channels, allowed="1 (grey), 3 (colour)")
     sizes: dict[Size, Path] = {}
-    grey, unreadable = True, []
+    grey, unreadable, deep = True, [], []
     for path in files:
         try:
             with Image.open(path) as image:
@@ -173,9 +186,13 @@ def _form(files: list[Path], size: Size | None, channels: int | None) -> tuple[S
                 turned = image.getexif().get(0x0112, 1) >= 5
                 sizes.setdefault(image.size if turned else (image.height, image.width), path)
                 grey = grey and (image.mode in ("1", "L", "F") or image.mode.startswith("I"))
+                if image.mode.startswith("I") and _bits(image) == 16:
+                    deep.append(path)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
             unreadable.append(f"{path}: {e}")
     _refuse(unreadable)
+    if depth is None:
+        _refuse_dark(deep)
     if size is None and len(sizes) > 1:
         shown = ", ".join(f"{h}x{w} ({p.name})" for (h, w), p in list(sizes.items())[:4])
         raise TaskError(
@@ -186,7 +203,35 @@ def _form(files: list[Path], size: Size | None, channels: int | None) -> tuple[S
     return size or next(iter(sizes)), channels or (1 if grey else 3)
 
 
-def _read(files: list[Path], targets: np.ndarray, index: np.ndarray, size: Size, channels: int) -> Batch:
+def _refuse_dark(deep: list[Path]) -> None:
+    """TaskError if 16-bit images use 12 bits at most: cameras and scanners store 10 or 12 so, which
+    would be read as next to black. Up to `_LOOKED_AT` of them are decoded."""
+    from PIL import Image
+
+    top = 0
+    for i in np.unique(np.linspace(0, max(len(deep) - 1, 0), _LOOKED_AT).astype(int)) if deep else ():
+        try:
+            with Image.open(deep[i]) as image:
+                top = max(top, int(np.asarray(image).max()))
+        except (OSError, ValueError, SyntaxError) as e:
+            _refuse([f"{deep[i]}: {e}"])
+    if deep and top < 2**12:
+        raise TaskError(
+            "these 16-bit images use 12 bits at most, and would be read as next to black",
+            got=f"no sample above {top} of 65535, as in {deep[0]}",
+            fix="say how many bits are used: depth=12, or depth=16 if they are that dark",
+        )
+
+
+def _bits(image: Image) -> int:
+    """Of a whole-number sample with more than 8 bits, as the file says."""
+    tags: Any = getattr(image, "tag_v2", None)  # only TIFF has others than 16
+    return 16 if tags is None else int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
+
+
+def _read(
+    files: list[Path], targets: np.ndarray, index: np.ndarray, size: Size, channels: int, depth: int | None
+) -> Batch:
     """images: float32 [n, channels, height, width] in [0, 1]."""
     from PIL import Image, ImageOps
 
@@ -195,23 +240,33 @@ def _read(files: list[Path], targets: np.ndarray, index: np.ndarray, size: Size,
     for row, i in enumerate(index.tolist()):
         try:
             with Image.open(files[i]) as image:
-                out[row] = _pixels(ImageOps.exif_transpose(image), size, channels)
+                whole = image.mode != "F" or depth is not None
+                top = 2.0 ** (depth or _bits(image)) - 1 if whole else 1.0
+                out[row] = _pixels(ImageOps.exif_transpose(image), size, channels, top)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
             unreadable.append(f"{files[i]}: {e}")
     _refuse(unreadable)
     return {"image": out}, targets[index]
 
 
-def _pixels(image: Image, size: Size, channels: int) -> np.ndarray:
-    """[channels, height, width] in [0, 1]; 16-bit grey keeps its depth."""
+def _pixels(image: Image, size: Size, channels: int, top: float) -> np.ndarray:
+    """[channels, height, width] in [0, 1]; grey with more than 8 bits keeps its depth. top: the
+    largest such sample. ValueError if samples lie outside."""
     from PIL import Image as pil
 
     height, width = size
-    deep = image.mode.startswith("I")
+    deep = image.mode == "F" or image.mode.startswith("I")
+    top = top if deep else 255.0
+    if deep:
+        samples = np.asarray(image)
+        low, high = float(samples.min()), float(samples.max())
+        if not (low >= 0 and high <= top):
+            said = "; depth=8 takes them as 0 to 255" if top == 1 else ""
+            raise ValueError(f"samples from {low:g} to {high:g}; allowed: 0 to {top:g}{said}")
     image = image.convert("F" if deep else "L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = image.resize((width, height), pil.Resampling.BILINEAR)
-    values = np.asarray(image, dtype=np.float32) / (65535.0 if deep else 255.0)
+    values = np.asarray(image, dtype=np.float32) / np.float32(top)
     return np.broadcast_to(values, (channels, height, width)) if values.ndim == 2 else values.transpose(2, 0, 1)
 
 

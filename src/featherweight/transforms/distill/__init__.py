@@ -21,10 +21,10 @@ from ...recipe import Recipe
 from ...seeding import derive
 from ...space import Choice, Domain, Float, Int, param
 from ...task.data import ArraySplit, Split
-from ...task.files import parse_ref
+from ...task.files import name_of, parse_ref
 from ...task.load import load_task
 from ...task.task import Task
-from ..base import Context, Trained
+from ..base import Context, Trained, fitted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,10 +49,20 @@ class Distill(Trained):
     says = "Train the smaller model to give the original model's outputs (distillation)"
     teaches = True
 
+    version = 2
+
     alpha: float = param(0.7, search=Float(0.3, 1.0), legal=Float(0.0, 1.0), doc="share of the teacher's term")
-    form: str = param("kl", search=Choice("kl", "mse"), legal=Choice("kl", "mse"), doc="distance between logits")
+    form: str = param(
+        "kl",
+        search=Choice("kl", "mse"),
+        legal=Choice("kl", "mse", "softmax", "bernoulli"),
+        doc=(
+            "distance between outputs; kl: between what they stand for, by the task's loss: softmax over classes, "
+            "bernoulli for labels by themselves, mse for numbers"
+        ),
+    )
     temperature: float = param(
-        2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (kl)"
+        2.0, search=Float(1.0, 8.0, log=True), legal=Float(1e-3, 1e3), doc="softens both outputs (softmax, bernoulli)"
     )
     teacher: Any = param(
         None,
@@ -106,36 +116,33 @@ class Distill(Trained):
     def apply(self, model: Package, context: Context) -> Package:
         from .hints import Weights
 
-        split = self._split(model, context)
+        form, why = fitted(self.form, model.module, context) if self.alpha > 0 else ("mse", "")
+        told = {"form": form, "because": why} if self.alpha > 0 else {}
+        split = self._split(model, context, form)
         weights = Weights(self.features, self.attention, self.relations)
         if weights.wanted:
-            return self._inside(model, context, split, weights)
+            return self._inside(model, context, split, weights, form).told(**told)
         if self.alpha == 0.0:
             return self.fit(model, context, lambda out, y, _: context.task.loss_fn(out, y))
-        teacher = self._outputs(model, context, split)  # [N, C]
+        teacher = self._outputs(model, context, split, form)  # [N, C]
 
         def objective(out: Tensor, y: Tensor, index: Any) -> Tensor:
-            return self._outer(out, teacher[index].to(out.device), y, context)
+            return self._outer(out, teacher[index].to(out.device), y, context, form)
 
-        return self.fit(model, replace(context, splits=replace(context.splits, train=split)), objective)
+        own = replace(context, splits=replace(context.splits, train=split))
+        return self.fit(model, own, objective).told(**told)
 
-    def _outer(self, out: Tensor, teacher: Tensor, y: Tensor, context: Context) -> Tensor:
+    def _outer(self, out: Tensor, teacher: Tensor, y: Tensor, context: Context, form: str) -> Tensor:
         """(1 - a) task loss + a soft loss (Hinton et al. 2015, section 2)."""
         from ...train.losses import soft_loss
 
-        if self.form == "kl" and (out.ndim < 2 or out.shape[-1] < 2):
-            raise InputError(
-                "the kl form compares distributions over classes",
-                got=f"outputs {list(out.shape)}",
-                fix="set form='mse'",
-            )
-        soft = soft_loss(out, teacher, self.form, self.temperature)
+        soft = soft_loss(out, teacher, form, self.temperature)
         return soft if self.alpha == 1.0 else (1 - self.alpha) * context.task.loss_fn(out, y) + self.alpha * soft
 
     def _package(self, teacher: Any, model: Package, context: Context) -> Package:
         return model if teacher == "self" else context.teacher(teacher)
 
-    def _outputs(self, model: Package, context: Context, split: Split) -> Tensor:
+    def _outputs(self, model: Package, context: Context, split: Split, form: str) -> Tensor:
         """The teachers' joint logits [N, C] on the split; those on the task's own are stored once
         for all candidates."""
         import torch
@@ -152,9 +159,9 @@ class Distill(Trained):
                 else predict(self._package(t, model, context).module, split, context.device)
             )
             outputs.append(torch.from_numpy(out))
-        return ensemble_logits(outputs, self.form, self.temperature)
+        return ensemble_logits(outputs, form, self.temperature)
 
-    def _inside(self, model: Package, context: Context, split: Split, weights: Weights) -> Package:
+    def _inside(self, model: Package, context: Context, split: Split, weights: Weights, form: str) -> Package:
         """Training with terms that look inside: the teachers run on every batch that the
         student runs on."""
         import torch
@@ -185,7 +192,7 @@ class Distill(Trained):
                     total = total + h.loss(s, t, out, given[-1]) / len(hints)
                 if self.alpha == 0.0:
                     return total + context.task.loss_fn(out, y)
-                return total + self._outer(out, ensemble_logits(given, self.form, self.temperature), y, context)
+                return total + self._outer(out, ensemble_logits(given, form, self.temperature), y, context, form)
 
             loss = fit(
                 student.module,
@@ -203,13 +210,13 @@ class Distill(Trained):
             step=self.kind, epochs=self.epochs, final_loss=loss, layers=[list(p) for p in hints[0].pairs]
         )
 
-    def _split(self, model: Package, context: Context) -> Split:
+    def _split(self, model: Package, context: Context, form: str) -> Split:
         """The inputs to train on, with targets that only count for the task's own."""
         own = context.splits.train
         if not self.data:
             return own
         if self.data == "synthetic":
-            return self._synthetic(model, context)
+            return self._synthetic(model, context, form)
         other = _task(self.data).splits().train
         ours, theirs = (
             {name: f"{v.dtype}{list(v.shape[1:])}" for name, v in s.batch(np.arange(1))[0].items()} if len(s) else {}
@@ -221,7 +228,7 @@ class Distill(Trained):
             )
         return other
 
-    def _synthetic(self, model: Package, context: Context) -> Split:
+    def _synthetic(self, model: Package, context: Context, form: str) -> Split:
         """Inputs made from the (first) teacher; of the task's own samples only the name, type and
         shape of the input are used."""
         from ...models.synthesize import synthesize
@@ -235,10 +242,10 @@ class Distill(Trained):
                 allowed="one floating-point input, [channels, ...]: gradients reach no token ids",
                 fix="give real inputs: data='' or data='FILE.py:NAME'",
             )
-        if context.task.loss == "mse":
+        if form != "softmax" and fitted("kl", model.module, context)[0] != "softmax":
             raise InputError(
                 "synthetic inputs are made for classes",
-                got="a task with the loss 'mse'",
+                got=f"a task with the loss {name_of(context.task.loss)!r}, whose outputs are no classes",
                 allowed="a classification task",
             )
         teacher = self._package(self.teachers[0], model, context).module

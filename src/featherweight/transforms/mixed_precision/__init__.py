@@ -37,6 +37,8 @@ class MixedPrecision(Transform):
 
     says = "Choose the number of bits layer by layer"
 
+    version = 2
+
     @property
     def makes(self) -> frozenset[Mark]:
         return frozenset({Made.INTEGER_WEIGHTS})

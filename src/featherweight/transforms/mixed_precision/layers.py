@@ -15,6 +15,7 @@ from ...machine import saturates
 from ...measure.ops import layer_macs
 from ...models.quant.activations import InputGrid, chunks, input_grids
 from ...models.quant.fake import Simulated, computes, quantizable
+from ...models.quant.layers import sharing
 from ...models.quant.sensitivity import by_formula, measured
 from ...plan import LayerPlan, Plan
 from ...task.data import calibration_rows
@@ -42,33 +43,42 @@ class Layers:
         self.plan, self.context, self.by_time = plan, context, by_time
         found = quantizable(module)
         self.tables = [path for path, m in found.items() if not computes(m)]
+        users = {path: paths for path, paths in sharing(module).items() if path in found}
+        self._computing = {
+            path: [p for p in paths if computes(module.get_submodule(p))] for path, paths in users.items()
+        }
         self.samples, _ = plan.draw()
         self.inputs = chunks({k: v.cpu() for k, v in context.calibration(self.samples).items()})
         grids: dict[str, InputGrid] = {}
         if plan.scheme == "int8-static":
             ranges = plan.ranges()
             grids = input_grids(
-                module, [p for p in found if p not in self.tables], self.inputs, ranges.activations, ranges.calibrate
+                module, sum(self._computing.values(), []), self.inputs, ranges.activations, ranges.calibrate
             )
         self.simulated = Simulated(module, plan.scheme, grids, saturates())
-        self.left = self._left(found, grids, skip)
+        self.left = self._left(found, users, grids, skip)
         self.options = {path: self._entries(path, choices) for path in found}
         self._weights: dict[str, Any] = {path: m.weight for path, m in found.items()}
         self.logits = context.task.loss == "cross_entropy"
-        self._macs = macs(module, list(found), self.inputs[0]) if by_time else {}
+        self._macs: dict[str, float] = {}
+        if by_time:
+            counts = macs(module, sum(self._computing.values(), []), self.inputs[0])
+            self._macs = {path: sum(counts[p] for p in paths) for path, paths in self._computing.items()}
 
-    def _left(self, found: dict[str, nn.Module], grids: dict[str, Any], skip: tuple[str, ...]) -> dict[str, str]:
+    def _left(
+        self, found: dict[str, nn.Module], users: dict[str, list[str]], grids: dict[str, Any], skip: tuple[str, ...]
+    ) -> dict[str, str]:
         """{path: why} of the layers that stay in floating point whatever is saved."""
         scheme = self.plan.scheme
-        if unknown := [s for s in skip if not any(p == s or p.startswith(s + ".") for p in found)]:
+        if unknown := [s for s in skip if not any(p == s or p.startswith(s + ".") for p in sum(users.values(), []))]:
             raise InputError("there are no such layers to skip", got=unknown, allowed=list(found)[:40])
         left = {}
         for path, m in found.items():
-            if any(path == s or path.startswith(s + ".") for s in skip):
+            if any(p == s or p.startswith(s + ".") for p in users[path] for s in skip):
                 left[path] = "skipped"
             elif scheme == "int8-dynamic" and not isinstance(m, (nn.Linear, nn.Embedding)):
                 left[path] = "convolutions have no dynamic int8"
-            elif scheme == "int8-static" and path not in self.tables and path not in grids:
+            elif scheme == "int8-static" and not all(p in grids for p in self._computing[path]):
                 left[path] = "no calibration sample reaches it"
         return left
 

@@ -1,0 +1,145 @@
+"""What stops a study before its first trial: an original that is worth nothing, a floor that is
+none."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import featherweight as fw
+from featherweight.errors import FeatherweightError, InputError
+from featherweight.records import Quality
+from featherweight.study.baselines import check_original
+from featherweight.study.config import Settings
+from featherweight.study.guessing import guess
+from featherweight.study.request import configure
+
+ROWS = 300
+
+
+def score(outputs, targets):
+    return (outputs.argmax(1) == targets).astype(float)
+
+
+def one_by_one(outputs, targets):
+    return nn.functional.binary_cross_entropy_with_logits(outputs, targets.reshape(outputs.shape).float())
+
+
+def hits(outputs, targets):
+    return ((outputs > 0) == (targets.reshape(outputs.shape) > 0.5)).mean(1)
+
+
+def task(targets, outputs, **more):
+    x = np.random.default_rng(0).normal(size=(ROWS, 6)).astype("float32")
+    return fw.Task(
+        "guess", model=lambda: nn.Linear(6, outputs), data=lambda: fw.split(fw.ArraySplit({"x": x}, targets)), **more
+    )
+
+
+CLASSES = np.array([0] * 180 + [1] * 60 + [2] * 60)
+LABELS = (np.arange(ROWS * 4).reshape(ROWS, 4) % 10 < [2, 2, 8, 8]).astype("float32")
+NUMBERS = np.linspace(-1, 3, ROWS).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("made", "value", "what"),
+    [
+        (task(CLASSES, 3), 0.6, "commonest class"),
+        (task(CLASSES, 3, metric=score), 0.6, "commonest class"),
+        (task(CLASSES, 3, metric="nll"), -(0.6 * np.log(0.6) + 0.4 * np.log(0.2)), "commonest class"),
+        (task(CLASSES % 2, 1, loss=one_by_one, metric=hits), 0.8, "commoner answer"),
+        (task(LABELS, 4, loss=one_by_one, metric=hits), 0.8, "commoner answer"),
+        (task(NUMBERS, 1, loss="mse", metric="mse"), float(NUMBERS.var()), "mean of the training targets"),
+        (task(np.stack([NUMBERS, -NUMBERS], 1), 2, loss="mse", metric="mae"), 1.0, "mean of the training targets"),
+    ],
+)
+def test_the_best_answer_that_looks_at_nothing(made, value, what):
+    got, said = guess(made)
+    assert got == pytest.approx(value, abs=0.25 if made.loss == "mse" else 0.03) and what in said
+
+
+def test_a_metric_that_takes_no_such_answer_sets_no_mark():
+    def strict(outputs, targets):
+        if len(np.unique(outputs)) < 10:
+            raise ValueError("all the same")
+        return score(outputs, targets)
+
+    assert guess(task(CLASSES, 3, metric=strict)) is None
+    assert guess(task(NUMBERS, 3, loss=lambda z, y: (z.mean(1) - y).square().mean())) is None
+
+
+def jobs(value, limits=(), higher=True, force=False, trials=0, name="hits", recipe=None):
+    config = SimpleNamespace(
+        constraints=limits, force=force, baseline=None, recipe=fw.Recipe(recipe or fw.Quantize()).to_json()
+    )
+    entry = SimpleNamespace(metric=Quality(name, value, None, 60, higher))
+    return SimpleNamespace(
+        config=config, log=SimpleNamespace(state=SimpleNamespace(trials=[0] * trials, baseline=entry))
+    )
+
+
+def test_an_original_no_better_than_guessing_ends_the_study_before_the_search():
+    refused = pytest.raises(FeatherweightError, match=r"no better than guessing[\s\S]*0.6[\s\S]*--force")
+    for value, higher in ((0.6, True), (0.5, True), (0.6, False), (0.7, False)):
+        with refused:
+            check_original(jobs(value, higher=higher), lambda: (0.6, "always the commonest class"))
+        check_original(jobs(value, higher=higher, force=True), lambda: (0.6, ""))
+        check_original(jobs(value, higher=higher, trials=1), lambda: (0.6, ""))  # somebody insisted before
+        check_original(jobs(value, higher=higher), lambda: None)
+        check_original(jobs(value, higher=higher, recipe=fw.Train()), lambda: (0.6, ""))
+    check_original(jobs(0.61), lambda: (0.6, ""))
+    check_original(jobs(0.59, higher=False), lambda: (0.6, ""))
+
+
+def test_a_floor_that_makes_no_sense_for_the_originals_value_is_refused():
+    for limit, value, higher, fix in (
+        (fw.max_drop(5), 0.9, True, "5pt"),
+        (fw.max_drop("1pt"), 90.0, True, "the metric's own unit"),
+        (fw.max_drop("1%"), 0.3, False, "the metric's own unit"),
+    ):
+        with pytest.raises(InputError, match=f"makes no sense for hits[\\s\\S]*{fix}"):
+            check_original(jobs(value, [limit], higher), lambda: None)
+    check_original(jobs(90.0, [fw.max_drop(5)]), lambda: None)
+    check_original(jobs(0.9, [fw.max_drop("5%")]), lambda: None)
+    check_original(jobs(0.3, [fw.max_drop(5)], higher=False), lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "says"),
+    [
+        ("acuracy", fw.max_drop(0.01), "no such metric[\\s\\S]*accuracy\\?"),
+        ("f1_macro", fw.max_drop(0.01), "macro_f1\\?"),
+        ("accuracy", fw.max_drop(5), "makes no sense for accuracy[\\s\\S]*between 0 and 1[\\s\\S]*5pt"),
+        ("macro_f1", fw.min_metric(80), "min_metric=0.8"),
+        ("nll", fw.max_drop("1%"), "percentage points[\\s\\S]*the metric's own unit"),
+    ],
+)
+def test_metrics_and_floors_that_do_not_go_together_are_refused_before_anything_runs(metric, limit, says):
+    with pytest.raises(InputError, match=says):
+        configure(task(CLASSES, 3, metric=metric), Settings(budget=fw.Budget(trials=1), constraints=(limit,)))
+
+
+def test_a_study_of_a_useless_original(tmp_path):
+    """Its labels have nothing to do with its inputs, and it always says class 1."""
+
+    def net():
+        made = nn.Linear(6, 3)
+        torch.nn.init.zeros_(made.weight)
+        made.bias.data = torch.tensor([0.0, 1.0, 0.0])
+        return made
+
+    made = task(CLASSES, 3)
+    made.model, made.recipe = net, fw.Recipe(fw.Quantize(scheme=fw.Choice("int8-static", "int8-dynamic")))
+    settings = {
+        "out": tmp_path,
+        "budget": fw.Budget(trials=1),
+        "measure_seconds": 0.1,
+        "constraints": [fw.max_drop(1.0)],
+    }
+    for _ in range(2):  # the same call again is no way around
+        with pytest.raises(FeatherweightError, match="no better than guessing"):
+            fw.optimize(made, **settings)
+    assert len(fw.optimize(made, force=True, **settings).state.trials) == 1
+    assert len(fw.optimize(made, **settings).state.trials) == 1  # it went on
