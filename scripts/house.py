@@ -28,7 +28,7 @@ FLOORS = [  # from the top down; rooms on one floor do not import each other
     ("targets",),
     ("graphs", "train"),
     ("models", "task"),
-    ("digest", "limits", "pareto", "plan", "recipe", "store"),
+    ("digest", "limits", "pareto", "plan", "proof", "recipe", "store"),
     ("records",),
     ("space",),
     ("machine", "registry", "seeding"),

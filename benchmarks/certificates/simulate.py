@@ -10,8 +10,9 @@ looked at on the test split by each rule. A certificate is false if the true dro
 limit. Worth: the place (0 to 1, the fastest is 1) of the fastest certified candidate, 0 if none.
 
 Rules: "looks" is five looks at most, best first, each with its own 97.5 % bound (what Featherweight
-did before); "bonferroni" the same five at 1 % each; "ordered" the certificates of this version, by
-share of the level that the first look has.
+did before); "bonferroni" the same five at 1 % each; "ordered" the certificates of this version;
+"first": with another share of the level for the first look; "chance": only candidates with at least
+this chance are looked at.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from featherweight.measure import levels
-from featherweight.measure.chance import chance
+from featherweight.proof.chance import chance
 from featherweight.measure.paired import p_value
-from featherweight.measure.tango import tango
+from featherweight.proof.tango import tango
 from featherweight.records import Paired
+from featherweight.study.certify import LEAST
 
 LIMIT, CANDIDATES = 0.01, 40
 
@@ -111,14 +113,18 @@ def looks(level):
     return rule
 
 
-def ordered(first, confidence=0.5, most=8):
+def ordered(first, confidence, most=8):
     def rule(front, plain, chances, valid, tb, tc, n):
-        able = [i for i in front if chances[i] >= confidence][:most]
+        able = sorted((i for i in front if chances[i] >= confidence), key=lambda i: -chances[i])
+        while len(able) > most:  # as `study.certify.to_certify`
+            gaps = [chances[a] - chances[b] for a, b in zip(able, able[1:], strict=False)]
+            k = int(np.argmin(gaps))
+            del able[k if able[k] < able[k + 1] else k + 1]
         passed, found = [], []
         own = levels.FIRST
         levels.FIRST = first
         try:
-            for i in sorted(able, key=lambda i: -chances[i]):
+            for i in able:
                 level = levels.next_level(passed)
                 passed.append(p_of(int(tb[i]), int(tc[i]), n) <= level)
                 found += [i] if passed[-1] else []
@@ -137,8 +143,9 @@ def main():
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rules = {"looks": looks(None), "bonferroni": looks(0.01)}
-    rules |= {f"ordered {f:g}": ordered(f) for f in (0.5, 0.8, 0.9, 1.0)}
-    rules |= {f"ordered 0.9, chance {c}": ordered(0.9, c) for c in (0.2, 0.8)}
+    rules |= {"ordered": ordered(levels.FIRST, LEAST)}
+    rules |= {f"ordered, first {f:g}": ordered(f, LEAST) for f in (0.5, 1.0)}
+    rules |= {f"ordered, chance {c}": ordered(levels.FIRST, c) for c in (0.5, 0.8)}
     rows = []
     for kind in ("at the limit", "just beyond", "spread", "steep"):
         for n_valid, n_test in ((360, 360), (360, 720), (2000, 2000)):

@@ -9,7 +9,7 @@ from scipy import optimize, stats
 
 from featherweight.errors import InputError
 from featherweight.measure.certificate import certify
-from featherweight.measure.tango import tango
+from featherweight.proof.tango import tango
 
 
 def outputs(right, n):

@@ -1,5 +1,5 @@
 """The certificate of a drop: on samples that the search never saw it is below the limit, at the
-level that the study's certificates leave it (`measure.levels`)."""
+level that the study's certificates leave it (`proof.levels`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from ..errors import InputError
 from ..records import Paired
 from .accuracy import Metric, Score, metric
-from .levels import ALPHA
+from ..proof.levels import ALPHA
 from .paired import Interval, compare, interval, p_value, upper
-from .tango import tango
+from ..proof.tango import tango
 
 _MOST = 10**9  # samples; beyond it the answer is "no number of samples"
 

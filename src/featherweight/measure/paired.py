@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..records import Paired
 from ._student import t975
 from .accuracy import Metric, bootstrap
-from .tango import bisect, normal, score, tango
+from ..proof.tango import bisect, normal, score, tango
 
 Interval = tuple[float, float]
 # up to so many samples on which the two differ, or would at the limit, probabilities are summed up

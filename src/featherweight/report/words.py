@@ -79,7 +79,7 @@ def notes(front: Json) -> list[str]:
 
 
 def proof(outlook: Json, name: str) -> str:
-    """What the test split can prove. outlook: of `measure.chance.outlook`; name: of the metric."""
+    """What the test split can prove. outlook: of `proof.chance.outlook`; name: of the metric."""
     floor, most = units.difference(outlook["max_drop"], name), outlook["provable"]
     text = f"With {outlook['samples']:,} test samples, a floor of {floor} "
     if outlook["differing"] is not None:

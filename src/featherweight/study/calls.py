@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ..errors import InputError, StoreError
 from ..limits import Budget
 from ..machine import machine
+from ..measure.accuracy import metric
 from ..recipe import Recipe
 from ..task.load import load_task
 from ..task.task import Task
@@ -170,4 +171,6 @@ def _portable(task: Task) -> Any:
 
 def _info(task: Task) -> dict[str, Any]:
     inputs = {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.dtype)} for k, v in task.example().items()}
-    return {"splits": task.splits().report, "machine": machine(), "inputs": inputs}
+    m = metric(task.metric)
+    judged = {"name": m.name, "right_or_wrong": m.zero_one is True}
+    return {"splits": task.splits().report, "machine": machine(), "inputs": inputs, "metric": judged}

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from ..measure.accuracy import metric
-from ..measure.chance import outlook
+from ..proof.chance import outlook
 from ..recipe import Candidate, Recipe, decode
 from ..recipes.pace import Pace, pace
 from ..space import Domain, Space, resolve
@@ -29,8 +29,8 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
 
     trial_s: seconds of a trial whose holes have their middle values, nothing reused; polish_s: of
     training finalists longer; memory_bytes: peak of this process after the timed steps, as a worker
-    has it; proof: what the test split can prove (`measure.chance.outlook`; None: there is no
-    floor).
+    has it; proof: what the test split can prove (`proof.chance.outlook`; None: there is no
+    floor, or the metric is not right or wrong for each sample).
     """
     space = Space(Candidate(decode(config.recipe), decode(config.target.choice)))
 
@@ -55,6 +55,7 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
     polish_s = min(config.polish / (1 - config.polish) * search_s, config.polish * minutes) if config.polish else 0.0
     total_s = min(baseline_s + search_s + polish_s + end_s, minutes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    judged = metric(task.metric)
     floor = next((c.bound for c in reversed(config.constraints) if c.quantity == "drop"), None)
     return {
         "space": [{"path": h.path, "domain": str(h.domain), "when": [list(w) for w in h.when]} for h in space],
@@ -64,8 +65,8 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         "polish_s": polish_s,
         "total_s": total_s,
         "memory_bytes": peak,
-        "proof": outlook(n_test, floor) if floor is not None else None,
-        "metric": metric(task.metric).name,
+        "proof": outlook(n_test, floor) if floor is not None and judged.zero_one else None,
+        "metric": judged.name,
         "how": (
             f"training steps of {takes.samples} samples were timed on {config.train_threads} threads; a trial is taken "
             "with the middle value of every hole and nothing reused, so a search whose candidates share "

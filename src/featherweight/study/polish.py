@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from .. import pareto
-from ..measure.chance import recovered
+from ..proof.chance import recovered
 from ..recipe import Recipe
 from ..records import Entry, Paired, Trial
 from ..targets.base import Target

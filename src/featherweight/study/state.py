@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from .. import pareto
 from ..errors import StoreError
 from ..limits import Budget, Constraint, Proof, judge, objectives
-from ..measure.chance import LEVEL, allowance, chance, outlook, recovered
-from ..measure.levels import next_level
+from ..proof.chance import LEVEL, allowance, chance, outlook, recovered
+from ..proof.levels import next_level
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
 
@@ -217,9 +217,17 @@ class StudyState:
         """Hold the entry to the limits, and return how far it breaks them."""
         return judge(entry, self.baseline, self.constraints, self.proof(entry))
 
+    def prospect(self) -> dict[str, Any] | None:
+        """What the test split can prove, before anything was measured; None if there is no floor, or
+        if that takes a measurement (a floor of the metric itself, or one that is not right or wrong
+        for each sample)."""
+        bounds = [c.bound for c in self.constraints if c.quantity == "drop"]
+        known = bounds and self.tested and self.info.get("metric", {}).get("right_or_wrong")
+        return outlook(self.tested, bounds[-1]) if known else None
+
     def outlook(self) -> dict[str, Any] | None:
         """What the test split can prove, going by what was measured
-        (`measure.chance.outlook`); None without a floor."""
+        (`proof.chance.outlook`); None without a floor."""
         limit = self.max_drop
         seen = [e.paired for e in self.found() if e.paired is not None]
         return outlook(self.tested, limit, seen, self.level) if limit is not None and self.tested else None

@@ -17,13 +17,15 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import TaskError
+from ..proof.chance import ASSUMED, needed, provable
 from .data import PARTS, Split, Splits, Subset
 
 
 def split(
     data: Split,
     *,
-    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    fractions: Sequence[float] | None = None,
+    floor: float | None = None,
     seed: int = 0,
     stratify: bool = True,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -32,13 +34,22 @@ def split(
     """Cut `data` into train, valid and test.
 
     The result depends on contents and seed, never on the order of rows: units are ordered by sha256
-    of (seed, sample). stratify: integer targets [n] are classes; every class with 3 distinct
+    of (seed, sample). fractions: of train, valid and test [default: 0.6, 0.2, 0.2]. floor: instead
+    of fractions, the drop of accuracy that certificates are to exclude (0.01 is one point): test
+    gets what certifies half of it (`floor_fractions`), if two fifths of the data are enough, valid
+    half as much as test, train the rest; the report says what was weighed. stratify: integer targets [n] are classes; every class with 3 distinct
     samples or more is in every split.
     groups: one label a row; rows of one group stay together. Fractions then count groups, not rows.
     duplicates: rows with equal inputs stay together, or all but one are dropped (the commonest
     target is kept). TaskError for empty data, NaN or infinite values, fewer than 2 classes, or
     fractions that are not three positive numbers with sum 1.
     """
+    if floor is not None and fractions is not None:
+        raise TaskError("split takes fractions or a floor", got=f"fractions={fractions}, floor={floor}")
+    if floor is not None and not (isinstance(floor, float) and 0 < floor < 1):
+        raise TaskError("this floor is none", got=floor, allowed="a drop of accuracy, as 0.01 for one point")
+    weighed: dict[str, Any] = {} if floor is None else {"floor": floor_fractions(floor, len(data))}
+    fractions = weighed["floor"]["fractions"] if floor is not None else fractions or (0.6, 0.2, 0.2)
     wanted = np.asarray(fractions, dtype=float)
     if wanted.shape != (3,) or not (wanted > 0).all() or abs(wanted.sum() - 1) > 1e-6:
         raise TaskError(
@@ -68,6 +79,7 @@ def split(
         "how": _how(strata, groups),
         "seed": seed,
         "fractions": wanted.tolist(),
+        **weighed,
         "samples": scan.n,
         "duplicates": {**scan.duplicates, "handling": kept},
         "label_conflicts": {"sets": scan.conflicts, "handling": targets},
@@ -75,6 +87,25 @@ def split(
     return _finish(
         [Subset(data, p) for p in parts], [scan.wholes[p] for p in parts], [_labels(scan, p) for p in parts], report
     )
+
+
+def floor_fractions(floor: float, samples: int) -> dict[str, Any]:
+    """{"fractions", "floor", "test_wanted", "test", "provable", "said"}: how so many samples are
+    best cut if a drop of `floor` is to be excluded. test_wanted: samples that certify half of it,
+    one time in two, for a candidate that decides 1 % of them (or half the floor) otherwise;
+    provable: what the test split that there is certifies so."""
+    differing = max(ASSUMED, floor / 2)
+    wanted = needed(floor / 2, differing, floor) or samples
+    test = min(max(wanted / samples, 0.1), 0.4)
+    fractions = (1 - 1.5 * test, 0.5 * test, test)
+    n = round(test * samples)
+    most = provable(differing, n, floor)
+    can = f"certifies a drop under about {max(most, 0.0):.2g}" if most > 0 else "certifies no drop, only candidates that are better"
+    said = (
+        f"{wanted:,} test samples would certify a drop of {floor / 2:g} where {floor:g} is allowed; test has {n:,} of "
+        f"{samples:,} and {can}; train keeps {round(fractions[0] * samples):,}"
+    )
+    return {"fractions": fractions, "floor": floor, "test_wanted": wanted, "test": n, "provable": most, "said": said}
 
 
 def presplit(train: Split, test: Split, valid_fraction: float = 0.1, seed: int = 0, *, stratify: bool = True) -> Splits:

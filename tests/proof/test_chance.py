@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from featherweight.measure.chance import allowance, chance, needed, outlook, provable, recovered
-from featherweight.measure.levels import ALPHA, FIRST, next_level
 from featherweight.measure.paired import p_value
-from featherweight.measure.tango import score
+from featherweight.proof.chance import allowance, chance, needed, outlook, provable, recovered
+from featherweight.proof.levels import ALPHA, FIRST, next_level
+from featherweight.proof.tango import score
 from featherweight.records import Paired
 
 

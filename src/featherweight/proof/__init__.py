@@ -1,0 +1,1 @@
+"""What can be proven of a drop, and how likely it is: no files, no models, no numpy."""

@@ -1,0 +1,205 @@
+"""Which candidates are looked at on test, in which order, and which of them is the best."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from featherweight.proof.levels import ALPHA, FIRST
+from featherweight.records import Paired
+from featherweight.study.certify import LEAST, to_certify
+from featherweight.study.clock import LOOKS
+from featherweight.study.polish import RUNGS, affordable, longer, next_finalist, remainder
+from featherweight.study.state import StudyState, artifact_id
+from tests.report import fake_study
+
+RNG = np.random.default_rng(0)
+
+
+def counted(lost, won, n=2000):
+    drop = (lost - won) / n
+    return Paired(drop, n, math.sqrt((lost + won) / n - drop**2), lost, won).to_json()
+
+
+def state(*candidates, polish=0.0, minutes=None, test=2000, plain=None):
+    """A study with such candidates: (speedup, lost, won of 2,000 on validation). plain: those
+    of plain int8, which is 1.5x fast."""
+    settings = fake_study.config(limits=[fake_study.max_drop(0.01)]) | {"polish": polish}
+    settings["budget"] |= {"minutes": minutes}
+    info = fake_study.info()
+    info["splits"]["sizes"] |= {"valid": 2000, "test": test}
+    log = [
+        {"kind": "study", "config": settings},
+        {"kind": "info", "info": info},
+        {"kind": "open"},
+        {"kind": "baseline", "entry": entry(None, "baseline", 1.0), "steps": 1, "reused": 0},
+    ]
+    if plain is not None:
+        told = entry(None, "plain int8", 1.5, counted(*plain))
+        log.append({"kind": "baseline", "entry": told, "steps": 1, "reused": 0})
+    for number, (speed, lost, won) in enumerate(candidates):
+        recipe = {"recipe": [{"prune": {"ratio": 0.5}}, {"distill": {"epochs": 2}}, {"quantize": {}}]}
+        told = entry(number, f"candidate {number}", speed, counted(lost, won), recipe=recipe)
+        proposed = {"filling": {"prune.ratio": number / 100}, "note": {}, "recipe": recipe, "target": "onnxruntime"}
+        log += [
+            {"kind": "proposed", "trial": number, **proposed},
+            {"kind": "finished", "trial": number, "entry": told, "steps": 3, "reused": 0, "seconds": 25.0},
+        ]
+    return StudyState().fold({"trial": None, "time": 1000.0 + i, **e} for i, e in enumerate(log))
+
+
+def entry(trial, label, speed, paired=None, **more):
+    lost = 0.0 if paired is None else paired["drop"]
+    size = int(600_000 / speed)
+    return fake_study.entry(RNG, trial, label, 0.95 - lost, speed, size, paired=paired, **more).to_json()
+
+
+def looked(study, e, verdict, drop=0.0):
+    certificate = {
+        "drop": drop,
+        "ci95": [drop - 0.005, drop + 0.005],
+        "n": 2000,
+        "verdict": verdict,
+        "chance": e.chance,
+    }
+    event = {"kind": "certified", "artifact": artifact_id(e), "certificate": certificate, "entry": {}, "trial": None}
+    study.apply({**event, "time": 5000.0})
+
+
+def test_a_drop_inside_the_floor_is_feasible_only_if_it_can_probably_be_proven():
+    study = state((2.0, 8, 8), (3.0, 22, 8), (4.0, 40, 4))
+    sure, unsure, broken = (t.entry for t in study.trials)
+    assert sure.feasible and sure.chance > 0.9
+    assert unsure.paired.drop < 0.01 and not unsure.feasible and 0 < unsure.chance < 0.5
+    assert [v["constraint"] for v in unsure.violations] == ["drop <= 0.01"]
+    assert broken.paired.drop > 0.01 and broken.chance < 0.01
+    violations = [t.violation for t in study.trials]
+    assert violations[0] == 0.0 < violations[1] < violations[2]
+
+
+def test_looks_go_by_chance_and_baselines_are_among_them():
+    study = state((2.0, 8, 8), (3.0, 18, 8), (2.5, 12, 8), (4.0, 60, 4), plain=(1, 4))
+    order = to_certify(study)
+    assert [e.label for e in order] == ["plain int8", "candidate 0", "candidate 2", "candidate 1"]  # not 3: hopeless
+    assert all(e.chance >= LEAST for e in order)
+    # what test says of the first does not change the order of the others
+    looked(study, order[0], "refuted", 0.02)
+    assert [e.label for e in to_certify(study)] == [e.label for e in order[1:]]
+
+
+def test_more_than_can_be_looked_at_are_thinned_where_chances_are_alike():
+    study = state(*((2.0 + k / 10, 8 + k // 3, 8) for k in range(3 * LOOKS)))
+    order = to_certify(study)
+    assert len(order) == LOOKS and [e.chance for e in order] == sorted((e.chance for e in order), reverse=True)
+    assert max(e.speedup.ratio for e in order) == max(
+        t.entry.speedup.ratio for t in study.trials if t.entry.chance >= LEAST
+    )
+
+
+def test_a_certificate_passes_its_level_on_and_a_failure_does_not():
+    study = state((2.0, 8, 8), (3.0, 12, 8))
+    first, second = to_certify(study)
+    assert study.level == pytest.approx(ALPHA * FIRST)
+    looked(study, first, "certified")
+    assert study.level > ALPHA * FIRST
+    study = state((2.0, 8, 8), (3.0, 12, 8))
+    looked(study, to_certify(study)[0], "not certifiable")
+    assert study.level < ALPHA * (1 - FIRST)
+
+
+def test_the_best_is_certified_and_never_refuted():
+    study = state((2.0, 8, 8), (3.0, 10, 8), (4.0, 12, 8))
+    one, two, three = (t.entry for t in study.trials)
+    assert study.best() is three  # by score, while nothing was looked at
+    looked(study, one, "certified")
+    looked(study, two, "certified", 0.004)
+    looked(study, three, "refuted", 0.02)
+    assert study.best() is two and not three.feasible
+    assert "chance" in three.violations[0]
+    alone = state((4.0, 12, 8))
+    looked(alone, alone.trials[0].entry, "refuted", 0.02)
+    assert alone.best() is None and alone.nearest() is alone.trials[0].entry
+
+
+def test_certified_although_it_was_unlikely_is_feasible():
+    study = state((3.0, 22, 8))
+    unsure = study.trials[0].entry
+    assert not unsure.feasible
+    looked(study, unsure, "certified", 0.001)
+    assert unsure.feasible and study.best() is unsure
+
+
+def test_milliseconds_are_the_baselines_divided_by_the_speedup():
+    study = state((2.0, 8, 8))
+    found, base = study.trials[0].entry, study.baseline
+    assert found.latency_ms.median == pytest.approx(base.latency_ms.median / found.speedup.ratio)
+
+
+def test_a_fresh_race_replaces_the_speed_that_it_was_chosen_by():
+    study = state((2.0, 8, 8))
+    found = study.trials[0].entry
+    told = {
+        "latency_ms": found.latency_ms.to_json(),
+        "speedup": {**found.speedup.to_json(), "ratio": 1.8, "ci95": [1.7, 1.9]},
+    }
+    study.apply({"kind": "raced", "artifact": artifact_id(found), **told, "trial": 0, "time": 6000.0})
+    assert found.speedup.ratio == 1.8 and study.raced == {artifact_id(found): 1}
+    assert found.latency_ms.median == pytest.approx(study.baseline.latency_ms.median / 1.8)
+
+
+# --- longer recovery ----------------------------------------------------------------------------
+
+
+def test_the_finalist_is_the_fastest_that_may_yet_be_proven():
+    study = state((1.3, 8, 8), (3.0, 30, 8), (1.9, 200, 8), polish=1 / 3, minutes=10)
+    found, epochs = next_finalist(study, 300.0, 1 / 3, 10)
+    assert found.label == "candidate 1" and epochs == 6  # three times the two epochs that it had
+    longer_ = longer(fake(found.recipe), epochs)
+    assert [s.kind for s in longer_.steps] == ["prune", "distill", "distill", "quantize"]
+    assert [s.epochs for s in longer_.steps[1:3]] == [2, 6]
+
+
+def test_no_finalist_without_time_recovery_or_hope():
+    study = state((3.0, 30, 8), polish=1 / 3, minutes=10)
+    assert next_finalist(study, 3.0, 1 / 3, 10) is None
+    for rung in range(1, RUNGS + 1):
+        told = entry(0, "longer", 3.0, counted(30, 8), rung=rung, recipe=study.trials[0].recipe)
+        event = {"kind": "polished", "trial": 0, "rung": rung, "epochs": 6, "entry": told, "steps": 3, "reused": 0}
+        study.apply({**event, "seconds": 9.0, "time": 6000.0 + rung})
+    assert next_finalist(study, 1e6, 1 / 3, 10) is None  # it had them all
+    study = state((0.9, 8, 8), polish=1 / 3, minutes=10)
+    assert next_finalist(study, 1e6, 1 / 3, 10) is None  # nothing is gained by it
+
+
+def test_without_minutes_the_share_is_counted_in_epochs():
+    study = state((3.0, 30, 8), (2.0, 8, 8), polish=1 / 2)
+    trial = study.trials[0]
+    assert affordable(study, trial.entry, trial, math.inf, 1 / 2, None) == 0  # 2 + 2 epochs were searched, 6 are wanted
+    assert affordable(study, trial.entry, trial, math.inf, 3 / 4, None) == 6
+
+
+def test_what_longer_recovery_leaves_is_learnt():
+    study = state((3.0, 30, 10), polish=1 / 3, minutes=10)
+    assert remainder(study) == pytest.approx(study.RECOVERED)
+    told = entry(0, "longer", 3.0, counted(30, 10), rung=1, recipe=study.trials[0].recipe)
+    event = {"kind": "polished", "trial": 0, "rung": 1, "epochs": 6, "entry": told, "steps": 3, "reused": 0}
+    study.apply({**event, "seconds": 9.0, "time": 6000.0})
+    assert remainder(study) == pytest.approx((0.005 + 0.01) / 0.02)  # all of one drop of a point, half of another
+
+
+def test_strategies_are_told_of_what_longer_recovery_will_leave():
+    plain, polished = state((3.0, 24, 8)), state((3.0, 24, 8), polish=1 / 3)
+    assert 0 <= polished.trials[0].violation < plain.trials[0].violation
+    assert not polished.trials[0].entry.feasible  # what is said of it goes by what was measured
+
+
+def fake(recipe):
+    from featherweight.recipe import Recipe
+
+    return Recipe.from_json(recipe)
+
+
+def test_an_entry_survives_its_json():
+    found = state((2.0, 8, 8)).trials[0].entry
+    assert dataclasses.asdict(type(found).from_json(found.to_json())) == dataclasses.asdict(found)

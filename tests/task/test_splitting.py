@@ -1,0 +1,27 @@
+"""Fractions for a wanted floor. How the cut itself is made is in `test_data`."""
+
+import numpy as np
+import pytest
+
+from featherweight.errors import TaskError
+from featherweight.task.data import ArraySplit
+from featherweight.task.splitting import split
+
+
+def data(n):
+    return ArraySplit({"x": np.random.default_rng(0).normal(size=(n, 3)).astype("float32")}, np.arange(n) % 2)
+
+
+def test_a_floor_chooses_the_fractions_and_says_what_was_weighed():
+    many = split(data(6000), floor=0.02)
+    said = many.report["floor"]
+    assert len(many.test) == pytest.approx(max(said["test_wanted"], 600), rel=0.02)  # enough, and no more
+    assert len(many.train) + len(many.valid) + len(many.test) == 6000 and len(many.train) > 2400
+    few = split(data(500), floor=0.01)
+    assert len(few.test) == pytest.approx(200, abs=3) and "better" in few.report["floor"]["said"]
+
+
+@pytest.mark.parametrize("wrong", [{"floor": 0.01, "fractions": (0.6, 0.2, 0.2)}, {"floor": 1.5}, {"floor": True}])
+def test_a_floor_that_is_none_is_refused(wrong):
+    with pytest.raises(TaskError):
+        split(data(100), **wrong)
