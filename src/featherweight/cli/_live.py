@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..report import units
 from ..report.rows import drop, verdict_text
-from ..report.words import proof
 from ..report.table import front_table
+from ..report.words import proof
 from ..store.events import EventStore
 from ..study.state import StudyState
 
@@ -99,7 +99,8 @@ class LiveView:
         if kind == "phase":
             return f"{at} {PHASES.get(event['name'], event['name'])}"
         if kind == "info" and (known := self.state.prospect()) is not None:
-            return f"{at} {proof(known, self.state.info["metric"]["name"])}"
+            name = self.state.info["metric"]["name"]
+            return f"{at} {proof(known, name)}"
         if kind == "baseline":
             label = event["entry"]["label"]
             return f"{at} baseline {label!r}: {self._numbers(self.state.baselines[label].to_json())}"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..proof.levels import ALPHA
+from ..proof.tango import tango
 from ..records import Paired
 from .accuracy import Metric, Score, metric
-from ..proof.levels import ALPHA
 from .paired import Interval, compare, interval, p_value, upper
-from ..proof.tango import tango
 
 _MOST = 10**9  # samples; beyond it the answer is "no number of samples"
 

@@ -12,10 +12,10 @@ import math
 import numpy as np
 
 from ..errors import InputError
+from ..proof.tango import bisect, normal, score, tango
 from ..records import Paired
 from ._student import t975
 from .accuracy import Metric, bootstrap
-from ..proof.tango import bisect, normal, score, tango
 
 Interval = tuple[float, float]
 # up to so many samples on which the two differ, or would at the limit, probabilities are summed up

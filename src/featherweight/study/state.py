@@ -218,9 +218,9 @@ class StudyState:
         return judge(entry, self.baseline, self.constraints, self.proof(entry))
 
     def prospect(self) -> dict[str, Any] | None:
-        """What the test split can prove, before anything was measured; None if there is no floor, or
-        if that takes a measurement (a floor of the metric itself, or one that is not right or wrong
-        for each sample)."""
+        """What the test split can prove, before anything was measured; None if there is no floor,
+        or if that takes a measurement (a floor of the metric itself, or a metric that is not right
+        or wrong for each sample)."""
         bounds = [c.bound for c in self.constraints if c.quantity == "drop"]
         known = bounds and self.tested and self.info.get("metric", {}).get("right_or_wrong")
         return outlook(self.tested, bounds[-1]) if known else None

@@ -37,8 +37,9 @@ def split(
     of (seed, sample). fractions: of train, valid and test [default: 0.6, 0.2, 0.2]. floor: instead
     of fractions, the drop of accuracy that certificates are to exclude (0.01 is one point): test
     gets what certifies half of it (`floor_fractions`), if two fifths of the data are enough, valid
-    half as much as test, train the rest; the report says what was weighed. stratify: integer targets [n] are classes; every class with 3 distinct
-    samples or more is in every split.
+    half as much as test, train the rest; the report says what was weighed.
+    stratify: integer targets [n] are classes; every class with 3 distinct samples or more is in
+    every split.
     groups: one label a row; rows of one group stay together. Fractions then count groups, not rows.
     duplicates: rows with equal inputs stay together, or all but one are dropped (the commonest
     target is kept). TaskError for empty data, NaN or infinite values, fewer than 2 classes, or
@@ -100,7 +101,7 @@ def floor_fractions(floor: float, samples: int) -> dict[str, Any]:
     fractions = (1 - 1.5 * test, 0.5 * test, test)
     n = round(test * samples)
     most = provable(differing, n, floor)
-    can = f"certifies a drop under about {max(most, 0.0):.2g}" if most > 0 else "certifies no drop, only candidates that are better"
+    can = f"certifies a drop under about {most:.2g}" if most > 0 else "certifies only what is better than the baseline"
     said = (
         f"{wanted:,} test samples would certify a drop of {floor / 2:g} where {floor:g} is allowed; test has {n:,} of "
         f"{samples:,} and {can}; train keeps {round(fractions[0] * samples):,}"
