@@ -133,7 +133,8 @@ class Entry:
     paired: against the baseline on the metric's split (None: not compared so). chance: that the
     test split will certify it, as judged when it was measured (None: not judged, or nothing is
     to be certified). rung: how often the recovery was made longer after the search (0: it is as
-    it was searched).
+    it was searched). graph: equal for files that differ in their weights' values only, and so take
+    the same time (None: not known).
     """
 
     label: str
@@ -159,6 +160,7 @@ class Entry:
     paired: Paired | None = None
     chance: float | None = None
     rung: int = 0
+    graph: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         numbers = {name: m.to_json() for name in _MEASURED if (m := getattr(self, name)) is not None}

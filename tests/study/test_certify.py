@@ -148,6 +148,21 @@ def test_a_fresh_race_replaces_the_speed_that_it_was_chosen_by():
     assert found.latency_ms.median == pytest.approx(study.baseline.latency_ms.median / 1.8)
 
 
+def test_entries_of_one_graph_share_one_speed():
+    study = state((2.0, 8, 8))
+    for number, speed in ((1, 1.9), (2, 2.1)):
+        recipe = {"recipe": [{"prune": {"ratio": 0.5}}]}
+        told = entry(number, f"equal {number}", speed, counted(8, 8), recipe=recipe, graph="g")
+        proposed = {"filling": {"prune.ratio": number / 10}, "note": {}, "recipe": recipe, "target": "onnxruntime"}
+        study.apply({"kind": "proposed", "trial": number, **proposed, "time": 3000.0})
+        finished = {"entry": told, "steps": 3, "reused": 0, "seconds": 25.0}
+        study.apply({"kind": "finished", "trial": number, **finished, "time": 3001.0})
+    one, two = (study.trials[n].entry for n in (1, 2))
+    assert one.speedup == two.speedup and one.speedup.ratio == pytest.approx(math.sqrt(1.9 * 2.1))
+    assert one.speedup.ci95[0] < 1.93 and one.latency_ms.median == pytest.approx(two.latency_ms.median)
+    assert study.trials[0].entry.speedup.ratio == 2.0  # another graph, or not known
+
+
 # --- longer recovery ----------------------------------------------------------------------------
 
 

@@ -6,12 +6,16 @@ import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from .. import machine, registry
 from ..graphs.parity import ROWS
 from ..measure.ops import macs, params
 from ..models.package import Package
-from ..recipe import Recipe
+from ..models.surgery import whole_numbers
+from ..recipe import Recipe, encode
 from ..store.artifacts import sha256_file
 from ..targets.base import Target
 from ..task.data import calibration_rows
@@ -39,6 +43,7 @@ def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe,
         "recipe": recipe.to_json(),
         "files": files,
         "sha256": combined_sha256(files),
+        "graph": graph(package.module, recipe, report, target),
         "size_bytes": sum((folder / name).stat().st_size for name in files),
         "inputs": {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.numpy().dtype)} for k, v in example.items()},
         "params": params(package.module),
@@ -55,6 +60,17 @@ def combined_sha256(files: dict[str, str]) -> str:
     if len(files) == 1:
         return next(iter(files.values()))
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())).encode()).hexdigest()
+
+
+def graph(module: nn.Module, recipe: Recipe, report: dict[str, Any], target: Target) -> str:
+    """The same for files that compute the same operations on the same sizes, whatever their
+    weights, and so take the same time: a hash of the modules' classes, whole numbers and sizes, of
+    how each layer is held and run, and of the net that the recipe builds."""
+    starts = [encode(step) for step in recipe.steps if step.starts]
+    tensors = [(k, list(v.shape), str(v.dtype)) for k, v in module.state_dict(keep_vars=True).items()]
+    classes = [(name, type(m).__qualname__) for name, m in module.named_modules()]
+    told = [classes, whole_numbers(module), tensors, report.get("coverage", {}), starts, str(target)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def versions(runtime: str) -> str:

@@ -90,6 +90,7 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
         seconds=time.monotonic() - started,
         filling=job.filling,
         paired=paired,
+        graph=manifest.get("graph"),
     )
     return {"entry": entry.to_json(), "steps": runner.steps, "reused": runner.reused, "notes": manifest["notes"]}
 

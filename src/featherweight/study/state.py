@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,9 +15,11 @@ from ..errors import StoreError
 from ..limits import Budget, Constraint, Proof, judge, objectives
 from ..proof.chance import LEVEL, allowance, chance, outlook, recovered
 from ..proof.levels import next_level
+from ..proof.tango import Z95
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
 
+POOL = 20  # measurements of one graph's speed that are put together
 ENDED = ("complete", "failed", "stopped")
 
 
@@ -52,6 +55,8 @@ class StudyState:
     reused: int = 0
     spent_s: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
+    # of each graph on each target: its entries, and the speedups as they were measured
+    _speeds: dict[tuple[str, str], list[tuple[Entry, Speedup]]] = field(default_factory=dict)
     _opened: float | None = None
 
     # the share of a drop that is left after longer recovery, before it was seen
@@ -112,6 +117,7 @@ class StudyState:
         self._count(event)
         self.baselines[entry.label] = entry
         self._align(entry)
+        self._pool(entry)
         self._certify(entry)
         self._judge(entry)
 
@@ -151,6 +157,7 @@ class StudyState:
         self._count(event)
         trial.steps, trial.reused = event["steps"], event["reused"]
         self._align(trial.entry)
+        self._pool(trial.entry)
         self._certify(trial.entry)
         self._judge(trial.entry)
         trial.values, trial.violation = self.measured(trial.entry)
@@ -160,6 +167,7 @@ class StudyState:
         self._count(event)
         self.polished[at], self.polish_epochs[at] = entry, event["epochs"]
         self._align(entry)
+        self._pool(entry)
         self._certify(entry)
         self._judge(entry)
 
@@ -170,8 +178,10 @@ class StudyState:
         """A fresh measurement of the speed takes the place of the one that it was chosen by."""
         name = event["artifact"]
         self.raced[name] = self.raced.get(name, 0) + 1
-        for entry in [*self.baselines.values(), *self.found()]:
-            if artifact_id(entry) == name:
+        entries = [*self.baselines.values(), *self.found()]
+        graphs = {(e.graph, e.target) for e in entries if artifact_id(e) == name and e.graph is not None}
+        for entry in entries:
+            if artifact_id(entry) == name or (entry.graph, entry.target) in graphs:
                 entry.latency_ms = Latency.from_json(event["latency_ms"])
                 entry.speedup = Speedup.from_json(event["speedup"])
                 self._align(entry)
@@ -199,6 +209,23 @@ class StudyState:
             if artifact_id(entry) == event["artifact"]:
                 self._certify(entry)
                 self._judge(entry)
+
+    def _pool(self, entry: Entry) -> None:
+        """Entries of one graph on one target take the same time: each measurement of one counts for
+        all, so that none of them leads by luck."""
+        if entry.graph is None or entry.label == "baseline":
+            return
+        seen = self._speeds.setdefault((entry.graph, entry.target), [])
+        if len(seen) == POOL:  # enough is known of it
+            entry.speedup = seen[0][0].speedup
+            self._align(entry)
+            return
+        seen.append((entry, entry.speedup))
+        if len(seen) > 1:
+            together = pooled([speed for _, speed in seen])
+            for other, _ in seen:
+                other.speedup = together
+                self._align(other)
 
     def _align(self, entry: Entry) -> None:
         """Put the entry's milliseconds at the speed that the machine had when the baseline was
@@ -383,6 +410,17 @@ class StudyState:
             "best": best.to_json() if best else None,
             "nearest": nearest.to_json() if nearest else None,
         }
+
+
+def pooled(speeds: list[Speedup]) -> Speedup:
+    """Several measurements of one speed as one: the mean of their logs, with an interval from how
+    much they differ, or from their own intervals if that is wider."""
+    logs = [math.log(s.ratio) for s in speeds]
+    mean, k = statistics.fmean(logs), len(logs)
+    own = math.sqrt(sum((math.log(s.ci95[1] / s.ci95[0]) / 2) ** 2 for s in speeds)) / k
+    half = max(own, Z95 * statistics.stdev(logs) / math.sqrt(k)) if k > 1 else own
+    ends = math.exp(mean - half), math.exp(mean + half)
+    return Speedup(math.exp(mean), ends, speeds[-1].clock, sum(s.n for s in speeds))
 
 
 def artifact_id(entry: Entry) -> str:
