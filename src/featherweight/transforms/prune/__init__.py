@@ -1,7 +1,8 @@
 """Prune: remove whole channels or heads with everything that is coupled to them,
 or set single weights to zero.
 
-Cutting channels gives an ordinary smaller model. The dependency graph is that of Fang et al. 2023
+Cutting channels gives an ordinary smaller model, which computes what the model with these channels
+silenced computes. That channels are coupled through a model is as in Fang et al. 2023
 (arXiv:2301.12900); iterative pruning with recovery between the cuts is that of Han et al. 2015
 (arXiv:1506.02626). Notation: `ratio` r is the share of all cuttable channels to remove.
 """
@@ -40,7 +41,7 @@ class Prune(Transform):
 
     says = "Remove the parts of the model that matter least"
 
-    version = 2
+    version = 3
 
     ratio: float = param(
         0.5,
