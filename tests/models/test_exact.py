@@ -1,12 +1,15 @@
 """Every cut is exact, or the layer is left whole by its name."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
-from featherweight.models.coupling import couple
-from featherweight.models.cutting import cut
+from featherweight.models.coupling import couple, output_layers
+from featherweight.models.cutting import cut, without
+from featherweight.models.exact import inexact
 from featherweight.models.package import Package
 from tests import nets
 
@@ -70,3 +73,87 @@ def test_a_cut_net_is_the_silenced_one_and_reloads(kind, share, tmp_path):
     loaded = Package.load(tmp_path, nets.KINDS[kind]).module
     with torch.no_grad():
         assert torch.equal(nets.flat(loaded(*wide)), got)
+
+
+def wrong(group):
+    """The group with the columns of its readers in another order."""
+    return replace(
+        group,
+        members=tuple(replace(m, position=m.position[1:] + m.position[:1]) if m.axis else m for m in group.members),
+    )
+
+
+@pytest.mark.parametrize("kind", ["channels last", "scaled", "packed gate"])
+def test_a_wrong_group_is_found_among_right_ones(kind):
+    net, x = nets.made(kind)
+    right, odd = couple(net, x).groups[0], couple(net, x).groups[1:]
+    before = copy.deepcopy(net.state_dict())
+    assert inexact(net, [right, *odd], x) == {}
+    assert inexact(net, [wrong(right), *odd], x).keys() == {right.name}
+    assert inexact(net, [wrong(right)], x, given=odd).keys() == {right.name}
+    after = net.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(v, after[k]) for k, v in before.items())
+
+
+def test_the_units_that_are_to_go_are_what_is_proven():
+    net, x = nets.made("channels last")
+    groups = couple(net, x).groups
+    odd = [wrong(groups[0]), *groups[1:]]
+    assert inexact(net, odd, x, drops=[[], [0], [1]]) == {}
+    assert inexact(net, odd, x, drops=[[2], [0], [1]]).keys() == {"a"}
+
+
+def test_channels_that_the_examples_leave_dead_are_seen():
+    """Behind a ReLU that lets nothing through a wrong cut shows with noise alone."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    net[0].bias.data.fill_(-100.0)
+    x = (torch.randn(4, 6),)
+    right = couple(net, x).groups[0]
+    assert right.name == "0" and inexact(net, [right], x) == {}
+    assert inexact(net, [wrong(right)], x).keys() == {"0"}
+
+
+def test_a_cut_on_trial_leaves_the_very_parameters():
+    net, x = nets.made("scaled")
+    groups = couple(net, x).groups
+    parameters, sizes = dict(net.named_parameters()), {n: dict(vars(m)) for n, m in net.named_modules()}
+    with pytest.raises(KeyError), without(net, groups, [[0]] * len(groups)):
+        assert net.gamma.shape == (15, 1, 1) and net.shift.shape == (1, 19, 1, 1) and net.act.num_parameters == 11
+        raise KeyError
+    assert all(p is parameters[n] for n, p in net.named_parameters())
+    assert all(vars(m) == sizes[n] for n, m in net.named_modules())
+
+
+def test_frozen_layers_are_cut_as_others_and_stay_frozen():
+    net, x = nets.made("frozen")
+    groups = couple(net, x).groups
+    assert groups == couple(nets.Frozen(False).eval(), x).groups
+    cut(net, groups, [[0]] * len(groups))
+    assert {n for n, p in net.named_parameters() if p.requires_grad} == {"out.weight", "out.bias"}
+
+
+def test_one_group_that_fails_costs_no_other():
+    """The model's code knows the width of one of its layers; that one alone is left whole."""
+
+    class Known(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(8, 12), nn.Linear(12, 16), nn.Linear(16, 3)
+
+        def forward(self, x):
+            x = torch.relu(self.b(torch.relu(self.a(x))))
+            assert x.shape[1] == 16
+            return self.c(x)
+
+    torch.manual_seed(0)
+    coupling = couple(Known().eval(), (torch.randn(3, 8),))
+    assert [g.name for g in coupling.groups] == ["a"] and "AssertionError" in coupling.whole["b"]
+
+
+@pytest.mark.parametrize("end", nets.ENDS)
+def test_layers_that_make_the_output(end):
+    net, x = nets.made(f"ends {end}")
+    want = {"heads": ["out", "twin"], "stacked": ["out", "twin"], "dict": ["out", "twin"], "pooled": ["point"]}
+    paths = {m: path for path, m in net.named_modules()}
+    assert [paths[m] for m in output_layers(net, x)] == want.get(end, ["out"])

@@ -1,8 +1,8 @@
 """Is a cut exact? The model without some channels has to compute what it computes with these
 channels silenced, and nothing else is taken as a proof.
 
-Both are run on example rows and on random ones, and once more with noise on every channel that is
-cut or kept: so that channels which the examples leave dead are seen, too.
+Both are run on example rows and on random ones, and once more with every channel that a layer makes
+brought to life: so that channels which the examples leave dead are seen, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .groups import Group
 from .hooks import tensors, watched
 
 RELATIVE = 1e-5  # of the largest output, in float32; as many roundings in other types
-_TRIALS = 2
+_TRIALS = 3
 Inputs = tuple[Tensor, ...]
 
 
@@ -35,21 +35,21 @@ def inexact(
 ) -> dict[str, str]:
     """{name of a group: why it must not be cut}; all others are exact, together and with `given`.
 
-    drops: units of each group; None: units drawn at random, twice. The module, which is in eval
-    mode, is as before afterwards. All are cut at once first, and halved only where that is wrong.
+    drops: units of each group; None: units drawn at random, in three ways. The module, which is in
+    eval mode, is as before afterwards. All are cut at once first, and halved only where that is
+    wrong.
     """
     rows = _rows(module, inputs)
-    trials: list[Sequence[Sequence[int]]] = (
-        [drops] if drops is not None else [[_some(g, n) for g in groups] for n in range(_TRIALS)]
-    )
-    known = [[_some(g, n) for g in given] for n in range(len(trials))]
+    every = [_some([*given, *groups], n) for n in range(_TRIALS)]
+    trials = [trial[len(given) :] for trial in every] if drops is None else [drops]
+    known = [trial[: len(given)] for trial in every]
     found: dict[str, str] = {}
 
     def search(sure: list[int], doubtful: list[int]) -> list[int]:
         """Those of `doubtful` that are exact together with `sure`."""
         taken = sure + doubtful
         reason = None
-        for n, (trial, base) in enumerate(zip(trials, known, strict=True)):
+        for n, (trial, base) in enumerate(zip(trials, known, strict=False)):
             cuts = [*zip(given, base, strict=True), *((groups[i], trial[i]) for i in taken)]
             reason = reason or _difference(module, [g for g, _ in cuts], [d for _, d in cuts], rows, n)
         if reason is None:
@@ -66,30 +66,40 @@ def inexact(
     return found
 
 
-def _some(group: Group, trial: int) -> list[int]:
-    """Units of a group drawn at random, as many as chance has it (so that of parts that have to
-    stay equally wide not all lose the same): at least one goes, at least one stays."""
-    n = len(group.units)
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{trial} {group.name}".encode()))
-    count = int(torch.randint(1, n, (), generator=generator))
-    return sorted(torch.randperm(n, generator=generator)[:count].tolist())
+def _some(groups: Sequence[Group], trial: int) -> list[list[int]]:
+    """Units of each group drawn at random: as many as chance has it, but at least one goes, and one
+    stays. Then an odd half of every second group, with both its ends, and nothing of the others,
+    and the other way round: widths that have to be equal, or even, are so by luck where as much or
+    an even number is lost, and what is rolled or sliced shows at the ends."""
+    out = []
+    for i, group in enumerate(groups):
+        n = len(group.units)
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{trial} {group.name}".encode()))
+        order = torch.randperm(n, generator=generator)
+        count = int(torch.randint(1, n, (), generator=generator))
+        if trial:
+            order = torch.cat([torch.tensor([n - 1, 0]), order[(order > 0) & (order < n - 1)]])
+            count = min(n // 2 | 1, n - 1) if i % 2 == trial % 2 else 0
+        out.append(sorted(order[:count].tolist()))
+    return out
 
 
 def _difference(
     module: nn.Module, groups: Sequence[Group], drops: Sequence[Sequence[int]], rows: list[Inputs], seed: int
 ) -> str | None:
     """How the cut model differs from the silenced one; None if it does not."""
-    kinds = [None, _Noise(module, groups, seed)]
+    noise = _Noise(module, groups, seed)
+    runs: list[tuple[Inputs, _Noise | None]] = [(rows[seed % len(rows)], noise)]
+    runs += [(x, None) for x in rows] if seed == 0 else []
     with ExitStack() as silence:
         for group, drop in zip(groups, drops, strict=True):
             silence.enter_context(silenced(module, group, drop))
-        want = [_run(module, x, noise) for noise in kinds for x in rows]
+        want = [_run(module, *run) for run in runs]
     gone = removed(groups, drops)
     with without(module, groups, drops):
-        for noise in kinds[1:]:
-            noise.cut(gone)  # type: ignore[union-attr]
+        noise.cut(gone)
         try:
-            got = [_run(module, x, noise) for noise in kinds for x in rows]
+            got = [_run(module, *run) for run in runs]
         except Exception as e:  # whatever the model's own code raises
             return f"the model does not run with fewer of its channels ({type(e).__name__}: {str(e).splitlines()[0]})"
     for a, b in zip(want, got, strict=True):
@@ -110,7 +120,8 @@ def _same(want: Tensor, got: Tensor) -> bool:
 
 
 class _Noise:
-    """A constant for each channel that the layers of some groups make, added to it."""
+    """What makes channels alive: those that the layers of some groups make are moved, each by
+    about as much as it is large, up or down."""
 
     def __init__(self, module: nn.Module, groups: Iterable[Group], seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -132,13 +143,15 @@ class _Noise:
                 self.of[path] = self.of[path][kept]
 
     def hooks(self) -> dict[str, Any]:
-        return {path: partial(_add, noise=noise) for path, noise in self.of.items()}
+        return {path: partial(_enliven, noise=noise) for path, noise in self.of.items()}
 
 
-def _add(layer: nn.Module, _: Any, out: Tensor, noise: Tensor) -> Tensor:
+def _enliven(layer: nn.Module, _: Any, out: Tensor, noise: Tensor) -> Tensor:
+    axis = channel_axis(layer, out.ndim)
     shape = [1] * out.ndim
-    shape[channel_axis(layer, out.ndim)] = -1
-    return out + noise.to(out).view(shape)
+    shape[axis] = -1
+    size = out.abs().amax([d for d in range(out.ndim) if d != axis], keepdim=True)
+    return (out + (size + 1) * noise.to(out).view(shape)) / 2  # half: it stays of one size in deep models
 
 
 @torch.no_grad()
