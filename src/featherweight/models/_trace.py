@@ -309,7 +309,7 @@ def _structural(
 def _barrier(trace: Trace, given: list[Tensor], made: list[Tensor], reason: str) -> list[Tensor]:
     for t in given:
         trace.close(t, reason)
-    label = trace.ties.new(1, reason)
+    label = trace.ties.new(1, reason)[0]
     return [label.expand(t.shape) for t in made]
 
 

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from .computed import computed
 from .groups import Group
 
 
@@ -27,9 +28,7 @@ def can_narrow(layer: nn.Module) -> str | None:
         return None  # it has nothing to cut
     if not isinstance(layer, (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm)):
         return f"a {type(layer).__name__} is coupled to it"
-    if any(p is not None and n not in ("weight", "bias") for n, p in layer._parameters.items()) or hasattr(
-        layer, "parametrizations"
-    ):
+    if computed(layer) or any(p is not None and n not in ("weight", "bias") for n, p in layer._parameters.items()):
         return f"a {type(layer).__name__} whose weights are computed from other parameters is coupled to it"
     if isinstance(layer, _ConvNd) and layer.groups > 1 and layer.transposed:
         return "it is a grouped transposed convolution"

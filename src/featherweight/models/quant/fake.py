@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...plan import LayerPlan
+from ..computed import settle
 from ..package import Package
 from . import grid as grids
 from .activations import CODES, InputGrid, chunks, input_grids
@@ -98,6 +99,8 @@ class Simulated:
         self._inputs, self._on_grid = inputs or {}, on_grid
         self._original = quantizable(original)
         self.layers = dict.fromkeys(self._original, FLOAT)
+        for path in self._original:
+            settle(self.module.get_submodule(path))  # a weight that is set must stay
         for path in self._original:
             self.module.get_submodule(path).register_forward_pre_hook(self._hook(path))
 

@@ -189,6 +189,7 @@ class Prune(Transform):
     def _zero(self, model: Package, context: Context, recover: tuple[Transform, ...]) -> Package:
         import torch
 
+        from ...models.computed import WHY, computed
         from ...models.sparsify import sparsify
         from ...models.zeros import holding
         from .cut import TrainBatches
@@ -216,9 +217,9 @@ class Prune(Transform):
             if i < steps:
                 package = _recovered(package, recover, context, i)
         notes = package.notes[len(model.notes) :]
-        return package.edited(notes=model.notes).noted(
-            step="prune", zeros=zeros, **({"recover": list(notes)} if notes else {})
-        )
+        whole = {path: WHY for path, m in package.module.named_modules() if computed(m)}
+        more = ({"whole": whole} if whole else {}) | ({"recover": list(notes)} if notes else {})
+        return package.edited(notes=model.notes).noted(step="prune", zeros=zeros, **more)
 
 
 def _recovered(package: Package, steps: tuple[Transform, ...], context: Context, i: int) -> Package:
