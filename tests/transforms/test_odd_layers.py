@@ -2,6 +2,7 @@
 that writes weights."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from torch import nn
 
 from featherweight.errors import InputError
 from featherweight.models.computed import WHY, computed, settle
+from featherweight.models.coupling import couple
 from featherweight.models.package import Package
 from featherweight.targets.base import Target
 from featherweight.transforms.base import applied
+from featherweight.transforms.cut_randomly import CutRandomly
 from featherweight.transforms.distill import Distill
 from featherweight.transforms.factorize import Factorize
 from featherweight.transforms.mixed_precision import MixedPrecision
@@ -143,3 +146,31 @@ def test_features_are_taken_from_layers_that_the_model_calls():
     package, _ = run(Distill(epochs=1, features=1.0), nets.ClassToken)
     layers = [ours for ours, _ in package.notes[-1]["layers"]]
     assert layers and "att.out_proj" not in layers
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in nets.KINDS if k not in ("imagined", "packed gate", "aside", "ends dict", "computed")]
+)
+def test_every_odd_net_is_pruned(kind):
+    """Nothing is refused, and what is left whole has its reason."""
+    package, _ = run(Prune(ratio=0.3, allocation="uniform", round_to=1, batches=1), nets.KINDS[kind])
+    note = package.notes[-1]
+    assert note["widths"] and all(now < was for was, now in note["widths"].values() if was > 2)
+    assert package.module(torch.zeros(2, 1, 8, 8)).shape == (2, 4) and all(note["whole"].values())
+
+
+@pytest.mark.parametrize("step", [Prune(ratio=0.3, round_to=1, batches=1), CutRandomly(proposals=20, tolerance=9.0)])
+def test_a_cut_that_is_not_exact_is_not_made(step, monkeypatch):
+    """A group that passed on trial, and is wrong for the units that are to go, is left whole."""
+
+    def lied(*args):
+        coupling = couple(*args)
+        first = coupling.groups[0]
+        moved = [replace(m, position=m.position[1:] + m.position[:1]) if m.axis else m for m in first.members]
+        return replace(coupling, groups=(replace(first, members=tuple(moved)), *coupling.groups[1:]))
+
+    monkeypatch.setattr("featherweight.transforms.prune.cut.couple", lied)
+    monkeypatch.setattr("featherweight.transforms.cut_randomly.cuts.couple", lied)
+    package, _ = run(step, nets.KINDS["channels last"])
+    assert package.module.a.out_channels == 12 and "silencing" in package.notes[-1]["whole"]["a"]
+    assert package.notes[-1]["widths"]["a"] == [12, 12] and package.module.mix.out_features < 20

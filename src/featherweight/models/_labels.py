@@ -56,8 +56,8 @@ def key(t: Tensor) -> tuple[int, int]:
 
 
 def _unique(labels: Tensor) -> Tensor:
-    """The columns (or numbers) that differ."""
-    return torch.unique(labels, dim=-1)  # type: ignore[no-any-return]
+    """Each number once. labels: flat; runs of one number first, of which there are many."""
+    return torch.unique(torch.unique_consecutive(labels))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Ties:
         a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
         both = (a != 0) & (b != 0) & (a != b)
         if bool(both.any()):
-            rows = _unique(torch.stack([a[both], b[both]]))
-            self.pairs.append((rows[0], rows[1], reason))
+            pairs = _unique(a[both] * self.count + b[both])  # as one number each
+            self.pairs.append((pairs // self.count, pairs % self.count, reason))
 
     def tie_along(self, labels: Tensor, dims: Iterable[int], reason: str = "") -> Tensor:
         """Tie all labels that differ along `dims` alone; one of each run,

@@ -90,7 +90,7 @@ def _difference(
     """How the cut model differs from the silenced one; None if it does not."""
     noise = _Noise(module, groups, seed)
     runs: list[tuple[Inputs, _Noise | None]] = [(rows[seed % len(rows)], noise)]
-    runs += [(x, None) for x in rows] if seed == 0 else []
+    runs += [(x, None) for x in (rows if seed == 0 else rows[:1])]
     with ExitStack() as silence:
         for group, drop in zip(groups, drops, strict=True):
             silence.enter_context(silenced(module, group, drop))
@@ -151,7 +151,8 @@ def _enliven(layer: nn.Module, _: Any, out: Tensor, noise: Tensor) -> Tensor:
     shape = [1] * out.ndim
     shape[axis] = -1
     size = out.abs().amax([d for d in range(out.ndim) if d != axis], keepdim=True)
-    return (out + (size + 1) * noise.to(out).view(shape)) / 2  # half: it stays of one size in deep models
+    size = torch.where(size > 0, size, 1)
+    return (out + size * noise.to(out).view(shape)) / 2  # half: it stays of one size in deep models
 
 
 @torch.no_grad()
