@@ -157,3 +157,41 @@ def test_layers_that_make_the_output(end):
     want = {"heads": ["out", "twin"], "stacked": ["out", "twin"], "dict": ["out", "twin"], "pooled": ["point"]}
     paths = {m: path for path, m in net.named_modules()}
     assert [paths[m] for m in output_layers(net, x)] == want.get(end, ["out"])
+
+
+class Twofold(nn.Linear):
+    """Gives its bias beside its output, as layers that are spread over devices do."""
+
+    def forward(self, x):
+        return super().forward(x), self.bias
+
+
+def test_a_layer_that_gives_more_than_a_tensor_costs_itself_alone():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.d = nn.Linear(8, 12), Twofold(12, 16), nn.Linear(16, 10), nn.Linear(10, 3)
+
+        def forward(self, x):
+            return self.d(torch.relu(self.c(torch.relu(self.b(torch.relu(self.a(x)))[0]))))
+
+    coupling = couple(Net().eval(), (torch.randn(3, 8),))
+    assert [g.name for g in coupling.groups] == ["c"]
+    assert "something else" in coupling.whole["b"] and "something else" in coupling.whole["a"]
+
+
+def test_a_model_that_cannot_be_followed_is_left_whole():
+    class Shy(nn.Module):
+        """Runs only where nobody looks."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 3)
+
+        def forward(self, x):
+            if self.a._forward_hooks:
+                raise RuntimeError("do not look")
+            return self.b(self.a(x))
+
+    coupling = couple(Shy().eval(), (torch.randn(3, 8),))
+    assert coupling.groups == () and all("do not look" in coupling.whole[p] for p in "ab")

@@ -154,8 +154,11 @@ class Trace:
         self.places.setdefault(path, len(self.places))
         return next(t for t in tensors((args, kwargs)))
 
-    def _layer(self, path: str, m: Any, args: Any, kwargs: Any, out: Tensor) -> None:
+    def _layer(self, path: str, m: Any, args: Any, kwargs: Any, out: Any) -> None:
         """A linear layer or a convolution: reads columns, makes rows."""
+        if not isinstance(out, Tensor):
+            self.whole[path] = "it gives something else than a tensor"
+            return self._opaque(path, m, args, kwargs, out, self.whole[path])
         x = self._leave(path, args, kwargs)
         axis = channel_axis(m, x.ndim)
         labels = self.labels(x)

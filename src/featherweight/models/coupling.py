@@ -16,6 +16,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -25,6 +26,8 @@ from .cutting import depthwise
 from .exact import inexact
 from .groups import HEADS, Coupling, Group, Member
 from .heads import find_heads
+
+KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
@@ -37,19 +40,18 @@ def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Modu
 
 def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "channel") -> Coupling:
     """The coupled channels of `module`, traced with one batch of `inputs` and proven on it and on
-    random ones. InputError if the model does not run.
+    random ones. InputError if the model does not run; one whose channels cannot be followed is left
+    whole.
 
     granularity: "channel" (all but attention heads), "head",
     "mlp" (inner widths of feed-forward blocks only) or "all".
     """
     try:
         trace = Trace(module, inputs)
-    except Exception as e:  # whatever the model's own code raises
-        raise InputError(
-            "the model's channels cannot be traced",
-            got=f"{type(e).__name__}: {e}",
-            fix="pruning channels needs a model that runs on its example inputs",
-        ) from e
+    except Exception as e:  # whatever the model's own code raises, or does to what follows it
+        _must_run(module, inputs)
+        reason = f"its channels could not be followed ({type(e).__name__}: {e})"
+        return Coupling((), {path: reason for path, m in module.named_modules() if isinstance(m, KINDS)})
     groups, whole = _channels(module, inputs, trace) if granularity != "head" else ([], {})
     if granularity == "mlp":
         groups, whole = [g for g in groups if g.kind == "mlp"], {}
@@ -62,6 +64,18 @@ def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "ch
         groups += heads
     places = trace.places
     return Coupling(tuple(sorted(groups, key=lambda g: min(places[m.path] for m in g.members if m.axis == 0))), whole)
+
+
+def _must_run(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    except Exception as e:
+        raise InputError(
+            "the model's channels cannot be traced",
+            got=f"{type(e).__name__}: {e}",
+            fix="pruning channels needs a model that runs on its example inputs",
+        ) from e
 
 
 def _channels(module: nn.Module, inputs: tuple[Tensor, ...], trace: Trace) -> tuple[list[Group], dict[str, str]]:
