@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from featherweight.errors import InputError
 from featherweight.models.coupling import couple, output_layers
 from featherweight.models.cutting import cut, without
 from featherweight.models.exact import inexact
@@ -195,3 +196,5 @@ def test_a_model_that_cannot_be_followed_is_left_whole():
 
     coupling = couple(Shy().eval(), (torch.randn(3, 8),))
     assert coupling.groups == () and all("do not look" in coupling.whole[p] for p in "ab")
+    with pytest.raises(InputError, match="do not look"):
+        output_layers(Shy().eval(), (torch.randn(3, 8),))

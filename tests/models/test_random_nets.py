@@ -5,6 +5,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from featherweight.graphs import export
 from featherweight.models.coupling import couple
@@ -47,6 +49,16 @@ def check(names, end, seed, tmp_path=None):
 @pytest.mark.parametrize("name", random_nets.STAGES)
 def test_every_stage_between_plain_ones(name):
     assert all(check(["Plain", name, "Plain"], "Pooled", seed) for seed in range(2))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    st.lists(st.sampled_from(sorted(random_nets.STAGES)), min_size=1, max_size=3),
+    st.sampled_from(sorted(random_nets.ENDS)),
+    st.integers(0, 99),
+)
+def test_any_stages_in_any_order(names, end, seed):
+    check(names, end, seed)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -33,8 +33,16 @@ KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
     """The leaf layers that make the model's output, with nothing but operations on each channel or
     across them (a softmax, a scale, a mean) in between: their width is the task's, not ours
-    to cut."""
-    trace = Trace(module, inputs)
+    to cut. InputError if they cannot be found."""
+    try:
+        trace = Trace(module, inputs)
+    except Exception as e:  # as in `couple`
+        _must_run(module, inputs)
+        raise InputError(
+            "the layers that make the model's output were not found",
+            got=f"its channels could not be followed ({type(e).__name__}: {e})",
+            fix="take forward hooks and the like out of the model's code",
+        ) from e
     return [module.get_submodule(path) for path in _last(trace, trace.ties.components({})[0])]
 
 
