@@ -92,13 +92,14 @@ def test_heads_and_feed_forward_blocks(granularity, tmp_path):
         net.attention.num_heads == net.attention.query.out_features // 4 == (2 if granularity in ("head", "all") else 4)
     )
     assert net.up.out_features == (32 if granularity == "head" else 16)
-    assert net.attention.dense.out_features == (16 if granularity in ("head", "mlp") else 8)  # the residual stream
+    assert net.attention.dense.out_features == 16  # the residual stream, which a LayerNorm reads
     package.save(tmp_path, Patches)
     loaded = Package.load(tmp_path, Patches).module
     with torch.no_grad():
         assert torch.equal(loaded(X), net(X)) and loaded.attention.num_heads == net.attention.num_heads
     whole = package.notes[-1]["whole"]
     assert ("attention.query" in whole) == (granularity == "channel")
+    assert granularity not in ("channel", "all") or "LayerNorm" in whole["embed"]
 
 
 def test_one_head_stays():

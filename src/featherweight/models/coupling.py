@@ -1,183 +1,235 @@
 """Coupled channels: which slices of which layers must be cut together for a model to
 stay consistent.
 
-The dependency graph of channels is Torch-Pruning's (Fang et al., "DepGraph", CVPR 2023,
-arXiv:2301.12900); attention heads are found in `heads`. Both become plain data, which belongs to no
-module object: a group has C channels in units that can only go together; each member says which
-rows or columns of which layer belong to which channel. `cutting` removes them.
+What belongs together is found by following every number through a run of the model (`_trace`, in
+the spirit of the dependency graph of Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900, but from
+what flows, not from rules for shapes); attention heads are found in `heads`. Both become plain
+data, which belongs to no module object: a group has C channels in units that can only go together;
+each member says which rows or columns of which layer belong to which channel. Every group is then
+cut on trial (`exact`): what does not compute exactly what the model computes with these channels
+silenced is left whole, and named. `cutting` removes them.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections import defaultdict
 from dataclasses import replace
-from typing import Any
 
+import numpy as np
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .cutting import can_narrow
-from .groups import HEADS, Coupling, Group, Member, owners
-from .heads import find_heads, packs_heads, projections
-from .hooks import watched
+from ._labels import WAYS
+from ._trace import Trace
+from .cutting import depthwise
+from .exact import inexact
+from .groups import HEADS, Coupling, Group, Member
+from .heads import find_heads
 
-
-def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[nn.Module], dict[nn.Module, int]]:
-    """(the leaf layers whose output is, or is a view of, the model's output; every leaf layer's
-    place in the forward order)."""
-    made: dict[int, nn.Module] = {}
-    order: dict[nn.Module, int] = {}
-    # outputs stay alive during the pass, so that no address is used twice
-    kept: list[torch.Tensor] = []
-
-    def remember(m: nn.Module, _: Any, out: Any) -> None:
-        order.setdefault(m, len(order))
-        if isinstance(out, torch.Tensor):
-            kept.append(out)
-            made[out.untyped_storage().data_ptr()] = m
-
-    leaves = [path for path, m in module.named_modules() if not list(m.children())]
-    with torch.no_grad(), watched(module, dict.fromkeys(leaves, remember)):
-        out = module(*inputs)
-    found = made.get(out.untyped_storage().data_ptr()) if isinstance(out, torch.Tensor) else None
-    return [] if found is None else [found], order
+KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
-    """The leaf layers whose output is (a view of) the model's output:
-    their width is the task's, not ours to cut."""
-    return trace(module, inputs)[0]
+    """The leaf layers that make the model's output, with nothing but operations on each channel or
+    across them (a softmax, a scale, a mean) in between: their width is the task's, not ours
+    to cut. InputError if they cannot be found."""
+    try:
+        trace = Trace(module, inputs)
+    except Exception as e:  # as in `couple`
+        _must_run(module, inputs)
+        raise InputError(
+            "the layers that make the model's output were not found",
+            got=f"its channels could not be followed ({type(e).__name__}: {e})",
+            fix="take forward hooks and the like out of the model's code",
+        ) from e
+    return [module.get_submodule(path) for path in _last(trace, trace.ties.components({})[0])]
 
 
 def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "channel") -> Coupling:
-    """The coupled channels of `module`, traced with one batch of `inputs`.
-    InputError if the model cannot be traced.
+    """The coupled channels of `module`, traced with one batch of `inputs` and proven on it and on
+    random ones. InputError if the model does not run; one whose channels cannot be followed is left
+    whole.
 
     granularity: "channel" (all but attention heads), "head",
     "mlp" (inner widths of feed-forward blocks only) or "all".
     """
     try:
-        outputs, order = trace(module, inputs)
-        groups, whole = _channels(module, inputs, outputs) if granularity != "head" else ([], {})
-    except Exception as e:
-        # the tracer fails in as many ways as there are models; all mean the same to the user
-        raise InputError(
-            "the model's channels cannot be traced",
-            got=f"{type(e).__name__}: {e}",
-            fix="pruning channels needs a model that runs on its example inputs and is differentiable",
-        ) from e
+        trace = Trace(module, inputs)
+    except Exception as e:  # whatever the model's own code raises, or does to what follows it
+        _must_run(module, inputs)
+        reason = f"its channels could not be followed ({type(e).__name__}: {e})"
+        return Coupling((), {path: reason for path, m in module.named_modules() if isinstance(m, KINDS)})
+    groups, whole = _channels(module, inputs, trace) if granularity != "head" else ([], {})
     if granularity == "mlp":
         groups, whole = [g for g in groups if g.kind == "mlp"], {}
     if granularity in ("head", "all"):
         heads, odd = find_heads(module, inputs)
+        for g, reason in inexact(module, heads, inputs, given=groups).items():
+            heads, odd = [h for h in heads if h.name != g], odd | {g: reason}
         cut = {m.path for g in heads for m in g.members}
         whole = {k: v for k, v in whole.items() if not (k in cut and v == HEADS)} | odd
         groups += heads
-    place = {name: order.get(m, len(order)) for name, m in module.named_modules()}
-    return Coupling(tuple(sorted(groups, key=lambda g: min(place[m.path] for m in g.members if m.axis == 0))), whole)
+    places = trace.places
+    return Coupling(tuple(sorted(groups, key=lambda g: min(places[m.path] for m in g.members if m.axis == 0))), whole)
 
 
-def _channels(
-    module: nn.Module, inputs: tuple[Tensor, ...], outputs: list[nn.Module]
-) -> tuple[list[Group], dict[str, str]]:
-    """The groups of Torch-Pruning's graph as data, and why others are left whole."""
-    paths = {m: name for name, m in module.named_modules()}
-    # not walked from: rotary embeddings between them can keep the tracer busy without end
-    heads = projections(module)
-    with warnings.catch_warnings(), torch.enable_grad():
-        warnings.simplefilter("ignore")
-        graph = tp.DependencyGraph().build_dependency(module, example_inputs=inputs)
-        roots = [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear]
-        found = list(graph.get_all_groups(ignored_layers=outputs + heads, root_module_types=roots))
-    groups, whole = [], {paths[m]: "it makes the model's output" for m in outputs} | {paths[m]: HEADS for m in heads}
-    held = owners(module)
-    for raw in found:
-        name = paths.get(raw[0].dep.target.module, raw[0].dep.target.name)
-        reason = next((r for item in raw if (r := _untouchable(module, item, paths, outputs, held)) is not None), None)
-        if reason is None:
-            members = tuple(m for item in raw if (m := _member(item, paths)) is not None)
-            group = _unite(module, Group(name, "channel", len(raw[0].idxs), (), members))
-            if isinstance(group, Group):
-                groups.append(replace(group, kind="mlp") if _feed_forward(module, group) else group)
-                continue
-            reason = group
-        whole[name] = reason
+def _must_run(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    except Exception as e:
+        raise InputError(
+            "the model's channels cannot be traced",
+            got=f"{type(e).__name__}: {e}",
+            fix="pruning channels needs a model that runs on its example inputs",
+        ) from e
+
+
+def _channels(module: nn.Module, inputs: tuple[Tensor, ...], trace: Trace) -> tuple[list[Group], dict[str, str]]:
+    """The groups that are exact, and why others are left whole.
+
+    Where the model's code takes channels apart (a view, a slice), how the parts shrink shows only
+    when it runs with fewer: groups that fail are tried in each of the ways in turn.
+    """
+    ways: dict[int, str] = {}
+    groups, whole = _groups(module, trace, ways)
+    failed = inexact(module, groups, inputs)
+    exact = [g for g in groups if g.name not in failed]
+    for way in WAYS if failed else ():
+        parts = _parts_of(trace, ways, [g for g in groups if g.name in failed])
+        tried, odd = _groups(module, trace, ways | dict.fromkeys(parts, way))
+        new = [g for g in tried if g not in exact]
+        if not parts or len(new) + len(exact) != len(tried):
+            continue  # there is nothing to try, or it would tie what is exact already
+        again = inexact(module, new, inputs, given=exact)
+        if len(again) < len(new):
+            ways |= dict.fromkeys(parts, way)
+            exact += [g for g in new if g.name not in again]
+            groups, whole, failed = tried, odd, again
+    return exact, whole | failed
+
+
+def _parts_of(trace: Trace, ways: dict[int, str], groups: list[Group]) -> list[int]:
+    """Which parts, of those without a way, have channels of these groups."""
+    of = trace.ties.components(ways)[0]
+    mine = {
+        c
+        for g in groups
+        for m in g.members
+        if m.axis == 0 and m.path in trace.rows
+        for c in of[trace.rows[m.path][list(m.position)].numpy()]
+    }
+    return [
+        i for i, part in enumerate(trace.ties.parts) if i not in ways and not mine.isdisjoint(of[part.labels.numpy()])
+    ]
+
+
+def _groups(module: nn.Module, trace: Trace, ways: dict[int, str]) -> tuple[list[Group], dict[str, str]]:
+    """The groups that the ties of channels make, and why other layers are left whole. Units that
+    the same layers make and read, at as many places, are one group."""
+    of, why, tied = trace.ties.components(ways)
+    units: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(trace.places, key=trace.places.__getitem__):
+        layer = module.get_submodule(path)
+        sides = [trace.rows.get(path), trace.norms.get(path)], [None if depthwise(layer) else trace.columns.get(path)]
+        for axis, side in enumerate(sides):
+            for labels in side:
+                for position, c in enumerate([] if labels is None else of[labels.numpy()].tolist()):
+                    units[c][path, axis].append(position)
+    makers = {c for path in trace.rows for c in of[trace.rows[path].numpy()].tolist()}
+    held = _held(trace, of, makers, why)
+    read = _read(trace, of)
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for c in units:
+        if c in makers and c not in why:
+            where = units[c] | held[c]
+            alike[tuple((at, len(positions)) for at, positions in where.items())].append(c)
+    groups: list[Group] = []
+    for same in alike.values():
+        if len(same) > 1 and same[0] in read:
+            group = _group(trace, [(units[c], held[c]) for c in same], {g.name for g in groups})
+            groups.append(replace(group, kind="mlp") if _feed_forward(module, group) else group)
+    cut = {m.path for g in groups for m in g.members if m.axis == 0}
+    last = _last(trace, of)
+    whole = {}
+    for path in (p for p in trace.places if p in trace.rows and p not in cut):
+        mine = of[trace.rows[path].numpy()].tolist()
+        reasons = [trace.whole.get(path), "it makes the model's output" if path in last else None]
+        reasons += [r.get(c) for r in (why, tied) for c in mine] + [
+            "its channels can only go together" if read.intersection(mine) else "no layer reads it"
+        ]
+        whole[path] = next(r for r in reasons if r is not None)
     return groups, whole
 
 
-def _member(item: Any, paths: dict[nn.Module, str]) -> Member | None:
-    layer = item.dep.target.module
-    if layer not in paths:
-        return None  # an operation (add, reshape) has no weights
-    axis = (
-        1
-        if "in_channels" in item.dep.handler.__name__
-        and getattr(layer, "weight", None) is not None
-        and layer.weight.ndim > 1
-        else 0
-    )
-    return Member(paths[layer], axis, tuple(item.idxs), tuple(item.root_idxs))
+def _group(
+    trace: Trace,
+    units: list[tuple[dict[tuple[str, int], list[int]], dict[tuple[str, int], list[int]]]],
+    taken: set[str],
+) -> Group:
+    """One group of units, each {(path, axis): positions} in layers and in other tensors."""
+    maker = next(at for at in units[0][0] if at[1] == 0 and at[0] in trace.rows)
+    units = sorted(units, key=lambda u: u[0][maker])
+    rank = {p: i for i, p in enumerate(sorted(p for layers, _ in units for p in layers[maker]))}
+    channels = [tuple(rank[p] for p in layers[maker]) for layers, _ in units]
+
+    def members(side: int) -> tuple[Member, ...]:
+        found = []
+        for path, axis in units[0][side]:
+            at = sorted(
+                (p, own[k % len(own)])
+                for unit, own in zip(units, channels, strict=True)
+                for k, p in enumerate(unit[side][path, axis])
+            )
+            found.append(Member(path, axis, tuple(p for p, _ in at), tuple(c for _, c in at)))
+        return tuple(found)
+
+    name, i = maker[0], 1
+    while name in taken:  # some of this layer's channels are another group
+        i += 1
+        name = f"{maker[0]} ({i})"
+    return Group(name, "channel", len(rank), tuple(channels), members(0), held=members(1))
 
 
-def _untouchable(
-    module: nn.Module, item: Any, paths: dict[nn.Module, str], outputs: list[nn.Module], held: dict[int, set[str]]
-) -> str | None:
-    """Why the group that this item belongs to is left whole;
-    None if the item does not forbid the cut."""
-    layer, makes = item.dep.target.module, "out_channels" in item.dep.handler.__name__
-    if layer in outputs and makes:
-        return "it is coupled to the model's output"
-    if isinstance(layer, nn.Embedding):
-        return "it is the residual stream that starts at an embedding"
-    if isinstance(layer, nn.Parameter):
-        return "it is coupled to a free parameter"
-    if isinstance(layer, nn.MultiheadAttention):
-        return HEADS
-    if layer not in paths:
-        return None
-    parent = module.get_submodule(paths[layer].rpartition(".")[0])
-    if makes and packs_heads(parent):
-        return HEADS
-    reason = can_narrow(layer)
-    if reason is not None:
-        return reason
-    shared = sorted({o for p in layer.parameters(recurse=False) for o in held[id(p)]} - {paths[layer]})
-    return f"it shares its weights with {shared[0]}" if shared else None
+def _held(
+    trace: Trace, of: np.ndarray, makers: set[int], why: dict[int, str]
+) -> dict[int, dict[tuple[str, int], list[int]]]:
+    """{component: {(path of a parameter or buffer of no layer, the axis along which it is cut): the
+    positions that go with the component}}. Components that have no such axis are added to `why`."""
+    out: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(dict)
+    for path, labels in trace.held.items():
+        mine = of[labels.numpy()]
+        mine[~np.isin(mine, list(makers))] = -1  # a number that meets no channel
+        here = set(mine.flatten().tolist()) - {-1}
+        for axis in range(mine.ndim):
+            rows = np.moveaxis(mine, axis, 0).reshape(mine.shape[axis], -1)  # [slices, numbers of each]
+            one = rows.max(1)
+            if here and bool(((rows == one[:, None]) | (rows == -1)).all()):
+                for position, c in enumerate(one.tolist()):
+                    if c != -1:
+                        out[c].setdefault((path, axis), []).append(position)
+                break
+        else:
+            why |= {c: f"it is coupled to {path}, which cannot be cut along one axis" for c in here if c not in why}
+    return out
 
 
-def _unite(module: nn.Module, group: Group) -> Group | str:
-    """The group with its units, or why it has none that can be cut.
+def _last(trace: Trace, of: np.ndarray) -> list[str]:
+    """Paths of the layers that make the model's output: those whose channels are in it, and those
+    that are joined with them and that no other layer reads."""
+    out, direct = set(of[trace.outputs.numpy()].tolist()), set(trace.outputs.tolist())
+    read = _read(trace, of)
+    return [
+        path
+        for path, labels in trace.rows.items()
+        if not direct.isdisjoint(labels.tolist()) or not (out - read).isdisjoint(of[labels.numpy()].tolist())
+    ]
 
-    A convolution of G groups and C channels keeps equal widths if channels
-    {j, j + C/G, j + 2C/G, ...} go together; units are the connected components of all such ties.
-    """
-    root = list(range(group.channels))
 
-    def find(i: int) -> int:
-        while root[i] != i:
-            root[i] = root[root[i]]
-            i = root[i]
-        return i
-
-    for m in group.members:
-        layer: Any = module.get_submodule(m.path)
-        n = getattr(layer, "groups", 1)
-        if n == 1 or layer.groups == layer.in_channels == layer.out_channels:
-            continue
-        width = layer.out_channels if m.axis == 0 else layer.in_channels
-        if sorted(m.position) != list(range(width)):
-            return "only a part of a grouped convolution's channels is coupled"
-        first: dict[int, int] = {}
-        for p, c in zip(m.position, m.channel, strict=True):
-            root[find(c)] = find(first.setdefault(p % (width // n), c))
-    units: dict[int, list[int]] = {}
-    for c in range(group.channels):
-        units.setdefault(find(c), []).append(c)
-    if len({len(u) for u in units.values()}) != 1:
-        return "its grouped convolutions tie its channels in unequal numbers"
-    return replace(group, units=tuple(map(tuple, units.values())))
+def _read(trace: Trace, of: np.ndarray) -> set[int]:
+    """The components that a layer reads."""
+    return {c for labels in trace.columns.values() for c in of[labels.numpy()].tolist()}
 
 
 def _feed_forward(module: nn.Module, group: Group) -> bool:

@@ -7,38 +7,47 @@ U units of a group of channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
+from .computed import computed
 from .groups import Group
 
 
 def can_narrow(layer: nn.Module) -> str | None:
     """Why channels of this layer cannot be cut; None if they can."""
-    if isinstance(layer, nn.GroupNorm):
-        return "a GroupNorm is coupled to it, whose groups would be other channels"
-    if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) > 1:
-        return "a LayerNorm over several axes is coupled to it"
-    if not any(True for _ in layer.parameters()) and not isinstance(layer, (_NormBase, nn.LayerNorm)):
+    if not any(True for _ in layer.parameters()) and not isinstance(layer, (_NormBase, nn.LayerNorm, nn.GroupNorm)):
         return None  # it has nothing to cut
-    if not isinstance(layer, (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.PReLU)):
+    if not isinstance(layer, (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm)):
         return f"a {type(layer).__name__} is coupled to it"
-    if any(p is not None and n not in ("weight", "bias") for n, p in layer._parameters.items()) or hasattr(
-        layer, "parametrizations"
-    ):
+    if computed(layer) or any(p is not None and n not in ("weight", "bias") for n, p in layer._parameters.items()):
         return f"a {type(layer).__name__} whose weights are computed from other parameters is coupled to it"
-    if isinstance(layer, _ConvNd) and layer.groups > 1:
-        if layer.transposed:
-            return "it is a grouped transposed convolution"
-        if (layer.groups in (layer.in_channels, layer.out_channels)) and layer.in_channels != layer.out_channels:
-            return "it is a depthwise convolution with several channels to one"
+    if isinstance(layer, _ConvNd) and layer.groups > 1 and layer.transposed:
+        return "it is a grouped transposed convolution"
     return None
+
+
+def depthwise(layer: nn.Module) -> bool:
+    """Is it a convolution that makes outputs of one input each?"""
+    return isinstance(layer, _ConvNd) and layer.groups == layer.in_channels > 1
+
+
+def channel_axis(layer: nn.Module, ndim: int) -> int:
+    """Where the channels are in what a layer is given (or, counted from the end, gives), a tensor
+    of `ndim` dimensions."""
+    if isinstance(layer, nn.Linear):
+        return ndim - 1
+    if isinstance(layer, _ConvNd):
+        return ndim - 1 - len(layer.kernel_size)
+    return 0 if isinstance(layer, _InstanceNorm) and ndim == layer._get_no_batch_dim() else 1  # type: ignore[no-untyped-call]
 
 
 def cut(module: nn.Module, groups: Sequence[Group], drops: Sequence[Sequence[int]]) -> None:
@@ -47,19 +56,56 @@ def cut(module: nn.Module, groups: Sequence[Group], drops: Sequence[Sequence[int
     All groups in one call: one layer can be a member of several (a concatenation), and positions
     are those of the module as coupled.
     """
-    gone: dict[tuple[str, int], set[int]] = {}
+    gone = removed(groups, drops)
+    # as they are now: a convolution of groups that loses all but one input of each is none
+    single = {path for path, _ in gone if depthwise(module.get_submodule(path))}
+    for (path, axis), positions in gone.items():
+        narrow = _narrow_depthwise if path in single else _narrow
+        narrow(module.get_submodule(path), axis, positions)
     for group, drop in zip(groups, drops, strict=True):
-        channels = {c for u in drop for c in group.units[u]}
-        for m in group.members:
-            gone.setdefault((m.path, m.axis), set()).update(
-                p for p, c in zip(m.position, m.channel, strict=True) if c in channels
-            )
         kept = len(group.units) - len(set(drop))
         for name, count in group.counts:
             setattr(module.get_submodule(group.name), name, count * kept // len(group.units))
-    for (path, axis), positions in gone.items():
-        if positions:
-            _narrow(module.get_submodule(path), axis, positions)
+    held: dict[tuple[str, int], set[int]] = {}
+    for group, drop in zip(groups, drops, strict=True):
+        for m in group.held:
+            held.setdefault((m.path, m.axis), set()).update(m.at(group.of(drop)))
+    for (path, axis), positions in held.items():
+        parent, _, name = path.rpartition(".")
+        layer: Any = module.get_submodule(parent)
+        _index(layer, (name,), axis, _left(getattr(layer, name).shape[axis], positions))
+        if isinstance(layer, nn.PReLU):
+            layer.num_parameters = len(layer.weight)
+
+
+def removed(groups: Sequence[Group], drops: Sequence[Sequence[int]]) -> dict[tuple[str, int], set[int]]:
+    """{(layer path, axis): the positions that go} with the units drops[g] of each group."""
+    gone: dict[tuple[str, int], set[int]] = {}
+    for group, drop in zip(groups, drops, strict=True):
+        for m in group.members if len(drop) else ():
+            gone.setdefault((m.path, m.axis), set()).update(m.at(group.of(drop)))
+    return {where: positions for where, positions in gone.items() if positions}
+
+
+@contextmanager
+def without(module: nn.Module, groups: Sequence[Group], drops: Sequence[Sequence[int]]) -> Iterator[None]:
+    """Within the block the units are cut; afterwards the module is as before, with the very
+    parameters that it had. What is cut is copied meanwhile, nothing else."""
+    paths = {m.path for g in groups for m in g.members} | {m.path.rpartition(".")[0] for g in groups for m in g.held}
+    paths |= {g.name for g in groups if g.counts}
+    saved = [
+        (m, dict(vars(m)), dict(m._parameters), dict(m._buffers)) for m in (module.get_submodule(p) for p in paths)
+    ]
+    try:
+        cut(module, groups, drops)
+        yield
+    finally:
+        for m, attributes, parameters, buffers in saved:
+            vars(m).update(attributes)
+            m._parameters.clear()
+            m._parameters.update(parameters)
+            m._buffers.clear()
+            m._buffers.update(buffers)
 
 
 def _narrow(layer: Any, axis: int, gone: set[int]) -> None:
@@ -71,27 +117,26 @@ def _narrow(layer: Any, axis: int, gone: set[int]) -> None:
         _index(layer, ("weight", "bias") if axis == 0 else ("weight",), axis, kept)
     elif isinstance(layer, _ConvNd):
         _narrow_conv(layer, axis, gone)
-    elif isinstance(layer, nn.LayerNorm):
-        kept = _left(layer.normalized_shape[0], gone)
-        layer.normalized_shape = (len(kept),)
-        _index(layer, ("weight", "bias"), 0, kept)
     elif isinstance(layer, _NormBase):
         kept = _left(layer.num_features, gone)
         layer.num_features = len(kept)
         _index(layer, ("weight", "bias", "running_mean", "running_var"), 0, kept)
-    elif isinstance(layer, nn.PReLU) and layer.num_parameters > 1:
-        kept = _left(layer.num_parameters, gone)
-        layer.num_parameters = len(kept)
-        _index(layer, ("weight",), 0, kept)
+    elif isinstance(layer, nn.GroupNorm):
+        kept = _left(layer.num_channels, gone)
+        layer.num_groups = layer.num_groups * len(kept) // layer.num_channels
+        layer.num_channels = len(kept)
+        _index(layer, ("weight", "bias"), 0, kept)
+
+
+def _narrow_depthwise(layer: Any, axis: int, gone: set[int]) -> None:
+    """An input goes with all that is made of it."""
+    kept, each = _left(layer.out_channels, gone), layer.out_channels // layer.in_channels
+    layer.out_channels = len(kept)
+    layer.groups = layer.in_channels = len(kept) // each
+    _index(layer, ("weight", "bias"), 0, kept)
 
 
 def _narrow_conv(layer: Any, axis: int, gone: set[int]) -> None:
-    # depthwise: one channel a group, in and out
-    if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
-        kept = _left(layer.out_channels, gone)
-        layer.groups = layer.in_channels = layer.out_channels = len(kept)
-        _index(layer, ("weight", "bias"), 0, kept)
-        return
     name = "out_channels" if axis == 0 else "in_channels"
     width = getattr(layer, name)
     setattr(layer, name, width - len(gone))
@@ -120,35 +165,49 @@ def _index(layer: nn.Module, names: tuple[str, ...], axis: int, kept: list[int])
         )
 
 
+def silence(module: nn.Module, group: Group, drop: Sequence[int]) -> Callable[[], None]:
+    """Let nobody read the units `drop`: their columns in the group's readers become zero. The
+    function that is given back undoes it; only what changes is kept aside."""
+    undo: list[Callable[[], None]] = []
+    for m in group.members:
+        gone = torch.tensor(m.at(group.of(drop)), dtype=torch.long)
+        layer: Any = module.get_submodule(m.path)
+        if m.axis == 0 or len(gone) == 0:
+            continue
+        where: tuple[Any, ...] = (gone,)
+        if not getattr(layer, "transposed", False):
+            inner = layer.weight.shape[1]
+            where = (gone // inner, slice(None), gone % inner)
+        undo.append(partial(_write, layer, where, _reading(layer)[where].clone()))
+        _write(layer, where, 0)
+
+    def back() -> None:
+        for u in reversed(undo):
+            u()
+
+    return back
+
+
 @contextmanager
 def silenced(module: nn.Module, group: Group, drop: Sequence[int]) -> Iterator[None]:
-    """Within the block nobody reads the units `drop`: the model computes what it would without
-    them, and is as before afterwards.
-
-    Their columns in the group's readers are zero meanwhile. A LayerNorm between maker and reader
-    still counts them in its statistics.
-    """
-    channels = {c for u in drop for c in group.units[u]}
-    saved: list[tuple[Tensor, Tensor]] = []
+    """Within the block nobody reads the units `drop` (`silence`): the model computes what it would
+    without them, and is as before afterwards."""
+    undo = silence(module, group, drop)
     try:
-        for m in group.members:
-            layer: Any = module.get_submodule(m.path)
-            gone = [p for p, c in zip(m.position, m.channel, strict=True) if c in channels]
-            if m.axis == 0 or not gone:
-                continue
-            w = layer.weight.data
-            saved.append((w, w.clone()))
-            if getattr(layer, "transposed", False):
-                w[gone] = 0
-                continue
-            per = w.shape[1]  # [I]
-            rows = w.unflatten(0, (-1, w.shape[0] // getattr(layer, "groups", 1)))  # [G, O / G, I, *k]
-            at = torch.tensor(gone)
-            rows[at // per, :, at % per] = 0
         yield
     finally:
-        for w, old in reversed(saved):
-            w.copy_(old)
+        undo()
+
+
+def _reading(layer: Any) -> Tensor:
+    """A view of the weight, by what it reads: [G, O / G, I, *k];
+    of a transposed convolution [I, O, *k]."""
+    w: Tensor = layer.weight.data
+    return w if getattr(layer, "transposed", False) else w.view(getattr(layer, "groups", 1), -1, *w.shape[1:])
+
+
+def _write(layer: Any, where: tuple[Any, ...], value: Any) -> None:
+    _reading(layer)[where] = value  # looked up again: a visit to another device has moved the weight
 
 
 def add_scores(total: Tensor, group: Group, path: str, groups: int, score: Tensor) -> None:

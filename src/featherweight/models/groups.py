@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,12 +13,17 @@ HEADS = "attention heads are not cut channel by channel"
 @dataclass(frozen=True)
 class Member:
     """One layer of a group. axis 0: its outputs are cut, axis 1: its inputs; channel [K]:
-    the group's channel of position[K]."""
+    the group's channel of position[K]. Or (`Group.held`) a parameter or buffer that belongs to no
+    such layer: path is its own, and it is cut along `axis`."""
 
     path: str
     axis: int
     position: tuple[int, ...]
     channel: tuple[int, ...]
+
+    def at(self, channels: set[int]) -> list[int]:
+        """The positions of these channels of the group."""
+        return [p for p, c in zip(self.position, self.channel, strict=True) if c in channels]
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Group:
     kind: "channel", "mlp" (the inner width of a feed-forward block) or "head"; units: channels that
     can only go together (one channel; one of each convolution group; one key-value head with its
     query heads), all of one size; counts: {attribute of the module `name`: its value for all
-    units}, whole numbers that shrink with the number of units.
+    units}, whole numbers that shrink with the number of units; held: parameters and buffers of
+    no layer that have a place for each channel (a learned scale).
     """
 
     name: str
@@ -37,6 +44,11 @@ class Group:
     units: tuple[tuple[int, ...], ...]
     members: tuple[Member, ...]
     counts: tuple[tuple[str, int], ...] = ()
+    held: tuple[Member, ...] = ()
+
+    def of(self, units: Iterable[int]) -> set[int]:
+        """The channels of these units."""
+        return {c for u in units for c in self.units[u]}
 
     @property
     def size(self) -> int:

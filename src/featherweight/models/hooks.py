@@ -5,12 +5,14 @@ A path is a submodule's dotted name; "" is the model itself.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ..errors import InputError
 
@@ -57,3 +59,12 @@ def submodules(module: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
         fix = "name submodules as the model's named_modules() does"
         raise InputError("the model has no such submodule", got=missing, allowed=allowed, fix=fix)
     return found
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in what a module or an operation takes or gives."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            yield leaf

@@ -7,7 +7,7 @@ before any `keep_blocks` edit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,10 +17,10 @@ from ..errors import InputError
 _MOST = 4  # blocks that are matched where none are named
 
 
-def blocks(module: nn.Module) -> list[str]:
+def blocks(module: nn.Module, called: Collection[str] | None = None) -> list[str]:
     """Paths of the model's blocks, in order: those of holders with at least two blocks of one
     class, else of all holders; never one inside another. A model without any: its convolutions and
-    linear layers but the last."""
+    linear layers but the last. called: paths of all others are left out (`taps.called`)."""
     holders = [(p, m) for p, m in module.named_modules() if isinstance(m, (nn.ModuleList, nn.Sequential))]
 
     def of(at_least: int) -> list[str]:
@@ -33,11 +33,13 @@ def blocks(module: nn.Module) -> list[str]:
                     list(child.children())
                     and kinds.count(type(child)) >= at_least
                     and not any(where.startswith(o + ".") for o in out)
+                    and (called is None or where in called)
                 ):
                     out.append(where)
         return out
 
-    layers = [p for p, m in module.named_modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    layers = [p for p, m in module.named_modules() if isinstance(m, kinds) and (called is None or p in called)]
     return of(2) or of(1) or layers[:-1]
 
 
@@ -62,6 +64,7 @@ def matched(
     student_edits: Sequence[dict[str, Any]] = (),
     teacher_edits: Sequence[dict[str, Any]] = (),
     same_net: bool = True,
+    called: tuple[Collection[str] | None, Collection[str] | None] = (None, None),
 ) -> list[tuple[str, str]]:
     """Pairs (student path, teacher path) of submodules that do the same work, in order.
 
@@ -69,9 +72,10 @@ def matched(
     spaced. Two edits of one architecture (`same_net`), or two with the same blocks, are matched by
     origin; others by relative depth among the blocks (for a named layer that is no block: among the
     modules of its class), as in TinyBERT (Jiao et al. 2020, arXiv:1909.10351, section 4.1: uniform
-    layer mapping). InputError if nothing matches.
+    layer mapping). called: what the student and the teacher call as modules; layers that are not
+    named are taken from those. InputError if nothing matches.
     """
-    ours, theirs = blocks(student), blocks(teacher)
+    ours, theirs = blocks(student, called[0]), blocks(teacher, called[1])
     picked = list(layers) or [ours[i] for i in ends(len(ours))]
     names, known = dict(student.named_modules()), dict(teacher.named_modules())
     missing = [p for p in picked if p not in names]

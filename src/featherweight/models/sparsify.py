@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..registry import find
+from .computed import computed
 from .coupling import output_layers
 from .criteria.base import Criterion, Seen
 from .hooks import watched
@@ -79,8 +80,9 @@ def pattern_mask(scores: Tensor, n: int, m: int) -> Tensor:
 
 def layers_of(module: nn.Module, inputs: tuple[Tensor, ...], *, called: bool) -> dict[str, nn.Module]:
     """{path: layer} of the Linear and convolution layers to prune: each weight once, without the
-    layers that make the model's output and weights that are shared with those or with layers of
-    other kinds (embeddings). called: only layers that the model calls."""
+    layers that make the model's output, weights that are computed from others, and weights that are
+    shared with those layers or with layers of other kinds (embeddings). called: only layers that
+    the model calls."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     ran: set[nn.Module] = set()
     before = {path: lambda m, _: ran.add(m) for path, m in module.named_modules() if isinstance(m, kinds)}
@@ -96,7 +98,13 @@ def layers_of(module: nn.Module, inputs: tuple[Tensor, ...], *, called: bool) ->
     }
     found: dict[str, nn.Module] = {}
     for path, m in module.named_modules():
-        if isinstance(m, kinds) and m not in outputs and id(m.weight) not in taken and (m in ran or not called):
+        if (
+            isinstance(m, kinds)
+            and not computed(m)
+            and m not in outputs
+            and id(m.weight) not in taken
+            and (m in ran or not called)
+        ):
             taken.add(id(m.weight))
             found[path] = m
     return found

@@ -81,7 +81,8 @@ def factorized(layer: Any, form: str, ranks: Iterable[int]) -> nn.Sequential:
         else:
             middle = cls(*ranks, layer.kernel_size, dilation=layer.dilation, bias=False, **moves, **like)
             parts = [cls(n_in, ranks[0], 1, bias=False, **like), middle, cls(ranks[1], n_out, 1, **last)]
-    return nn.Sequential(*parts).to_empty(device=layer.weight.device).train(layer.training)
+    made = nn.Sequential(*parts).to_empty(device=layer.weight.device).train(layer.training)
+    return made.requires_grad_(layer.weight.requires_grad)  # a frozen layer's stay frozen
 
 
 def whole_numbers(module: nn.Module) -> dict[str, dict[str, Any]]:
@@ -152,5 +153,6 @@ def rebuild(
         old = getattr(m, leaf)
         if tuple(old.shape) != shape:
             new = torch.empty(shape, dtype=old.dtype)
-            setattr(m, leaf, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
+            parameter = isinstance(old, nn.Parameter)
+            setattr(m, leaf, nn.Parameter(new, requires_grad=old.requires_grad) if parameter else new)
     return fresh

@@ -122,6 +122,19 @@ def queries_keys_values(module: nn.Module, taps: Taps, paths: tuple[str, ...]) -
     return out if m.batch_first else [x.transpose(0, 1) for x in out]
 
 
+def called(module: nn.Module, inputs: Sequence[Tensor]) -> frozenset[str]:
+    """The paths of the submodules that the forward pass calls as modules and that give a tensor."""
+    found: set[str] = set()
+
+    def note(path: str, _: nn.Module, __: Any, out: Any) -> None:
+        if first_tensor(out) is not None:
+            found.add(path)
+
+    with torch.no_grad(), watched(module, {path: partial(note, path) for path, _ in module.named_modules()}):
+        module(*inputs)
+    return frozenset(found)
+
+
 def last_linear(module: nn.Module, inputs: Sequence[Tensor]) -> str | None:
     """The path of the linear layer that runs last, which makes the outputs from the penultimate
     features; None if none runs."""

@@ -37,16 +37,13 @@ def abilities(task: Task) -> Abilities:
     example = tuple(torch.from_numpy(v.copy()) for v in task.example().values())
     rows = {path: len(index) for path, index in droppable(module, example).items()}
     whole = {path: len(module.get_submodule(path)) for path in rows}  # type: ignore[arg-type]
-    found = {}
-    for granularity in ("mlp", "head", "channel"):
-        try:
-            found[granularity] = {g.name for g in couple(module, example, granularity).groups}
-        except InputError:
-            found[granularity] = set()
-    more = found["head"] or found["channel"] - found["mlp"]
+    try:
+        kinds = {g.kind for g in couple(module, example, "all").groups}
+    except InputError:  # it cannot be followed, so it is not cut
+        kinds = set()
     return Abilities(
         any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in module.modules()),
         bool(projections(module)),
         sum(n - (n == whole[path]) for path, n in rows.items()),  # of a row that could go whole, one stays
-        (*(("all",) if more else ()), *(("mlp",) if found["mlp"] else ())),
+        (*(("all",) if kinds - {"mlp"} else ()), *(("mlp",) if "mlp" in kinds else ())),
     )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..models.computed import refresh
 from ..seeding import derive
 from ..task.data import Split
 from ..task.tensors import as_tensor
@@ -117,12 +118,18 @@ def fit(
     one, to the same weights, bit for bit.
 
     The global torch generator (dropout) is seeded inside and restored after. InputError if the loss
-    is not finite, Paused if it has to wait.
+    is not finite or all of the module is frozen, Paused if it has to wait.
     """
     if settings.epochs == 0 or len(split) == 0:
         return math.nan
     rng = np.random.default_rng(derive(seed, "order"))
     module.to(device).train()
+    if not any(p.requires_grad for p in module.parameters()):
+        raise InputError(
+            "the model has nothing to train",
+            got="every parameter is frozen (requires_grad=False), or it has none",
+            fix="leave some parameters free in the model's builder, or leave this step out",
+        )
     learned = module if extra is None else torch.nn.ModuleList([module, extra.to(device)])
     optimizer = make_optimizer(learned, settings)
     masks = [(p, p.detach() != 0) for p in (module.get_parameter(name) for name in sparse)]
@@ -163,6 +170,7 @@ def fit(
     learned.zero_grad(set_to_none=True)
     learned.to("cpu")
     module.eval()
+    refresh(module)
     return mean
 
 

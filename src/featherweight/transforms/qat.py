@@ -193,6 +193,8 @@ class Qat(Trained):
 
     def _left(self, module: nn.Module) -> dict[str, str]:
         """{path: why} of the layers that are not trained so."""
+        from ..models.computed import WHY, computed
+
         found = _layers(module)
         unknown = sorted(
             s for s in self.skip if not any(p == s or p.startswith(s + ".") for p in dict(module.named_modules()))
@@ -201,9 +203,8 @@ class Qat(Trained):
             raise InputError("there are no such layers to skip", got=unknown, allowed=list(found)[:40])
         owners = Counter(id(p) for m in module.modules() for p in m._parameters.values() if p is not None)
         left = {p: "skipped" for p in found if any(p == s or p.startswith(s + ".") for s in self.skip)}
-        return {
-            p: "its weight belongs to another layer too" for p, m in found.items() if owners[id(m.weight)] > 1
-        } | left
+        shared = {p: "its weight belongs to another layer too" for p, m in found.items() if owners[id(m.weight)] > 1}
+        return {p: WHY for p, m in found.items() if computed(m)} | shared | left
 
     def _entries(self, module: nn.Module, paths: list[str]) -> dict[str, LayerPlan]:
         """`layers` of the plan: 8 bits for what was trained so, 32 for other layers; embedding

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...plan import LayerPlan
+from ..computed import settle
 from ..package import Package
 from . import grid as grids
 from .activations import CODES, InputGrid, chunks, input_grids
@@ -89,6 +90,8 @@ class Simulated:
         self._original = quantizable(original)
         self._users = {path: users for path, users in sharing(original).items() if path in self._original}
         self.layers = dict.fromkeys(self._original, FLOAT)
+        for path in self._original:
+            settle(self.module.get_submodule(path))  # a weight that is set must stay
         for path, users in self._users.items():
             for user in users:
                 self.module.get_submodule(user).register_forward_pre_hook(self._hook(path, user))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..computed import WHY, computed
 from .bias import correction
 from .gptq import gptq
 from .grid import Grid, fit, nearest
@@ -52,10 +53,12 @@ def round_weights(
     PATH.weight.zero (asymmetric only)}, {path: what could not be done there}).
 
     sparse: parameters whose zeros stay zero. Left as they are, for the target to round: layers
-    whose weight is used elsewhere too. A layer that did not run in the trace is rounded to nearest.
+    whose weight is used elsewhere too, or is computed. A layer that did not run in the trace is
+    rounded to nearest.
     """
     scales: dict[str, Tensor] = {}
     left = {path: "its weight is used elsewhere too: the target rounds it" for path in grids if path in flow.tied}
+    left |= {p: f"{WHY}: the target rounds it" for p in grids if computed(module.get_submodule(p))}
     ran = [[p for p in stage if p in grids and p not in left] for stage in flow.stages]
     idle = [[p] for p in grids if p not in left and not any(p in stage for stage in ran)]
     for stage in [*filter(None, ran), *idle]:

@@ -1,7 +1,5 @@
 """Cuts that can be tried and taken back: coupled channels of a module, or whole blocks. Both work
-in place on a module that they own.
-
-Notation: I inputs of one convolution group, G its groups; a unit is what can only go together.
+in place on a module that they own. A unit is what can only go together.
 """
 
 from __future__ import annotations
@@ -9,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...models.blocks import droppable
 from ...models.coupling import couple
-from ...models.cutting import cut
+from ...models.cutting import cut, silence
+from ...models.exact import inexact
 from ...models.groups import Group
 
 Items = list[tuple[int, int]]  # (group, unit)
@@ -27,13 +25,8 @@ class ChannelCuts:
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         coupling = couple(module, inputs)
-        self.module, self.whole = module, dict(coupling.whole)
-        self.groups: list[Group] = []
-        for group in coupling.groups:
-            if any(isinstance(module.get_submodule(m.path), nn.LayerNorm) for m in group.members):
-                self.whole[group.name] = "it is normalised across channels, where a silent channel is not a missing one"
-            else:
-                self.groups.append(group)
+        self.module, self.inputs, self.whole = module, inputs, dict(coupling.whole)
+        self.groups: list[Group] = list(coupling.groups)
         self.sizes = [len(g.units) for g in self.groups]
         self.removed: Items = []
 
@@ -43,7 +36,7 @@ class ChannelCuts:
         for g, group in enumerate(self.groups):
             units = [u for h, u in items if h == g]
             if units:
-                undo += _silence(self.module, group, units)
+                undo.append(silence(self.module, group, units))
         self.removed += items
 
         def back() -> None:
@@ -54,44 +47,15 @@ class ChannelCuts:
         return back
 
     def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Cut what is silent out of the module. (edits for the package,
-        what to say in the note)."""
+        """Cut what is silent out of the module; a group where that is not exact stays silent.
+        (edits for the package, what to say in the note)."""
         drops = [sorted(u for h, u in self.removed if h == g) for g in range(len(self.groups))]
+        wrong = inexact(self.module, self.groups, self.inputs, drops=drops)
+        self.whole |= wrong
+        drops = [[] if g.name in wrong else drop for g, drop in zip(self.groups, drops, strict=True)]
         cut(self.module, self.groups, drops)
         widths = {g.name: [g.channels, g.channels - g.size * len(d)] for g, d in zip(self.groups, drops, strict=True)}
         return [], {"widths": widths, "whole": self.whole}
-
-
-def _silence(module: nn.Module, group: Group, units: list[int]) -> list[Undo]:
-    """Zero the weights that read these units; only the slices that change are kept aside."""
-    channels = {c for u in units for c in group.units[u]}
-    undo: list[Undo] = []
-    for m in group.members:
-        gone = torch.tensor([p for p, c in zip(m.position, m.channel, strict=True) if c in channels], dtype=torch.long)
-        if m.axis == 0 or len(gone) == 0:
-            continue
-        layer: Any = module.get_submodule(m.path)
-        where: tuple[Any, ...] = (gone,)
-        if not getattr(layer, "transposed", False):
-            inner = layer.weight.shape[1]
-            where = (gone // inner, slice(None), gone % inner)
-        undo.append(_restore(layer, where, _reading(layer)[where].clone()))
-        _reading(layer)[where] = 0
-    return undo
-
-
-def _reading(layer: Any) -> Tensor:
-    """A view of the weight, by what it reads: [G, O / G, I, *k];
-    of a transposed convolution [I, O, *k]."""
-    w: Tensor = layer.weight.data
-    return w if getattr(layer, "transposed", False) else w.view(getattr(layer, "groups", 1), -1, *w.shape[1:])
-
-
-def _restore(layer: Any, where: tuple[Any, ...], old: Tensor) -> Undo:
-    def back() -> None:  # the weight is looked up again: a visit to another device has moved it
-        _reading(layer)[where] = old
-
-    return back
 
 
 class BlockCuts:

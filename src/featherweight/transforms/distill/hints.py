@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from ...errors import InputError
 from ...models.matching import channels_first, matched
 from ...models.package import Package
-from ...models.taps import Taps, attention_paths, first_tensor, last_linear, queries_keys_values
+from ...models.taps import Taps, attention_paths, called, first_tensor, last_linear, queries_keys_values
 from ...train.losses import attention_loss, hint_loss, relational_loss, self_relation_loss
 
 
@@ -64,8 +64,15 @@ class Hints:
         self.penultimate: tuple[str | None, str | None] = (None, None)
         if weights.features or weights.attention:
             same_net = student.net == teacher.net
-            edits = {"student_edits": student.edits, "teacher_edits": teacher.edits, "same_net": same_net}
-            self.pairs = matched(self.student, self.teacher, layers, **edits)  # type: ignore[arg-type]
+            self.pairs = matched(
+                self.student,
+                self.teacher,
+                layers,
+                student_edits=student.edits,
+                teacher_edits=teacher.edits,
+                same_net=same_net,
+                called=(called(self.student, example), called(self.teacher, example)),
+            )
         if weights.attention:
             self.attention = (
                 attention_paths(self.student, self.pairs[-1][0]),

@@ -44,6 +44,8 @@ class Factorize(Transform):
     names no layer, or if the model does not run with its new layers.
     """
 
+    version = 2
+
     says = "Replace layers by pairs of thinner ones (low-rank factorization)"
 
     @property

@@ -1,7 +1,8 @@
 """Prune: remove whole channels or heads with everything that is coupled to them,
 or set single weights to zero.
 
-Cutting channels gives an ordinary smaller model. The dependency graph is that of Fang et al. 2023
+Cutting channels gives an ordinary smaller model, which computes what the model with these channels
+silenced computes. That channels are coupled through a model is as in Fang et al. 2023
 (arXiv:2301.12900); iterative pruning with recovery between the cuts is that of Han et al. 2015
 (arXiv:1506.02626). Notation: `ratio` r is the share of all cuttable channels to remove.
 """
@@ -40,7 +41,7 @@ class Prune(Transform):
 
     says = "Remove the parts of the model that matter least"
 
-    version = 2
+    version = 3
 
     ratio: float = param(
         0.5,
@@ -188,6 +189,7 @@ class Prune(Transform):
     def _zero(self, model: Package, context: Context, recover: tuple[Transform, ...]) -> Package:
         import torch
 
+        from ...models.computed import WHY, computed
         from ...models.sparsify import sparsify
         from ...models.zeros import holding
         from .cut import TrainBatches
@@ -215,9 +217,9 @@ class Prune(Transform):
             if i < steps:
                 package = _recovered(package, recover, context, i)
         notes = package.notes[len(model.notes) :]
-        return package.edited(notes=model.notes).noted(
-            step="prune", zeros=zeros, **({"recover": list(notes)} if notes else {})
-        )
+        whole = {path: WHY for path, m in package.module.named_modules() if computed(m)}
+        more = ({"whole": whole} if whole else {}) | ({"recover": list(notes)} if notes else {})
+        return package.edited(notes=model.notes).noted(step="prune", zeros=zeros, **more)
 
 
 def _recovered(package: Package, steps: tuple[Transform, ...], context: Context, i: int) -> Package:
