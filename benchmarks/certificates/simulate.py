@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from featherweight.measure import levels
 from featherweight.measure.paired import p_value
+from featherweight.proof import levels
 from featherweight.proof.chance import chance
 from featherweight.proof.tango import tango
 from featherweight.records import Paired

@@ -12,7 +12,7 @@ from featherweight.models.coupling import couple, output_layers
 from featherweight.models.cutting import cut, without
 from featherweight.models.exact import inexact
 from featherweight.models.package import Package
-from tests import nets
+from tests import odd_nets
 
 # {kind of net: ({group: (units, channels of each)}, {layer that is left whole: why})}
 END = "makes the model's output"
@@ -43,19 +43,19 @@ WANT = {
 }
 
 
-@pytest.mark.parametrize("kind", nets.KINDS)
+@pytest.mark.parametrize("kind", odd_nets.KINDS)
 def test_what_can_be_cut_is_found_and_what_cannot_is_named(kind):
-    net, x = nets.made(kind)
+    net, x = odd_nets.made(kind)
     coupling = couple(net, x)
     groups, whole = WANT[kind]
     assert {g.name: (len(g.units), g.size) for g in coupling.groups} == groups
     assert coupling.whole.keys() == whole.keys() and all(why in coupling.whole[p] for p, why in whole.items())
 
 
-@pytest.mark.parametrize("kind", [k for k in nets.KINDS if WANT[k][0]])
+@pytest.mark.parametrize("kind", [k for k in odd_nets.KINDS if WANT[k][0]])
 @pytest.mark.parametrize("share", [0.3, 0.99])
 def test_a_cut_net_is_the_silenced_one_and_reloads(kind, share, tmp_path):
-    net, x = nets.made(kind)
+    net, x = odd_nets.made(kind)
     groups = couple(net, x).groups
     generator = torch.Generator().manual_seed(5)
     drops = [
@@ -66,14 +66,14 @@ def test_a_cut_net_is_the_silenced_one_and_reloads(kind, share, tmp_path):
     cut(small, groups, drops)
     wide = (torch.randn(5, *x[0].shape[1:]),)
     with torch.no_grad():
-        whole, got = nets.flat(net(*wide)), nets.flat(small(*wide))
-    want = nets.flat(nets.silent(net, wide, groups, drops))
+        whole, got = odd_nets.flat(net(*wide)), odd_nets.flat(small(*wide))
+    want = odd_nets.flat(odd_nets.silent(net, wide, groups, drops))
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * float(want.abs().max()))
     assert not torch.allclose(got, whole, rtol=1e-3), "a test that cannot fail"
-    Package(small).save(tmp_path, nets.KINDS[kind])
-    loaded = Package.load(tmp_path, nets.KINDS[kind]).module
+    Package(small).save(tmp_path, odd_nets.KINDS[kind])
+    loaded = Package.load(tmp_path, odd_nets.KINDS[kind]).module
     with torch.no_grad():
-        assert torch.equal(nets.flat(loaded(*wide)), got)
+        assert torch.equal(odd_nets.flat(loaded(*wide)), got)
 
 
 def wrong(group):
@@ -86,7 +86,7 @@ def wrong(group):
 
 @pytest.mark.parametrize("kind", ["channels last", "scaled", "packed gate"])
 def test_a_wrong_group_is_found_among_right_ones(kind):
-    net, x = nets.made(kind)
+    net, x = odd_nets.made(kind)
     right, odd = couple(net, x).groups[0], couple(net, x).groups[1:]
     before = copy.deepcopy(net.state_dict())
     assert inexact(net, [right, *odd], x) == {}
@@ -97,7 +97,7 @@ def test_a_wrong_group_is_found_among_right_ones(kind):
 
 
 def test_the_units_that_are_to_go_are_what_is_proven():
-    net, x = nets.made("channels last")
+    net, x = odd_nets.made("channels last")
     groups = couple(net, x).groups
     odd = [wrong(groups[0]), *groups[1:]]
     assert inexact(net, odd, x, drops=[[], [0], [1]]) == {}
@@ -116,7 +116,7 @@ def test_channels_that_the_examples_leave_dead_are_seen():
 
 
 def test_a_cut_on_trial_leaves_the_very_parameters():
-    net, x = nets.made("scaled")
+    net, x = odd_nets.made("scaled")
     groups = couple(net, x).groups
     parameters, sizes = dict(net.named_parameters()), {n: dict(vars(m)) for n, m in net.named_modules()}
     with pytest.raises(KeyError), without(net, groups, [[0]] * len(groups)):
@@ -127,9 +127,9 @@ def test_a_cut_on_trial_leaves_the_very_parameters():
 
 
 def test_frozen_layers_are_cut_as_others_and_stay_frozen():
-    net, x = nets.made("frozen")
+    net, x = odd_nets.made("frozen")
     groups = couple(net, x).groups
-    assert groups == couple(nets.Frozen(False).eval(), x).groups
+    assert groups == couple(odd_nets.Frozen(False).eval(), x).groups
     cut(net, groups, [[0]] * len(groups))
     assert {n for n, p in net.named_parameters() if p.requires_grad} == {"out.weight", "out.bias"}
 
@@ -152,9 +152,9 @@ def test_one_group_that_fails_costs_no_other():
     assert [g.name for g in coupling.groups] == ["a"] and "AssertionError" in coupling.whole["b"]
 
 
-@pytest.mark.parametrize("end", nets.ENDS)
+@pytest.mark.parametrize("end", odd_nets.ENDS)
 def test_layers_that_make_the_output(end):
-    net, x = nets.made(f"ends {end}")
+    net, x = odd_nets.made(f"ends {end}")
     want = {"heads": ["out", "twin"], "stacked": ["out", "twin"], "dict": ["out", "twin"], "pooled": ["point"]}
     paths = {m: path for path, m in net.named_modules()}
     assert [paths[m] for m in output_layers(net, x)] == want.get(end, ["out"])

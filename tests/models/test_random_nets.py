@@ -12,7 +12,7 @@ from featherweight.graphs import export
 from featherweight.models.coupling import couple
 from featherweight.models.cutting import cut
 from featherweight.models.package import Package
-from tests import nets, random_nets
+from tests import odd_nets, random_nets
 
 
 def check(names, end, seed, tmp_path=None):
@@ -35,7 +35,7 @@ def check(names, end, seed, tmp_path=None):
     exact = (wide[0].double(),)  # so that nothing is put down to rounding
     with torch.no_grad():
         got = copy.deepcopy(small).double()(*exact)
-    want = nets.silent(copy.deepcopy(net).double(), exact, groups, drops)
+    want = odd_nets.silent(copy.deepcopy(net).double(), exact, groups, drops)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * max(float(want.abs().max()), 1e-30))
     if tmp_path is not None:
         Package(small).save(tmp_path, lambda: random_nets.build(names, end, seed))

@@ -23,7 +23,7 @@ from featherweight.transforms.prune import Prune
 from featherweight.transforms.qat import Qat
 from featherweight.transforms.quantize import Quantize
 from featherweight.transforms.train import Train
-from tests import nets, toy
+from tests import odd_nets, toy
 
 NORMS = {
     "weight norm": nn.utils.parametrizations.weight_norm,
@@ -66,7 +66,7 @@ def run(step, build, before=()):
 @pytest.mark.parametrize("norm", NORMS)
 def test_computed_weights_are_left_whole_by_name_or_handled(norm, step, tmp_path):
     def build():
-        return nets.Computed(NORMS[norm])
+        return odd_nets.Computed(NORMS[norm])
 
     package, t = run(WRITE[step], build)
     note = package.notes[-1]
@@ -92,7 +92,7 @@ def test_computed_weights_are_left_whole_by_name_or_handled(norm, step, tmp_path
 @IGNORED
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_trained_norm_can_be_worked_on(norm):
-    package, _ = run(Prune(granularity="weight", batches=1), lambda: nets.Computed(NORMS[norm]), [Train(epochs=1)])
+    package, _ = run(Prune(granularity="weight", batches=1), lambda: odd_nets.Computed(NORMS[norm]), [Train(epochs=1)])
     assert package.notes[-1]["whole"] == {"b": WHY, "c": WHY}
 
 
@@ -100,7 +100,7 @@ def test_a_trained_norm_can_be_worked_on(norm):
 @pytest.mark.parametrize("norm", NORMS)
 def test_settling_keeps_the_values_and_no_copy_feels_it(norm):
     torch.manual_seed(0)
-    net = nets.Computed(NORMS[norm]).eval()
+    net = odd_nets.Computed(NORMS[norm]).eval()
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         net(x)
@@ -118,8 +118,8 @@ def test_settling_keeps_the_values_and_no_copy_feels_it(norm):
 @pytest.mark.parametrize("criterion", ["magnitude", "taylor"])
 def test_frozen_layers_are_cut_alike_reload_and_stay_frozen(criterion, tmp_path):
     step = Prune(ratio=0.4, criterion=criterion, round_to=1, batches=1)
-    package, t = run(step, nets.Frozen)
-    free, _ = run(step, lambda: nets.Frozen(False))
+    package, t = run(step, odd_nets.Frozen)
+    free, _ = run(step, lambda: odd_nets.Frozen(False))
     assert package.notes[-1] == free.notes[-1] and package.module.a.out_channels < 16
     package.save(tmp_path, t.build)
     loaded = Package.load(tmp_path, t.build)
@@ -131,29 +131,29 @@ def test_frozen_layers_are_cut_alike_reload_and_stay_frozen(criterion, tmp_path)
 
 
 def test_factors_of_a_frozen_layer_are_frozen():
-    package, _ = run(Factorize(ratio=0.6, round_to=1), nets.Frozen)
+    package, _ = run(Factorize(ratio=0.6, round_to=1), odd_nets.Frozen)
     assert any(isinstance(m, nn.Sequential) for m in package.module.children()), "a test that cannot fail"
     assert {n for n, p in package.module.named_parameters() if p.requires_grad} == {"out.weight", "out.bias"}
 
 
 def test_a_model_that_is_all_frozen_says_so():
     with pytest.raises(InputError, match="nothing to train"):
-        run(Train(epochs=1), lambda: nets.Frozen().requires_grad_(False))
+        run(Train(epochs=1), lambda: odd_nets.Frozen().requires_grad_(False))
 
 
 def test_features_are_taken_from_layers_that_the_model_calls():
     """nn.MultiheadAttention reads the weight of its output projection and never calls it."""
-    package, _ = run(Distill(epochs=1, features=1.0), nets.ClassToken)
+    package, _ = run(Distill(epochs=1, features=1.0), odd_nets.ClassToken)
     layers = [ours for ours, _ in package.notes[-1]["layers"]]
     assert layers and "att.out_proj" not in layers
 
 
 @pytest.mark.parametrize(
-    "kind", [k for k in nets.KINDS if k not in ("imagined", "packed gate", "aside", "ends dict", "computed")]
+    "kind", [k for k in odd_nets.KINDS if k not in ("imagined", "packed gate", "aside", "ends dict", "computed")]
 )
 def test_every_odd_net_is_pruned(kind):
     """Nothing is refused, and what is left whole has its reason."""
-    package, _ = run(Prune(ratio=0.3, allocation="uniform", round_to=1, batches=1), nets.KINDS[kind])
+    package, _ = run(Prune(ratio=0.3, allocation="uniform", round_to=1, batches=1), odd_nets.KINDS[kind])
     note = package.notes[-1]
     assert note["widths"] and all(now < was for was, now in note["widths"].values() if was > 2)
     assert package.module(torch.zeros(2, 1, 8, 8)).shape == (2, 4) and all(note["whole"].values())
@@ -171,6 +171,6 @@ def test_a_cut_that_is_not_exact_is_not_made(step, monkeypatch):
 
     monkeypatch.setattr("featherweight.transforms.prune.cut.couple", lied)
     monkeypatch.setattr("featherweight.transforms.cut_randomly.cuts.couple", lied)
-    package, _ = run(step, nets.KINDS["channels last"])
+    package, _ = run(step, odd_nets.KINDS["channels last"])
     assert package.module.a.out_channels == 12 and "silencing" in package.notes[-1]["whole"]["a"]
     assert package.notes[-1]["widths"]["a"] == [12, 12] and package.module.mix.out_features < 20
