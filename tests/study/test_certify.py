@@ -218,3 +218,13 @@ def fake(recipe):
 def test_an_entry_survives_its_json():
     found = state((2.0, 8, 8)).trials[0].entry
     assert dataclasses.asdict(type(found).from_json(found.to_json())) == dataclasses.asdict(found)
+
+
+def test_a_certified_entry_stays_beside_a_better_one_that_is_not():
+    study = state((2.0, 8, 8), (3.0, 8, 8))
+    slow, fast = (t.entry for t in study.trials)
+    assert study.front() == [fast]  # as good, and faster
+    looked(study, slow, "certified")
+    looked(study, fast, "not certifiable")
+    assert slow in study.front() and study.best() is slow
+    assert fast.feasible and fast.chance > 0.5  # what test could not show is as likely as it was

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SAMPLES = 150_000  # samples that the longest training of a search sees, in all of its epochs
 _SHORT = 500  # steps of a short recovery, at most
-_TRIALS = 20  # that should fit into a search's time
+TRIALS = 20  # that should fit into a search's time
 _FEW = 4  # below so many, a search does not train at all
 _TRAINING = 0.4  # of a search's time, at most, is recovery
 
@@ -122,14 +122,14 @@ def ptq() -> Recipe:
     )
 
 
-def default(task: Task, minutes: float | None = None, threads: int = 1) -> Recipe:
+def default(task: Task, minutes: float | None = None, threads: int = 1, trials: int = TRIALS) -> Recipe:
     """`encoder()` for a model with attention, `cnn()` for one with convolutions, else `mlp()`,
     without what the model has nothing for; every filling can be carried out on the task's model.
     `ptq()` if not even `_FEW` trials with one pass of recovery fit `minutes`.
 
     Recovery is short: a quarter of the baseline's own epochs, at its learning rate and batch size;
-    for a model that came trained about 500 steps; and so many seconds that `_TRIALS` trials fit
-    `minutes` (of the whole study; None: it is not looked at).
+    for a model that came trained about 500 steps; and so many seconds that `trials` trials (or
+    TRIALS, if they are fewer) fit `minutes` (of the whole study; None: it is not looked at).
     """
     can = abilities(task)
     trained = next((s for s in (task.baseline.steps if task.baseline else ()) if getattr(s, "epochs", 0)), None)
@@ -140,8 +140,9 @@ def default(task: Task, minutes: float | None = None, threads: int = 1) -> Recip
         epochs = max(1, round(_SHORT / max(1, n // 64)))
     if minutes is not None:
         takes = pace(task, None, threads)
-        fits = minutes * 60 * _TRAINING / _TRIALS / (n * (takes.train + takes.forward / max(epochs, 1)))
-        if fits < _FEW / _TRIALS:
+        trials = min(trials, TRIALS)
+        fits = minutes * 60 * _TRAINING / trials / (n * (takes.train + takes.forward / max(epochs, 1)))
+        if fits * trials < _FEW:
             return ptq()
         epochs = max(1, min(epochs, int(fits)))
     if can.attentive:
@@ -180,20 +181,25 @@ def one_line(recipe: Recipe, filling: Filling) -> str:
 
 
 def search(
-    task: Task, compress: bool = False, stopped: bool = False, minutes: float | None = None, threads: int = 1
+    task: Task,
+    compress: bool = False,
+    stopped: bool = False,
+    minutes: float | None = None,
+    threads: int = 1,
+    trials: int = TRIALS,
 ) -> Recipe:
     """Architecture and training for a task's data: a net with holes that suits their shape, and how
     it is trained; with `compress` also pruning with recovery, and quantization, each of which may
     be left out.
 
     stopped: a stopper ends weak trainings, so each is as long as the fixed net's; else a third of
-    it, by which nets are compared, and the finalists are trained on; and so short that `_TRIALS`
-    trainings of the fixed net fit `minutes`."""
+    it, by which nets are compared, and the finalists are trained on; and so short that `trials`
+    trainings of the fixed net (or TRIALS, if they are fewer) fit `minutes`."""
     longest = _longest(task)
     epochs = longest if stopped else max(1, longest // 3)
     if minutes is not None and not stopped:
         takes = pace(task, sensible(_rows(task), task.outputs), threads).train * len(task.splits().train)
-        epochs = max(1, min(epochs, int(minutes * 60 * _TRAINING / _TRIALS / takes)))
+        epochs = max(1, min(epochs, int(minutes * 60 * _TRAINING / min(trials, TRIALS) / takes)))
     training = Train(
         epochs=epochs,
         lr=Float(3e-4, 3e-2, log=True),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..task.task import Task
 
 _SLOW = 1.0  # seconds of a step from which on no larger one is tried
-_STEPS = 3  # that are timed
+_STEPS, _ENOUGH = 3, 0.7  # that are timed at least, and seconds for more of them
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ def pace(task: Task, net: Any = None, threads: int = 1) -> Pace:
             rows = [_timed(task, module, x, y) for _ in range(2)]  # the first of a shape is slow
             if n == len(split) or 4 * n * sum(rows[-1]) > _SLOW:
                 break
-        rows = [rows[-1], *(_timed(task, module, x, y) for _ in range(_STEPS - 1))]
+        rows, until = rows[1:], time.perf_counter() + _ENOUGH
+        while len(rows) < _STEPS or time.perf_counter() < until:
+            rows.append(_timed(task, module, x, y))
     finally:
         torch.set_num_threads(before)
     return Pace(min(r[0] for r in rows), min(r[1] for r in rows), n)

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from .. import pareto
+from ..limits import objectives
 from ..proof.chance import recovered
 from ..recipe import Recipe
 from ..records import Entry, Paired, Trial
@@ -23,7 +24,8 @@ from .state import StudyState
 LONGER = 3  # times the recovery that it had as searched: the first time; three times as much the next
 RUNGS = 3  # longer recoveries of one candidate, at most
 LEAST = 0.001  # that has to be expected of a recovery, as a gain
-_KEPT = 0.9  # of the error is still there after longer training, before any finalist has shown it
+KEPT = 0.7  # of the error is still there after longer training, before any finalist has shown it
+_SURE = 0.8  # of the time that is left, what a recovery may be expected to take
 _FIXED_S = 5.0  # seconds of a trial that are no training: export and measurement
 
 
@@ -42,11 +44,9 @@ def polish(jobs: Jobs) -> None:
         trial = state.trials[entry.trial if entry.trial is not None else -1]
         recipe, rung = longer(Recipe.from_json(entry.recipe), epochs), entry.rung + 1
         label = f"{entry.label.split(', finished')[0]}, finished with {_extra(entry) + epochs} epochs"
-        more: dict[str, Any] = {"trial": trial.number, "filling": trial.filling}
-        outcome = jobs.run_one(
-            jobs.trial_job(recipe, str(Target.parse(entry.target)), label, **more),
-            clock.timeout(finalist=True),
-        )
+        time_s = clock.timeout(finalist=True)
+        more: dict[str, Any] = {"trial": trial.number, "filling": trial.filling, "timeout_s": time_s}
+        outcome = jobs.run_one(jobs.trial_job(recipe, str(Target.parse(entry.target)), label, **more), time_s)
         body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": outcome.seconds}
         if outcome.kind == "finished":
             told = {k: outcome.result[k] for k in ("entry", "steps", "reused")}
@@ -71,13 +71,13 @@ def next_finalist(state: StudyState, left_s: float, share: float, minutes: float
     now, leads = max(
         ((chance * gain, gain) for e in able for chance, gain in [_prospect(state, e)]), default=(0.0, 0.0)
     )
-    left = remainder(state)
+    left, kept = remainder(state), remaining_error(state)
     best: tuple[float, Entry, int] | None = None
     for e in _undominated(state, able):
         epochs = affordable(state, e, trials[e.trial or 0], left_s, share, minutes)
         if epochs == 0 or e.rung == RUNGS or (e.trial, e.rung + 1) in state.unpolished:
             continue
-        chance, gain = _prospect(state, e, recovered(e.paired, left) if e.paired else None, _KEPT)
+        chance, gain = _prospect(state, e, recovered(e.paired, left) if e.paired else None, kept)
         worth = max(chance * (gain - leads), chance * gain - now)
         if worth > LEAST and (best is None or worth > best[0]):
             best = worth, e, epochs
@@ -95,7 +95,7 @@ def affordable(
         return 0
     wanted = step.epochs * LONGER ** (entry.rung + 1)
     pace = max(trial.cost_s - _FIXED_S, 0.05 * trial.cost_s) / step.epochs  # seconds an epoch, at most
-    able = wanted if left_s == math.inf else int((left_s - _FIXED_S) / max(pace, 1e-9))
+    able = wanted if left_s == math.inf else int((_SURE * left_s - _FIXED_S) / max(pace, 1e-9))
     if minutes is None:
         searched = sum(_epochs(t) for t in state.trials if t.state == "complete")
         able = min(able, int(searched * share / (1 - share)) - sum(state.polish_epochs.values()))
@@ -113,6 +113,18 @@ def remainder(state: StudyState) -> float:
         if was is not None and was.paired and entry.paired and was.paired.drop > 0:
             before, after = before + was.paired.drop, after + entry.paired.drop
     return min(1.0, max(0.0, after / before))
+
+
+def remaining_error(state: StudyState) -> float:
+    """The share of the error that longer recovery leaves: the geometric mean of what it left so
+    far, and of KEPT."""
+    logs = [math.log(KEPT)]
+    for (number, rung), entry in state.polished.items():
+        was = state.polished.get((number, rung - 1)) if rung > 1 else state.trials[number].entry
+        if was is not None:
+            before, after = (objectives(e, state.baseline, ["error"])[0] for e in (was, entry))
+            logs.append(math.log(after / before))
+    return math.exp(sum(logs) / len(logs))
 
 
 def recovery(recipe: Recipe) -> Any:
@@ -138,8 +150,9 @@ def _prospect(state: StudyState, entry: Entry, paired: Paired | None = None, kep
     if "error" in state.minimize:
         score += math.log(kept) / len(state.minimize)
     proof = state.proof(entry, paired)
-    chance = proof.chance if proof is not None else float(entry.feasible)
-    return chance, max(0.0, -score)
+    if proof is None:  # no floor: it may be said of each, and one that is worse than the baseline may be the best
+        return 1.0, -score
+    return proof.chance, max(0.0, -score)
 
 
 def _undominated(state: StudyState, entries: list[Entry]) -> list[Entry]:

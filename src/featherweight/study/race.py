@@ -12,7 +12,7 @@ from typing import Any
 from ..recipe import Recipe
 from ..records import Entry
 from .jobs import Jobs
-from .state import artifact_id
+from .state import artifact_id, proven
 
 RACERS = 3  # entries that run again before the best of them is chosen
 
@@ -23,7 +23,7 @@ def race(jobs: Jobs) -> None:
     if state.best() is None:
         return
     log.record("phase", {"name": "race"})
-    leading = sorted(filter(_proven, state.ranked()), key=state.score)[:RACERS]
+    leading = sorted(filter(proven, state.ranked()), key=state.score)[:RACERS]
     if len(leading) > 1:
         for entry in leading:
             if state.raced.get(artifact_id(entry), 0) == 0:
@@ -33,16 +33,13 @@ def race(jobs: Jobs) -> None:
         _run(jobs, best)
 
 
-def _proven(entry: Entry) -> bool:
-    return (entry.certificate or {}).get("verdict") == "certified"
-
-
 def _run(jobs: Jobs, entry: Entry) -> None:
     if jobs.clock.remaining() < 3.0 + 2 * jobs.config.measure_seconds or jobs.stop.asked:
         return
-    more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": ""}
+    time_s = min(jobs.clock.remaining(), 3600.0)
+    more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": "", "timeout_s": time_s}
     job = jobs.trial_job(Recipe.from_json(entry.recipe), entry.target, entry.label, **more)
-    outcome = jobs.run_one(job, min(jobs.clock.remaining(), 3600.0))
+    outcome = jobs.run_one(job, time_s)
     if outcome.kind != "finished" and outcome.reason.startswith("time limit"):
         return
     if outcome.kind != "finished":

@@ -103,7 +103,7 @@ def objectives_of(given: Sequence[str] | None, searching: bool, limited: bool) -
 def recipe_of(task: Task, asked: Settings, threads: int = 1) -> Recipe:
     """The recipe to search: the one given, the task's own, or one that suits the task, the time
     and the threads of a training. RecipeError, TaskError if it is not for this mode."""
-    searching, minutes = asked.mode == "search", asked.budget.minutes
+    searching, minutes, trials = asked.mode == "search", asked.budget.minutes, asked.budget.trials or recipes.TRIALS
     if not searching and task.model is None:
         raise TaskError(
             f"task {task.name!r} has no model to optimize",
@@ -112,9 +112,9 @@ def recipe_of(task: Task, asked: Settings, threads: int = 1) -> Recipe:
     own = task.recipe if task.recipe is not None and (not searching or recipes.builds(task.recipe)) else None
     recipe = asked.recipe or own
     if recipe is None and searching:
-        recipe = recipes.search(task, asked.compress, asked.stopper is not None, minutes, threads)
+        recipe = recipes.search(task, asked.compress, asked.stopper is not None, minutes, threads, trials)
     elif recipe is None:
-        recipe = recipes.default(task, minutes, threads)
+        recipe = recipes.default(task, minutes, threads, trials)
     if searching and not recipes.builds(recipe):
         raise RecipeError(
             "a search of architectures needs a recipe that begins with Build",

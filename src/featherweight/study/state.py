@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from .. import pareto
 from ..errors import StoreError
 from ..limits import Budget, Constraint, Proof, judge, objectives
-from ..proof.chance import LEVEL, allowance, chance, outlook, recovered
+from ..proof.chance import allowance, chance, outlook, recovered
 from ..proof.levels import next_level
 from ..proof.tango import Z95
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
@@ -208,7 +208,9 @@ class StudyState:
         for entry in [*self.baselines.values(), *self.found()]:
             if artifact_id(entry) == event["artifact"]:
                 self._certify(entry)
-                self._judge(entry)
+                # what could be neither shown nor refuted stays as likely as it was
+                if event["certificate"]["verdict"] in ("certified", "refuted"):
+                    self._judge(entry)
 
     def _pool(self, entry: Entry) -> None:
         """Entries of one graph on one target take the same time: each measurement of one counts for
@@ -266,7 +268,7 @@ class StudyState:
         seen = entry.paired
         if self.begun.polish and seen is not None:
             seen = recovered(seen, self.RECOVERED)
-        proof = self._likely(seen, LEVEL) if seen is not None else None
+        proof = self.proof(entry, seen) if seen is not None else None
         return sum(c.excess(entry, self.baseline, proof) for c in self.constraints)
 
     def measured(self, entry: Entry) -> tuple[tuple[float, ...], float]:
@@ -274,28 +276,22 @@ class StudyState:
         return objectives(entry, self.baseline, self.minimize), self._violation(entry)
 
     def proof(self, entry: Entry, paired: Paired | None = None) -> Proof | None:
-        """What the test split shows of the entry, or will probably show; None if nothing is to be
-        shown, or the entry was measured before there were comparisons. paired: as if this had been
-        seen on validation."""
+        """What the test split shows of the entry, or will probably show to a first look; None if
+        nothing is to be shown, or the entry was measured before there were comparisons. paired: as
+        if this had been seen on validation, and nothing on test."""
         limit, wanted = self.max_drop, self.begun.confidence
         if limit is None or not self.tested:
             return None
-        if paired is not None:
-            return self._likely(paired, self.level)
-        said = (entry.certificate or {}).get("verdict")
-        if said in ("certified", "refuted"):
-            shown = float((entry.certificate or {})["drop"]) - limit
-            return Proof(1.0, wanted, 0.0) if said == "certified" else Proof(0.0, wanted, shown)
-        if entry.paired is None:
+        said = entry.certificate or {}
+        if paired is None and said.get("verdict") == "certified":
+            return Proof(1.0, wanted, 0.0)
+        if paired is None and said.get("verdict") == "refuted":
+            return Proof(0.0, wanted, float(said["drop"]) - limit)
+        seen = paired or entry.paired
+        if seen is None:
             return None
-        return self._likely(entry.paired, self.level)
-
-    def _likely(self, paired: Paired, level: float) -> Proof | None:
-        limit, wanted = self.max_drop, self.begun.confidence
-        if limit is None or not self.tested:
-            return None
-        likely = chance(paired, self.tested, limit, level)
-        lacks = paired.drop - allowance(paired, self.tested, limit, wanted, level)
+        likely = chance(seen, self.tested, limit)
+        lacks = seen.drop - allowance(seen, self.tested, limit, wanted)
         return Proof(likely, wanted, 0.0 if likely >= wanted else max(lacks, 1e-9))
 
     @property
@@ -340,9 +336,12 @@ class StudyState:
         return [*self.complete(), *self.polished.values()]
 
     def front(self) -> list[Entry]:
-        """The non-dominated feasible entries, baselines included, by (error, objectives)."""
+        """The non-dominated feasible entries, baselines included, by (error, objectives); those
+        that are certified stay beside what is better and is not."""
         # of equal ones the searched one stays
-        return self.outstanding([e for e in [*self.found(), *self.baselines.values()] if e.feasible])
+        feasible = [e for e in [*self.found(), *self.baselines.values()] if e.feasible]
+        top = {id(e): e for e in self.outstanding(feasible)}
+        return list((top | {id(e): e for e in self.outstanding(list(filter(proven, feasible)))}).values())
 
     def outstanding(self, entries: list[Entry]) -> list[Entry]:
         """Those of the entries that none of the others dominates; of equal ones the first."""
@@ -373,7 +372,7 @@ class StudyState:
         the best-scoring one; after looks, the one with the greatest chance. None if none is
         feasible; one that was refuted is not."""
         ranked = self.ranked()
-        certified = [e for e in ranked if (e.certificate or {}).get("verdict") in ("certified", "measured")]
+        certified = list(filter(proven, ranked))
         if certified or not any(e.certificate for e in ranked):
             return next(iter(certified or ranked), None)
         return max(ranked, key=lambda e: e.chance or 0.0)
@@ -410,6 +409,11 @@ class StudyState:
             "best": best.to_json() if best else None,
             "nearest": nearest.to_json() if nearest else None,
         }
+
+
+def proven(entry: Entry) -> bool:
+    """Is it certified, or, where nothing is to be certified, measured on test?"""
+    return (entry.certificate or {}).get("verdict") in ("certified", "measured")
 
 
 def pooled(speeds: list[Speedup]) -> Speedup:
