@@ -21,7 +21,7 @@ def read_state(out: Path) -> StudyState:
         )
     store = EventStore(path)
     try:
-        return StudyState().fold(store.read())
+        return StudyState(out.resolve()).fold(store.read())
     finally:
         store.close()
 
