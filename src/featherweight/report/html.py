@@ -30,7 +30,7 @@ from .rows import (
     speed_claim,
     target_text,
 )
-from .words import next_command, summary, verb
+from .words import next_command, proof, summary, verb
 
 
 def write(
@@ -75,6 +75,7 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
         "figures_json": Markup(script_json(plots)),
         "crowded": _crowded(trials),
         "front_table": grids.front_grid(front),
+        "proof": proof(front["proof"], metric_name(front)) if front.get("proof") else "",
         "recipe": _recipe(front),
         "trial_table": grids.trial_grid(front, trials),
         "trial_note": grids.trial_note(trials),
