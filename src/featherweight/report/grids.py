@@ -23,6 +23,7 @@ from .rows import (
     trial_label,
     verdict_text,
 )
+from .steps import layer_changes
 from .table import COLUMNS, ROLES, cells
 
 MAX_ROWS = 1000  # a page with more rows is slow to open; all are in study.db
@@ -91,6 +92,22 @@ def front_grid(front: Json) -> Json:
 
 def _nth(i: int, baseline: Json | None) -> Callable[[Any], str]:
     return lambda r: _stacked(cells(r[1], baseline)[i])
+
+
+def layer_grid(manifest: Json) -> Json:
+    """What became of each layer of the chosen candidate."""
+    columns: list[Column] = [
+        ("layer", "w", lambda r: r["layer"], None),
+        ("width before", "n", lambda r: "" if r["before"] is None else r["before"], None),
+        ("after", "n", lambda r: "" if r["after"] is None else r["after"], None),
+        ("kept", "n", lambda r: units.percent(r["after"] / r["before"]) if r["before"] else "", None),
+        ("stored and run", "", lambda r: r["held"], None),
+        ("left whole, because", "w", lambda r: r["whole"], None),
+    ]
+    rows = layer_changes(manifest)
+    shown = [c for i, c in enumerate(columns) if i == 0 or any(c[2](r) != "" for r in rows)]
+    caption = "Widths are channels or units of what is cut together, named after the layer that makes them."
+    return _grid(caption, shown, rows, lambda r: False, sortable=True, filtered=len(rows) > 20)
 
 
 def trial_grid(front: Json, trials: Sequence[Json]) -> Json:

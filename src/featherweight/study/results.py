@@ -20,6 +20,7 @@ from ..report.card import model_card
 from ..store.artifacts import sha256_file, write_atomic
 from .command import command
 from .jobs import Jobs
+from .reading import chosen_manifest
 from .state import ARTIFACTS, StudyState
 
 
@@ -66,7 +67,7 @@ def write_results(out: Path, state: StudyState) -> None:
         front,
         [t.to_json() for t in state.trials],
         info,
-        {**config, "command": command(state.begun, out)},
+        {**config, "command": command(state.begun, out), "manifest": chosen_manifest(state)},
     )
     kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
     names = {Path(e.artifact).name for e in kept}

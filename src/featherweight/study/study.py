@@ -14,7 +14,7 @@ from ..report import html
 from ..report.analysis import Analysis
 from .command import command
 from .log import Listener
-from .reading import read_state
+from .reading import chosen_manifest, read_state
 from .state import StudyState
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ class Study:
     def report(self, path: str | Path, found: Analysis | None = None) -> Path:
         """Write the study's report, one HTML file, to `path`, which is returned. found: what
         `report.analysis.analyse` made of the study, if it was asked before."""
-        config = {**self.config, "out": str(self.out), "command": command(self.state.begun, self.out)}
+        more = {"command": command(self.state.begun, self.out), "manifest": chosen_manifest(self.state)}
+        config = {**self.config, "out": str(self.out), **more}
         return html.write(Path(path), self.front_json(), self.trials(), self.info(), config, found)
 
 
