@@ -23,6 +23,11 @@ def test_the_window_holds_what_is_compared(core, rest, zero, ends):
     assert window(core, rest, zero) == (None if ends is None else pytest.approx(ends))
 
 
+def test_what_need_not_be_seen_decides_only_whether_all_fits():
+    assert window([0.2, 1.0], [0.5], True, [1.5]) is None
+    assert window([0.2, 1.0], [0.5], True, [4.0, 4.2]) == pytest.approx((0.0, 1.15))
+
+
 def front_and_trials(speed):
     """A study whose first other baseline is `speed` times as fast as the original."""
     found = study(40)

@@ -177,7 +177,10 @@ def _fit(data: list[Json], layout: Json, groups: dict[str, list[Json]], front: J
     """Axes that show the front, the original and the bulk of the candidates; baselines beyond them
     are named at the border."""
     original = identity(front["baseline"])
-    core = [[group == "front" or identity(e) == original for e in entries] for group, entries in groups.items()]
+    core = [
+        [group == "front" or identity(e) == original or (None if group == "baselines" else False) for e in entries]
+        for group, entries in groups.items()
+    ]
     names = [
         [html.escape(label(str(e["label"]))) if group == "baselines" else "" for e in entries]
         for group, entries in groups.items()

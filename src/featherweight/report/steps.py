@@ -86,7 +86,10 @@ def _waterfall(front: Json, found: Sequence[tuple[str, Json]], name: str) -> Jso
     if len(values) < len(found):
         return None
     changes = [b - a for a, b in zip(values, values[1:], strict=False)]
-    show = (lambda v: f"{v:+.2%}" if share else f"{v:+.3g}") if name == "error" else (lambda v: f"{v:+.2f}x")
+
+    def show(change: float) -> str:
+        return f"{change:+.2f}x" if name != "error" else f"{change:+.2%}" if share else f"{change:+.3g}"
+
     steps = [f"{n}. {html.escape(step)}" for n, (step, _) in enumerate(found[1:], 1)]
     title = objective_title(name, named)
     said = "; ".join(f"{s} {show(c)}" for s, c in zip(steps, changes, strict=True))

@@ -22,9 +22,11 @@ _ARROWS = {
 }
 
 
-def window(core: Sequence[float], rest: Sequence[float], zero: bool = False) -> tuple[float, float] | None:
+def window(
+    core: Sequence[float], rest: Sequence[float], zero: bool = False, others: Sequence[float] = ()
+) -> tuple[float, float] | None:
     """The ends of an axis that shows all of `core`, and of `rest` all but the extremes; None if
-    everything fits in ALIKE times that. zero: the axis begins at 0."""
+    everything, `others` too, fits in ALIKE times that. zero: the axis begins at 0."""
     order = sorted(rest)
     cut = math.ceil(_TRIMMED * len(order)) if len(order) > 2 else 0
     near = [*core, *order[cut : len(order) - cut], *([0.0] if zero else [])]
@@ -33,15 +35,18 @@ def window(core: Sequence[float], rest: Sequence[float], zero: bool = False) -> 
     low, high = min(near), max(near)
     span = high - low or abs(high) or 1.0
     slack = (ALIKE - 1.0) * span
-    if all(low - slack <= v <= high + slack for v in [*core, *rest]):
+    if all(low - slack <= v <= high + slack for v in [*core, *rest, *others]):
         return None
     return (low if zero else low - _MARGIN * span), high + _MARGIN * span
 
 
-def fit_axes(data: list[Json], layout: Json, names: Sequence[Sequence[str]], core: Sequence[Sequence[bool]]) -> None:
+def fit_axes(
+    data: list[Json], layout: Json, names: Sequence[Sequence[str]], core: Sequence[Sequence[bool | None]]
+) -> None:
     """Set the ranges of a scatter plot's axes, where some points lie far from those that are
     compared, and move these to the border in a trace of their own. names: what each point of each
-    trace is called there (empty: it is not named); core: which points have to be seen."""
+    trace is called there (empty: it is not named); core: which points have to be seen (None: it
+    does not matter)."""
     ends: dict[str, tuple[float, float]] = {}
     for axis in ("x", "y"):
         seen = [
@@ -52,7 +57,8 @@ def fit_axes(data: list[Json], layout: Json, names: Sequence[Sequence[str]], cor
         ]
         lines = [s[f"{axis}0"] for s in layout.get("shapes") or [] if s[f"{axis}0"] == s[f"{axis}1"]]
         zero = layout[f"{axis}axis"].get("rangemode") == "tozero"
-        found = window([*(v for v, c in seen if c), *lines], [v for v, c in seen if not c], zero)
+        wanted, bulk, others = ([v for v, c in seen if c is kind] for kind in (True, False, None))
+        found = window([*wanted, *lines], bulk, zero, others)
         if found is not None:
             ends[axis] = found
             layout[f"{axis}axis"]["range"] = list(found)
