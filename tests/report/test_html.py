@@ -8,6 +8,7 @@ from featherweight.limits import max_drop, max_latency, min_metric
 from featherweight.report import html
 from featherweight.report.figures import MAX_POINTS, figures
 from featherweight.report.grids import MAX_ROWS, trial_grid
+from featherweight.report.words import notes, proof
 from tests.report.fake_study import config, events, infeasible, made, page, searched, study
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\""
@@ -228,3 +229,19 @@ def test_line_colours_of_every_strategy_are_in_both_palettes():
     palettes = re.findall(r":root \{[^}]*--bg[^}]*\}", html._asset("page.css"))[:2]
     for palette in palettes:
         assert {f"line{i}" for i in range(8)} | {"low", "high"} <= set(re.findall(r"--(\w+):", palette))
+
+
+def test_what_the_test_split_can_prove_stands_by_the_certificates_and_before_the_limits(text):
+    front = study().front_json()
+    said = proof(front["proof"], "accuracy")
+    assert notes(front)[0] == said and notes({**front, "proof": None})[0].startswith("Limits asked for")
+    assert text.count(said) == 2 and text.index(said) < text.index("Limits asked for")
+
+
+def test_trials_begin_with_their_filling_and_the_rest_is_shown_when_asked_for():
+    front, trials, _, _ = page(study())
+    grid = trial_grid(front, trials)
+    first = [h["text"] for h in grid["head"] if not h["more"]]
+    assert first[:3] == ["trial", "state", "filling"] and len(first) == 8 and grid["filtered"]
+    assert grid["rows"][0]["cells"][2]["text"].startswith("prune.ratio=")
+    assert {"candidate", "target", "memory"} <= {h["text"] for h in grid["head"] if h["more"]}

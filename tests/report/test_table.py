@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from featherweight.report.rows import listing
-from featherweight.report.table import front_table
+from featherweight.report.table import cells, front_table
 from tests.report.fake_study import infeasible, study
 
 
@@ -49,3 +49,11 @@ def test_limit_says_how_many_are_left_out():
 
 def _all():
     return listing(study().front_json())
+
+
+def test_without_a_certificate_the_chance_of_one_is_shown():
+    front = study().front_json()
+    entry = {**front["best"], "certificate": None, "chance": 0.83}
+    assert cells(entry, front["baseline"])[-1] == "chance 83 %"
+    assert cells({**entry, "chance": None}, front["baseline"])[-1] == "-"
+    assert cells(front["best"], front["baseline"])[-1] == "certified"

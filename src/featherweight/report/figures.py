@@ -14,6 +14,7 @@ from .history import history
 from .labels import objective_title
 from .rows import Json, constraint_text, identity, latency_interval, listing, metric_name, pair, reference
 from .table import COLUMNS, cells
+from .window import fit_axes, label
 
 MAX_POINTS = 2000  # an SVG plot with more points is slow to draw and shows no more
 
@@ -127,6 +128,7 @@ def front_figure(front: Json, trials: Sequence[Json]) -> Json:
     }
     if units.is_share(name):
         layout["yaxis"]["tickformat"] = ".1%"
+    _fit(data, layout, groups, front)
     n = sum(map(len, groups.values()))
     alt = (
         f"Scatter plot of {n} candidates: {name} (up) against latency as a multiple of the {reference(front)}'s "
@@ -171,6 +173,21 @@ def _limit_lines(front: Json) -> Json:
     return {"shapes": shapes, "annotations": notes}
 
 
+def _fit(data: list[Json], layout: Json, groups: dict[str, list[Json]], front: Json) -> None:
+    """Axes that show the front, the original and the bulk of the candidates; baselines beyond them
+    are named at the border."""
+    original = identity(front["baseline"])
+    core = [
+        [group == "front" or identity(e) == original or (None if group == "baselines" else False) for e in entries]
+        for group, entries in groups.items()
+    ]
+    names = [
+        [html.escape(label(str(e["label"]))) if group == "baselines" else "" for e in entries]
+        for group, entries in groups.items()
+    ]
+    fit_axes(data, layout, names, core)
+
+
 def quantity(entry: Json, baseline: Json, name: str) -> float | None:
     """An objective of an entry: the drop for `error`, else a multiple of the baseline's;
     None if it was not measured."""
@@ -183,8 +200,8 @@ def quantity(entry: Json, baseline: Json, name: str) -> float | None:
 def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
     """One objective against another, each as a multiple of the baseline's."""
     baseline = front["baseline"]
-    data = []
-    for group, entries in _groups(front, trials).items():
+    data, groups = [], _groups(front, trials)
+    for group, entries in groups.items():
         data.append(
             _scatter(
                 group,
@@ -205,6 +222,7 @@ def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
         }
         for axis, n in (("xaxis", x), ("yaxis", y))
     }
+    _fit(data, layout, groups, front)
     alt = (
         f"Scatter plot of {objective_title(y, reference(front))} (up) against {objective_title(x, reference(front))} "
         "(right) for every measured candidate; lower left is better. The same numbers are in the tables."

@@ -11,27 +11,45 @@ from typing import Any
 from . import units
 from .analysis import Analysis
 from .importance import MIN_TRIALS, Importance, floor
-from .rows import Json, drop, identity, is_best, listing, metric_name, reference, trial_label, verdict_text
+from .rows import (
+    Json,
+    drop,
+    filling_text,
+    identity,
+    is_best,
+    listing,
+    metric_name,
+    reference,
+    trial_label,
+    verdict_text,
+)
+from .steps import layer_changes
 from .table import COLUMNS, ROLES, cells
 
 MAX_ROWS = 1000  # a page with more rows is slow to open; all are in study.db
 MAX_FAILURES = 200
 NO_REASON = "no reason was recorded"
 
-# heading, kind, text of a row, what it sorts by (None: the text)
+# heading, kind ("n" for numbers, "w" for what may be long, "" else; with "+" what is shown only if
+# all columns are asked for), text of a row, what it sorts by (None: the text)
 Column = tuple[str, str, Callable[[Any], Any], Callable[[Any], Any] | None]
 
 
 def _grid(
-    caption: str, columns: Sequence[Column], rows: Sequence[Any], best: Callable[[Any], bool], sortable: bool = False
+    caption: str,
+    columns: Sequence[Column],
+    rows: Sequence[Any],
+    best: Callable[[Any], bool],
+    sortable: bool = False,
+    filtered: bool = False,
 ) -> Json:
-    """kind of a column: "n" for numbers, "w" for what may be long, "" else."""
-    head = [{"text": heading, "number": kind == "n", "wide": kind == "w"} for heading, kind, _, _ in columns]
+    """filtered: it is long, and has a field that picks its rows by a text."""
+    head = [{"text": h, "number": "n" in kind, "wide": "w" in kind, "more": "+" in kind} for h, kind, _, _ in columns]
     body = [
         {"best": best(r), "cells": [_cell(text(r), text if sort is None else sort, r) for _, _, text, sort in columns]}
         for r in rows
     ]
-    return {"caption": caption, "head": head, "rows": body, "sortable": sortable}
+    return {"caption": caption, "head": head, "rows": body, "sortable": sortable, "filtered": filtered}
 
 
 def _cell(text: Any, sort: Callable[[Any], Any], row: Any) -> Json:
@@ -76,6 +94,22 @@ def _nth(i: int, baseline: Json | None) -> Callable[[Any], str]:
     return lambda r: _stacked(cells(r[1], baseline)[i])
 
 
+def layer_grid(manifest: Json) -> Json:
+    """What became of each layer of the chosen candidate."""
+    columns: list[Column] = [
+        ("layer", "w", lambda r: r["layer"], None),
+        ("width before", "n", lambda r: "" if r["before"] is None else r["before"], None),
+        ("after", "n", lambda r: "" if r["after"] is None else r["after"], None),
+        ("kept", "n", lambda r: units.percent(r["after"] / r["before"]) if r["before"] else "", None),
+        ("stored and run", "", lambda r: r["held"], None),
+        ("left whole, because", "w", lambda r: r["whole"], None),
+    ]
+    rows = layer_changes(manifest)
+    shown = [c for i, c in enumerate(columns) if i == 0 or any(c[2](r) != "" for r in rows)]
+    caption = "Widths are channels or units of what is cut together, named after the layer that makes them."
+    return _grid(caption, shown, rows, lambda r: False, sortable=True, filtered=len(rows) > 20)
+
+
 def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
     """Every trial, at most MAX_ROWS of them: then the best, in order of number."""
     shown = (
@@ -102,8 +136,7 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
     columns: list[Column] = [
         ("trial", "n", lambda t: t["number"], None),
         ("state", "", lambda t: t["state"], None),
-        ("candidate", "w", trial_label, None),
-        ("target", "", lambda t: (t.get("entry") or t).get("target") or "", None),
+        ("filling", "w", lambda t: filling_text(t.get("filling")) or trial_label(t), None),
         of_entry(name, "n", lambda e: units.metric(e["metric"]["value"], name), lambda e: e["metric"]["value"]),
         of_entry(
             "drop",
@@ -113,7 +146,7 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
         ),
         of_entry(
             "latency",
-            "n",
+            "n+",
             lambda e: units.milliseconds(e["latency_ms"].get("median")),
             lambda e: e["latency_ms"].get("median"),
         ),
@@ -121,15 +154,19 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
             "speedup\n[95 %]", "n", lambda e: _stacked(cells(e, baseline)[3]), lambda e: e["speedup"].get("ratio")
         ),
         of_entry("size", "n", lambda e: _stacked(cells(e, baseline)[4]), lambda e: e["size_bytes"]),
-        of_entry("memory", "n", lambda e: units.size(e.get("peak_memory_bytes")), lambda e: e.get("peak_memory_bytes")),
+        of_entry(
+            "memory", "n+", lambda e: units.size(e.get("peak_memory_bytes")), lambda e: e.get("peak_memory_bytes")
+        ),
         of_entry(
             "params\n(MACs)",
-            "n",
+            "n+",
             lambda e: f"{units.count(e.get('params'))}\n({units.count(e.get('macs'))})",
             lambda e: e.get("params"),
         ),
         of_entry("limits", "", limits),
-        ("time\n(reused)", "n", _time, lambda t: t.get("seconds")),
+        ("time\n(reused)", "n+", _time, lambda t: t.get("seconds")),
+        ("target", "+", lambda t: (t.get("entry") or t).get("target") or "", None),
+        ("candidate", "w+", trial_label, None),
     ]
     return _grid(
         "Click a heading to sort.",
@@ -137,6 +174,7 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
         shown,
         lambda t: bool(t.get("entry")) and is_best(front, t["entry"]),
         sortable=True,
+        filtered=True,
     )
 
 

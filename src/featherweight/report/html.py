@@ -30,14 +30,16 @@ from .rows import (
     speed_claim,
     target_text,
 )
-from .words import next_command, summary, verb
+from .steps import waterfalls
+from .words import next_command, proof, summary, verb
 
 
 def write(
     path: Path, front: Json, trials: Sequence[Json], info: Json, config: Json, found: Analysis | None = None
 ) -> Path:
     """Write the report; `front`, `trials`, `info` and `config` are those of `Study`,
-    `found` what `analyse` makes of them (None: it is asked). A reader sees the old page or
+    `found` what `analyse` makes of them (None: it is asked); config may hold the chosen
+    candidate's "manifest", which tells what became of each layer. A reader sees the old page or
     the new, never half."""
     path = Path(path)
     write_atomic(path, render(front, trials, info, {"out": str(path.parent), **config}, found))
@@ -54,7 +56,11 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
     front = named(front, config)
     found = found or analyse(front, trials, config)
     share, seed = units.is_share(metric_name(front)), int(config.get("seed") or 0)
-    plots = [*figures(front, trials, config), *analysis_figures(found, trials, seed, share, reference(front))]
+    plots = [
+        *figures(front, trials, config),
+        *waterfalls(front, trials),
+        *analysis_figures(found, trials, seed, share, reference(front)),
+    ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     out = str(config.get("out") or "OUT")
     page = {
@@ -75,7 +81,9 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
         "figures_json": Markup(script_json(plots)),
         "crowded": _crowded(trials),
         "front_table": grids.front_grid(front),
+        "proof": proof(front["proof"], metric_name(front)) if front.get("proof") else "",
         "recipe": _recipe(front),
+        "changed": grids.layer_grid(config.get("manifest") or {}),
         "trial_table": grids.trial_grid(front, trials),
         "trial_note": grids.trial_note(trials),
         "failures": grids.failure_grid(trials),

@@ -38,4 +38,17 @@
       }).forEach(function (r) { body.appendChild(r[2]); });
     });
   });
+  document.querySelectorAll("table.filtered").forEach(function (table) {
+    var bar = document.createElement("p"), find = document.createElement("input"), more = document.createElement("button"), count = document.createElement("span");
+    bar.className = "bar"; find.type = "search"; find.placeholder = "only rows with this text"; find.setAttribute("aria-label", "Only rows with this text");
+    more.type = "button"; count.className = "soft"; count.setAttribute("role", "status");
+    function columns() { var all = table.classList.toggle("short") === false; more.textContent = all ? "Fewer columns" : "All columns"; more.setAttribute("aria-expanded", String(all)); }
+    function pick() {
+      var words = find.value.toLowerCase().split(/\s+/).filter(Boolean), rows = Array.from(table.tBodies[0].rows), n = 0;
+      rows.forEach(function (r) { var text = r.textContent.toLowerCase(), fits = words.every(function (w) { return text.indexOf(w) >= 0; }); r.hidden = !fits; n += fits; });
+      count.textContent = words.length ? n + " of " + rows.length + " rows" : "";
+    }
+    find.addEventListener("input", pick); more.addEventListener("click", columns); columns();
+    bar.append(find, more, count); table.closest(".wide").before(bar);
+  });
 })();

@@ -14,7 +14,8 @@ ROLES = {"original": "original", "baseline": "baseline", "front": "front", "best
 
 
 def cells(entry: Json, baseline: Json | None) -> list[str]:
-    """Metric, drop, latency, speedup, size, memory and certificate of an entry, as text."""
+    """Metric, drop, latency, speedup, size, memory and certificate of an entry, as text; where
+    there is no certificate, the chance of one."""
     name = str(entry["metric"]["name"])
     ends, speeds = pair(entry["metric"].get("ci95")), pair(entry["speedup"].get("ci95"))
     value = units.metric(entry["metric"].get("value"), name)
@@ -26,7 +27,10 @@ def cells(entry: Json, baseline: Json | None) -> list[str]:
     if speeds and speeds[0] != speeds[1]:
         speed += f" [{units.ratio(speeds[0]).removesuffix('x')}, {units.ratio(speeds[1]).removesuffix('x')}]"
     share = size_ratio(entry, baseline)
-    verdict = str((entry.get("certificate") or {}).get("verdict", "-"))
+    verdict = (entry.get("certificate") or {}).get("verdict")
+    likely = entry.get("chance")
+    if verdict is None:
+        verdict = "-" if likely is None else f"chance {units.percent(likely)}"
     return [
         value,
         units.difference(drop(entry, baseline), name),
@@ -34,7 +38,7 @@ def cells(entry: Json, baseline: Json | None) -> list[str]:
         speed,
         f"{units.size(entry['size_bytes'])} ({units.ratio(share)})",
         units.size(entry.get("peak_memory_bytes")),
-        verdict,
+        str(verdict),
     ]
 
 

@@ -61,7 +61,7 @@ def summary(front: Json) -> list[str]:
 
 
 def notes(front: Json) -> list[str]:
-    """What was asked, how many trials ran and what they cost."""
+    """What the test split can prove, what was asked, how many trials ran and what they cost."""
     trials, cache, budget = front.get("trials") or {}, front.get("cache") or {}, front.get("budget") or {}
     name = _metric(front.get("baseline") or {})
     limits = "; ".join(constraint_text(c, name, reference(front)) for c in front.get("constraints") or []) or "none"
@@ -75,7 +75,8 @@ def notes(front: Json) -> list[str]:
     steps, reused = cache.get("steps", 0), cache.get("reused", 0)
     if steps:
         counts += f"; {reused} of {steps} steps came from the cache"
-    return [text, counts + "."]
+    known = [proof(front["proof"], name)] if front.get("proof") else []
+    return [*known, text, counts + "."]
 
 
 def proof(outlook: Json, name: str) -> str:

@@ -27,9 +27,10 @@ _IN_USE_S = 600
 
 
 def default_root() -> Path:
-    """$FEATHERWEIGHT_CACHE, or featherweight/ in the user's cache folder."""
+    """$FEATHERWEIGHT_CACHE, or featherweight/ in the user's cache folder; absolute."""
     named = os.environ.get("FEATHERWEIGHT_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "featherweight"
+    root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "featherweight"
+    return root.absolute()
 
 
 def sha256_file(path: Path) -> str:

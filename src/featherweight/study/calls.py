@@ -30,6 +30,7 @@ from .reading import begun_as, read_config
 from .request import configure
 from .results import write_results
 from .run import Run
+from .state import StudyState
 from .statics import Statics, sample_shape
 from .study import Study
 
@@ -125,6 +126,7 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
         # before the first word is written: a refused run leaves no trace in the other's log
         with alone(folder):
             _check_same(run.state.config, config, folder)
+            _check_whole(run.state)
             if run.state.config is None:
                 run.log.record("study", {"config": config.to_json()}, key="study")
                 run.log.record("info", {"info": _info(task)}, key="info")
@@ -150,6 +152,17 @@ def _check_same(before: Config | None, now: Config, out: Path) -> None:
             "this folder holds a study with other settings",
             got=f"{out}: different {', '.join(what)}",
             fix="use another --out, or the same settings to go on (the budget may grow)",
+        )
+
+
+def _check_whole(state: StudyState) -> None:
+    """StoreError if the file that all candidates are timed against is gone."""
+    artifact = state.baselines["baseline"].artifact if "baseline" in state.baselines else None
+    if artifact is not None and not Path(artifact).is_dir():
+        raise StoreError(
+            "the baseline's file is not in the study's folder",
+            got=artifact,
+            fix="copy or move the whole folder, artifacts/ with it, or begin a new study with another --out",
         )
 
 

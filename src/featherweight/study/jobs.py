@@ -19,6 +19,7 @@ from .clock import Clock
 from .config import Config
 from .log import Log
 from .process import Stop
+from .state import ARTIFACTS
 
 
 class Jobs:
@@ -60,7 +61,7 @@ class Jobs:
             reference=Made(base.artifact, base.target) if base else None,
             seconds=self.config.measure_seconds,
             timeout_s=self.clock.timeout(),
-            keep=str(self.folder / "artifacts"),
+            keep=str(self.folder / ARTIFACTS),
             outputs=str(self.folder / "valid-outputs" / "baseline.npy"),
         )
         return dataclasses.replace(job, **more)

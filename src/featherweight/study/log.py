@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.messages import Message
 from ..records import Event
 from ..store.events import EventStore
-from .state import StudyState
+from .state import StudyState, within
 
 Listener = Callable[[Event], None]
 
@@ -20,15 +20,20 @@ class Log:
 
     def __init__(self, store: EventStore, listener: Listener) -> None:
         self.store, self.tell = store, listener
-        self.state = StudyState().fold(store.read())
+        self.state = StudyState(store.path.parent.resolve()).fold(store.read())
 
     def record(
         self, kind: str, body: dict[str, Any] | None = None, *, trial: int | None = None, key: str | None = None
     ) -> None:
         """Log an event, fold it into the state, and tell the listener. An event whose `key` is in
-        the log is not logged again."""
+        the log is not logged again. An artifact in the study's folder is logged by its place in
+        it, so that the folder can be moved."""
+        body = dict(body or {})
+        if "entry" in body:
+            artifact = body["entry"]["artifact"]
+            body["entry"] = {**body["entry"], "artifact": within(artifact) or artifact}
         if self.store.append(kind, body, trial=trial, key=key):
-            event = {**(body or {}), "kind": kind, "trial": trial, "time": time.time()}
+            event = {**body, "kind": kind, "trial": trial, "time": time.time()}
             self.state.apply(event)
             self.tell(event)
 

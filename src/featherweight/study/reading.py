@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -21,9 +23,17 @@ def read_state(out: Path) -> StudyState:
         )
     store = EventStore(path)
     try:
-        return StudyState().fold(store.read())
+        return StudyState(out.resolve()).fold(store.read())
     finally:
         store.close()
+
+
+def chosen_manifest(state: StudyState) -> dict[str, Any]:
+    """The manifest of the best (or nearest) candidate's artifact; empty if there is none here."""
+    entry = state.best() or state.nearest()
+    path = Path(entry.artifact) / "manifest.json" if entry is not None else None
+    found: dict[str, Any] = json.loads(path.read_text()) if path is not None and path.is_file() else {}
+    return found
 
 
 def begun_as(out: Path) -> Config | None:

@@ -12,13 +12,16 @@ from typing import Any
 import yaml
 
 from ..engine.messages import PackageJob
+from ..errors import StoreError
+from ..recipe import Recipe
 from ..records import Entry
 from ..report import html
 from ..report.card import model_card
 from ..store.artifacts import sha256_file, write_atomic
 from .command import command
 from .jobs import Jobs
-from .state import StudyState
+from .reading import chosen_manifest
+from .state import ARTIFACTS, StudyState
 
 
 def package_best(jobs: Jobs) -> None:
@@ -27,10 +30,27 @@ def package_best(jobs: Jobs) -> None:
     entry = jobs.log.state.best() or jobs.log.state.nearest()
     if entry is None:
         return
+    restore(jobs)
     to = str(jobs.folder / "best.new" / "model")
     outcome = jobs.run_one(PackageJob(recipe=entry.recipe, to=to), 600.0)
     if outcome.kind != "finished":
         jobs.log.warn(f"the best model's weights could not be written: {outcome.reason}", entry.trial)
+
+
+def restore(jobs: Jobs) -> None:
+    """Make the artifacts of the front and the best candidate anew that are not in the study's
+    folder: an earlier run dropped them, as they were not on its front."""
+    state = jobs.log.state
+    best = state.best() or state.nearest()
+    for entry in [*state.front(), *([best] if best else [])]:
+        if Path(entry.artifact).is_dir():
+            continue
+        more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": ""}
+        job = jobs.trial_job(Recipe.from_json(entry.recipe), entry.target, entry.label, **more)
+        outcome = jobs.run_one(job, 600.0)
+        if not Path(entry.artifact).is_dir():
+            why = outcome.reason or "it came out as another file"
+            jobs.log.warn(f"the file of {entry.label} is lost and was not made anew: {why}", entry.trial)
 
 
 def write_results(out: Path, state: StudyState) -> None:
@@ -47,11 +67,11 @@ def write_results(out: Path, state: StudyState) -> None:
         front,
         [t.to_json() for t in state.trials],
         info,
-        {**config, "command": command(state.begun, out)},
+        {**config, "command": command(state.begun, out), "manifest": chosen_manifest(state)},
     )
     kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
     names = {Path(e.artifact).name for e in kept}
-    for folder in (out / "artifacts").glob("*"):
+    for folder in (out / ARTIFACTS).glob("*"):
         if folder.name not in names:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -59,6 +79,9 @@ def write_results(out: Path, state: StudyState) -> None:
 def _write_best(out: Path, entry: Entry, front: dict[str, Any], info: dict[str, Any], config: dict[str, Any]) -> None:
     """best/: the artifact's files, model/ (spec and safetensors), recipe.json, MODEL_CARD.md,
     manifest.json over all of them."""
+    if not Path(entry.artifact).is_dir():
+        fix = f"featherweight resume {out}: it is made anew"
+        raise StoreError("the best candidate's file is not in the study's folder", got=entry.artifact, fix=fix)
     final, new, old = out / "best", out / "best.new", out / "best.old"
     new.mkdir(exist_ok=True)
     for p in Path(entry.artifact).iterdir():

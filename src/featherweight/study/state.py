@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from .. import pareto
@@ -19,14 +20,17 @@ from ..proof.tango import Z95
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
 
+ARTIFACTS = "artifacts"  # the folder of a study in which its artifacts are kept
 POOL = 20  # measurements of one graph's speed that are put together
 ENDED = ("complete", "failed", "stopped")
 
 
 @dataclass
 class StudyState:
-    """Folded events. `apply` takes one event; everything else only reads."""
+    """Folded events. `apply` takes one event; everything else only reads. folder: where the study
+    is now, below which its artifacts are (None: they are where the log says)."""
 
+    folder: Path | None = None
     constraints: list[Constraint] = field(default_factory=list)
     minimize: list[str] = field(default_factory=list)
     config: Config | None = None
@@ -113,7 +117,7 @@ class StudyState:
         self.info = event["info"]
 
     def _on_baseline(self, event: Event) -> None:
-        entry = Entry.from_json(event["entry"])
+        entry = self._entry(event)
         self._count(event)
         self.baselines[entry.label] = entry
         self._align(entry)
@@ -153,7 +157,7 @@ class StudyState:
 
     def _on_finished(self, event: Event) -> None:
         trial = self._set(event, "complete")
-        trial.entry, trial.reason = Entry.from_json(event["entry"]), None
+        trial.entry, trial.reason = self._entry(event), None
         self._count(event)
         trial.steps, trial.reused = event["steps"], event["reused"]
         self._align(trial.entry)
@@ -163,7 +167,7 @@ class StudyState:
         trial.values, trial.violation = self.measured(trial.entry)
 
     def _on_polished(self, event: Event) -> None:
-        entry, at = Entry.from_json(event["entry"]), (event["trial"], event["rung"])
+        entry, at = self._entry(event), (event["trial"], event["rung"])
         self._count(event)
         self.polished[at], self.polish_epochs[at] = entry, event["epochs"]
         self._align(entry)
@@ -228,6 +232,14 @@ class StudyState:
             for other, _ in seen:
                 other.speedup = together
                 self._align(other)
+
+    def _entry(self, event: Event) -> Entry:
+        """The entry that an event tells of, its artifact where the study is now."""
+        entry = Entry.from_json(event["entry"])
+        kept = within(entry.artifact)
+        if self.folder is not None and kept is not None:
+            entry.artifact = str(self.folder / kept)
+        return entry
 
     def _align(self, entry: Entry) -> None:
         """Put the entry's milliseconds at the speed that the machine had when the baseline was
@@ -425,6 +437,13 @@ def pooled(speeds: list[Speedup]) -> Speedup:
     half = max(own, Z95 * statistics.stdev(logs) / math.sqrt(k)) if k > 1 else own
     ends = math.exp(mean - half), math.exp(mean + half)
     return Speedup(math.exp(mean), ends, speeds[-1].clock, sum(s.n for s in speeds))
+
+
+def within(artifact: str) -> str | None:
+    """Where in its study's folder an artifact is kept, whatever folder that was when it was made;
+    None if it is kept elsewhere."""
+    path = PurePath(artifact)
+    return f"{ARTIFACTS}/{path.name}" if path.parent.name == ARTIFACTS else None
 
 
 def artifact_id(entry: Entry) -> str:

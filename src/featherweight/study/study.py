@@ -14,7 +14,7 @@ from ..report import html
 from ..report.analysis import Analysis
 from .command import command
 from .log import Listener
-from .reading import read_state
+from .reading import chosen_manifest, read_state
 from .state import StudyState
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Study:
 
     def __init__(self, out: Path, state: StudyState) -> None:
         self.out, self.state = Path(out), state
+        self._best = self.out.resolve() / "best"  # wherever the program goes from here
 
     @classmethod
     def open(cls, out: str | Path) -> Study:
@@ -98,38 +99,46 @@ class Study:
         return {**self.state.info, "phases_s": self.state.phases}
 
     def export(self, to: str | Path, trial: int | None = None) -> Path:
-        """Copy the best candidate (or a trial's artifact) to a folder.
+        """Copy the best candidate (or a trial's artifact: its best on the front) to a folder.
         InputError if the trial has none."""
         if trial is None:
-            source = self.out / "best"
+            source = self._best
             if not source.is_dir():
                 raise InputError("this study has no best candidate to export", fix="name a trial: --trial N")
         else:
-            trials = self.state.trials
-            entry = trials[trial].entry if 0 <= trial < len(trials) else None
-            if entry is None:
-                raise InputError(
-                    "this trial has no artifact",
-                    got=trial,
-                    allowed=", ".join(str(t.number) for t in trials if t.entry)[:500] or "none is complete",
-                )
-            source = Path(entry.artifact)
-            if not source.is_dir():
-                raise InputError(
-                    "this trial's artifact was not kept: it is not on the front",
-                    got=trial,
-                    fix="raise the budget and resume to make it anew, or export the best",
-                )
+            source = self._kept(trial)
         to = Path(to)
         if to.exists() and any(to.iterdir()):
             raise InputError("the folder to export to is not empty", got=str(to), fix="name a new folder")
         shutil.copytree(source, to, dirs_exist_ok=True)
         return to
 
+    def _kept(self, trial: int) -> Path:
+        """The artifact of a trial: of the best, if it is this trial; else of its entries on the
+        front the certified one, then the one that scores best; else what else is kept of it."""
+        state = self.state
+        mine = [e for e in state.found() if e.trial == trial]
+        if not mine:
+            allowed = ", ".join(str(t.number) for t in state.trials if t.entry)[:500] or "none is complete"
+            raise InputError("this trial has no artifact", got=trial, allowed=allowed)
+        best = state.best() or state.nearest()
+        front = sorted(state.ranked(), key=lambda e: (e.certificate or {}).get("verdict") != "certified")
+        for entry in [*([best] if best else []), *front, *reversed(mine)]:
+            if entry.trial == trial and Path(entry.artifact).is_dir():
+                return Path(entry.artifact)
+        kept = sorted({e.trial for e in state.found() if e.trial is not None and Path(e.artifact).is_dir()})
+        raise InputError(
+            "this trial's artifact was not kept: it is not on the front",
+            got=trial,
+            allowed=", ".join(map(str, kept))[:500] or "no trial's is here",
+            fix="name one that is on the front, or none: the best is exported",
+        )
+
     def report(self, path: str | Path, found: Analysis | None = None) -> Path:
         """Write the study's report, one HTML file, to `path`, which is returned. found: what
         `report.analysis.analyse` made of the study, if it was asked before."""
-        config = {**self.config, "out": str(self.out), "command": command(self.state.begun, self.out)}
+        more = {"command": command(self.state.begun, self.out), "manifest": chosen_manifest(self.state)}
+        config = {**self.config, "out": str(self.out), **more}
         return html.write(Path(path), self.front_json(), self.trials(), self.info(), config, found)
 
 

@@ -7,8 +7,8 @@ s [O, ceil(n / g)], one for each run of g consecutive weights of a row. Asymmetr
 arXiv:2106.08295, section 2.2). The smallest grid that holds a weight has s = max(max w / high,
 min w / low). That is never larger than max|w| / high, which leaves the lowest code unused, and
 up to an eighth smaller at 4 bits; s = max|w| / ((2^b - 1) / 2), which moves the largest weights by
-half a step instead (compressed-tensors, `calculate_qparams`), errs more in groups of up to 64
-(decision 20).
+half a step instead (compressed-tensors, `calculate_qparams`), costs more in groups of 32 and at 3
+bits, and less at 4 bits in groups of 64 and more (decision 20).
 
 Mirrored symmetric codes are -(2^(b-1) - 1) .. 2^(b-1) - 1, one less. Integer products need them:
 kernels add two products of 8 bits in 16, which (-128)(-128) twice overflows (TensorFlow Lite's
