@@ -58,8 +58,8 @@ class Paired(_Numbers):
     drop: float
     n: int
     sd: float
-    lost: int | None = None
-    won: int | None = None
+    lost: float | None = None
+    won: float | None = None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,9 @@ def test_the_outlook_goes_by_what_was_seen():
 
 
 def test_longer_recovery_takes_away_a_share_of_what_is_lost_beyond_what_is_won():
-    assert recovered(counted(9, 1, 100), 0.5) == counted(5, 1, 100)
+    half = recovered(counted(10, 1, 100), 0.5)
+    assert (half.lost, half.won, half.drop) == pytest.approx((5.5, 1, 0.045))
+    assert half.sd == pytest.approx(math.sqrt(0.065 - 0.045**2))
     assert recovered(counted(1, 3, 100), 0.5) == counted(1, 3, 100)
     assert recovered(Paired(0.4, 50, 1.0), 0.25) == Paired(0.1, 50, 1.0)
 

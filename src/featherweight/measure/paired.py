@@ -73,7 +73,7 @@ def p_value(paired: Paired, max_drop: float, drops: np.ndarray | None = None) ->
     if drops is not None:
         return (1 + int((drops >= max_drop).sum())) / (1 + len(drops))
     if paired.lost is not None and paired.won is not None:
-        b, c, n = paired.lost, paired.won, paired.n
+        b, c, n = int(paired.lost), int(paired.won), paired.n
         if b + c + n * max_drop <= _SUMMED:
             return _summed(b, c, n, max_drop)
         return normal(score(b, c, n, max_drop))

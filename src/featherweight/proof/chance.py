@@ -50,7 +50,7 @@ def recovered(paired: Paired, share: float) -> Paired:
     drop = share * paired.drop
     if paired.lost is None or paired.won is None:
         return replace(paired, drop=drop)
-    lost = max(0, round(paired.won + drop * paired.n))
+    lost = max(0.0, paired.won + drop * paired.n)  # in the mean: parts of a sample
     drop = (lost - paired.won) / paired.n
     return replace(paired, drop=drop, lost=lost, sd=math.sqrt(max(0.0, (lost + paired.won) / paired.n - drop**2)))
 
