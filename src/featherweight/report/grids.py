@@ -84,7 +84,7 @@ def front_grid(front: Json) -> Json:
         ),
         ("target", "", lambda r: r[1].get("target", ""), None),
         *measured,
-        ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1]), None),
+        ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1], str(r[1]["metric"]["name"])), None),
     ]
     caption = f"Every number with its 95 % interval in brackets. Size and speedup are against the {reference(front)}."
     return _grid(caption, columns, listing(front), lambda r: is_best(front, r[1]))
@@ -121,7 +121,7 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
     top = {identity(e) for e in front.get("front") or []}
 
     def limits(e: Json) -> str:
-        return "on the front" if identity(e) in top else verdict_text(e)
+        return "on the front" if identity(e) in top else verdict_text(e, str(e["metric"]["name"]))
 
     def of_entry(
         heading: str, kind: str, text: Callable[[Json], Any], sort: Callable[[Json], Any] | None = None

@@ -159,8 +159,8 @@ def _tiles(front: Json) -> list[Json]:
             "note": before,
         },
         {
-            "name": "drop on the test split",
-            "value": units.difference(certificate.get("drop"), name),
+            "name": "on the test split",
+            "value": units.change(certificate.get("drop"), name),
             "note": certificate.get("verdict", "no certificate"),
         },
     ]
