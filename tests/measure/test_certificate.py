@@ -182,3 +182,12 @@ def test_bad_input_is_refused():
     with pytest.raises(InputError):
         certify("accuracy", v[:0], w[:0], y[:0], 0.01, 0)
     assert certify("accuracy", v[:1], v[:1], y[:1], 0.01, 0)["verdict"] == "not certifiable"
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(0, 0, 80), (2, 1, 80), (30, 10, 100), (3, 3, 717), (60, 50, 3000)])
+def test_the_upper_bound_is_the_least_limit_that_would_be_certified(b, c, n):
+    said = certify("accuracy", *pair(b, c, n), max_drop=0.2, seed=0)
+    assert said["drop"] < said["upper"] < 0.6 and said["upper"] < said["ci95"][1] + 0.02
+    for beside, verdict in ((1e-4, "certified"), (-1e-3, "not certifiable")):
+        limit = max(said["upper"] + beside, 0.0)
+        assert certify("accuracy", *pair(b, c, n), max_drop=limit, seed=0)["verdict"] == verdict

@@ -98,8 +98,8 @@ def _summed(b: int, c: int, n: int, d: float) -> float:
     (only the candidate right) that makes it largest among the plausible ones."""
     from scipy.stats import beta, binom
 
-    if d >= 1.0:
-        return 1.0
+    if d >= 1.0:  # every sample would be lost
+        return 1.0 if b == n else 0.0
     most = float(beta.ppf(1 - _BEYOND, c + 1, n - c)) if c < n else 1.0  # Clopper & Pearson
     rates = np.linspace(0.0, min(most, (1 - d) / 2), _RATES)  # [R] winning; losing at rate + d
     seen = score(b, c, n, d) + 1e-9
