@@ -21,9 +21,9 @@ Interval = tuple[float, float]
 # up to so many samples on which the two differ, or would at the limit, probabilities are summed up
 # and not taken from the normal distribution
 _SUMMED = 400.0
-_BEYOND = (
-    5e-4  # of the probability is given away, so that not every rate of differing has to be looked at (Berger & Boos)
-)
+# of the probability is given away, so that not every rate of differing has to be looked at (Berger
+# & Boos)
+_BEYOND = 5e-4
 _RATES = 41  # of differing, that are looked at
 
 

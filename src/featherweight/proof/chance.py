@@ -55,26 +55,19 @@ def recovered(paired: Paired, share: float) -> Paired:
     return replace(paired, drop=drop, lost=lost, sd=math.sqrt(max(0.0, (lost + paired.won) / paired.n - drop**2)))
 
 
-def provable(differing: float, samples: int, max_drop: float, level: float = LEVEL) -> float:
-    """T: the largest observed drop that certifies `max_drop` on so many samples, for a candidate
-    that is right where the baseline is wrong, or the other way round, on this share of them.
-    -inf: none does, the samples are too few. A metric that is right or wrong."""
-    return _provable(differing, samples, max_drop, level)
-
-
 def needed(drop: float, differing: float, max_drop: float, level: float = LEVEL) -> int | None:
     """Test samples with which such a candidate is certified one time in two; None if no number
     is enough."""
     if drop >= max_drop:
         return None
     low, high = 1, 1
-    while _provable(differing, high, max_drop, level) < drop:
+    while provable(differing, high, max_drop, level) < drop:
         low, high = high, 2 * high
         if high > 10**10:
             return None
     while high - low > max(1, high // 1000):
         middle = (low + high) // 2
-        low, high = (low, middle) if _provable(differing, middle, max_drop, level) >= drop else (middle, high)
+        low, high = (low, middle) if provable(differing, middle, max_drop, level) >= drop else (middle, high)
     return high
 
 
@@ -92,7 +85,7 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
     half, out = max_drop / 2, {"samples": samples, "max_drop": max_drop, "half": max_drop / 2, "assumed": not seen}
     if counts or not seen:
         differing = statistics.median(counts) if counts else ASSUMED
-        most = _provable(differing, samples, max_drop, level)
+        most = provable(differing, samples, max_drop, level)
         enough = needed(half, max(differing, half), max_drop, level)
         return out | {"differing": differing, "sd": None, "provable": _finite(most), "needed": enough}
     sd, z = statistics.median(p.sd for p in seen), -_NORMAL.inv_cdf(level)
@@ -114,11 +107,14 @@ def _predicted(paired: Paired, samples: int, max_drop: float, level: float) -> t
         return paired.drop, paired.sd * math.sqrt(1 / n + 1 / m), most
     differing = (paired.lost + paired.won + 1) / (n + 1)
     drop = (paired.lost - paired.won) / (n + 1)
-    return drop, math.sqrt((differing - drop**2) * (1 / n + 1 / m)), _provable(differing, m, max_drop, level)
+    return drop, math.sqrt((differing - drop**2) * (1 / n + 1 / m)), provable(differing, m, max_drop, level)
 
 
 @lru_cache(maxsize=4096)
-def _provable(differing: float, samples: int, max_drop: float, level: float) -> float:
+def provable(differing: float, samples: int, max_drop: float, level: float = LEVEL) -> float:
+    """T: the largest observed drop that certifies `max_drop` on so many samples, for a candidate
+    that is right where the baseline is wrong, or the other way round, on this share of them.
+    -inf: none does, the samples are too few. A metric that is right or wrong."""
     critical = _NORMAL.inv_cdf(level)
 
     def certifies(drop: float) -> bool:

@@ -167,7 +167,7 @@ def violation_text(violation: Json, metric_name: str = "", reference: str = "ori
     return f"{text}: the chance of a certificate is {likely}, and {wanted} is asked for"
 
 
-def verdict_text(entry: Json, metric_name: str = "", reference: str = "original") -> str:
+def verdict_text(entry: Json, metric_name: str = "") -> str:
     """Whether an entry meets the limits; if not, which it breaks, what was measured and what is
     allowed; of a drop that is allowed but cannot be proven the chance of a certificate."""
     if entry.get("feasible"):

@@ -2,7 +2,7 @@
 
 The order is the order of their chance on the validation split, and is not changed by what test
 says: that, and a level that is passed on from a certificate to the next look (see
-`measure.certificate`), is what lets all certificates of a study hold together.
+`proof.levels`), is what lets all certificates of a study hold together.
 """
 
 from __future__ import annotations

@@ -43,8 +43,7 @@ class Clock:
         if "baseline" in self.state.baselines:
             base = self.state.baseline
             per_sample = base.latency_ms.median / 1e3
-            samples = self.state.info["splits"].get("sizes", {}).get("test", 0)
-            predicted = 8.0 + looks * (1.2 + per_sample * samples)
+            predicted = 8.0 + looks * (1.2 + per_sample * self.state.tested)
         return float(min(predicted, _END_SHARE * self.budget.minutes * 60))
 
     def for_finalists(self) -> float:

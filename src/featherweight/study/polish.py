@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from .. import pareto
@@ -16,7 +17,6 @@ from ..limits import objectives
 from ..proof.chance import recovered
 from ..recipe import Recipe
 from ..records import Entry, Paired, Trial
-from ..targets.base import Target
 from ..transforms.base import Trained
 from .jobs import Jobs
 from .state import StudyState
@@ -43,10 +43,11 @@ def polish(jobs: Jobs) -> None:
         entry, epochs = found
         trial = state.trials[entry.trial if entry.trial is not None else -1]
         recipe, rung = longer(Recipe.from_json(entry.recipe), epochs), entry.rung + 1
-        label = f"{entry.label.split(', finished')[0]}, finished with {_extra(entry) + epochs} epochs"
+        done = sum(state.polish_epochs[trial.number, k] for k in range(1, rung))
+        label = f"{trial.entry.label if trial.entry else ''}, finished with {done + epochs} epochs"
         time_s = clock.timeout(finalist=True)
         more: dict[str, Any] = {"trial": trial.number, "filling": trial.filling, "timeout_s": time_s}
-        outcome = jobs.run_one(jobs.trial_job(recipe, str(Target.parse(entry.target)), label, **more), time_s)
+        outcome = jobs.run_one(jobs.trial_job(recipe, entry.target, label, **more), time_s)
         body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": outcome.seconds}
         if outcome.kind == "finished":
             told = {k: outcome.result[k] for k in ("entry", "steps", "reused")}
@@ -108,10 +109,9 @@ def remainder(state: StudyState) -> float:
     large as the floor, of which RECOVERED was left."""
     floor = max(state.max_drop or 0.0, 1e-6)
     before, after = floor, state.RECOVERED * floor
-    for (number, rung), entry in state.polished.items():
-        was = state.polished.get((number, rung - 1)) if rung > 1 else state.trials[number].entry
-        if was is not None and was.paired and entry.paired and was.paired.drop > 0:
-            before, after = before + was.paired.drop, after + entry.paired.drop
+    for was, now in _before_and_after(state):
+        if was.paired and now.paired and was.paired.drop > 0:
+            before, after = before + was.paired.drop, after + now.paired.drop
     return min(1.0, max(0.0, after / before))
 
 
@@ -119,12 +119,18 @@ def remaining_error(state: StudyState) -> float:
     """The share of the error that longer recovery leaves: the geometric mean of what it left so
     far, and of KEPT."""
     logs = [math.log(KEPT)]
-    for (number, rung), entry in state.polished.items():
-        was = state.polished.get((number, rung - 1)) if rung > 1 else state.trials[number].entry
-        if was is not None:
-            before, after = (objectives(e, state.baseline, ["error"])[0] for e in (was, entry))
-            logs.append(math.log(after / before))
+    for pair in _before_and_after(state):
+        before, after = (objectives(e, state.baseline, ["error"])[0] for e in pair)
+        logs.append(math.log(after / before))
     return math.exp(sum(logs) / len(logs))
+
+
+def _before_and_after(state: StudyState) -> Iterator[tuple[Entry, Entry]]:
+    """Each candidate whose recovery was made longer, as it was before and as it was after."""
+    for (number, rung), after in state.polished.items():
+        before = state.polished.get((number, rung - 1)) if rung > 1 else state.trials[number].entry
+        if before is not None:
+            yield before, after
 
 
 def recovery(recipe: Recipe) -> Any:
@@ -167,9 +173,3 @@ def _floor(violation: dict[str, Any]) -> bool:
 def _epochs(trial: Trial) -> int:
     step = recovery(Recipe.from_json(trial.recipe))
     return step.epochs if step is not None else 0
-
-
-def _extra(entry: Entry) -> int:
-    """Epochs of an entry's recovery so far, of those that were longer than the search's."""
-    steps = [s for s in Recipe.from_json(entry.recipe).steps if isinstance(s, Trained) and s.pauses and s.epochs > 0]
-    return sum(s.epochs for s in steps[-entry.rung :]) if entry.rung else 0
