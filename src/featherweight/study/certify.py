@@ -33,10 +33,8 @@ def certify(jobs: Jobs) -> None:
         sides = {"baseline": _side(state.baseline, jobs.folder), "candidate": _side(entry, jobs.folder)}
         time_s = max(60.0, min(clock.remaining(), 3600.0))
         job = CertifyJob(**sides, max_drop=state.max_drop, timeout_s=time_s, level=state.level)
-        # "finish cleanly" includes the first certificate
-        asked, stop.asked = stop.asked, False
-        outcome = jobs.run_one(job, max(5.0, clock.remaining()) if clock.budget.minutes else 3600.0)
-        stop.asked = stop.asked or asked
+        time_s = max(5.0, clock.remaining()) if clock.budget.minutes else 3600.0
+        outcome = jobs.run_one(job, time_s, closing=not state.certificates)
         if outcome.kind != "finished":
             log.warn(f"no certificate for {entry.label}: {outcome.reason}", entry.trial)
             continue

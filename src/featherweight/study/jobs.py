@@ -35,9 +35,10 @@ class Jobs:
         self.engine = LocalEngine(setup, config.workers, limit, folder / "logs")
         self._shown = 0.0
 
-    def run_one(self, job: Job, timeout_s: float) -> Message:
+    def run_one(self, job: Job, timeout_s: float, closing: bool = False) -> Message:
         """Run one job to its end and return its outcome; used before and after the search,
-        when nothing else runs."""
+        when nothing else runs. closing: it belongs to a clean end, so one interrupt does not stop
+        it."""
         self.engine.submit(dataclasses.replace(job, id=job.kind), timeout_s)
         while True:
             for message in self.engine.wait(0.5):
@@ -45,7 +46,7 @@ class Jobs:
                     return message
                 self.log.progress(message)
             self.heartbeat()
-            if self.stop.asked:
+            if self.stop.asked and not closing:
                 self.engine.cancel()
                 return Message(kind="failed", reason="interrupted")
 

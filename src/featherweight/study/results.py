@@ -32,7 +32,7 @@ def package_best(jobs: Jobs) -> None:
         return
     restore(jobs)
     to = str(jobs.folder / "best.new" / "model")
-    outcome = jobs.run_one(PackageJob(recipe=entry.recipe, to=to), 600.0)
+    outcome = jobs.run_one(PackageJob(recipe=entry.recipe, to=to), 600.0, closing=True)
     if outcome.kind != "finished":
         jobs.log.warn(f"the best model's weights could not be written: {outcome.reason}", entry.trial)
 
