@@ -35,6 +35,21 @@ class Position:
     seen: int = 0
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a checkpoint is of. learned: the module and what is trained along with it; order: the
+    generator that shuffles the samples; epochs: of the whole training, of per_epoch batches each."""
+
+    module: nn.Module
+    learned: nn.Module
+    optimizer: torch.optim.Optimizer
+    order: np.random.Generator
+    seed: int
+    device: str
+    epochs: int
+    per_epoch: int
+
+
 class Paused(Exception):
     """The training waits at `epoch`, its checkpoint saved. No error:
     who runs it says what becomes of it."""
@@ -56,23 +71,21 @@ class Rungs:
     score: Callable[[nn.Module], float]
     ask: Callable[[float, int, float], bool]
 
-    def restore(
-        self, learned: nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, seed: int, device: str
-    ) -> Position:
+    def restore(self, training: Training) -> Position:
         """Set everything to what the checkpoint holds, if there is one. StoreError if it cannot be
         read or is another training's."""
         if not self.path.exists():
             return Position()
-        lost = f"delete {self.path}: the training then starts anew"
+        lost, device = f"delete {self.path}: the training then starts anew", training.device
         try:
             # executes nothing that the file says
             saved = torch.load(self.path, map_location=device, weights_only=True)
-            if saved["seed"] != seed:
+            if saved["seed"] != training.seed:
                 raise StoreError("this checkpoint belongs to another training", got=str(self.path), fix=lost)
-            learned.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
+            training.learned.load_state_dict(saved["model"])
+            training.optimizer.load_state_dict(saved["optimizer"])
             # before the samples of the epoch were shuffled
-            rng.bit_generator.state = json.loads(saved["order"])
+            training.order.bit_generator.state = json.loads(saved["order"])
             torch.random.set_rng_state(saved["torch"].cpu())
             if device.startswith("cuda"):
                 torch.cuda.set_rng_state(saved["cuda"].cpu(), device)
@@ -80,52 +93,32 @@ class Rungs:
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as e:
             raise StoreError("this checkpoint cannot be read", got=f"{self.path}: {e}", fix=lost) from e
 
-    def visit(
-        self,
-        module: nn.Module,
-        learned: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        order: dict[str, Any],
-        at: Position,
-        per_epoch: int,
-        of: int,
-        seed: int,
-        device: str,
-    ) -> None:
+    def visit(self, training: Training, before: dict[str, Any], at: Position) -> None:
         """At a rung whose score nobody knows yet: save, tell the score, and go on or raise Paused.
         The training itself is not touched.
 
-        order: state of the generator before it shuffled the epoch's samples; per_epoch: batches;
-        of: epochs in all."""
+        before: state of the generator before it shuffled the epoch's samples."""
         for epoch in sorted(set(self.epochs) - set(self.reported)):
-            if _place(epoch, per_epoch) != (at.epoch, at.batch):
+            if _place(epoch, training.per_epoch) != (at.epoch, at.batch):
                 continue
             # before the score is told: who was told may count on it
-            self._save(learned, optimizer, order, at, seed, device)
-            score = self.score(module)
-            module.to(device).train()
-            if not self.ask(epoch, of, score):
+            self._save(training, before, at)
+            score = self.score(training.module)
+            training.module.to(training.device).train()
+            if not self.ask(epoch, training.epochs, score):
                 raise Paused(epoch)
 
-    def _save(
-        self,
-        learned: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        order: dict[str, Any],
-        at: Position,
-        seed: int,
-        device: str,
-    ) -> None:
+    def _save(self, training: Training, before: dict[str, Any], at: Position) -> None:
         state: dict[str, Any] = {
-            "seed": seed,
+            "seed": training.seed,
             **asdict(at),
-            "model": learned.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "order": json.dumps(order),
+            "model": training.learned.state_dict(),
+            "optimizer": training.optimizer.state_dict(),
+            "order": json.dumps(before),
             "torch": torch.random.get_rng_state(),
         }
-        if device.startswith("cuda"):
-            state["cuda"] = torch.cuda.get_rng_state(device)
+        if training.device.startswith("cuda"):
+            state["cuda"] = torch.cuda.get_rng_state(training.device)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         torch.save(state, part)
@@ -144,21 +137,10 @@ class Saves(Rungs):
     every_s: float = 20.0
     _last: list[float] = field(default_factory=lambda: [time.monotonic()])
 
-    def visit(
-        self,
-        module: nn.Module,
-        learned: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        order: dict[str, Any],
-        at: Position,
-        per_epoch: int,
-        of: int,
-        seed: int,
-        device: str,
-    ) -> None:
+    def visit(self, training: Training, before: dict[str, Any], at: Position) -> None:
         """Save, if an epoch has just ended and the last checkpoint is old enough."""
         if at.batch == 0 and at.epoch > 0 and time.monotonic() - self._last[0] >= self.every_s:
-            self._save(learned, optimizer, order, at, seed, device)
+            self._save(training, before, at)
             self._last[0] = time.monotonic()
 
     def forget(self) -> None:

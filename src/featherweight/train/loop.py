@@ -19,7 +19,7 @@ from ..models.computed import refresh
 from ..seeding import derive
 from ..task.data import Split
 from ..task.tensors import as_tensor
-from .checkpoint import Position, Rungs
+from .checkpoint import Position, Rungs, Training
 
 # (outputs, targets, index) -> scalar loss
 Objective = Callable[[Tensor, Tensor, np.ndarray], Tensor]
@@ -135,11 +135,12 @@ def fit(
     masks = [(p, p.detach() != 0) for p in (module.get_parameter(name) for name in sparse)]
     per_epoch = len(_starts(len(split), settings.batch_size))
     steps = settings.epochs * per_epoch
+    training = Training(module, learned, optimizer, rng, seed, device, settings.epochs, per_epoch)
     at, mean = Position(), math.nan
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(derive(seed, "torch") % 2**63)
         if rungs is not None:
-            at = rungs.restore(learned, optimizer, rng, seed, device)
+            at = rungs.restore(training)
         for epoch in range(at.epoch, settings.epochs):
             order = dict(rng.bit_generator.state)
             total, seen, step = at.total, at.seen, at.step
@@ -147,8 +148,7 @@ def fit(
                 batches(split, settings.batch_size, rng, device, at.batch), at.batch
             ):
                 if rungs is not None:
-                    here = Position(epoch, batch, step, total, seen)
-                    rungs.visit(module, learned, optimizer, order, here, per_epoch, settings.epochs, seed, device)
+                    rungs.visit(training, order, Position(epoch, batch, step, total, seen))
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, steps, settings)
                 loss = objective(module(*inputs), targets, index)

@@ -1,0 +1,113 @@
+"""How often a study calls equal files faster (or slower) than they are.
+
+    python benchmarks/certificates/faster.py --measurements 120 --studies 2000
+
+One file is measured against itself again and again, as a study measures its candidates, and the
+measurements are kept: their noise is this machine's. A study then draws `--candidates` of them, all
+of one true speed, 1.00x. Each rule reports one interval; the claim is false if it does not hold 1.
+
+Rules: "luckiest": the greatest ratio, with its own interval (before); "pooled": all measurements of
+the graph as one (`study.state.pooled`); "raced": a measurement that no choice has seen; "one": any
+one of them, to compare with: the share that the interval itself misses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from featherweight.engine.runner import Runner
+from featherweight.measure.run import measure
+from featherweight.recipe import Recipe
+from featherweight.records import Speedup
+from featherweight.store.artifacts import ArtifactStore, default_root
+from featherweight.study.state import POOL, pooled
+from featherweight.targets.base import Target
+from featherweight.task.load import load_task
+
+
+def measured(task: str, times: int, seconds: float) -> list[Speedup]:
+    """The file against itself, each time in a new process."""
+    runner = Runner(load_task(task), ArtifactStore(default_root()), seed=0)
+    artifact, target = runner.artifact(Recipe(), Target()), Target()
+    example, found = runner.task.example(), []
+    with tempfile.TemporaryDirectory() as tmp:
+        copy = shutil.copytree(artifact, Path(tmp) / "copy")  # one file is known to be as fast as itself
+        for _ in range(times):
+            got = measure(
+                copy,
+                target,
+                reference=(artifact, target),
+                example=example,
+                inputs=None,
+                seconds=seconds,
+                timeout_s=300,
+                workdir=Path(tmp) / "work",
+            )
+            if got.speedup is None:
+                raise SystemExit("the machine was too busy for a measurement of the ratio")
+            found.append(got.speedup)
+    return found
+
+
+def luckiest(drawn: list[Speedup], fresh: Speedup) -> Speedup:
+    return max(drawn, key=lambda s: s.ratio)
+
+
+def together(drawn: list[Speedup], fresh: Speedup) -> Speedup:
+    return pooled(drawn[:POOL])
+
+
+def raced(drawn: list[Speedup], fresh: Speedup) -> Speedup:
+    return fresh
+
+
+def one(drawn: list[Speedup], fresh: Speedup) -> Speedup:
+    return drawn[0]
+
+
+RULES: dict[str, Callable[[list[Speedup], Speedup], Speedup]] = {
+    "luckiest": luckiest,
+    "one": one,
+    "pooled": together,
+    "raced": raced,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default=str(Path(__file__).parents[2] / "examples" / "digits.py"))
+    parser.add_argument("--measurements", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each, as `--measure-seconds` of a study")
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--candidates", type=int, nargs="+", default=[2, 3, 5, 20, 50])
+    parser.add_argument("--json", type=Path, help="measurements, to be read if the file is there, else written")
+    args = parser.parse_args()
+    if args.json and args.json.exists():
+        speeds = [Speedup.from_json(s) for s in json.loads(args.json.read_text())]
+    else:
+        speeds = measured(args.task, args.measurements, args.seconds)
+        if args.json:
+            args.json.write_text(json.dumps([s.to_json() for s in speeds]))
+    ratios = np.array([s.ratio for s in speeds])
+    print(f"{len(speeds)} measurements: {ratios.min():.3f} to {ratios.max():.3f}, sd {ratios.std(ddof=1):.4f}")
+    print("| candidates | " + " | ".join(f"{name}: false, ratio" for name in RULES) + " |")
+    rng = np.random.default_rng(0)
+    for k in args.candidates:
+        cells = []
+        draws = [rng.choice(len(speeds), k + 1, replace=False) for _ in range(args.studies)]
+        for rule in RULES.values():
+            said = [rule([speeds[i] for i in d[:-1]], speeds[d[-1]]) for d in draws]
+            false = np.mean([not s.ci95[0] <= 1 <= s.ci95[1] for s in said])
+            cells.append(f"{false:.1%}, {np.exp(np.mean(np.log([s.ratio for s in said]))):.4f}x")
+        print(f"| {k} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
