@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from featherweight.records import Paired
 from featherweight.study.certify import LEAST, to_certify
 from featherweight.study.clock import LOOKS
 from featherweight.study.polish import RUNGS, affordable, longer, next_finalist, remainder
+from featherweight.study.race import race
 from featherweight.study.state import StudyState, artifact_id
 from tests.report import fake_study
 
@@ -146,6 +148,42 @@ def test_a_fresh_race_replaces_the_speed_that_it_was_chosen_by():
     study.apply({"kind": "raced", "artifact": artifact_id(found), **told, "trial": 0, "time": 6000.0})
     assert found.speedup.ratio == 1.8 and study.raced == {artifact_id(found): 1}
     assert found.latency_ms.median == pytest.approx(study.baseline.latency_ms.median / 1.8)
+
+
+class Timings:
+    """Jobs that only time, one ratio after the other; where there is none, the job fails."""
+
+    def __init__(self, study, ratios):
+        self.log, self.clock = self, SimpleNamespace(remaining=lambda: 1000.0)
+        self.state, self.ratios, self.warned = study, list(ratios), []
+        self.stop, self.config = SimpleNamespace(asked=False), study.begun
+
+    def trial_job(self, recipe, target, label, **more):
+        return label
+
+    def run_one(self, job, time_s):
+        if not self.ratios:
+            return SimpleNamespace(kind="failed", reason="the process died")
+        found = self.state.trials[0].entry
+        told = {"ratio": self.ratios.pop(0), "ci95": [0.5, 3.0], "clock": "cpu", "n": 20}
+        return SimpleNamespace(
+            kind="finished", result={"entry": {"latency_ms": found.latency_ms.to_json(), "speedup": told}}
+        )
+
+    def record(self, kind, body, trial=None):
+        self.state.apply({"kind": kind, "trial": trial, "time": 7000.0, **({"name": "race"} | body)})
+
+    def warn(self, text, trial):
+        self.warned.append(text)
+
+
+@pytest.mark.parametrize("ratios, together", [((1.5, 1.8, 1.2), 1.48), ((1.5, 1.8), 1.643), ((1.5,), 1.5), ((), 2.0)])
+def test_the_best_is_timed_again_in_several_processes(ratios, together):
+    study = state((2.0, 8, 8))
+    jobs = Timings(study, ratios)
+    race(jobs)
+    assert study.trials[0].entry.speedup.ratio == pytest.approx(together, abs=0.001)
+    assert bool(jobs.warned) == (len(ratios) < 3) and study.raced == ({artifact_id(study.best()): 1} if ratios else {})
 
 
 def test_entries_of_one_graph_share_one_speed():

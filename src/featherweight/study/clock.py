@@ -34,11 +34,11 @@ class Clock:
         return float("inf") if self.budget.minutes is None else self.budget.minutes * 60 - self.spent()
 
     def ending(self) -> float:
-        """Time to keep for certificates, the last race and the report: predicted from what the
+        """Time to keep for certificates, the last races and the report: predicted from what the
         baseline's measurement took, which ran the same way."""
         if self.budget.minutes is None:
             return 0.0
-        looks = LOOKS + 2
+        looks = LOOKS + 4
         predicted = 6.0 + 2.0 * looks
         if "baseline" in self.state.baselines:
             base = self.state.baseline

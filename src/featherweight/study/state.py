@@ -430,11 +430,13 @@ def proven(entry: Entry) -> bool:
 
 def pooled(speeds: list[Speedup]) -> Speedup:
     """Several measurements of one speed as one: the mean of their logs, with an interval from how
-    much they differ, or from their own intervals if that is wider."""
+    much they differ, or from their own intervals if that is wider; one stays as it is."""
+    if len(speeds) == 1:
+        return speeds[0]
     logs = [math.log(s.ratio) for s in speeds]
     mean, k = statistics.fmean(logs), len(logs)
     own = math.sqrt(sum((math.log(s.ci95[1] / s.ci95[0]) / 2) ** 2 for s in speeds)) / k
-    half = max(own, Z95 * statistics.stdev(logs) / math.sqrt(k)) if k > 1 else own
+    half = max(own, Z95 * statistics.stdev(logs) / math.sqrt(k))
     ends = math.exp(mean - half), math.exp(mean + half)
     return Speedup(math.exp(mean), ends, speeds[-1].clock, sum(s.n for s in speeds))
 

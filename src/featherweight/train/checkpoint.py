@@ -38,7 +38,7 @@ class Position:
 @dataclass(frozen=True)
 class Training:
     """What a checkpoint is of. learned: the module and what is trained along with it; order: the
-    generator that shuffles the samples; epochs: of the whole training, of per_epoch batches each."""
+    generator that shuffles the samples; epochs: of all of it, of per_epoch batches each."""
 
     module: nn.Module
     learned: nn.Module
