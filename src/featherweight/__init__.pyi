@@ -42,6 +42,7 @@ from .task.load import load_task as load_task
 from .task.splitting import presplit as presplit
 from .task.splitting import split as split
 from .task.task import Task as Task
+from .transforms.adapt_batch_norms import AdaptBatchNorms as AdaptBatchNorms
 from .transforms.build import Build as Build
 from .transforms.cut_randomly import CutRandomly as CutRandomly
 from .transforms.distill import Distill as Distill

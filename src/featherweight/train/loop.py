@@ -184,3 +184,19 @@ def predict(module: nn.Module, split: Split, device: str = "cpu", size: int = 64
             out.append(module(*inputs).float().cpu().numpy())
     module.to("cpu")
     return np.concatenate(out)
+
+
+def mean_loss(
+    module: nn.Module, split: Split, loss: Callable[[Tensor, Tensor], Tensor], device: str = "cpu", size: int = 64
+) -> float:
+    """The mean of `loss`(outputs, targets) over the samples of a split; the module is left in eval
+    mode, on the CPU."""
+    module.to(device).eval()
+    total = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(split), size):
+            index = np.arange(start, min(start + size, len(split)))
+            inputs, targets = tensors(split, index, device)
+            total += float(loss(module(*inputs), targets)) * len(index)
+    module.to("cpu")
+    return total / len(split)
