@@ -24,7 +24,7 @@ class _Numbers:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        return cls(**{k: tuple(v) if k == "ci95" and v is not None else v for k, v in data.items() if k in names})
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in names})
 
     def to_json(self) -> dict[str, Any]:
         out = dataclasses.asdict(self)  # type: ignore[call-overload]
@@ -65,13 +65,22 @@ class Paired(_Numbers):
 @dataclass(frozen=True)
 class Latency(_Numbers):
     """Wall milliseconds an inference (batch of the target) of n; cpu_median: processor
-    milliseconds; load: the share of the machine that others used meanwhile."""
+    milliseconds; load: the share of the machine that others used meanwhile; quantiles: wall
+    milliseconds at `measure.latency.QUANTILES` (None: measured before they were kept)."""
 
     median: float
     p90: float
     n: int
     cpu_median: float
     load: float
+    quantiles: tuple[float, ...] | None = None
+
+    def scaled(self, factor: float) -> Latency:
+        """All times, times this."""
+        times = {name: getattr(self, name) * factor for name in ("median", "p90", "cpu_median")}
+        return dataclasses.replace(
+            self, **times, quantiles=self.quantiles and tuple(q * factor for q in self.quantiles)
+        )
 
 
 @dataclass(frozen=True)

@@ -81,4 +81,6 @@ def test_percentile_is_an_observed_value():
         and latency.percentile90([1.0, 7.0]) == 7.0
     )
     summary = latency.summary([1.0, 3.0, 2.0], [0.5, 0.7], 0.25)
+    quantiles = summary.pop("quantiles")
+    assert quantiles == sorted(quantiles) and quantiles[2] == 2.0 and 1.0 < quantiles[0] < quantiles[-1] < 3.0
     assert summary == {"median": 2.0, "p90": 3.0, "n": 3, "cpu_median": 0.6, "load": 0.25}

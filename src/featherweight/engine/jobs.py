@@ -21,6 +21,7 @@ import torch
 from ..errors import FeatherweightError, StoreError
 from ..measure.accuracy import evaluate, metric
 from ..measure.certificate import certify
+from ..measure.differences import differences
 from ..measure.paired import compare
 from ..models.package import Package
 from ..recipe import Recipe, decode
@@ -119,9 +120,10 @@ def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
         if not Path(side.to).exists():
             write_outputs(runner, side, "test", job.timeout_s)
     base, mine = np.load(job.baseline.to), np.load(job.candidate.to)
-    m = metric(runner.task.metric)
-    said = certify(m, base, mine, runner.targets("test"), job.max_drop, seed=runner.seed, level=job.level)
-    return {"certificate": said}
+    m, targets = metric(runner.task.metric), runner.targets("test")
+    said = certify(m, base, mine, targets, job.max_drop, seed=runner.seed, level=job.level)
+    differ = differences(m, base, mine, targets, runner.split("test").classes)
+    return {"certificate": {**said, "differences": differ}}
 
 
 def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _counted(targets: np.ndarray) -> str:
     return "targets: " + ", ".join(f"{n} of {k:g}" for k, n in zip(kinds.tolist(), counts.tolist(), strict=True))
 
 
-def _classes(outputs: np.ndarray) -> np.ndarray:
+def predicted(outputs: np.ndarray) -> np.ndarray:
     """The predicted class [n]: of logits [n, classes] the largest, of one logit ([n] or [n, 1])
     whether it is above 0; -1 for NaN."""
     flat = outputs.reshape(len(outputs), -1)
@@ -195,7 +195,7 @@ def _classes(outputs: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(flat).any(1), -1, best)
 
 
-def _labels(targets: np.ndarray) -> np.ndarray:
+def labels(targets: np.ndarray) -> np.ndarray:
     """Whole-number class labels [n]."""
     flat = targets.reshape(len(targets), -1)
     if flat.shape[1] != 1 or not np.array_equal(flat, flat.astype(np.int64)):
@@ -204,7 +204,7 @@ def _labels(targets: np.ndarray) -> np.ndarray:
 
 
 def _accuracy(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    right: np.ndarray = _classes(outputs) == _labels(targets)
+    right: np.ndarray = predicted(outputs) == labels(targets)
     return right
 
 
@@ -212,13 +212,13 @@ def _top5(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     if outputs.ndim != 2 or outputs.shape[1] < 5:
         raise ValueError("top5 needs outputs [n, classes] with at least 5 classes")
     best = np.argpartition(outputs, -5, axis=1)[:, -5:]
-    found: np.ndarray = (best == _labels(targets)[:, None]).any(1) & ~np.isnan(outputs).any(1)
+    found: np.ndarray = (best == labels(targets)[:, None]).any(1) & ~np.isnan(outputs).any(1)
     return found
 
 
 def _macro_f1(outputs: np.ndarray, targets: np.ndarray) -> float:
     """Mean over the classes that occur in targets or predictions of 2 TP / (2 TP + FP + FN)."""
-    y, z = _labels(targets), _classes(outputs)
+    y, z = labels(targets), predicted(outputs)
     top = int(max(y.max(), z.max())) + 2
     # shifted by one: -1 stands for "no class", which is never right
     hit, said, true = (np.bincount(x + 1, minlength=top).astype(np.float64) for x in (y[y == z], z, y))
@@ -237,7 +237,7 @@ def macro_f1_interval(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, 
     ends l_c, u_c give the mean's: mean - sqrt(sum_cd r_cd (F_c - l_c)(F_d - l_d)) / K, and likewise
     above. r_cd: correlation of F_c and F_d, from how much each sample moves them (delta method).
     """
-    y, z = _labels(targets), _classes(outputs)
+    y, z = labels(targets), predicted(outputs)
     kinds = np.unique(np.concatenate([y, z[z >= 0]]))
     a, b, k = np.searchsorted(kinds, y), np.searchsorted(kinds, z[z >= 0]), len(kinds)
     pairs = np.bincount(a[z >= 0] * k + b, minlength=k * k).reshape(k, k)  # samples of c called d
@@ -277,7 +277,7 @@ def _mae(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def _nll(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """-log softmax(logits)[target], in nats."""
-    y = _labels(targets)
+    y = labels(targets)
     if outputs.ndim != 2 or not ((0 <= y) & (y < outputs.shape[1])).all():
         raise ValueError("nll needs logits [n, classes] and targets below the number of classes")
     x = outputs.astype(np.float64)

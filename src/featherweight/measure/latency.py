@@ -15,6 +15,7 @@ import numpy as np
 
 # fewer rounds have no distribution-free 95 % interval of the median: 2 * 0.5^5 = 6.25 %
 MIN_ROUNDS = 6
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # of the times of single inferences that are kept
 Verdict = Literal["faster", "slower", "no difference shown"]
 
 
@@ -76,6 +77,7 @@ def summary(wall_ms: Sequence[float], cpu_ms: Sequence[float], load: float) -> d
         "n": len(wall_ms),
         "cpu_median": float(np.median(cpu_ms)),
         "load": load,
+        "quantiles": [float(q) for q in np.quantile(np.asarray(wall_ms, dtype=np.float64), QUANTILES)],
     }
 
 

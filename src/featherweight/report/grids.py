@@ -35,7 +35,7 @@ NO_REASON = "no reason was recorded"
 Column = tuple[str, str, Callable[[Any], Any], Callable[[Any], Any] | None]
 
 
-def _grid(
+def grid(
     caption: str,
     columns: Sequence[Column],
     rows: Sequence[Any],
@@ -87,7 +87,7 @@ def front_grid(front: Json) -> Json:
         ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1], str(r[1]["metric"]["name"])), None),
     ]
     caption = f"Every number with its 95 % interval in brackets. Size and speedup are against the {reference(front)}."
-    return _grid(caption, columns, listing(front), lambda r: is_best(front, r[1]))
+    return grid(caption, columns, listing(front), lambda r: is_best(front, r[1]))
 
 
 def _nth(i: int, baseline: Json | None) -> Callable[[Any], str]:
@@ -107,7 +107,7 @@ def layer_grid(manifest: Json) -> Json:
     rows = layer_changes(manifest)
     shown = [c for i, c in enumerate(columns) if i == 0 or any(c[2](r) != "" for r in rows)]
     caption = "Widths are channels or units of what is cut together, named after the layer that makes them."
-    return _grid(caption, shown, rows, lambda r: False, sortable=True, filtered=len(rows) > 20)
+    return grid(caption, shown, rows, lambda r: False, sortable=True, filtered=len(rows) > 20)
 
 
 def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
@@ -168,7 +168,7 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
         ("target", "+", lambda t: (t.get("entry") or t).get("target") or "", None),
         ("candidate", "w+", trial_label, None),
     ]
-    return _grid(
+    return grid(
         "Click a heading to sort.",
         columns,
         shown,
@@ -215,7 +215,7 @@ def failure_grid(trials: Sequence[Json]) -> Json:
         ("time", "n", lambda t: units.seconds(t.get("seconds")), lambda t: t.get("seconds")),
     ]
     caption = "Trials that failed, with the reason. A failed trial never ends a study."
-    return _grid(caption, columns, _failed(trials)[:MAX_FAILURES], lambda t: False, sortable=True)
+    return grid(caption, columns, _failed(trials)[:MAX_FAILURES], lambda t: False, sortable=True)
 
 
 def failure_note(trials: Sequence[Json]) -> str:
@@ -249,7 +249,7 @@ def measured_grid(front: Json) -> Json:
         ("sha256", "", lambda e: str(e.get("sha256", ""))[:12], None),
     ]
     caption = "Times are of one inference; foreign load is the share of the machine that other programs used meanwhile."
-    return _grid(caption, columns, [e for _, e in listing(front)], lambda e: is_best(front, e))
+    return grid(caption, columns, [e for _, e in listing(front)], lambda e: is_best(front, e))
 
 
 def _parity(entry: Json) -> str:
@@ -277,7 +277,7 @@ def fit_grid(found: Analysis) -> Json:
         "How much of each objective the ensembles explain of trials that they did not see (1 is all, "
         "0 or less nothing)."
     )
-    return _grid(caption, columns, [i for i in found.importances if i.n >= MIN_TRIALS], lambda i: False)
+    return grid(caption, columns, [i for i in found.importances if i.n >= MIN_TRIALS], lambda i: False)
 
 
 def _trust(fit: Importance) -> str:
@@ -304,7 +304,7 @@ def feature_grid(found: Analysis, config: Json) -> Json:
             f" Only what the proxy kept ({units.percent(float(proxy.get('keep') or 1.0))}) was trained, "
             "which makes its own correlation look smaller."
         )
-    return _grid(caption, columns, found.correlations, lambda c: c.feature == proxy.get("kind"))
+    return grid(caption, columns, found.correlations, lambda c: c.feature == proxy.get("kind"))
 
 
 def arm_grid(found: Analysis) -> Json:
@@ -317,4 +317,4 @@ def arm_grid(found: Analysis) -> Json:
         ("on the front", "n", lambda a: f"{a.front} ({units.percent(a.front_share)})", lambda a: a.front),
         ("time of its trials", "n", lambda a: units.seconds(a.seconds), lambda a: a.seconds),
     ]
-    return _grid("What each strategy was given and what it found.", columns, found.arms, lambda a: False, sortable=True)
+    return grid("What each strategy was given and what it found.", columns, found.arms, lambda a: False, sortable=True)

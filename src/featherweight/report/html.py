@@ -15,6 +15,7 @@ from ..store.artifacts import write_atomic
 from . import grids, units
 from .analysis import Analysis, analyse, why_not
 from .analysis_figures import analysis_figures
+from .differing import differing, latency_figure
 from .figures import MAX_POINTS, figures
 from .history import volume_note
 from .rows import (
@@ -59,8 +60,10 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
     plots = [
         *figures(front, trials, config),
         *waterfalls(front, trials),
+        *([timed] if (timed := latency_figure(front)) is not None else []),
         *analysis_figures(found, trials, seed, share, reference(front)),
     ]
+    difference, differences = differing(front)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     out = str(config.get("out") or "OUT")
     page = {
@@ -83,6 +86,8 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
         "front_table": grids.front_grid(front),
         "proof": proof(front["proof"], metric_name(front)) if front.get("proof") else "",
         "recipe": _recipe(front),
+        "difference": difference,
+        "differences": differences,
         "changed": grids.layer_grid(config.get("manifest") or {}),
         "trial_table": grids.trial_grid(front, trials),
         "trial_note": grids.trial_note(trials),

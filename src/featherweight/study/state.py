@@ -247,9 +247,7 @@ class StudyState:
         measurement then."""
         base, seen = self.baseline.latency_ms.median, entry.latency_ms
         scale = base / entry.speedup.ratio / seen.median if seen.median > 0 else 1.0
-        entry.latency_ms = dataclasses.replace(
-            seen, median=seen.median * scale, p90=seen.p90 * scale, cpu_median=seen.cpu_median * scale
-        )
+        entry.latency_ms = seen.scaled(scale)
 
     def _certify(self, entry: Entry) -> None:
         entry.certificate = self.certificates.get(artifact_id(entry))
