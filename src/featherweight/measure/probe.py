@@ -172,7 +172,10 @@ class _Times:
         return min(MOST_IN_BLOCK, math.ceil(BLOCK_S / each))
 
     def block(self) -> tuple[list[float], float]:
-        """(wall ms of each inference, processor ms of all)."""
+        """(wall ms of each inference, processor ms of all). Before a block of several one runs
+        untimed: who ran last has left its own data in the caches."""
+        if self.count > 1:
+            self.run()
         walls, clock_ms = [], time.process_time()
         for _ in range(self.count):
             t = time.perf_counter()
@@ -198,8 +201,8 @@ def time_one(run: Run, seconds: float) -> dict[str, Any]:
 
 
 def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> dict[str, Any]:
-    """Interleaved timing: every round runs blocks A B B A (A the reference), so that a linear drift
-    of the machine's speed cancels.
+    """Interleaved timing: rounds of blocks A B B A and B A A B in turns (A the reference), so that a
+    linear drift of the machine's speed cancels, and neither is always the one in the middle.
 
     Ends when the 95 % interval of the headline ratio is within 2 % of it (at least 10 rounds;
     looked at every 5th, not at each: ending early then claims a difference that is not there in 2
@@ -210,13 +213,19 @@ def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> 
     wall: tuple[list[float], list[float]] = ([], [])
     cpu: tuple[list[float], list[float]] = ([], [])
     load, end = ForeignLoad(), time.perf_counter() + seconds
+    n = 0
     while True:
-        (a1, ca1), (b1, cb1), (b2, cb2), (a2, ca2) = a.block(), b.block(), b.block(), a.block()
-        wall[0].append(float(np.median(a1 + a2)))
-        wall[1].append(float(np.median(b1 + b2)))
-        cpu[0].append((ca1 + ca2) / (2 * a.count))
-        cpu[1].append((cb1 + cb2) / (2 * b.count))
-        n = len(wall[0])
+        sides = (0, 1, 1, 0) if n % 2 == 0 else (1, 0, 0, 1)
+        walls: tuple[list[float], list[float]] = ([], [])
+        spent = [0.0, 0.0]
+        for side in sides:
+            each, all_ms = (a, b)[side].block()
+            walls[side].extend(each)
+            spent[side] += all_ms
+        for side, times in enumerate((a, b)):
+            wall[side].append(float(np.median(walls[side])))
+            cpu[side].append(spent[side] / (2 * times.count))
+        n += 1
         if n >= latency.MIN_ROUNDS and time.perf_counter() >= end:
             break
         if n >= 10 and n % 5 == 0 and latency.tight(latency.ratio(*(cpu if headline == "cpu" else wall))):
