@@ -53,13 +53,17 @@ class Paired(_Numbers):
     """A candidate against the baseline on the same n samples. drop: how much worse its metric is;
     sd: of one sample's drop (of a metric that is no mean: what makes sd / sqrt(n) the drop's
     standard error); lost, won: the samples that only the baseline, and only the candidate, got
-    right (None unless every sample is right or wrong)."""
+    right (None unless every sample is right or wrong); cost: the drop of a sample that fails, an
+    answer that belongs to another one (None: not asked, or compared before it was).
+
+    Samples are those that count by themselves: copies, and rows of a group, are one."""
 
     drop: float
     n: int
     sd: float
     lost: float | None = None
     won: float | None = None
+    cost: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from scipy import stats
 from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
 from featherweight.errors import InputError
-from featherweight.measure._student import Z95, t975
 from featherweight.measure.accuracy import Metric, evaluate, macro_f1_interval, metric, wilson
+from featherweight.proof.student import Z95, t975
 
 
 def logits(n=300, classes=7, seed=0, signal=1.0):

@@ -5,7 +5,7 @@ import pytest
 
 from featherweight.errors import TaskError
 from featherweight.task.data import ArraySplit
-from featherweight.task.splitting import split
+from featherweight.task.splitting import given, split
 
 
 def data(n):
@@ -25,3 +25,38 @@ def test_a_floor_chooses_the_fractions_and_says_what_was_weighed():
 def test_a_floor_that_is_none_is_refused(wrong):
     with pytest.raises(TaskError):
         split(data(100), **wrong)
+
+
+# --- what counts as evidence --------------------------------------------------------------------
+
+
+def numbered(rows):
+    """A split of samples that are these numbers."""
+    x = np.asarray(rows, dtype=np.float32)[:, None]
+    return ArraySplit({"x": x}, (np.asarray(rows) % 2).astype(np.int64))
+
+
+def test_copies_are_one_sample_of_evidence():
+    cut = split(numbered(np.repeat(np.arange(40), 5)))
+    for name in ("valid", "test"):
+        part = getattr(cut, name)
+        assert len(part) == 5 * cut.report["evidence"][name] == 5 * len(np.unique(cut.units[name]))
+
+
+def test_a_group_is_one_sample_of_evidence():
+    groups = np.repeat(np.arange(20), 10)
+    cut = split(numbered(np.arange(200)), groups=groups, stratify=False)
+    assert cut.report["sizes"]["test"] == 10 * cut.report["evidence"]["test"] == 40
+
+
+def test_samples_of_splits_before_are_no_evidence():
+    cut = given(numbered(range(40)), numbered([38, 39, 40, 41]), numbered([0, 41, 42, 43, 43]))
+    assert (cut.units["valid"] >= 0).tolist() == [False, False, True, True]
+    assert (cut.units["test"] >= 0).tolist() == [False, False, True, True, True]
+    assert cut.report["evidence"] == {"valid": 2, "test": 2}
+
+
+@pytest.mark.parametrize("valid, test, name", [(range(5), range(40, 50), "valid"), (range(40, 50), range(5), "test")])
+def test_a_split_that_shows_nothing_new_is_refused(valid, test, name):
+    with pytest.raises(TaskError, match=f"every sample of {name} is in a split before it"):
+        given(numbered(range(40)), numbered(valid), numbered(test))

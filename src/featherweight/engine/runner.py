@@ -209,6 +209,10 @@ class Runner:
     def split(self, name: str) -> Split:
         return getattr(self.task.splits(), name)  # type: ignore[no-any-return]
 
+    def units(self, name: str) -> np.ndarray | None:
+        """Which rows of a split are one sample (`Splits.units`); None: each is."""
+        return self.task.splits().units.get(name)
+
     def targets(self, name: str) -> np.ndarray:
         """The targets [N] of a split, read batch by batch."""
         return self.split(name).all_targets()

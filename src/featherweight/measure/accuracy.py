@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..proof.student import Z95, t975
 from ..records import Quality
 from ..seeding import derive
-from ._student import Z95, t975
 
 Score = Callable[[np.ndarray, np.ndarray], Any]
 RESAMPLES = 1000
@@ -150,9 +150,12 @@ def student(v: np.ndarray, name: str) -> tuple[float, float]:
     return float(v.mean()) - half, float(v.mean()) + half
 
 
-def bootstrap(m: Metric, outputs: list[np.ndarray], targets: np.ndarray, seed: int) -> np.ndarray:
+def bootstrap(
+    m: Metric, outputs: list[np.ndarray], targets: np.ndarray, seed: int, units: np.ndarray | None = None
+) -> np.ndarray:
     """The whole metric of each of k models on the same 1,000 resamples of the samples: [1000, k]
-    (Efron & Tibshirani 1993, chapter 13).
+    (Efron & Tibshirani 1993, chapter 13). units: [n], numbers from 0 of what is drawn as one (None:
+    each row).
 
     Resamples on which the metric has no value, as an area under the ROC curve without a positive
     sample, are drawn again. InputError if it has none on more than half of them.
@@ -160,8 +163,12 @@ def bootstrap(m: Metric, outputs: list[np.ndarray], targets: np.ndarray, seed: i
     rng = np.random.default_rng(derive(seed, "bootstrap", m.name))
     rows: list[list[Any]] = []
     failed = 0
+    members = None if units is None else np.split(np.argsort(units, kind="stable"), np.cumsum(np.bincount(units))[:-1])
     while len(rows) < RESAMPLES:
-        pick = rng.integers(len(targets), size=len(targets))
+        if members is None:
+            pick = rng.integers(len(targets), size=len(targets))
+        else:
+            pick = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a metric that warns where it has no value

@@ -4,17 +4,17 @@ level that the study's certificates leave it (`proof.levels`)."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..proof import unseen
 from ..proof.levels import ALPHA
-from ..proof.tango import tango
+from ..proof.tango import Z95, tango
 from ..records import Paired
 from .accuracy import Metric, Score, metric
-from .paired import Interval, compare, interval, p_value, upper
+from .paired import compare, interval, p_value, upper
 
 _MOST = 10**9  # samples; beyond it the answer is "no number of samples"
 
@@ -27,6 +27,7 @@ def certify(
     max_drop: float | None,
     seed: int,
     level: float = ALPHA,
+    units: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """{"drop", "ci95", "n", "split": "test", "verdict", "needs", "max_drop", "level", "upper",
     "p"}.
@@ -42,7 +43,7 @@ def certify(
         raise InputError(
             "max_drop is not a limit", got=max_drop, allowed="a number of at least 0, in the metric's unit"
         )
-    paired, drops = compare(metric(what), baseline_outputs, outputs, targets, seed)
+    paired, drops = compare(metric(what), baseline_outputs, outputs, targets, seed, units)
     low, high = interval(paired, drops)
     said = {"drop": paired.drop, "ci95": [low, high], "n": paired.n, "split": "test", "needs": None}
     if max_drop is None:
@@ -50,7 +51,7 @@ def certify(
     p = p_value(paired, max_drop, drops)
     verdict = "certified" if p <= level else "refuted" if low > max_drop else "not certifiable"
     if verdict == "not certifiable":
-        said["needs"] = _needs(paired, max_drop, _grown(paired, (low, high)))
+        said["needs"] = _needs(paired, max_drop)
     return {
         **said,
         "verdict": verdict,
@@ -61,33 +62,24 @@ def certify(
     }
 
 
-def _grown(paired: Paired, seen: Interval) -> Callable[[float], Interval]:
-    """The interval that so many samples of the same kind would give. Without counts its arms shrink
-    as 1 / sqrt(samples)."""
-    if paired.lost is not None and paired.won is not None:
-        lost, won = paired.lost / paired.n, paired.won / paired.n
-        return lambda samples: tango(lost * samples, won * samples, samples)
-
-    def grown(samples: float) -> Interval:
-        scale = math.sqrt(paired.n / samples)
-        return paired.drop + (seen[0] - paired.drop) * scale, paired.drop + (seen[1] - paired.drop) * scale
-
-    return grown
-
-
-def _needs(paired: Paired, max_drop: float, grown: Callable[[float], Interval]) -> str:
+def _needs(paired: Paired, max_drop: float) -> str:
     """How many more samples would decide if they were like these, in words,
     rounded up to two digits."""
     drop, n = paired.drop, paired.n
     refute = drop > max_drop
 
     def decided(samples: int) -> bool:
-        low, high = grown(float(samples))
-        return low > max_drop if refute else high <= max_drop
+        if paired.lost is not None and paired.won is not None:
+            low, high = tango(paired.lost / n * samples, paired.won / n * samples, samples)
+            return low > max_drop if refute else high <= max_drop
+        error = paired.sd / math.sqrt(samples)
+        if refute:
+            return drop - Z95 * error > max_drop
+        return unseen.p_value(drop, error, samples, paired.cost or 0.0, max_drop) <= ALPHA / 2
 
     if abs(drop - max_drop) < 1e-12 or not decided(_MOST):
         return "no number of test samples would decide: the observed drop is at the limit"
-    if decided(n):  # it would have been certified, but at a stricter level
+    if not refute and decided(n):  # it would have been certified, but at a stricter level
         return "it would have been certified if fewer candidates had failed before it"
     low, high = n, _MOST
     while high - low > 1:

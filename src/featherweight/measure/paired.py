@@ -12,9 +12,11 @@ import math
 import numpy as np
 
 from ..errors import InputError
+from ..proof import unseen
+from ..proof.student import t975
 from ..proof.tango import bisect, normal, score, tango
 from ..records import Paired
-from ._student import t975
+from ..seeding import derive
 from .accuracy import Metric, bootstrap
 
 Interval = tuple[float, float]
@@ -25,40 +27,109 @@ _SUMMED = 400.0
 # & Boos)
 _BEYOND = 5e-4
 _RATES = 41  # of differing, that are looked at
+_TRIES, _DRAWS = 30, 20  # at another sample's answer; of samples that fail
 
 
 def compare(
-    m: Metric, baseline_outputs: np.ndarray, outputs: np.ndarray, targets: np.ndarray, seed: int
+    m: Metric,
+    baseline_outputs: np.ndarray,
+    outputs: np.ndarray,
+    targets: np.ndarray,
+    seed: int,
+    units: np.ndarray | None = None,
 ) -> tuple[Paired, np.ndarray | None]:
     """The candidate against the baseline, and, for a metric that is no mean over samples, the drops
     of 1,000 resamples drawn under `seed` (else None).
 
-    InputError if the metric cannot be computed, or of a single sample that is not right or
-    wrong."""
+    units: [n], a number for each row (None: all differ); rows with one number are copies of one
+    sample or of one group, and count once, with their mean; those below 0 do not count.
+    InputError if the metric cannot be computed, or of a single sample that is not right or wrong,
+    or if no sample counts."""
+    if units is not None:
+        keep = np.flatnonzero(units >= 0)
+        if len(keep) == 0:
+            raise InputError(
+                "no sample of this split can be evidence",
+                got=f"{len(targets)} samples, each of which the model was trained or chosen on",
+                fix="give a split that is in no other one",
+            )
+        baseline_outputs, outputs, targets, units = baseline_outputs[keep], outputs[keep], targets[keep], units[keep]
+        units = np.unique(units, return_inverse=True)[1]
+        if int(units.max()) + 1 == len(units):
+            units = None
     v, w = m.scores(baseline_outputs, targets), m.scores(outputs, targets)
-    n = len(targets)
+    n = len(targets) if units is None else int(units.max()) + 1
     if isinstance(v, float) or isinstance(w, float):
-        both = bootstrap(m, [baseline_outputs, outputs], targets, seed)
+        both = bootstrap(m, [baseline_outputs, outputs], targets, seed, units)
         drops = m.sign * (both[:, 0] - both[:, 1])
-        return Paired(m.sign * (float(v) - float(w)), n, float(drops.std(ddof=1)) * math.sqrt(n)), drops
-    d = m.sign * (v - w)
-    if m.is_zero_one(v) and m.is_zero_one(w):
+        cost = _cost_of_some(m, outputs, targets, float(w), seed)
+        drop, sd = m.sign * (float(v) - float(w)), float(drops.std(ddof=1)) * math.sqrt(n)
+        return Paired(drop, n, sd, cost=cost), drops
+    d = _mean_of_units(m.sign * (v - w), units)
+    if bool(np.isin(d, (-1.0, 0.0, 1.0)).all()) and m.is_zero_one(v) and m.is_zero_one(w):
         lost, won = int((d > 0).sum()), int((d < 0).sum())
         drop = (lost - won) / n
         return Paired(drop, n, math.sqrt(max(0.0, (lost + won) / n - drop**2)), lost, won), None
     if n < 2:
         raise InputError(f"{m.name} of one sample has no interval", got="1 sample", allowed="at least 2")
-    return Paired(float(d.mean()), n, float(d.std(ddof=1))), None
+    more = _mean_of_units(m.sign * (w - m.scores(_answers_of_others(outputs, targets, seed), targets)), units)
+    cost = float(more[more > 0].mean()) if (more > 0).any() else _worst(m, w)
+    return Paired(float(d.mean()), n, float(d.std(ddof=1)), cost=cost), None
+
+
+def _mean_of_units(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
+    return values if units is None else np.bincount(units, weights=values) / np.bincount(units)
+
+
+def _answers_of_others(outputs: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
+    """For each sample the output of a random one whose target is another."""
+    rng, n = np.random.default_rng(derive(seed, "answers of others")), len(targets)
+    flat = targets.reshape(n, -1)
+    other = np.arange(n)
+    for _ in range(_TRIES):
+        same = np.flatnonzero((flat[other] == flat).all(1))
+        if len(same) == 0:
+            break
+        other[same] = rng.integers(n, size=len(same))
+    return outputs[other]
+
+
+def _worst(m: Metric, w: np.ndarray) -> float:
+    """The drop from these values to the worst one that there can be, for samples that all have one
+    target, whose answers say nothing of a failure. InputError if nobody knows it."""
+    ends = [] if m.within is None else [e for e in m.within if math.isfinite(m.sign * e)]
+    if len(ends) < 2:
+        raise InputError(
+            f"what a failure costs in {m.name} cannot be told",
+            got=f"{len(w)} samples for which the answers of other samples are as good as their own",
+            fix="give a split with different targets",
+        )
+    return float(np.mean(m.sign * (w - min(ends, key=lambda e: m.sign * e))))
+
+
+def _cost_of_some(m: Metric, outputs: np.ndarray, targets: np.ndarray, value: float, seed: int) -> float:
+    """The drop of a whole metric for each share of samples that fails, from three that do: the mean
+    of some draws. InputError if the metric has no value then."""
+    rng, n = np.random.default_rng(derive(seed, "cost")), len(targets)
+    wrong, k, rises = _answers_of_others(outputs, targets, seed), min(3, n), []
+    for _ in range(_DRAWS):
+        some = outputs.copy()
+        rows = rng.choice(n, k, replace=False)
+        some[rows] = wrong[rows]
+        rises.append(m.sign * (value - float(m.scores(some, targets))))
+    rise = float(np.mean(rises)) * n / k
+    return rise if rise > 0 or m.within is None else _worst(m, np.array([value]))
 
 
 def interval(paired: Paired, drops: np.ndarray | None = None) -> Interval:
     """The 95 % interval of the drop: Tango's for right-or-wrong values, the resamples' quantiles
-    where there are `drops`, Student's t else."""
+    where there are `drops`, Student's t else. Of these two it is about what the samples show; what
+    they may not have shown (`proof.unseen`) is in `upper` alone."""
+    if paired.lost is not None and paired.won is not None:
+        return tango(paired.lost, paired.won, paired.n)
     if drops is not None:
         low, high = np.quantile(drops, (0.025, 0.975))
         return float(low), float(high)
-    if paired.lost is not None and paired.won is not None:
-        return tango(paired.lost, paired.won, paired.n)
     half = t975(paired.n - 1) * paired.sd / math.sqrt(paired.n)
     return paired.drop - half, paired.drop + half
 
@@ -69,28 +140,28 @@ def p_value(paired: Paired, max_drop: float, drops: np.ndarray | None = None) ->
     Right-or-wrong values: the probability of Tango's score being as low or lower, summed over all
     tables, at the rate of differing that makes it largest (Berger & Boos, "P values maximized over
     a confidence set for the nuisance parameter", JASA 89, 1994); with many differing samples, the
-    normal distribution of the score. Others: the share of resamples, or Student's t."""
-    if drops is not None:
-        return (1 + int((drops >= max_drop).sum())) / (1 + len(drops))
+    normal distribution of the score. Others: Student's t, or the resamples, and failures that were
+    not seen (`proof.unseen`)."""
     if paired.lost is not None and paired.won is not None:
         b, c, n = int(paired.lost), int(paired.won), paired.n
         if b + c + n * max_drop <= _SUMMED:
             return _summed(b, c, n, max_drop)
         return normal(score(b, c, n, max_drop))
-    if paired.sd == 0.0:
-        return 0.0 if paired.drop < max_drop else 1.0
-    from scipy.stats import t
+    cost = paired.cost or 0.0
+    if drops is not None:
+        each = [unseen.p_value(float(d), 0.0, paired.n, cost, max_drop) for d in drops]
+        return (1 + sum(each)) / (1 + len(drops))
+    from scipy.special import stdtr
 
-    return float(t.cdf((paired.drop - max_drop) / (paired.sd / math.sqrt(paired.n)), paired.n - 1))
+    error = paired.sd / math.sqrt(paired.n)
+    return unseen.p_value(paired.drop, error, paired.n, cost, max_drop, lambda x: float(stdtr(paired.n - 1, x)))
 
 
 def upper(paired: Paired, level: float, drops: np.ndarray | None = None) -> float:
     """The least limit that the evidence puts the drop below, at this level: `p_value` of it is at
     most `level`."""
-    if drops is not None:
-        return float(np.quantile(drops, 1 - level))
-    far = 1.0 if paired.lost is not None else paired.drop + 20 * max(paired.sd, 1e-12)
-    return bisect(lambda d: p_value(paired, d) > level, paired.drop, far)
+    far = 1.0 if paired.lost is not None else paired.drop + 40 * max(paired.sd, 1e-12) + (paired.cost or 0.0)
+    return bisect(lambda d: p_value(paired, d, drops) > level, paired.drop, far)
 
 
 def _summed(b: int, c: int, n: int, d: float) -> float:

@@ -201,8 +201,8 @@ def time_one(run: Run, seconds: float) -> dict[str, Any]:
 
 
 def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> dict[str, Any]:
-    """Interleaved timing: rounds of blocks A B B A and B A A B in turns (A the reference), so that a
-    linear drift of the machine's speed cancels, and neither is always the one in the middle.
+    """Interleaved timing: rounds of blocks A B B A and B A A B in turns (A the reference), so that
+    a linear drift of the machine's speed cancels, and neither is always the one in the middle.
 
     Ends when the 95 % interval of the headline ratio is within 2 % of it (at least 10 rounds;
     looked at every 5th, not at each: ending early then claims a difference that is not there in 2

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
 from ..records import Paired
+from . import unseen
 from .levels import ALPHA, FIRST
 from .tango import normal, score
 
@@ -60,14 +61,19 @@ def needed(drop: float, differing: float, max_drop: float, level: float = LEVEL)
     is enough."""
     if drop >= max_drop:
         return None
+    return _least(lambda n: provable(differing, n, max_drop, level) >= drop)
+
+
+def _least(enough: Callable[[int], bool]) -> int | None:
+    """The least number of samples that is enough, to a thousandth; None if 10^10 are not."""
     low, high = 1, 1
-    while provable(differing, high, max_drop, level) < drop:
+    while not enough(high):
         low, high = high, 2 * high
         if high > 10**10:
             return None
     while high - low > max(1, high // 1000):
         middle = (low + high) // 2
-        low, high = (low, middle) if provable(differing, middle, max_drop, level) >= drop else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
@@ -88,9 +94,13 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
         most = provable(differing, samples, max_drop, level)
         enough = needed(half, max(differing, half), max_drop, level)
         return out | {"differing": differing, "sd": None, "provable": _finite(most), "needed": enough}
-    sd, z = statistics.median(p.sd for p in seen), -_NORMAL.inv_cdf(level)
-    enough = math.ceil((z * sd / half) ** 2) if half > 0 else None
-    return out | {"differing": None, "sd": sd, "provable": max_drop - z * sd / math.sqrt(samples), "needed": enough}
+    sd, cost = statistics.median(p.sd for p in seen), statistics.median(p.cost or 0.0 for p in seen)
+
+    def certified(n: int) -> bool:
+        return _provable_mean(sd, cost, n, max_drop, level) >= half
+
+    most = _provable_mean(sd, cost, samples, max_drop, level)
+    return out | {"differing": None, "sd": sd, "provable": _finite(most), "needed": _least(certified) if half else None}
 
 
 def _finite(value: float) -> float | None:
@@ -103,11 +113,17 @@ def _predicted(paired: Paired, samples: int, max_drop: float, level: float) -> t
     may still differ."""
     n, m = paired.n, max(samples, 1)
     if paired.lost is None or paired.won is None:
-        most = max_drop + _NORMAL.inv_cdf(level) * paired.sd / math.sqrt(m)
+        most = _provable_mean(paired.sd, paired.cost or 0.0, m, max_drop, level)
         return paired.drop, paired.sd * math.sqrt(1 / n + 1 / m), most
     differing = (paired.lost + paired.won + 1) / (n + 1)
     drop = (paired.lost - paired.won) / (n + 1)
     return drop, math.sqrt((differing - drop**2) * (1 / n + 1 / m)), provable(differing, m, max_drop, level)
+
+
+@lru_cache(maxsize=4096)
+def _provable_mean(sd: float, cost: float, samples: int, max_drop: float, level: float) -> float:
+    """T for other metrics, with failures that are not seen (`proof.unseen`)."""
+    return unseen.provable(sd / math.sqrt(samples), samples, cost, max_drop, level)
 
 
 @lru_cache(maxsize=4096)

@@ -16,6 +16,7 @@ from ..errors import StoreError
 from ..limits import Budget, Constraint, Proof, judge, objectives
 from ..proof.chance import allowance, chance, outlook, recovered
 from ..proof.levels import next_level
+from ..proof.student import t975
 from ..proof.tango import Z95
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
@@ -315,8 +316,10 @@ class StudyState:
 
     @property
     def tested(self) -> int:
-        """Samples of the test split; 0 if the study was made before they were counted."""
-        return int(self.info.get("splits", {}).get("sizes", {}).get("test", 0))
+        """Samples of the test split, copies and rows of a group once; 0 if the study was made
+        before they were counted."""
+        splits = self.info.get("splits", {})
+        return int((splits.get("evidence") or splits.get("sizes") or {}).get("test", 0))
 
     @property
     def level(self) -> float:
@@ -428,13 +431,14 @@ def proven(entry: Entry) -> bool:
 
 def pooled(speeds: list[Speedup]) -> Speedup:
     """Several measurements of one speed as one: the mean of their logs, with an interval from how
-    much they differ, or from their own intervals if that is wider; one stays as it is."""
+    much they differ (Student's t; of two, which say too little of their spread for it, the normal
+    distribution), or from their own intervals if that is wider; one stays as it is."""
     if len(speeds) == 1:
         return speeds[0]
     logs = [math.log(s.ratio) for s in speeds]
     mean, k = statistics.fmean(logs), len(logs)
     own = math.sqrt(sum((math.log(s.ci95[1] / s.ci95[0]) / 2) ** 2 for s in speeds)) / k
-    half = max(own, Z95 * statistics.stdev(logs) / math.sqrt(k))
+    half = max(own, (t975(k - 1) if k > 2 else Z95) * statistics.stdev(logs) / math.sqrt(k))
     ends = math.exp(mean - half), math.exp(mean + half)
     return Speedup(math.exp(mean), ends, speeds[-1].clock, sum(s.n for s in speeds))
 

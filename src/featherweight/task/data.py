@@ -126,7 +126,9 @@ class Splits:
     """train: for transforms; valid: for the search; test: opened once, for the winners.
 
     report: JSON data on how the splits came about (sizes, classes, duplicates, label conflicts,
-    seed, fractions); fingerprint: sha256 of the contents of the three splits.
+    seed, fractions); fingerprint: sha256 of the contents of the three splits; units: of "valid" and
+    "test", [n], a number for each row: rows with one number, copies or one group, count as one
+    sample, those below 0, which are in a split before, do not count at all (none: all rows count).
     """
 
     train: Split
@@ -134,3 +136,4 @@ class Splits:
     test: Split
     report: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+    units: dict[str, np.ndarray] = field(default_factory=dict)

@@ -85,8 +85,15 @@ def split(
         "duplicates": {**scan.duplicates, "handling": kept},
         "label_conflicts": {"sets": scan.conflicts, "handling": targets},
     }
+    unit = (
+        scan.copies if groups is None else _joined(scan.copies, np.unique(np.asarray(groups), return_inverse=True)[1])
+    )
     return _finish(
-        [Subset(data, p) for p in parts], [scan.wholes[p] for p in parts], [_labels(scan, p) for p in parts], report
+        [Subset(data, p) for p in parts],
+        [scan.wholes[p] for p in parts],
+        [_labels(scan, p) for p in parts],
+        [unit[p] for p in parts],
+        report,
     )
 
 
@@ -145,13 +152,15 @@ def presplit(train: Split, test: Split, valid_fraction: float = 0.1, seed: int =
         [*(Subset(train, p) for p in cut), test],
         [*(scan.wholes[p] for p in cut), held.wholes],
         [*(_labels(scan, p) for p in cut), held.labels],
+        [*(scan.copies[p] for p in cut), held.copies],
         report,
     )
 
 
 def given(train: Split, valid: Split, test: Split) -> Splits:
     """Splits that the caller made. They stay as they are; copies within and across them are
-    counted in the report."""
+    counted in the report. Samples that are in a split before, too, are no evidence: TaskError if
+    valid or test has no others."""
     scans = [_scan(part) for part in (train, valid, test)]
     across = {
         f"{PARTS[i]}_and_{PARTS[j]}": int(np.isin(scans[i].digests, scans[j].digests).sum())
@@ -170,7 +179,18 @@ def given(train: Split, valid: Split, test: Split) -> Splits:
         },
         "label_conflicts": {"sets": sum(s.conflicts for s in scans), "handling": "kept as they are"},
     }
-    return _finish([train, valid, test], [s.wholes for s in scans], [s.labels for s in scans], report)
+    seen, units = scans[0].digests, [scans[0].copies]
+    for name, scan in zip(PARTS[1:], scans[1:], strict=True):
+        units.append(np.where(np.isin(scan.digests, seen), -1, scan.copies))
+        seen = np.concatenate([seen, scan.digests])
+        if int(units[-1].max()) < 0:
+            raise TaskError(
+                f"every sample of {name} is in a split before it, too, so it shows nothing of new data",
+                got=", ".join(f"{k.replace('_', ' ')} share {v}" for k, v in across.items()),
+                allowed="splits of different samples",
+                fix="fw.split(data) cuts one set of samples into three",
+            )
+    return _finish([train, valid, test], [s.wholes for s in scans], [s.labels for s in scans], units, report)
 
 
 @dataclass(frozen=True)
@@ -364,9 +384,13 @@ def _labels(scan: _Scan, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _finish(
-    parts: list[Split], wholes: list[np.ndarray], labels: list[np.ndarray | None], report: dict[str, Any]
+    parts: list[Split],
+    wholes: list[np.ndarray],
+    labels: list[np.ndarray | None],
+    units: list[np.ndarray],
+    report: dict[str, Any],
 ) -> Splits:
-    """The splits with sizes and classes added to the report,
+    """The splits with sizes, classes and the samples that count as evidence added to the report,
     and the fingerprint of their contents."""
     h = hashlib.sha256()
     for name, digests in zip(PARTS, wholes, strict=True):
@@ -379,4 +403,6 @@ def _finish(
             counts.setdefault(str(value), dict.fromkeys(PARTS, 0))[name] = many
     report["classes"] = {k: counts[k] for k in sorted(counts, key=int)} or None
     report["class_names"] = None if parts[0].classes is None else list(parts[0].classes)
-    return Splits(parts[0], parts[1], parts[2], report=report, fingerprint=h.hexdigest())
+    counted = dict(zip(PARTS[1:], units[1:], strict=True))
+    report["evidence"] = {name: len(np.unique(u[u >= 0])) for name, u in counted.items()}
+    return Splits(*parts, report=report, fingerprint=h.hexdigest(), units=counted)

@@ -1,0 +1,91 @@
+"""A candidate against the baseline: what one sample is, and what a failure costs."""
+
+import numpy as np
+import pytest
+
+from featherweight.errors import InputError
+from featherweight.measure.accuracy import Metric, metric
+from featherweight.measure.certificate import certify
+from featherweight.measure.paired import compare
+
+
+def graded(outputs, targets):
+    """A score a sample that is not right or wrong."""
+    return np.where(outputs.argmax(1) == targets, 0.9, 0.0)
+
+
+def logits(y, k=3):
+    return np.where(np.arange(k) == y[:, None], 5.0, -5.0).astype(np.float32)
+
+
+def drawn(n, rng, rate=0.02):
+    """(baseline, candidate, targets): the candidate fails wholly on this share of all there are."""
+    y, fails = rng.integers(0, 3, n), rng.random(n) < rate
+    return logits(y), logits(np.where(fails, (y + 1) % 3, y)), y
+
+
+CASES = [(graded, 0.016), ("nll", 0.19), ("macro_f1", 0.019)]
+
+
+@pytest.mark.parametrize(("name", "floor"), CASES, ids=lambda v: getattr(v, "__name__", str(v)))
+@pytest.mark.parametrize("n", [30, 120])
+def test_rare_failures_that_no_sample_shows_are_not_certified_away(name, floor, n):
+    """The true drop is above the floor, so each certificate is false: 5 % may be, and the models do
+    not differ on more than half (n = 30) or a tenth of the splits."""
+    rng, times = np.random.default_rng(0), 25
+    false = sum(certify(name, *drawn(n, rng), floor, i)["verdict"] == "certified" for i in range(times))
+    assert false <= 4
+
+
+@pytest.mark.parametrize("name", [graded, "macro_f1"], ids=lambda v: getattr(v, "__name__", str(v)))
+def test_enough_samples_are_certified(name):
+    said = certify(name, *drawn(2000, np.random.default_rng(1), rate=0.0), 0.01, 0)
+    assert said["verdict"] == "certified" and 0 < said["upper"] < 0.01
+
+
+def test_a_failure_costs_what_the_answer_of_another_sample_does():
+    base, mine, y = drawn(300, np.random.default_rng(2), rate=0.0)
+    assert compare(metric(graded), base, mine, y, 0)[0].cost == pytest.approx(0.9)
+    assert compare(metric("macro_f1"), base, mine, y, 0)[0].cost == pytest.approx(1.0, rel=0.1)
+    assert compare(metric("accuracy"), base, mine, y, 0)[0].cost is None
+    x = np.arange(50.0)[:, None]
+    assert 10 < compare(metric("mae"), x, x + 0.1, x, 0)[0].cost < 25  # the mean distance of two is 17
+
+
+def test_with_one_target_the_worst_value_counts_and_else_nobody_knows():
+    y = np.zeros(8, dtype=np.int64)
+    bounded = Metric("graded", graded, None, True, within=(0, 1))
+    assert compare(bounded, logits(y), logits(y), y, 0)[0].cost == pytest.approx(0.9)
+    with pytest.raises(InputError, match="what a failure costs in nll cannot be told"):
+        compare(metric("nll"), logits(y), logits(y), y, 0)
+
+
+@pytest.mark.parametrize("name", ["accuracy", graded, "macro_f1"], ids=lambda v: getattr(v, "__name__", str(v)))
+def test_copies_count_once(name):
+    base, mine, y = drawn(60, np.random.default_rng(3), rate=0.1)
+    units = np.repeat(np.arange(60), 10)
+    many = [np.repeat(v, 10, axis=0) for v in (base, mine, y)]
+    one, _ = compare(metric(name), base, mine, y, 0)
+    copied, _ = compare(metric(name), *many, 0, units)
+    assert copied.n == one.n == 60 and copied.drop == pytest.approx(one.drop)
+    assert copied.sd == pytest.approx(one.sd, rel=0.1) and copied.lost == one.lost
+    base, mine, y = drawn(60, np.random.default_rng(3), rate=0.0)
+    many = [np.repeat(v, 10, axis=0) for v in (base, mine, y)]
+    assert certify(name, *many, 0.05, 0, units=units)["p"] > 0.03 > 0.002 > certify(name, *many, 0.05, 0)["p"]
+
+
+def test_rows_of_a_group_are_one_sample_with_their_mean():
+    y = np.zeros(6, dtype=np.int64)
+    base, mine = logits(y), logits(np.array([1, 0, 0, 0, 1, 1]))
+    bounded = Metric("accuracy", metric("accuracy").per_sample, None, True, True, within=(0, 1))
+    seen, _ = compare(bounded, base, mine, y, 0, np.array([0, 0, 1, 1, 2, 2]))
+    assert seen.n == 3 and seen.drop == pytest.approx((0.5 + 0 + 1) / 3) and seen.lost is None
+
+
+def test_rows_of_other_splits_do_not_count():
+    base, mine, y = drawn(40, np.random.default_rng(4), rate=0.2)
+    units = np.where(np.arange(40) < 30, -1, np.arange(40))
+    seen, _ = compare(metric("accuracy"), base, mine, y, 0, units)
+    assert seen == compare(metric("accuracy"), base[30:], mine[30:], y[30:], 0)[0]
+    with pytest.raises(InputError, match="no sample of this split can be evidence"):
+        compare(metric("accuracy"), base, mine, y, 0, np.full(40, -1))
