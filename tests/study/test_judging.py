@@ -1,10 +1,18 @@
 """Whether what a study says of its entries follows from what it last measured of them."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
-from featherweight.limits import max_drop, max_latency
+from featherweight.errors import InputError, StoreError
+from featherweight.limits import Budget, max_drop, max_latency
 from featherweight.records import Speedup
+from featherweight.study.calls import _check_same
+from featherweight.study.config import Settings
+from featherweight.study.request import configure
 from featherweight.study.state import StudyState, artifact_id
+from featherweight.task.load import load_task
 from tests.report import fake_study
 
 RECIPE = {"recipe": [{"prune": {"ratio": 0.5}}]}
@@ -80,3 +88,40 @@ def test_time_counts_from_the_call_and_all_runs_together():
     assert early.front_json()["budget"]["spent_s"] == told  # all that was written says so
     early.apply({"kind": "open", "before_s": 4.0, "trial": None, "time": end + 900.0})
     assert early.front_json()["budget"]["spent_s"] == spent + 17.0 + 4.0 and not early.finished
+
+
+def test_an_interrupted_run_is_not_finished():
+    state = StudyState().fold(log(1.9))
+    state.apply({"kind": "results", "interrupted": True, "trial": None, "time": 2000.0})
+    assert state.front_json()["finished"] is False
+
+
+def test_a_front_without_entries_has_its_columns():
+    found = fake_study.study(0, settings=fake_study.config(limits=[max_latency("0.01x")]))
+    assert found.best is None and found.front.empty
+    assert {"label", "accuracy", "speedup", "size_bytes", "certificate"} <= set(found.front.columns)
+    assert list(found.front.columns) == list(fake_study.study().front.columns)
+
+
+def test_a_best_folder_that_was_removed_is_written_again_by_resume(tmp_path):
+    found = fake_study.study()
+    assert found.best is not None
+    with pytest.raises(InputError, match="is not there") as e:
+        found.best.export(tmp_path / "to")
+    assert "featherweight resume" in e.value.fix
+    with pytest.raises(InputError, match="no best candidate"):
+        fake_study.study(0).export(tmp_path / "to")
+
+
+def test_another_training_of_the_original_is_another_study(tmp_path):
+    tiny = Path(__file__).parents[1] / "tasks" / "tiny.py"
+    made = []
+    for epochs in (4, 30):
+        (tmp_path / "tiny.py").write_text(tiny.read_text().replace("epochs=4", f"epochs={epochs}"))
+        task = load_task(str(tmp_path / "tiny.py"))
+        made.append(configure(task, Settings.of("optimize", task.recipe, budget=Budget(trials=1))))
+    assert "original" in made[0].differences(made[1])
+    made = [dataclasses.replace(c, fingerprint="f") for c in made]  # a task made in a program may have the same
+    with pytest.raises(StoreError, match="other settings") as e:
+        _check_same(*made, tmp_path)
+    assert e.value.got.endswith("where these were different: the task's baseline (how it is trained)")
