@@ -77,7 +77,7 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
     size = "without end (a hole is continuous)" if plan["size"] == "inf" else f"{int(plan['size']):,}"
     console.print(f"Candidates in the space: {size}", markup=False)
     for line in _predicted(plan):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
     if (why := _too_short(plan)) is not None:
         console.print(why, markup=False, style="bold red")
     if plan["proof"] is not None:
@@ -88,9 +88,10 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
 def _predicted(plan: Mapping[str, Any]) -> list[str]:
     """What the search would take: parts that add up to what is said in all, and where the minutes
     end it."""
-    many = f"{plan['trials']:,} trials" if plan["trials"] != 1 else "1 trial"
     one = f"of {units.seconds(plan['trial_s'])} each"
-    trials = f"trials {one}" if plan["search_s"] is None else f"{units.seconds(plan['search_s'])} for {many} {one}"
+    trials = f"trials {one}"
+    if plan["search_s"] is not None:
+        trials = f"{units.seconds(plan['search_s'])} for {units.many(plan['trials'], 'trial')} {one}"
     parts = [
         f"{units.seconds(plan['baseline_s'])} for {units.many(plan['baselines'], 'baseline')} "
         f"({units.seconds(plan['first_s'])} of it for the first)",
@@ -100,7 +101,7 @@ def _predicted(plan: Mapping[str, Any]) -> list[str]:
     ]
     whole = f": {units.seconds(plan['sum_s'])} in all" if plan["sum_s"] is not None else ""
     lines = [f"Predicted: {', '.join(parts)}{whole}; {units.size(plan['memory_bytes'])} of memory."]
-    if plan["within"] is not None:
+    if plan["within"]:  # of none, `_too_short` tells
         of = f" of {plan['trials']:,}" if plan["trials"] is not None else ""
         lines.append(
             f"The budget ends it after {units.seconds(60 * plan['minutes'])}: time for about "
