@@ -228,7 +228,9 @@ def test_points_are_hundredths(said, bound, points):
         (max_drop("1pt"), (0, math.inf), "the metric's own unit"),
         (max_drop("1%"), (-math.inf, math.inf), "the metric's own unit"),
         (max_drop(5), (0, math.inf), None),
-        (max_drop(1.0), (0, 1), None),  # anything goes
+        (max_drop(1.0), (0, 1), "max_drop=0.01, or max_drop='1pt'"),  # anything would go
+        (max_drop("100%"), (0, 1), "'1pt'"),
+        (max_drop(0.99), (0, 1), None),
         (max_drop("1%"), (0, 1), None),
         (min_metric(0.95), (0, 1), None),
         (max_size("5KB"), (0, 1), None),

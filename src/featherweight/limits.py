@@ -103,16 +103,21 @@ class Constraint:
         return values if self.points else {k: v for k, v in values.items() if k != "points"}
 
     def misfit(self, low: float, high: float) -> str | None:
-        """The way out, if this floor makes no sense for a metric between `low` and `high`; None if
-        it does, or is no floor."""
+        """The way out, if this floor makes no sense for a metric between `low` and `high` (a drop
+        from one to the other would be allowed, so anything goes); None if it does, or is no
+        floor."""
         if self.quantity not in ("drop", "metric"):
             return None
         if self.points and (low, high) != (0, 1):
             return f"give the number in the metric's own unit: {self.quantity} {self.bound:g}"
-        if self.bound > high - low if self.quantity == "drop" else not low <= self.bound <= high:
+        if self.bound >= high - low if self.quantity == "drop" else not low <= self.bound <= high:
+            if self.points:
+                return "give a smaller drop: max_drop='1pt'"
             share = f"{self.bound / 100:g}"
-            points = f", or max_drop='{self.bound:g}pt'" if self.quantity == "drop" else ""
-            return f"{'max_drop' if self.quantity == 'drop' else 'min_metric'}={share}{points}, if points were meant"
+            if self.quantity == "metric":
+                return f"min_metric={share}, if points were meant"
+            anything = f"; to let anything go: {0.99 * (high - low):g}" if self.bound == high - low else ""
+            return f"max_drop={share}, or max_drop='{self.bound:g}pt', if points were meant{anything}"
         return None
 
 

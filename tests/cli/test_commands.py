@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -268,17 +269,55 @@ def test_built_in_kind(task, asked, monkeypatch):
     assert run("optimize", "--task", "text-classification", "--task-option", "epochs").exit_code == 2
 
 
+PLAN = {
+    "space": [{"path": "prune.ratio", "domain": "a [number]", "when": [["quantize", True]]}],
+    "size": "inf",
+    "first_s": 15.0,
+    "baseline_s": 20.0,
+    "baselines": 3,
+    "trial_s": 12.0,
+    "trials": 10,
+    "search_s": 120.0,
+    "polish_s": 20.0,
+    "end_s": 11.0,
+    "sum_s": 171.0,
+    "minutes": None,
+    "within": None,
+    "total_s": 171.0,
+    "proof": None,
+    "memory_bytes": 430_000_000,
+    "how": "3 steps were timed",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"minutes": 2.0, "within": 4}, "ends it after 2 min 00 s: time for about 4 of 10 trials"),
+        ({"minutes": 0.2, "within": 0}, "12 s will not even do to make and measure the original"),
+        ({"minutes": 0.5, "within": 0}, "30 s will hardly do for a single trial, which takes about 12 s"),
+    ],
+)
+def test_a_dry_run_says_what_the_minutes_will_not_do_for(task, monkeypatch, given, said):
+    monkeypatch.setattr(featherweight.study.calls, "dry_run", lambda task, **kwargs: PLAN | given)
+    assert said in run("optimize", task, "--dry-run").stdout
+    monkeypatch.setattr(featherweight.study.calls, "dry_run", lambda task, **kwargs: PLAN)
+    assert said not in run("optimize", task, "--dry-run").stdout
+
+
+def test_minutes_count_from_the_command(task, monkeypatch):
+    """Loading the task is part of it."""
+    from featherweight.study import clock
+
+    seen = []
+    monkeypatch.setattr(featherweight.study.calls, "optimize", lambda *a, **k: seen.append(clock.begun()) or study(3))
+    before = time.monotonic()
+    run("optimize", task)
+    assert before <= seen[0] < time.monotonic() and clock.begun() > seen[0]
+
+
 def test_dry_run(task, monkeypatch):
-    plan = {
-        "space": [{"path": "prune.ratio", "domain": "a [number]", "when": [["quantize", True]]}],
-        "size": "inf",
-        "trial_s": 12.0,
-        "baseline_s": 20.0,
-        "total_s": 171.0,
-        "proof": None,
-        "memory_bytes": 430_000_000,
-        "how": "3 steps were timed",
-    }
+    plan = PLAN
     monkeypatch.setattr(featherweight.study.calls, "dry_run", lambda task, **kwargs: plan)
     result = run("optimize", task, "--dry-run")
     assert result.exit_code == 0
@@ -287,7 +326,8 @@ def test_dry_run(task, monkeypatch):
         "a [number]",
         "quantize = True",
         "without end",
-        "12 s a trial, 20 s the baselines, 2 min 51 s in all, 430 MB",
+        "20 s for 3 baselines (15 s of it for the first), 2 min 00 s for 10 trials of 12 s each, 20 s for the "
+        "finalists, 11 s for certificates and the last timings: 2 min 51 s in all; 430 MB",
     ):
         assert text in result.stdout
     assert json.loads(run("optimize", task, "--dry-run", "--json").stdout) == plan

@@ -33,6 +33,7 @@ def test_an_infeasible_entry_is_not_praised():
     broken = next(e for e in front["baselines"] if e["label"] == "random cutting")
     text = card(broken)
     assert "does **not** meet" in text and "Certified" not in text
+    assert re.search(r"on the validation split: .*is allowed", text)  # it says which, and by how much
 
 
 def test_user_text_is_escaped():

@@ -75,3 +75,11 @@ def test_metric_and_difference():
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_was_not_measured_is_said_so(function, value):
     assert function(value) == "n/a"
+
+
+def test_a_difference_is_never_minus_nothing():
+    assert units.difference(-0.0, "mse") == "0" and units.difference(-0.0, "accuracy") == "0 points"
+
+
+def test_one_is_no_plural():
+    assert units.many(1, "trial") == "1 trial" and units.many(2, "trial") == "2 trials"

@@ -3,9 +3,13 @@ import shlex
 
 import pytest
 
+from featherweight.proof.chance import outlook, provable
+from featherweight.records import Paired
 from featherweight.report import words
-from featherweight.report.rows import constraint_text, listing, recipe_steps, verdict_text
+from featherweight.report.rows import constraint_text, label, listing, recipe_steps, verdict_text, violation_text
+from featherweight.report.table import cells
 from tests.report.fake_study import infeasible, study
+from tests.study.test_certify import counted
 
 
 @pytest.fixture
@@ -56,7 +60,8 @@ def test_nothing_feasible_names_the_nearest_and_what_it_breaks():
     assert said.startswith("Nothing that the search tried meets every limit. The nearest is prune(")
     assert "where at most 2.00 KB is allowed" in said
     assert not words.feasible(front)
-    assert words.next_command(front, "runs/my digits").startswith("featherweight resume 'runs/my digits' --trials 40")
+    front["finished"] = True  # 20 of 40 trials, so the minutes were its end
+    assert words.next_command(front, "runs/my digits") == "featherweight resume 'runs/my digits' --minutes 6"
     front["ended"] = "no candidate that may run was found among the last 20 proposals; the last one: params <= 10"
     # more of the same finds nothing
     assert words.next_command(front, "runs/x").startswith("loosen the limits")
@@ -73,7 +78,10 @@ def test_a_search_that_does_not_beat_the_baselines_says_so(front):
 
 def test_nothing_measured(front):
     front |= {"best": None, "nearest": None, "front": []}
-    assert text(front).startswith("No candidate was measured")
+    front["trials"] = {"complete": 0, "failed": 3, "stopped": 0}
+    assert text(front).startswith("No candidate was measured") and "see the failures" in text(front)
+    front |= {"trials": {"complete": 0, "failed": 0, "stopped": 1}, "finished": True}
+    assert "the minutes were up before a trial had ended" in text(front) and "see the failures" not in text(front)
     assert not words.feasible(front)
 
 
@@ -145,3 +153,128 @@ def test_verdict_names_what_is_broken():
         )
         == "broken: size 6 B, allowed 5 B"
     )
+
+
+SLOW = {
+    "feasible": False,
+    "metric": {"name": "accuracy", "value": 0.95},
+    "speedup": {"ratio": 1 / 0.79, "ci95": [1 / 0.82, 1 / 0.76]},
+    "latency_ms": {"median": 7.9},
+}
+
+
+@pytest.mark.parametrize(
+    ("violation", "short", "full"),
+    [
+        (
+            {"constraint": "latency <= 0.8x", "value": 0.82, "bound": 0.8},
+            "latency 0.79x, up to 0.82x with 95 %, allowed 0.80x",
+            "latency is 0.79x the original's, up to 0.82x with 95 %, where at most 0.80x the original's is allowed",
+        ),
+        (
+            {"constraint": "latency <= 8 ms", "value": 8.2, "bound": 8.0},
+            "latency 7.90 ms, up to 8.20 ms with 95 %, allowed 8.00 ms",
+            "latency is 7.90 ms, up to 8.20 ms with 95 %, where at most 8.00 ms is allowed",
+        ),
+        (
+            {"constraint": "latency <= 0.8x", "value": 0.802, "bound": 0.8},
+            "latency 0.79x, up to just over 0.80x with 95 %, allowed 0.80x",
+            "latency is 0.79x the original's, up to just over 0.80x with 95 %, "
+            "where at most 0.80x the original's is allowed",
+        ),
+        (
+            {"constraint": "size <= 100 bytes", "value": 200.0, "bound": 100.0},
+            "size 200 B, allowed 100 B",
+            "size is 200 B where at most 100 B is allowed",
+        ),
+    ],
+)
+def test_a_latency_is_told_as_measured_and_as_judged(violation, short, full):
+    entry = {**SLOW, "violations": [{**violation, "excess": 0.1}]}
+    assert verdict_text(entry) == f"broken: {short}" and violation_text(violation, entry) == full
+
+
+@pytest.mark.parametrize(
+    ("chance", "shown"), [(0.47, "47 %"), (0.4968, "49.7 %"), (0.49999, "just under 50 %"), (0.0, "0.0 %")]
+)
+def test_a_floor_that_cannot_be_proven_never_reads_like_one_that_is_met(chance, shown):
+    violation = {"constraint": "drop <= 0.01", "value": 0.0, "bound": 0.01, "excess": 0.1}
+    violation |= {"chance": chance, "confidence": 0.5}
+    entry = {**study().front_json()["best"], "feasible": False, "violations": [violation], "certificate": None}
+    entry["chance"] = chance
+    said = verdict_text(entry, 228)
+    assert said == f"broken: drop 0 points, not provable with 228 test samples (chance {shown}, 50 % asked)"
+    assert cells(entry, None)[-1] == f"chance {shown}"
+
+
+def test_what_is_not_certifiable_says_how_many_samples_it_needs(front):
+    needs = "about 900 more test samples to certify it, going by these"
+    front["best"]["certificate"] |= {"verdict": "not certifiable", "needs": needs}
+    assert cells(front["best"], None)[-1] == "not certifiable: needs about 900 more test samples"
+
+
+@pytest.mark.parametrize("lost", [(8, 8), (60, 50)])
+def test_what_test_can_prove_agrees_with_candidates_that_differ_less(lost):
+    seen = Paired.from_json(counted(*lost, n=1000))
+    told = outlook(228, 0.02, [seen])
+    said = words.proof(told, "accuracy")
+    assert "the middle one of those measured" in said and "cannot be expected" not in said
+    if told["provable"] < 0:
+        assert "only if it is better than the original by" in said and "decides under" in said
+        # what is called certifiable is, and nothing beyond it
+        assert provable(0.99 * told["even"], 228, 0.02) >= 0 > provable(1.05 * told["even"] + 1e-3, 228, 0.02)
+    else:
+        assert "if its true drop is under about" in said
+
+
+def test_why_there_is_no_certificate_and_what_to_do(front):
+    front["best"]["certificate"], front["budget"]["spent_s"] = None, 100.0
+    front |= {"uncertified": "the time was up", "finished": True}
+    assert "because the time was up." in text(front)
+    assert words.next_command(front, "out") == "featherweight resume out --minutes 6"
+    front |= {"uncertified": "the study was interrupted", "finished": False}
+    assert words.next_command(front, "out") == "featherweight resume out"
+
+
+def test_a_budget_is_never_made_smaller():
+    front = infeasible().front_json()
+    front |= {"finished": False, "trials": {"complete": 8, "failed": 2, "stopped": 0}}
+    front["budget"] |= {"trials": 30, "minutes": None}
+    assert words.next_command(front, "out") == "featherweight resume out"
+    front["trials"] |= {"complete": 28}
+    assert words.next_command(front, "out") == "featherweight resume out --trials 60"
+    front |= {"finished": True, "trials": {"complete": 8, "failed": 0, "stopped": 0}}  # the space has no more
+    assert words.next_command(front, "out").startswith("loosen the limits")
+    front |= {"ended": "the last 5 trials brought nothing"}
+    front["budget"] |= {"stall": 5}
+    assert words.next_command(front, "out") == "featherweight resume out --stall 10"
+
+
+def test_a_baseline_that_is_nearer_is_named():
+    front = infeasible().front_json()
+    plain = next(e for e in front["baselines"] if e["label"] == "plain int8")
+    plain["feasible"], plain["violations"] = False, [{**v, "excess": 0.0} for v in front["nearest"]["violations"]]
+    assert "The baseline plain int8 is as near or nearer" in text(front)
+    for e in front["baselines"]:
+        e["violations"] = [{**v, "excess": 1e6} for v in front["nearest"]["violations"]]
+    assert "as near or nearer" not in text(front)
+
+
+def test_epochs_stand_beside_what_is_compared(front):
+    cut = next(e for e in front["baselines"] if e["label"] == "random cutting")
+    cut["recipe"] = {"recipe": [{"prune": {"ratio": 0.5}}, {"distill": {"epochs": 1}}]}
+    front["best"]["recipe"] = {"recipe": [{"distill": {"epochs": 4}}, {"distill": {"epochs": 9}}]}
+    assert label(cut) == "random cutting (1 epoch)"
+    front["baselines"] = [front["baseline"], {**cut, "feasible": True}]
+    assert "is random cutting (1 epoch; the best had 13 epochs)" in text(front)
+
+
+def test_how_the_best_is_picked_is_said_once(front):
+    assert text(front).count("the geometric mean of latency and size") == 0
+    assert text(front).count("least geometric mean of latency and size, relative to the original") == 1
+    assert "compared by latency, size and error" in text(front)
+
+
+def test_one_trial_is_no_trials(front):
+    front["trials"] = {"complete": 1, "failed": 0, "stopped": 0}
+    assert "1 trial measured" in text(front)

@@ -77,3 +77,11 @@ def test_the_command_says_numbers_in_full():
     said = command(Config.from_json(settings))
     for words in ("--max-latency 0.1234567x", "--max-size 1234567890123B", "--trials 1234567", "--minutes 12345.678"):
         assert words in said
+
+
+def test_how_the_original_is_trained_is_part_of_the_study():
+    mine = Config.from_json(config() | {"original": {"recipe": [{"train": {"epochs": 3}}]}})
+    other = Config.from_json(config() | {"original": {"recipe": [{"train": {"epochs": 30}}]}})
+    assert mine.differences(other) == ["original"] and not mine.differences(mine)
+    before = Config.from_json(config())  # of a version that did not say it
+    assert before.original is None and not before.differences(mine) and not mine.differences(before)

@@ -18,6 +18,7 @@ import featherweight as fw
 from featherweight.errors import InputError, RecipeError, StoreError
 from featherweight.store.artifacts import sha256_file
 from featherweight.store.events import EventStore
+from featherweight.study.request import configure
 from featherweight.study.state import StudyState
 from tests import simulated, toy
 from tests.waiting import GENEROUS_S, logged, until
@@ -391,3 +392,42 @@ def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):
         e for e in heard if e["kind"] == "warning" and not e["text"].startswith("no time")
     ]
     assert study.front_json()["best"]["certificate"]["verdict"] == "certified"
+
+
+def test_a_missing_certificate_says_why(tmp_path, monkeypatch):
+    study, *_ = timed(tmp_path, monkeypatch, takes(hangs=("certify",)))
+    front = json.loads((tmp_path / "front.json").read_text())
+    assert front["best"]["certificate"] is None and front["uncertified"] == "the time was up" and front["finished"]
+    assert "because the time was up" in (tmp_path / "best" / "MODEL_CARD.md").read_text()
+    assert fw.Study.open(tmp_path).front_json() == front  # the terminal tells what the files do
+
+
+def test_only_what_happens_is_announced(tmp_path, monkeypatch):
+    _, _, heard, *_ = timed(tmp_path, monkeypatch, takes(trial=6.0))
+    kinds = [(e["kind"], e.get("name")) for e in heard if e["kind"] not in ("budget", "progress", "open")]
+    assert ("phase", "search") in kinds
+    idle = [
+        name
+        for (kind, name), (after, _) in zip(kinds, kinds[1:], strict=False)
+        if kind == "phase" and name in ("search", "polish", "baseline") and after == "phase"
+    ]
+    assert not idle
+
+
+def test_the_time_before_the_first_event_counts(tmp_path, monkeypatch):
+    """Loading, pacing: the minutes hold from the call on."""
+    clock = simulated.Clock()
+
+    def slow(*args):
+        clock.now += 20.0
+        return configure(*args)
+
+    monkeypatch.setattr("featherweight.study.calls.configure", slow)
+    for name in simulated.CLOCKS:
+        monkeypatch.setattr(name, clock)
+    monkeypatch.setattr(simulated.ENGINE, lambda setup, workers, memory, logs: simulated.Engine(clock, 1, takes()))
+    began = clock.now
+    study = run(tmp_path, 500, budget=fw.Budget(minutes=1.0), workers=1)
+    assert 20.0 < clock.now - began <= 60 * 1.05
+    assert study.front_json()["budget"]["spent_s"] == pytest.approx(clock.now - began, abs=0.01)
+    assert study.info()["phases_s"]["start"] == pytest.approx(20.0)

@@ -496,3 +496,39 @@ def test_image_folders_and_networks_that_do_not_fit(net: Path, tmp_path: Path) -
     for options in ({"size": 0}, {"size": "big"}, {"channels": 2}):
         with pytest.raises(TaskError, match=re.compile("size|channels")):
             image_classification(f"{net}:Net", tmp_path / "split" / "train", **options)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "said", "fix"),
+    [(";", "';' between them", "with commas"), ("\t", "tabs between them", "name it .tsv")],
+)
+@pytest.mark.parametrize("quoted", [True, False])
+def test_another_delimiter_in_a_csv_is_named(tmp_path, delimiter, said, fix, quoted):
+    rows = [["text", "label"], ["a film, good", "1"], ["bad", "0"]]
+    lines = [delimiter.join(f'"{cell}"' if quoted else cell.replace(",", "") for cell in row) for row in rows]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(TaskError, match="not separated by commas") as e:
+        labelled_texts(tmp_path / "t.csv", None, None)
+    assert e.value.got == said and fix in e.value.fix
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("text,label,label\na,1,0\nb,0,1\n")
+    with pytest.raises(TaskError, match="the same name") as e:
+        labelled_texts(tmp_path / "t.csv", None, None)
+    assert "'label'" in e.value.got
+
+
+def test_what_macos_writes_beside_images_is_left_out_and_said(tmp_path):
+    folder = draw(tmp_path / "photos")
+    net = tmp_path / "net.py"
+    net.write_text(NET)
+    whole = image_classification(f"{net}:Net", folder)
+    assert whole.notes == ()
+    some = next(p for p in folder.iterdir() if p.is_dir())
+    (some / "._x.png").write_bytes(b"\x00\x05\x16\x07")
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "._y.png").write_bytes(b"\x00")
+    made = image_classification(f"{net}:Net", folder)
+    assert made.fingerprint == whole.fingerprint and made.splits().report["samples"] == 12
+    assert "._x.png" in made.notes[0] and "__MACOSX" in made.notes[0]

@@ -21,7 +21,17 @@ def test_a_floor_chooses_the_fractions_and_says_what_was_weighed():
     assert len(few.test) == pytest.approx(200, abs=3) and "better" in few.report["floor"]["said"]
 
 
-@pytest.mark.parametrize("wrong", [{"floor": 0.01, "fractions": (0.6, 0.2, 0.2)}, {"floor": 1.5}, {"floor": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"floor": 0.01, "fractions": (0.6, 0.2, 0.2)},
+        {"floor": 1.5},
+        {"floor": True},
+        {"floor": 1},
+        {"floor": "0pt"},
+        {"floor": "x"},
+    ],
+)
 def test_a_floor_that_is_none_is_refused(wrong):
     with pytest.raises(TaskError):
         split(data(100), **wrong)
@@ -60,3 +70,14 @@ def test_samples_of_splits_before_are_no_evidence():
 def test_a_split_that_shows_nothing_new_is_refused(valid, test, name):
     with pytest.raises(TaskError, match=f"every sample of {name} is in a split before it"):
         given(numbered(range(40)), numbered(valid), numbered(test))
+
+
+@pytest.mark.parametrize("said", ["2pt", "2%", "0.02"])
+def test_a_floor_is_said_as_a_drop_is(said):
+    assert split(data(6000), floor=said).report["floor"] == split(data(6000), floor=0.02).report["floor"]
+
+
+def test_a_floor_that_leaves_nothing_to_train_on_is_refused():
+    with pytest.raises(TaskError, match="too few") as e:
+        split(data(100), floor=0.01)
+    assert "train would get 40" in e.value.got and "fractions" in e.value.fix

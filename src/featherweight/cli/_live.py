@@ -34,16 +34,18 @@ class LiveView:
     """A listener for a study's events, and a context manager that holds the terminal meanwhile.
 
     It folds the events as the study does, those of earlier runs in the same folder first, so what
-    it shows is what the study knows. `interrupted`: Ctrl-C was heard.
+    it shows is what the study knows. `interrupted`: Ctrl-C was heard. began: when the command did
+    (None: now).
     """
 
-    def __init__(self, console: Console, out: Path) -> None:
+    def __init__(self, console: Console, out: Path, began: float | None = None) -> None:
         self.console, self.out = console, out
         self.state = StudyState()
         self.interrupted = False
         self.phase = "starting"
         self.running: dict[Any, str] = {}
-        self.spent_s, self._heard, self._begun = 0.0, time.monotonic(), time.monotonic()
+        self._begun = time.monotonic() if began is None else began
+        self.spent_s, self._heard = 0.0, self._begun
         self._table: RenderableType | None = None
         self._live: Live | None = None
 
@@ -131,10 +133,11 @@ class LiveView:
     def _numbers(self, entry: dict[str, Any]) -> str:
         name = entry["metric"]["name"]
         lost = drop(entry, self.state.baseline.to_json())
+        reference = entry["label"] == "baseline"  # what others are held to
+        limits = "" if reference else f", limits {verdict_text(entry, self.state.tested or None)}"
         return (
             f"{name} {units.metric(entry['metric']['value'], name)} (drop {units.difference(lost, name)}), "
-            f"speed {units.ratio(entry['speedup']['ratio'])}, {units.size(entry['size_bytes'])}, "
-            f"limits {verdict_text(entry, name)}"
+            f"speed {units.ratio(entry['speedup']['ratio'])}, {units.size(entry['size_bytes'])}{limits}"
         )
 
     def status(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def command(mode: str, options: Mapping[str, Any]) -> int:
     """What `featherweight optimize` and `search` (the modes) do with their options, by parameter
     name; returns the exit code."""
+    began = time.monotonic()
     call, settings = _request.settings(mode, options)
     out, dry, as_json = options["out"], options["dry_run"], options["as_json"]
     if out is None and not dry:
@@ -27,20 +29,26 @@ def command(mode: str, options: Mapping[str, Any]) -> int:
     if dry:
         dry_run(call, task, settings, as_json)
         return 0
-    return start(call, task, settings, _request.folder(out, task, "-search" if mode == "search" else ""), as_json)
+    folder = _request.folder(out, task, "-search" if mode == "search" else "")
+    return start(call, task, settings, folder, as_json, began)
 
 
-def start(call: str, task: Task, settings: Mapping[str, Any], out: Path, as_json: bool) -> int:
-    """Run the study by `optimize` or `search` (the call) and print it; returns the exit code."""
+def start(call: str, task: Task, settings: Mapping[str, Any], out: Path, as_json: bool, began: float) -> int:
+    """Run the study by `optimize` or `search` (the call) and print it; returns the exit code.
+    began: when the command did, from which its minutes count."""
     from ..study import calls
+    from ..study.clock import since
 
     run = calls.search if call == "search" else calls.optimize
-    return watched(lambda listen: run(task, out=out, on_event=listen, **settings), out, as_json)
+    with since(began):
+        return watched(lambda listen: run(task, out=out, on_event=listen, **settings), out, as_json)
 
 
 def watched(run: Callable[[LiveView], Study], out: Path, as_json: bool) -> int:
     """Call `run` with a listener that shows what happens; print the study; return the exit code."""
-    with LiveView(err_console(), out) as view:
+    from ..study.clock import begun
+
+    with LiveView(err_console(), out, begun()) as view:
         found = run(view)
     code = print_study(found, out, as_json)
     return INTERRUPTED if view.interrupted else code
@@ -68,13 +76,46 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
     console.print(table)
     size = "without end (a hole is continuous)" if plan["size"] == "inf" else f"{int(plan['size']):,}"
     console.print(f"Candidates in the space: {size}", markup=False)
-    trial, total, memory = (
-        units.seconds(plan["trial_s"]),
-        units.seconds(plan["total_s"]),
-        units.size(plan["memory_bytes"]),
-    )
-    parts = f"{trial} a trial, {units.seconds(plan['baseline_s'])} the baselines, {total} in all"
-    console.print(f"Predicted: {parts}, {memory} of memory.", markup=False)
+    for line in _predicted(plan):
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    if (why := _too_short(plan)) is not None:
+        console.print(why, markup=False, style="bold red")
     if plan["proof"] is not None:
         console.print(words.proof(plan["proof"], plan["metric"]), markup=False)
     console.print(f"How this was predicted: {plan['how']}.", markup=False, style="dim")
+
+
+def _predicted(plan: Mapping[str, Any]) -> list[str]:
+    """What the search would take: parts that add up to what is said in all, and where the minutes
+    end it."""
+    one = f"of {units.seconds(plan['trial_s'])} each"
+    trials = f"trials {one}"
+    if plan["search_s"] is not None:
+        trials = f"{units.seconds(plan['search_s'])} for {units.many(plan['trials'], 'trial')} {one}"
+    parts = [
+        f"{units.seconds(plan['baseline_s'])} for {units.many(plan['baselines'], 'baseline')} "
+        f"({units.seconds(plan['first_s'])} of it for the first)",
+        trials,
+        *([f"{units.seconds(plan['polish_s'])} for the finalists"] if plan["polish_s"] else []),
+        f"{units.seconds(plan['end_s'])} for certificates and the last timings",
+    ]
+    whole = f": {units.seconds(plan['sum_s'])} in all" if plan["sum_s"] is not None else ""
+    lines = [f"Predicted: {', '.join(parts)}{whole}; {units.size(plan['memory_bytes'])} of memory."]
+    if plan["within"]:  # of none, `_too_short` tells
+        of = f" of {plan['trials']:,}" if plan["trials"] is not None else ""
+        lines.append(
+            f"The budget ends it after {units.seconds(60 * plan['minutes'])}: time for about "
+            f"{plan['within']:,}{of} trials."
+        )
+    return lines
+
+
+def _too_short(plan: Mapping[str, Any]) -> str | None:
+    """That the minutes will not do for the first measurement, or for one trial; None if they
+    will."""
+    if plan["minutes"] is None or plan["within"] != 0:
+        return None
+    given, first, trial = (units.seconds(s) for s in (60 * plan["minutes"], plan["first_s"], plan["trial_s"]))
+    if plan["first_s"] > 60 * plan["minutes"]:
+        return f"Too short: {given} will not even do to make and measure the original, which takes about {first}."
+    return f"Too short: {given} will hardly do for a single trial, which takes about {trial} after the baselines."

@@ -124,7 +124,7 @@ def _unexpected(error: Exception, as_json: bool, debug: bool) -> None:
         traceback.print_exc()
     first = (str(error).splitlines() or [""])[0]
     text = (
-        f"{type(error).__name__}: {first}. This is a bug in Featherweight; run again with --debug. "
+        f"{type(error).__name__}: {first.rstrip('.')}. This is a bug in Featherweight; run again with --debug. "
         f"The traceback is in {f.name}"
     )
     if as_json:

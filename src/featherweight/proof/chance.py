@@ -81,8 +81,9 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
     """What so many test samples can prove, as data for a sentence: {"samples", "max_drop",
     "provable": the largest drop with which a candidate is certified one time in two (None: none
     is), "half": a half of max_drop, "needed": samples that would certify that (None: no number),
-    "differing": the share of samples that are right for one of the two only, or None, "sd": of one
-    sample's drop, "assumed": was it?}.
+    "differing": the share of samples that are right for one of the two only, or None, "even": the
+    largest such share with which one that is as good as the baseline is certified one time in two
+    (None: none is), "sd": of one sample's drop, "assumed": was it?}.
 
     seen: candidates measured so far, of which the middle one counts; none: `ASSUMED`, and a metric
     that is right or wrong.
@@ -93,14 +94,27 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
         differing = statistics.median(counts) if counts else ASSUMED
         most = provable(differing, samples, max_drop, level)
         enough = needed(half, max(differing, half), max_drop, level)
-        return out | {"differing": differing, "sd": None, "provable": _finite(most), "needed": enough}
+        even = _even(samples, max_drop, level)
+        return out | {"differing": differing, "even": even, "sd": None, "provable": _finite(most), "needed": enough}
     sd, cost = statistics.median(p.sd for p in seen), statistics.median(p.cost or 0.0 for p in seen)
 
     def certified(n: int) -> bool:
         return _provable_mean(sd, cost, n, max_drop, level) >= half
 
-    most = _provable_mean(sd, cost, samples, max_drop, level)
-    return out | {"differing": None, "sd": sd, "provable": _finite(most), "needed": _least(certified) if half else None}
+    most = _finite(_provable_mean(sd, cost, samples, max_drop, level))
+    enough = _least(certified) if half > 0 else None
+    return out | {"differing": None, "even": None, "sd": sd, "provable": most, "needed": enough}
+
+
+def _even(samples: int, max_drop: float, level: float) -> float | None:
+    """See `outlook`: "even"."""
+    low, high = 0.0, 1.0
+    if provable(low, samples, max_drop, level) < 0:
+        return None
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if provable(middle, samples, max_drop, level) >= 0 else (low, middle)
+    return low
 
 
 def _finite(value: float) -> float | None:

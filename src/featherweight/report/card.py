@@ -12,7 +12,19 @@ from .. import registry
 from ..errors import InputError
 from ..targets.base import Target
 from . import units
-from .rows import Json, constraint_text, drop, named, pair, recipe_steps, reference, size_ratio, target_text
+from .rows import (
+    Json,
+    constraint_text,
+    drop,
+    named,
+    pair,
+    recipe_steps,
+    reference,
+    size_ratio,
+    target_text,
+    tested,
+    violation_text,
+)
 from .words import certificate, speed
 
 _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"}
@@ -38,7 +50,7 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         "",
         *_numbers(front, entry),
         "",
-        plain(certificate(entry)),
+        plain(certificate(entry, front.get("uncertified"))),
         "",
         *_limits(front, entry),
         "",
@@ -176,9 +188,11 @@ def _numbers(front: Json, entry: Json) -> list[str]:
 def _limits(front: Json, entry: Json) -> list[str]:
     name = str(entry["metric"]["name"])
     asked = "; ".join(constraint_text(c, name, reference(front)) for c in front.get("constraints") or []) or "none"
+    broken = [violation_text(v, entry, reference(front), tested(front)) for v in entry.get("violations") or []]
     return [
         f"Limits that were asked for: {plain(asked)}. "
-        f"This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them on the validation split."
+        f"This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them on the validation split"
+        + (f": {plain('; '.join(broken))}." if broken else ".")
     ]
 
 

@@ -17,9 +17,11 @@ from .rows import (
     filling_text,
     identity,
     is_best,
+    label,
     listing,
     metric_name,
     reference,
+    tested,
     trial_label,
     verdict_text,
 )
@@ -79,12 +81,12 @@ def front_grid(front: Json) -> Json:
         (
             "candidate",
             "w",
-            lambda r: r[1]["label"] if r[1].get("trial") is None else f"{r[1]['label']} (trial {r[1]['trial']})",
+            lambda r: label(r[1]),
             None,
         ),
         ("target", "", lambda r: r[1].get("target", ""), None),
         *measured,
-        ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1], str(r[1]["metric"]["name"])), None),
+        ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1], tested(front)), None),
     ]
     caption = f"Every number with its 95 % interval in brackets. Size and speedup are against the {reference(front)}."
     return grid(caption, columns, listing(front), lambda r: is_best(front, r[1]))
@@ -121,7 +123,7 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
     top = {identity(e) for e in front.get("front") or []}
 
     def limits(e: Json) -> str:
-        return "on the front" if identity(e) in top else verdict_text(e, str(e["metric"]["name"]))
+        return "on the front" if identity(e) in top else verdict_text(e, tested(front))
 
     def of_entry(
         heading: str, kind: str, text: Callable[[Json], Any], sort: Callable[[Json], Any] | None = None

@@ -32,7 +32,7 @@ from .rows import (
     target_text,
 )
 from .steps import waterfalls
-from .words import next_command, proof, summary, verb
+from .words import axes, listed, next_command, proof, summary, verb
 
 
 def write(
@@ -72,6 +72,7 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
         "seed": front.get("seed"),
         "sections": _sections(plots, bool(found.arms)),
         "reference": reference(front),
+        "axes": listed(axes(front)),
         "volume_note": volume_note(config.get("minimize") or [], reference(front)),
         "searching": config.get("mode") == "search",
         "summary": summary(front),

@@ -4,6 +4,7 @@ Plain data in and out."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from .. import registry
@@ -137,58 +138,134 @@ def quantity_text(quantity: str, value: float) -> str:
     return units.size(value) if quantity in ("size", "memory") else units.count(value)
 
 
-def violation_text(violation: Json, metric_name: str = "", reference: str = "original") -> str:
-    """What a violated constraint allows, what was measured and by how much it is broken."""
-    text = str(violation.get("constraint", "a constraint"))
-    quantity = text.split(" ", 1)[0]
-    value, bound = float(violation["value"]), float(violation["bound"])
-    if quantity == "drop":
-        shown = [units.difference(v, metric_name) for v in (value, bound)]
-    elif quantity == "metric":
-        shown = [units.metric(v, metric_name) for v in (value, bound)]
-    elif quantity == "latency" and text.endswith("x"):
-        shown = [f"{units.ratio(v)} the {reference}'s" for v in (value, bound)]
-    else:
-        shown = [quantity_text(quantity, v) for v in (value, bound)]
+def violation_text(violation: Json, entry: Json, reference: str = "original", samples: int | None = None) -> str:
+    """What a violated constraint allows, what was measured of the entry and by how much it is
+    broken. samples: of the test split, None: not known."""
+    quantity, name = _quantity(violation), _metric(entry)
+    value, bound = _measured(violation, entry, reference)
     word = "least" if quantity == "metric" else "most"
-    name = (
-        metric_name or "metric"
-        if quantity == "metric"
-        else f"{metric_name} drop".strip()
-        if quantity == "drop"
-        else quantity
-    )
-    text = f"{name} is {shown[0]} where at {word} {shown[1]} is allowed"
-    if "chance" not in violation:
+    what = {"metric": name, "drop": f"{name} drop"}.get(quantity, quantity)
+    text = f"{what} is {value}{',' if ',' in value else ''} where at {word} {bound} is allowed"
+    if "chance" not in violation or (violation["chance"] == 0.0 and quantity == "drop" and not _held(violation)):
         return text
-    likely, wanted = units.percent(violation["chance"]), units.percent(violation["confidence"])
-    if violation["chance"] == 0.0 and quantity == "drop" and value > bound:
-        return text
-    return f"{text}: the chance of a certificate is {likely}, and {wanted} is asked for"
+    likely, wanted = odds(violation["chance"], violation["confidence"])
+    return f"{text}: the chance of a certificate {_tested(samples)} is {likely}, and {wanted} is asked for"
 
 
-def verdict_text(entry: Json, metric_name: str = "") -> str:
+def verdict_text(entry: Json, samples: int | None = None) -> str:
     """Whether an entry meets the limits; if not, which it breaks, what was measured and what is
-    allowed; of a drop that is allowed but cannot be proven the chance of a certificate."""
+    allowed; of a drop that is allowed but cannot be proven the chance of a certificate. samples: of
+    the test split, None: not known."""
     if entry.get("feasible"):
         return "met"
-    said = [_short(v, metric_name) for v in entry.get("violations") or []]
+    said = [_short(v, entry, samples) for v in entry.get("violations") or []]
     return "broken: " + ", ".join(said) if said else "broken"
 
 
-def _short(violation: Json, metric_name: str) -> str:
-    """A violation in a few words: `drop 1.95 points, allowed 1`."""
-    text, value, bound = str(violation.get("constraint", "?")), violation["value"], violation["bound"]
-    quantity = text.split(" ", 1)[0]
-    if quantity in ("drop", "metric"):
-        show = units.difference if quantity == "drop" else units.metric
-        if "chance" in violation and (value <= bound if quantity == "drop" else value >= bound):
-            likely = units.percent(violation["chance"])
-            return f"{quantity} {show(value, metric_name)}, certified with a chance of {likely}"
-        return f"{quantity} {show(value, metric_name)}, allowed {show(bound, metric_name)}"
-    if quantity == "latency" and text.endswith("x"):
-        return f"latency {units.ratio(value)}, allowed {units.ratio(bound)}"
-    return f"{quantity} {quantity_text(quantity, value)}, allowed {quantity_text(quantity, bound)}"
+def chance_text(entry: Json) -> str | None:
+    """The chance of a certificate; of an entry that has too small a one never as that which is
+    asked for. None if there is none."""
+    if entry.get("chance") is None:
+        return None
+    for violation in entry.get("violations") or []:
+        if "chance" in violation:
+            return odds(violation["chance"], violation["confidence"])[0]
+    return units.percent(entry["chance"])
+
+
+def certified_text(entry: Json) -> str | None:
+    """The verdict of a certificate, and what one that is not certifiable needs: `not certifiable:
+    needs about 900 more test samples`. None if there is no certificate."""
+    certificate = entry.get("certificate") or {}
+    verdict, needs = certificate.get("verdict"), str(certificate.get("needs") or "")
+    if verdict is None:
+        return None
+    if verdict != "not certifiable" or not needs:
+        return str(verdict)
+    more = re.match(r"about [0-9,]+ more test samples", needs)
+    return f"{verdict}: needs {more[0]}" if more else f"{verdict}: {needs}"
+
+
+def odds(chance: float, wanted: float) -> tuple[str, str]:
+    """A chance that is too small, and the one that is asked for, as texts that differ."""
+    likely, asked = units.percent(chance), units.percent(wanted)
+    if likely == asked:
+        likely = f"{100 * chance:.1f} %"
+    return (f"just under {asked}" if float(likely.split()[0]) >= float(asked.split()[0]) else likely), asked
+
+
+def epochs(entry: Json) -> int:
+    """Epochs that the candidate's own steps trained, those before the search not counted."""
+    steps = [fields for step in (entry.get("recipe") or {}).get("recipe") or [] for fields in step.values()]
+    return sum(int(f["epochs"]) for f in steps if isinstance(f, dict) and isinstance(f.get("epochs"), int))
+
+
+def label(entry: Json) -> str:
+    """What an entry is called in tables: its label, and its trial, or of a baseline how long it was
+    trained."""
+    if entry.get("trial") is not None:
+        return f"{entry['label']} (trial {entry['trial']})"
+    count = epochs(entry)
+    return f"{entry['label']} ({units.many(count, 'epoch')})" if count else str(entry["label"])
+
+
+def tested(front: Json) -> int | None:
+    """Samples of the test split; None if nothing has to be shown on it."""
+    return (front.get("proof") or {}).get("samples")
+
+
+def _tested(samples: int | None) -> str:
+    return "on test" if samples is None else f"with {samples:,} test samples"
+
+
+def _quantity(violation: Json) -> str:
+    return str(violation.get("constraint", "a constraint")).split(" ", 1)[0]
+
+
+def _metric(entry: Json) -> str:
+    return str((entry.get("metric") or {}).get("name", ""))
+
+
+def _held(violation: Json) -> bool:
+    """Is a broken floor one that holds as it was measured, and only cannot be proven?"""
+    value, bound = float(violation["value"]), float(violation["bound"])
+    return value <= bound if _quantity(violation) == "drop" else value >= bound
+
+
+def _short(violation: Json, entry: Json, samples: int | None) -> str:
+    """A violation in a few words: `drop 1.95 points, allowed 1 point`."""
+    value, bound = _measured(violation, entry)
+    if "chance" in violation and _held(violation):
+        likely, wanted = odds(violation["chance"], violation["confidence"])
+        proof = f"not provable {_tested(samples)} (chance {likely}, {wanted} asked)"
+        return f"{_quantity(violation)} {value}, {proof}"
+    return f"{_quantity(violation)} {value}, allowed {bound}"
+
+
+def _measured(violation: Json, entry: Json, reference: str | None = None) -> tuple[str, str]:
+    """What was measured of what a constraint is about, and what it allows. Of a latency the slow
+    end of its interval is judged: `0.79x, up to 0.82x with 95 %`. What breaks a limit never reads
+    like the limit. reference: what a multiple is of, if it is to be said."""
+    name, quantity = _metric(entry), _quantity(violation)
+    relative = quantity == "latency" and str(violation.get("constraint", "")).endswith("x")
+
+    def show(value: float) -> str:
+        if quantity == "drop":
+            return units.difference(value, name)
+        if quantity == "metric":
+            return units.metric(value, name)
+        return units.ratio(value) if relative else quantity_text(quantity, value)
+
+    of = f" the {reference}'s" if relative and reference else ""
+    value, bound = show(float(violation["value"])), show(float(violation["bound"]))
+    if value == bound and not ("chance" in violation and _held(violation)):
+        value = f"just {'under' if quantity == 'metric' else 'over'} {bound}"
+    if quantity == "latency":
+        ratio = (entry.get("speedup") or {}).get("ratio")
+        middle = 1.0 / float(ratio) if relative and ratio else (entry.get("latency_ms") or {}).get("median")
+        if middle is not None and show(middle) != value:
+            return f"{show(middle)}{of}, up to {value} with 95 %", f"{bound}{of}"
+    return f"{value}{of}", f"{bound}{of}"
 
 
 def filling_text(filling: Json | None) -> str:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import units
-from .rows import Json, drop, is_best, listing, metric_name, pair, reference, size_ratio
+from .rows import (
+    Json,
+    certified_text,
+    chance_text,
+    drop,
+    is_best,
+    label,
+    listing,
+    metric_name,
+    pair,
+    reference,
+    size_ratio,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,10 +39,8 @@ def cells(entry: Json, baseline: Json | None) -> list[str]:
     if speeds and speeds[0] != speeds[1]:
         speed += f" [{units.ratio(speeds[0]).removesuffix('x')}, {units.ratio(speeds[1]).removesuffix('x')}]"
     share = size_ratio(entry, baseline)
-    verdict = (entry.get("certificate") or {}).get("verdict")
-    likely = entry.get("chance")
-    if verdict is None:
-        verdict = "-" if likely is None else f"chance {units.percent(likely)}"
+    likely = chance_text(entry)
+    verdict = certified_text(entry) or ("-" if likely is None else f"chance {likely}")
     return [
         value,
         units.difference(drop(entry, baseline), name),
@@ -38,7 +48,7 @@ def cells(entry: Json, baseline: Json | None) -> list[str]:
         speed,
         f"{units.size(entry['size_bytes'])} ({units.ratio(share)})",
         units.size(entry.get("peak_memory_bytes")),
-        str(verdict),
+        verdict,
     ]
 
 
@@ -59,6 +69,7 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
         if width >= 170:
             return text
         stacked = text.replace(" [", "\n[").replace(" (", "\n(").replace("not certifiable", "not\ncertifiable")
+        stacked = stacked.replace(": needs", ":\nneeds")
         return stacked.replace(" points", " pts").replace(" point", " pt")
 
     baseline = front.get("baseline")
@@ -97,12 +108,11 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
             else "yellow"
         )
         kept = "-" if role == "original" else "met" if entry.get("feasible") else "broken"
-        label = str(entry["label"]) + (f" (trial {entry['trial']})" if entry.get("trial") is not None else "")
         all_cells = cells(entry, baseline)
         texts = [narrow(all_cells[i]) for i in shown]
         table.add_row(
             Text("* best" if best else reference(front) if role == "original" else ROLES[role]),
-            Text(label),
+            Text(label(entry)),
             Text(kept),
             *[Text(c) for c in texts],
             style=style,

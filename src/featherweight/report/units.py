@@ -93,7 +93,7 @@ def difference(value: float | None, name: str) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     if not is_share(name):
-        return f"{value:.3g}"
+        return f"{value + 0.0:.3g}"  # -0.0 is 0
     shown = f"{100 * value:.2f}".rstrip("0").rstrip(".")
     shown = "0" if shown == "-0" else shown
     return f"{shown} point{'' if shown in ('1', '-1') else 's'}"
@@ -106,6 +106,11 @@ def change(drop: float | None, name: str) -> str:
     if drop == 0:
         return "unchanged"
     return f"{difference(abs(drop), name)} {'worse' if drop > 0 else 'better'}"
+
+
+def many(number: int, what: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def between(low: str, high: str) -> str:

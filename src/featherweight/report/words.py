@@ -7,19 +7,23 @@ speedup leaves out 1.0, and "certified" only if the certificate on the test spli
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import units
 from .rows import (
     Json,
+    certified_text,
     constraint_text,
     drop,
+    epochs,
     identity,
     pair,
     reference,
     size_ratio,
     speed_claim,
     target_text,
+    tested,
     violation_text,
 )
 
@@ -34,18 +38,19 @@ def summary(front: Json) -> list[str]:
                 f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, "
                 f"{_numbers(best, baseline, named)}."
             ),
-            certificate(best),
+            certificate(best, front.get("uncertified")),
         ]
         lines += _unproven(front, best)
         lines += [_against_baselines(front, best, baseline)]
     elif nearest is not None:
-        broken = "; ".join(violation_text(v, _metric(nearest), named) for v in nearest.get("violations") or [])
         lines += [
             (
                 "Nothing that the search tried meets every limit. "
-                f"The nearest is {nearest['label']}: {broken or 'it has not been judged'}."
+                f"The nearest is {nearest['label']}, which breaks them least: {_broken(front, nearest)}."
             ),
             f"Its numbers: {_numbers(nearest, baseline, named)}.",
+            *_nearer(front, nearest),
+            *([certificate(nearest)] if nearest.get("certificate") else []),
         ]
         kept = [e["label"] for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
@@ -56,8 +61,42 @@ def summary(front: Json) -> list[str]:
         )
         lines.append(f"The best baseline that meets the limits is {top['label']}, {_numbers(top, baseline, named)}.")
     else:
-        lines.append("No candidate was measured, so there is nothing to compare: see the failures.")
-    return [*lines, *notes(front)]
+        lines.append(f"No candidate was measured, so there is nothing to compare: {_unmeasured(front)}.")
+    return [*lines, *([] if best is None else [chosen(front)]), *notes(front)]
+
+
+def _unmeasured(front: Json) -> str:
+    """Why no candidate was measured."""
+    trials = front.get("trials") or {}
+    if trials.get("failed"):
+        return "see the failures"
+    if not front.get("finished", True):
+        return "the study was interrupted"
+    known = (front.get("budget") or {}).get("minutes") is not None
+    return "the minutes were up before a trial had ended" if known else "no trial ended"
+
+
+def axes(front: Json) -> list[str]:
+    """What entries are compared by: what is to be small, and the error."""
+    asked = [str(name) for name in front.get("minimize") or []]
+    return [*asked, *(["error"] if "error" not in asked else [])]
+
+
+def chosen(front: Json) -> str:
+    """By what entries are compared, and how the best is picked from the front."""
+    asked = [str(name) for name in front.get("minimize") or []]
+    floor = any(c.get("quantity") in ("drop", "metric") for c in front.get("constraints") or [])
+    who = "of the candidates on the front that are certified (if none is: of all)" if floor else "of those on the front"
+    least = f"the geometric mean of {listed(asked)}" if len(asked) > 1 else "".join(asked) or "what is minimized"
+    return (
+        f"Candidates are compared by {listed(axes(front))}; the best is, {who}, the one with the least "
+        f"{least.removeprefix('the ')}, relative to the {reference(front)}."
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """`latency, size and error`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def notes(front: Json) -> list[str]:
@@ -67,7 +106,7 @@ def notes(front: Json) -> list[str]:
     limits = "; ".join(constraint_text(c, name, reference(front)) for c in front.get("constraints") or []) or "none"
     text = f"Limits asked for: {limits}."
     counts = (
-        f"{trials.get('complete', 0)} trials measured, {trials.get('failed', 0)} failed, "
+        f"{units.many(trials.get('complete', 0), 'trial')} measured, {trials.get('failed', 0)} failed, "
         f"{trials.get('stopped', 0)} stopped early"
     )
     if budget.get("spent_s") is not None:
@@ -83,20 +122,33 @@ def proof(outlook: Json, name: str) -> str:
     """What the test split can prove. outlook: of `proof.chance.outlook`; name: of the metric."""
     floor, most = units.difference(outlook["max_drop"], name), outlook["provable"]
     text = f"With {outlook['samples']:,} test samples, a floor of {floor} "
+    which = "an assumption, none was measured yet" if outlook["assumed"] else "the middle one of those measured"
     if outlook["differing"] is not None:
         other = f"{units.percent(outlook['differing'])} of the samples otherwise than the original"
-        who = f"a candidate that decides {other}" + (
-            " (an assumption, none was measured yet)" if outlook["assumed"] else ""
+        who = f"a candidate that decides {other} ({which})"
+    else:
+        who = (
+            f"a candidate whose drop varies by {units.difference(outlook['sd'], name)} from sample to sample ({which})"
         )
-    else:
-        who = f"a candidate whose drop varies by {units.difference(outlook['sd'], name)} from sample to sample"
-    if most is None or most < 0:
-        text += f"cannot be expected to be certified for {who}, unless it is better than the original"
-    else:
+    if most is not None and most >= 0:
         text += f"can be certified for {who} if its true drop is under about {units.difference(most, name)}"
+    else:
+        better = "better than the original" + (
+            f" by about {units.difference(-most, name)}" if most is not None else ", and by much"
+        )
+        text += f"can be certified for {who} only if it is {better}; {_easier(outlook)}"
     if outlook["needed"] is None:
         return f"{text}; no number of samples would certify one of {units.difference(outlook['half'], name)}."
     return f"{text}; a drop of {units.difference(outlook['half'], name)} needs about {_rounded(outlook['needed']):,}."
+
+
+def _easier(outlook: Json) -> str:
+    """Which candidates can be certified where the middle one cannot."""
+    if outlook["differing"] is None:
+        return "one whose drop varies less may be certified without that"
+    if not outlook.get("even"):
+        return "so has any other, even one that hardly differs"
+    return f"one that decides under {units.percent(outlook['even'])} otherwise may be certified without that"
 
 
 def _rounded(number: int) -> int:
@@ -123,11 +175,13 @@ def speed(entry: Json, reference: str = "original") -> str:
     return f"{claim} in speed against the {reference} ({units.ratio(float(value))}, {interval})"
 
 
-def certificate(entry: Json) -> str:
-    """What the test split says about the drop, with n and the interval."""
+def certificate(entry: Json, why: str | None = None) -> str:
+    """What the test split says about the drop, with n and the interval. why: there is none, if that
+    is known."""
     c = entry.get("certificate")
     if not c:
-        return "The drop has no certificate: the test split was not opened for this candidate."
+        text = "The drop has no certificate: the test split was not opened for this candidate"
+        return f"{text}, because {why}." if why else f"{text}."
     name = _metric(entry)
     ends = pair(c.get("ci95"))
     interval = (
@@ -159,19 +213,36 @@ def feasible(front: Json) -> bool:
 
 
 def next_command(front: Json, out: str | Path) -> str:
-    """The command that a user would most likely want now; where none helps, what to do."""
+    """The command that a user would most likely want now; where none helps, what to do. A budget is
+    never made smaller."""
     folder = shlex.quote(str(out))
     best = front.get("best")
     verdict = ((best or {}).get("certificate") or {}).get("verdict")
     if best is None and str(front.get("ended") or "").startswith("no candidate that may run"):
         return "loosen the limits, and search again into another --out"
-    if best is None or verdict == "refuted":
-        trials = sum(int((front.get("trials") or {}).get(k, 0)) for k in ("complete", "failed", "stopped"))
-        minutes = (front.get("budget") or {}).get("minutes")
-        return f"featherweight resume {folder} --trials {2 * max(trials, 10)}" + (
-            f" --minutes {2 * float(minutes):g}" if minutes else ""
-        )
+    lacks = verdict is None and front.get("uncertified") is not None
+    if best is None or verdict == "refuted" or lacks:
+        more = _more(front, lacks and best is not None)
+        if more is None:
+            return "loosen the limits, or give the recipe more to choose from, and search again into another --out"
+        return " ".join(["featherweight resume", folder, *more])
     return f"featherweight export {folder} --to {shlex.quote(str(Path(out).name or 'best') + '-best')}"
+
+
+def _more(front: Json, ending: bool) -> list[str] | None:
+    """The options with which a study goes on: none where budget is left, else what is used up
+    doubled. None if it would not go on. ending: trials are not what it lacks."""
+    budget, ended = front.get("budget") or {}, str(front.get("ended") or "")
+    tried = sum(int((front.get("trials") or {}).get(k, 0)) for k in ("complete", "failed", "stopped"))
+    trials, minutes = budget.get("trials"), budget.get("minutes")
+    late = minutes is not None and float(budget.get("spent_s") or 0.0) >= 60 * float(minutes)
+    full = trials is not None and tried >= int(trials) and not ending
+    if not full and not late and not front.get("finished", True):
+        return []
+    out = [f"--trials {2 * max(tried, int(trials))}"] if full and trials is not None else []
+    out += [f"--minutes {2 * float(minutes):g}"] if minutes is not None else []
+    out += [f"--stall {2 * int(budget['stall'])}"] if "brought nothing" in ended and budget.get("stall") else []
+    return out or ([] if ending else None)
 
 
 def verb(config: Json) -> str:
@@ -199,6 +270,35 @@ def _numbers(entry: Json, baseline: Json | None, reference: str) -> str:
     )
     change = units.change(drop(entry, baseline), name)
     return f"{speed(entry, reference)}, {small}, {value} ({change})"
+
+
+def _broken(front: Json, entry: Json) -> str:
+    """Which limits it breaks."""
+    said = [violation_text(v, entry, reference(front), tested(front)) for v in entry.get("violations") or []]
+    return "; ".join(said) or "it has not been judged"
+
+
+def _excess(entry: Json) -> float:
+    return sum(float(v["excess"]) for v in entry.get("violations") or [])
+
+
+def _nearer(front: Json, nearest: Json) -> list[str]:
+    """That a baseline breaks the limits no more than what was found, if one does."""
+    baseline = front.get("baseline")
+    others = [
+        e
+        for e in front.get("baselines") or []
+        if not e.get("feasible") and (baseline is None or identity(e) != identity(baseline))
+    ]
+    top = min(others, key=_excess, default=None)
+    if top is None or _excess(top) > _excess(nearest):
+        return []
+    return [f"The baseline {top['label']} is as near or nearer, without a search: {_broken(front, top)}."]
+
+
+def _trained(entry: Json) -> str:
+    count = epochs(entry)
+    return units.many(count, "epoch") if count else "no training"
 
 
 def _unproven(front: Json, best: Json) -> list[str]:
@@ -240,11 +340,12 @@ def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
     if not others:
         return "No other baseline (plain int8, random cutting, other runtimes) meets the limits."
     top = min(others, key=lambda e: 1.0 / float(e["speedup"]["ratio"]) * float(e["size_bytes"]))
-    verdict = (top.get("certificate") or {}).get("verdict")
+    verdict = certified_text(top)
+    trained = f" ({_trained(top)}; the best had {_trained(best)})" if epochs(top) != epochs(best) else ""
     ratio = pair(top["speedup"].get("ci95"))
     interval = f", 95 % interval {units.between(*(units.ratio(r) for r in ratio))}" if ratio else ""
     return (
-        f"Without a search the best baseline that meets the limits is {top['label']}: "
+        f"Without a search the best baseline that meets the limits is {top['label']}{trained}: "
         f"speed {units.ratio(float(top['speedup']['ratio']))} the {reference(front)}'s{interval}, "
-        f"{units.percent(size_ratio(top, baseline))} of its size" + (f", {verdict} on test." if verdict else ".")
+        f"{units.percent(size_ratio(top, baseline))} of its size" + (f"; on test {verdict}." if verdict else ".")
     )

@@ -17,7 +17,7 @@ from .config import Config
 from .jobs import Jobs
 from .request import floor_refused
 
-_SHARE = 0.2  # of the minutes, that baselines besides the first may take before the search
+BASELINES_SHARE = 0.2  # of the minutes, that baselines besides the first may take before the search
 
 
 def measure_baselines(
@@ -40,9 +40,8 @@ def measure_baselines(
         check_original(jobs, guess)
     if not waiting:
         return
-    log.record("phase", {"name": "baseline"})
     minutes = clock.budget.minutes
-    until = clock.spent() + _SHARE * minutes * 60 if minutes is not None and not late else float("inf")
+    until = clock.spent() + BASELINES_SHARE * minutes * 60 if minutes is not None and not late else float("inf")
     for place, (label, recipe, target) in enumerate(waiting):
         first = label == "baseline"
         if stop.asked and not first:
@@ -52,6 +51,8 @@ def measure_baselines(
             names = ", ".join(repr(c[0]) for c in waiting[place:])
             log.warn(f"no time {'is left ' if late else 'yet '}for the baselines {names}")
             break
+        if place == 0:
+            log.record("phase", {"name": "baseline"})
         time_s = clock.timeout() if first else left
         outcome = jobs.run_one(jobs.trial_job(recipe, target, label), time_s)
         if outcome.kind == "finished":
@@ -60,7 +61,7 @@ def measure_baselines(
             )
             if first:
                 check_original(jobs, guess)
-                until = clock.spent() + _SHARE * minutes * 60 if minutes is not None and not late else until
+                until = clock.spent() + BASELINES_SHARE * minutes * 60 if minutes is not None and not late else until
         elif first and stop.asked:  # there is nothing to finish with
             raise KeyboardInterrupt
         elif first:

@@ -20,6 +20,7 @@ from ..measure.accuracy import metric
 from ..recipe import Recipe
 from ..task.load import load_task
 from ..task.task import Task
+from .clock import begun
 from .config import Config, Settings
 from .forecast import forecast
 from .guessing import guess
@@ -28,7 +29,7 @@ from .process import alone
 from .proxy import ProxyFilter
 from .reading import begun_as, read_config
 from .request import configure
-from .results import write_results
+from .results import analysed, write_results
 from .run import Run
 from .state import StudyState
 from .statics import Statics, sample_shape
@@ -67,8 +68,9 @@ def optimize(
     happens. Raises InputError, TaskError, RecipeError or TargetError before anything runs, if the
     request cannot be met.
     """
+    began = begun()
     asked = Settings.of("optimize", recipe, **settings)
-    return _run(load_task(task), asked, out, on_event)
+    return _run(load_task(task), asked, out, on_event, began)
 
 
 @_told
@@ -89,12 +91,14 @@ def search(
     it is trained. The baseline is the task's own model, or, if it has none, a fixed sensible net
     with the longest training of the recipe; all else is as for `optimize`.
     """
+    began = begun()
     asked = Settings.of("search", recipe, **settings)
-    return _run(load_task(task), asked, out, on_event)
+    return _run(load_task(task), asked, out, on_event, began)
 
 
 def resume(out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None) -> Study:
     """Go on with the study in a folder, as far as its budget (or a new one) allows."""
+    began = begun()
     config = read_config(Path(out))
     if config.task is None:
         raise InputError(
@@ -102,7 +106,7 @@ def resume(out: str | Path, *, budget: Budget | None = None, on_event: Listener 
             got=config.task_name,
             fix="call optimize(...) with the same arguments again: it goes on where it was",
         )
-    return _run(load_task(config.task), config.settings(budget), out, on_event)
+    return _run(load_task(config.task), config.settings(budget), out, on_event, began)
 
 
 def dry_run(
@@ -114,14 +118,17 @@ def dry_run(
     return forecast(loaded, configure(loaded, Settings.of(mode, recipe, **settings)))
 
 
-def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None) -> Study:
-    """A study from its request to its results."""
+def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None, began: float) -> Study:
+    """A study from its request to its results. began: when the call did, from which its minutes
+    count."""
     folder = Path(out)
     config = configure(task, asked, begun_as(folder))
     folder.mkdir(parents=True, exist_ok=True)
     statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
     proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None
-    run = Run(config, _portable(task), folder, on_event or (lambda _: None), statics, proxy, partial(guess, task))
+    run = Run(
+        config, _portable(task), folder, on_event or (lambda _: None), statics, proxy, partial(guess, task), began
+    )
     try:
         # before the first word is written: a refused run leaves no trace in the other's log
         with alone(folder):
@@ -132,9 +139,13 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
                 run.log.record("info", {"info": _info(task)}, key="info")
             elif run.state.config.budget != config.budget:
                 run.log.record("budget", {"budget": config.to_json()["budget"]})
+            for note in task.notes:
+                run.log.warn(note)
             try:
                 run.phases()
-                write_results(folder, run.state)
+                found = analysed(run.state)
+                run.log.record("results", {"interrupted": run.jobs.stop.asked})
+                write_results(folder, run.state, found)
             finally:
                 run.log.record("close", {"spent_s": run.clock.spent()})
     finally:
@@ -147,10 +158,10 @@ def _check_same(before: Config | None, now: Config, out: Path) -> None:
     mixing two would compare what cannot be compared."""
     odd = before.differences(now) if before is not None else []
     if odd:
-        what = ["the task's code or data" if name == "fingerprint" else name for name in odd]
+        said = {"fingerprint": "the task's code or data", "original": "the task's baseline (how it is trained)"}
         raise StoreError(
             "this folder holds a study with other settings",
-            got=f"{out}: different {', '.join(what)}",
+            got=f"{out}, where these were different: {', '.join(said.get(name, name) for name in odd)}",
             fix="use another --out, or the same settings to go on (the budget may grow)",
         )
 
@@ -186,4 +197,5 @@ def _info(task: Task) -> dict[str, Any]:
     inputs = {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.dtype)} for k, v in task.example().items()}
     m = metric(task.metric)
     judged = {"name": m.name, "right_or_wrong": m.zero_one is True}
-    return {"splits": task.splits().report, "machine": machine(), "inputs": inputs, "metric": judged}
+    splits = {**task.splits().report, **({"notes": list(task.notes)} if task.notes else {})}
+    return {"splits": splits, "machine": machine(), "inputs": inputs, "metric": judged}

@@ -4,30 +4,60 @@ Seconds throughout."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from ..limits import Budget
 from .state import StudyState
 
 LOOKS = 8  # at the test split, that time is kept for
-_END_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
+END_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
 _LONGEST = 7 * 86400.0  # of one job
+_BEGAN: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+@contextmanager
+def since(began: float) -> Iterator[None]:
+    """What is called inside counts its time from here, a reading of `time.monotonic`: the command
+    line loads the task before it calls."""
+    token = _BEGAN.set(began)
+    try:
+        yield
+    finally:
+        _BEGAN.reset(token)
+
+
+def begun() -> float:
+    """When the call began that runs now: now, if nobody said so (`since`)."""
+    said = _BEGAN.get()
+    return time.monotonic() if said is None else said
 
 
 class Clock:
     """state: the study's, which knows what earlier runs took; polish: the share of the minutes that
-    is kept for the finalists; now: a monotonic clock (a test's own moves as it likes)."""
+    is kept for the finalists; now: a monotonic clock (a test's own moves as it likes); began: when
+    the call began, by that clock."""
 
     def __init__(
-        self, state: StudyState, budget: Budget, polish: float = 0.0, now: Callable[[], float] | None = None
+        self,
+        state: StudyState,
+        budget: Budget,
+        polish: float = 0.0,
+        now: Callable[[], float] | None = None,
+        began: float | None = None,
     ) -> None:
         self.state, self.budget, self.polish, self._now = state, budget, polish, now or time.monotonic
-        self._started = self._now()
+        self._started = self._now() if began is None else began
         self._spent_before = state.spent_s
 
     def spent(self) -> float:
         """Time that the study has taken, earlier runs of it included."""
-        return self._spent_before + self._now() - self._started
+        return self._spent_before + self.this_run()
+
+    def this_run(self) -> float:
+        """Time since the call began."""
+        return self._now() - self._started
 
     def remaining(self) -> float:
         """Time until the budget's minutes are up; without minutes there is no end."""
@@ -44,7 +74,7 @@ class Clock:
             base = self.state.baseline
             per_sample = base.latency_ms.median / 1e3
             predicted = 8.0 + looks * (1.2 + per_sample * self.state.tested)
-        return float(min(predicted, _END_SHARE * self.budget.minutes * 60))
+        return float(min(predicted, END_SHARE * self.budget.minutes * 60))
 
     def for_finalists(self) -> float:
         """Time that is not kept for the end."""

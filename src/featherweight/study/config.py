@@ -300,6 +300,8 @@ class Config:
     # the recipe of the fixed net that stands for the original, if the task has none
     baseline: Any = decided(True, None)
     extra_baselines: tuple[dict[str, Any], ...] = decided(False, ())
+    # the recipe that the task trains its own model with; studies of before do not say it
+    original: Any = decided(True, None)
     stopper: dict[str, Any] | None = decided(True, None)
     guesses: tuple[Guess, ...] = decided(True, ())
     earlier: tuple[str, ...] = decided(True, ())
@@ -419,6 +421,10 @@ class Config:
         return 1
 
     def differences(self, other: Config) -> list[str]:
-        """The fields by which the other is another study."""
+        """The fields by which the other is another study. What one of an older version does not say
+        is not compared."""
         mine, theirs = self.to_json(), other.to_json()
-        return [f.name for f in dataclasses.fields(self) if f.metadata["same"] and mine[f.name] != theirs[f.name]]
+        told = [f.name for f in dataclasses.fields(self) if f.metadata["same"]]
+        if None in (mine["original"], theirs["original"]):
+            told.remove("original")
+        return [name for name in told if mine[name] != theirs[name]]

@@ -14,8 +14,8 @@ from ..recipe import Candidate, Recipe, decode
 from ..recipes.pace import Pace, pace
 from ..space import Domain, Space, resolve
 from ..task.task import Task
-from .baselines import baseline_candidates
-from .clock import LOOKS
+from .baselines import BASELINES_SHARE, baseline_candidates
+from .clock import END_SHARE, LOOKS
 from .config import Config
 
 # export, starting the measuring process and loading the runtime, besides the timing itself:
@@ -24,13 +24,19 @@ _FIXED_S = 2.5
 
 
 def forecast(task: Task, config: Config) -> dict[str, Any]:
-    """{"space", "size", "trial_s", "baseline_s", "polish_s", "total_s", "memory_bytes", "proof",
-    "metric", "how"}; trains nothing to the end and writes nothing.
+    """{"space", "size", "first_s", "baseline_s", "baselines", "trial_s", "trials", "search_s",
+    "polish_s", "end_s", "sum_s", "minutes", "within", "total_s", "memory_bytes", "proof", "metric",
+    "how"}; trains nothing to the end and writes nothing.
 
-    trial_s: seconds of a trial whose holes have their middle values, nothing reused; polish_s: of
-    training finalists longer; memory_bytes: peak of this process after the timed steps, as a worker
-    has it; proof: what the test split can prove (`proof.chance.outlook`; None: there is no
-    floor, or the metric is not right or wrong for each sample).
+    first_s: seconds until the original is made and measured; baseline_s: of all `baselines`, it
+    among them; trial_s: of a trial whose holes have their middle values, nothing reused; search_s:
+    of all `trials` (None, and search_s too: the space has no end); polish_s: of training finalists
+    longer; end_s: of certificates and the last timings; sum_s: of these parts; within: how many of
+    the trials there is time for in the budget's minutes (None: there is no such end, or all of
+    them); total_s: sum_s, or the minutes if they end it; memory_bytes: peak of this process after
+    the timed steps, as a worker has it; proof: what the test split can prove
+    (`proof.chance.outlook`; None: there is no floor, or the metric is not right or wrong for each
+    sample).
     """
     space = Space(Candidate(decode(config.recipe), decode(config.target.choice)))
 
@@ -46,24 +52,38 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
     own = takes if _net(first) is _net(usual) else pace(task, _net(first), config.train_threads)
     measure_s = _FIXED_S + config.measure_seconds + n_valid * takes.forward
     others = len(baseline_candidates(config, space)) - 1
-    baseline_s = _training_s(first, n_train, own) + (1 + others) * measure_s
+    first_s = _training_s(first, n_train, own) + measure_s
+    baseline_s = first_s + others * measure_s
     trial_s = _training_s(usual, n_train, takes) + measure_s
     trials = min(space.size, budget.trials or space.size)
     search_s = trials * trial_s / config.workers
     end_s = (LOOKS / 2 + 1) * (_FIXED_S + n_test * takes.forward) + 2 * measure_s
     minutes = (budget.minutes or math.inf) * 60
     polish_s = min(config.polish / (1 - config.polish) * search_s, config.polish * minutes) if config.polish else 0.0
-    total_s = min(baseline_s + search_s + polish_s + end_s, minutes)
+    sum_s = baseline_s + search_s + polish_s + end_s
+    within = None
+    if sum_s > minutes:  # other baselines than the first get a fifth, and the rest of them wait
+        before = first_s + min(others * measure_s, BASELINES_SHARE * minutes)
+        left = minutes - before - min(end_s, END_SHARE * minutes) - config.polish * minutes
+        within = max(0, min(int(left * config.workers / trial_s), _whole(trials) or sys.maxsize))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     judged = metric(task.metric)
     floor = next((c.bound for c in reversed(config.constraints) if c.quantity == "drop"), None)
     return {
         "space": [{"path": h.path, "domain": str(h.domain), "when": [list(w) for w in h.when]} for h in space],
         "size": "inf" if space.size == float("inf") else space.size,
-        "trial_s": trial_s,
+        "first_s": first_s,
         "baseline_s": baseline_s,
-        "polish_s": polish_s,
-        "total_s": total_s,
+        "baselines": 1 + others,
+        "trial_s": trial_s,
+        "trials": _whole(trials),
+        "search_s": search_s if math.isfinite(search_s) else None,
+        "polish_s": polish_s if math.isfinite(polish_s) else None,
+        "end_s": end_s,
+        "sum_s": sum_s if math.isfinite(sum_s) else None,
+        "minutes": budget.minutes,
+        "within": within,
+        "total_s": min(sum_s, minutes),
         "memory_bytes": peak,
         "proof": outlook(n_test, floor) if floor is not None and judged.zero_one else None,
         "metric": judged.name,
@@ -73,6 +93,10 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
             "beginnings takes less"
         ),
     }
+
+
+def _whole(number: float) -> int | None:
+    return int(number) if math.isfinite(number) else None
 
 
 def _net(recipe: Recipe) -> Any:

@@ -33,6 +33,7 @@ class Jobs:
         setup = Setup(task=task, threads=config.train_threads, **same)
         limit = int(memory * 1e9) if memory else _default_memory(config.workers)
         self.engine = LocalEngine(setup, config.workers, limit, folder / "logs")
+        self.failures: dict[str, str] = {}  # by kind of job: why the last one that `run_one` ran failed
         self._shown = 0.0
 
     def run_one(self, job: Job, timeout_s: float, closing: bool = False) -> Message:
@@ -42,6 +43,8 @@ class Jobs:
         self.engine.submit(dataclasses.replace(job, id=job.kind), timeout_s)
         while True:
             for message in self.engine.wait(0.5):
+                if message.kind == "failed":
+                    self.failures[job.kind] = message.reason
                 if message.kind != "progress":
                     return message
                 self.log.progress(message)

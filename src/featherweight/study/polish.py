@@ -35,11 +35,14 @@ def polish(jobs: Jobs) -> None:
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
     if not jobs.config.polish:
         return
-    log.record("phase", {"name": "polish"})
+    announced = False
     while not stop.asked:
         found = next_finalist(state, clock.for_finalists(), jobs.config.polish, jobs.config.budget.minutes)
         if found is None:
             break
+        if not announced:
+            log.record("phase", {"name": "polish"})
+            announced = True
         entry, epochs = found
         trial = state.trials[entry.trial if entry.trial is not None else -1]
         recipe, rung = longer(Recipe.from_json(entry.recipe), epochs), entry.rung + 1

@@ -23,6 +23,7 @@ from ..task.task import Task
 from ..train.relax_settings import METHODS
 from ..warm.guess import Guess
 from .config import Config, Settings, Targets
+from .fitting import check_fit
 from .polish import LONGER
 from .words import can_pause, proxy_of, stopper_of
 
@@ -40,6 +41,8 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     cores = os.cpu_count() or 1
     workers = asked.workers or max(1, cores // 2)
     threads = max(1, cores // workers)
+    if asked.recipe is None:  # then the task is trained for some steps, to see how long one takes
+        check_fit(task)
     recipe = recipe_of(task, asked, threads)
     if (
         asked.recipe is None
@@ -48,6 +51,8 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     ):
         recipe = Recipe.from_json(before.recipe)
     check_floors(task, limits)
+    if asked.recipe is not None:
+        check_fit(task)
     check_known(asked.guesses, asked.earlier, recipe)
     check_end(asked.budget, asked.strategy)
     supernet = asked.supernet
@@ -60,6 +65,7 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     return Config(
         mode=asked.mode,
         baseline=None if beside else fixed,
+        original=(task.baseline or Recipe()).to_json() if task.model is not None else None,
         extra_baselines=({"label": "fixed net", "recipe": fixed},) if beside else (),
         stopper=stopper_of(asked.stopper, recipe),
         guesses=asked.guesses,

@@ -16,6 +16,7 @@ from ..errors import StoreError
 from ..recipe import Recipe
 from ..records import Entry
 from ..report import html
+from ..report.analysis import Analysis, analyse
 from ..report.card import model_card
 from ..store.artifacts import sha256_file, write_atomic
 from .command import command
@@ -53,9 +54,14 @@ def restore(jobs: Jobs) -> None:
             jobs.log.warn(f"the file of {entry.label} is lost and was not made anew: {why}", entry.trial)
 
 
-def write_results(out: Path, state: StudyState) -> None:
-    """Write front.json, run.yaml, best/ and report.html; drop artifacts that are
-    not on the front."""
+def analysed(state: StudyState) -> Analysis:
+    """What the report says of the trials: that which takes time to write it."""
+    return analyse(state.front_json(), [t.to_json() for t in state.trials], state.begun.to_json())
+
+
+def write_results(out: Path, state: StudyState, found: Analysis | None = None) -> None:
+    """Write front.json, run.yaml, best/ and report.html; drop artifacts that are not on the front.
+    found: of `analysed`."""
     front, info, config = state.front_json(), {**state.info, "phases_s": state.phases}, state.begun.to_json()
     write_atomic(out / "front.json", json.dumps(front, indent=1))
     write_atomic(out / "run.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -68,6 +74,7 @@ def write_results(out: Path, state: StudyState) -> None:
         [t.to_json() for t in state.trials],
         info,
         {**config, "command": command(state.begun, out), "manifest": chosen_manifest(state)},
+        found,
     )
     kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
     names = {Path(e.artifact).name for e in kept}

@@ -33,7 +33,8 @@ from .statics import Statics
 class Run:
     """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by
     value; statics: what is known of a candidate before it runs; proxy: what untrained nets have to
-    pass (None: nothing); guess: what an answer without looking is worth (`guessing.guess`)."""
+    pass (None: nothing); guess: what an answer without looking is worth (`guessing.guess`); began:
+    when the call began (None: now)."""
 
     def __init__(
         self,
@@ -44,10 +45,11 @@ class Run:
         statics: Statics,
         proxy: ProxyFilter | None = None,
         guess: Callable[[], tuple[float, str] | None] = lambda: None,
+        began: float | None = None,
     ) -> None:
         self.config, self.statics, self.proxy, self.guess = config, statics, proxy, guess
         self.log = Log(EventStore(out / "study.db"), listener)
-        self.clock = Clock(self.state, config.budget, config.polish)
+        self.clock = Clock(self.state, config.budget, config.polish, began=began)
         self.jobs = Jobs(config, task, out, self.log, self.clock, Stop())
         tree = Candidate(decode(config.recipe), decode(config.target.choice))
         self.space: Space = statics.space(tree)
@@ -62,7 +64,7 @@ class Run:
         """All of them. Whatever happens, the event log holds all that was finished."""
         with interruptible(self.jobs.stop, self.log.warn):
             try:
-                self.log.record("open", {"pid": os.getpid()})
+                self.log.record("open", {"pid": os.getpid(), "before_s": self.clock.this_run()})
                 measure_baselines(self.jobs, self.space, self.guess)
                 self.statics.baseline = self.state.baseline
                 strategy = registry.find("strategies", self.config.strategy)()
@@ -79,11 +81,25 @@ class Run:
                     self.log.record("ended", {"reason": why})
                 measure_baselines(self.jobs, self.space, self.guess, late=True)
                 certify(self.jobs)
+                self._uncertified()
                 race(self.jobs)
                 self.log.record("phase", {"name": "report"})
                 package_best(self.jobs)
             finally:
                 self.jobs.engine.close()
+
+    def _uncertified(self) -> None:
+        """Log why the best has no certificate, if it has none."""
+        best, failed = self.state.best(), self.jobs.failures.get("certify")
+        if best is None or best.certificate:
+            return
+        if self.jobs.stop.asked:
+            why = "the study was interrupted"
+        elif failed is not None and not failed.startswith("time limit"):
+            why = f"its job failed: {failed}"
+        else:
+            why = "the time was up"
+        self.log.record("uncertified", {"reason": why}, trial=best.trial)
 
     def close(self) -> None:
         self.log.close()

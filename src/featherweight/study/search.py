@@ -49,8 +49,9 @@ class Search:
     def run(self) -> None:
         """Trials until the budget or the space is used up, the search has ended,
         or it is interrupted."""
-        self.log.record("phase", {"name": "search"})
         waiting = self.state.unfinished() if self.clock.left() > 0 else []
+        if self.may_go_on(waiting):
+            self.log.record("phase", {"name": "search"})
         while not self.stop.asked:
             while self.engine.free and not self.stop.asked:
                 trial = self.next_trial(waiting)
@@ -86,6 +87,13 @@ class Search:
         trial = self.propose()
         self.exhausted = trial is None
         return trial
+
+    def may_go_on(self, waiting: list[Trial]) -> bool:
+        """Is there a trial to begin, or one that goes on?"""
+        if self.stop.asked or self.ends_early():
+            return False
+        paused = self.pauses is not None and self.pauses.next(self.closed(), self.clock.left()) is not None
+        return bool(waiting) or paused or not self.closed()
 
     def closed(self) -> bool:
         """Will no further trial be proposed?"""

@@ -56,6 +56,8 @@ class StudyState:
     # how often a chosen artifact was timed again
     raced: dict[str, int] = field(default_factory=dict)
     ended: str | None = None  # why the search ended before its budget did
+    uncertified: str | None = None  # why the best has no certificate, if its run came to its end
+    finished: bool = False  # did the last run come to its end, and nobody interrupt it?
     steps: int = 0
     reused: int = 0
     spent_s: float = 0.0
@@ -63,6 +65,7 @@ class StudyState:
     # of each graph on each target: its entries, and the speedups as they were measured
     _speeds: dict[tuple[str, str], list[tuple[Entry, Speedup]]] = field(default_factory=dict)
     _opened: float | None = None
+    _told_s: float | None = None  # time spent as the results of the last run have it
 
     # the share of a drop that is left after longer recovery, before it was seen
     RECOVERED: ClassVar[float] = 0.5
@@ -81,6 +84,11 @@ class StudyState:
             handler(event)
 
     @property
+    def told_s(self) -> float:
+        """Time spent, as the results have it; while a study runs, so far."""
+        return self.spent_s if self._told_s is None else self._told_s
+
+    @property
     def begun(self) -> Config:
         """The settings of the study. StoreError if it was never begun."""
         if self.config is None:
@@ -92,8 +100,11 @@ class StudyState:
         return self.baselines["baseline"]
 
     def _clock(self, event: Event) -> None:
-        """Time spent = the sum over runs of (last event - first event); a run begins with an `open`
-        event, settings come before it."""
+        """Time spent = the sum over runs of (last event - when the call began); a run begins with
+        an `open` event, which says how long the call ran before it; settings come before it."""
+        if event["kind"] == "open" and (before := event.get("before_s", 0.0)):
+            self.spent_s += before
+            self.phases["start"] = self.phases.get("start", 0.0) + before
         if event["kind"] in ("open", "study", "info", "budget"):
             self._phase = None
         elif self._opened is not None:
@@ -102,6 +113,16 @@ class StudyState:
             if self._phase is not None:
                 self.phases[self._phase] = self.phases.get(self._phase, 0.0) + passed
         self._opened = self._last = event["time"]
+
+    def _on_open(self, event: Event) -> None:
+        self.finished, self.uncertified, self._told_s = False, None, None
+
+    def _on_results(self, event: Event) -> None:
+        """The run is over but for the writing of its results, which all tell this time."""
+        self.finished, self._told_s = not event["interrupted"], self.spent_s
+
+    def _on_uncertified(self, event: Event) -> None:
+        self.uncertified = event["reason"]
 
     def _on_phase(self, event: Event) -> None:
         self._phase = event["name"]
@@ -183,14 +204,12 @@ class StudyState:
         """A fresh measurement of the speed takes the place of the one that it was chosen by."""
         name = event["artifact"]
         self.raced[name] = self.raced.get(name, 0) + 1
-        entries = [*self.baselines.values(), *self.found()]
+        entries = [e for e in [*self.baselines.values(), *self.found()] if e is not self.baseline]
         graphs = {(e.graph, e.target) for e in entries if artifact_id(e) == name and e.graph is not None}
         for entry in entries:
             if artifact_id(entry) == name or (entry.graph, entry.target) in graphs:
                 entry.latency_ms = Latency.from_json(event["latency_ms"])
-                entry.speedup = Speedup.from_json(event["speedup"])
-                self._align(entry)
-                self._judge(entry)
+                self._timed(entry, Speedup.from_json(event["speedup"]))
 
     def _on_failed(self, event: Event) -> None:
         self.refused += bool(event.get("refused"))
@@ -224,15 +243,19 @@ class StudyState:
             return
         seen = self._speeds.setdefault((entry.graph, entry.target), [])
         if len(seen) == POOL:  # enough is known of it
-            entry.speedup = seen[0][0].speedup
-            self._align(entry)
+            self._timed(entry, seen[0][0].speedup)
             return
         seen.append((entry, entry.speedup))
         if len(seen) > 1:
             together = pooled([speed for _, speed in seen])
             for other, _ in seen:
-                other.speedup = together
-                self._align(other)
+                self._timed(other, together)
+
+    def _timed(self, entry: Entry, speedup: Speedup) -> None:
+        """Give an entry another speed, and judge it by that."""
+        entry.speedup = speedup
+        self._align(entry)
+        self._judge(entry)
 
     def _entry(self, event: Event) -> Entry:
         """The entry that an event tells of, its artifact where the study is now."""
@@ -410,7 +433,7 @@ class StudyState:
             "reference": "fixed net" if config["baseline"] else "original",
             "minimize": self.minimize,
             "strategy": config["strategy"],
-            "budget": {**config["budget"], "spent_s": round(self.spent_s, 3)},
+            "budget": {**config["budget"], "spent_s": round(self.told_s, 3)},
             "trials": counts,
             "cache": {"steps": self.steps, "reused": self.reused},
             "proof": self.outlook(),
@@ -418,6 +441,8 @@ class StudyState:
             "baselines": [e.to_json() for e in self.baselines.values()],
             "failed_baselines": self.failed_baselines,
             "ended": self.ended,
+            "finished": self.finished,
+            "uncertified": self.uncertified if best is not None and not best.certificate else None,
             "front": [e.to_json() for e in self.front()],
             "best": best.to_json() if best else None,
             "nearest": nearest.to_json() if nearest else None,

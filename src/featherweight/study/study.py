@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,38 +54,36 @@ class Study:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The Pareto front as a table, baselines included; one row an entry."""
+        """The Pareto front as a table, baselines included; one row an entry, none if nothing meets
+        the limits."""
         import pandas as pd
 
-        rows = []
-        for e in self.state.front():
-            cert = e.certificate or {}
-            rows.append(
-                {
-                    "label": e.label,
-                    "trial": e.trial,
-                    "target": e.target,
-                    e.metric.name: e.metric.value,
-                    "speedup": e.speedup.ratio,
-                    "latency_ms": e.latency_ms.median,
-                    "size_bytes": e.size_bytes,
-                    "peak_memory_bytes": e.peak_memory_bytes,
-                    "params": e.params,
-                    "macs": e.macs,
-                    "certificate": cert.get("verdict"),
-                }
-            )
-        return pd.DataFrame(rows)
+        columns: dict[str, Callable[[Entry], Any]] = {
+            "label": lambda e: e.label,
+            "trial": lambda e: e.trial,
+            "target": lambda e: e.target,
+            self.state.baseline.metric.name: lambda e: e.metric.value,
+            "speedup": lambda e: e.speedup.ratio,
+            "latency_ms": lambda e: e.latency_ms.median,
+            "size_bytes": lambda e: e.size_bytes,
+            "peak_memory_bytes": lambda e: e.peak_memory_bytes,
+            "params": lambda e: e.params,
+            "macs": lambda e: e.macs,
+            "certificate": lambda e: (e.certificate or {}).get("verdict"),
+        }
+        entries = self.state.front()
+        return pd.DataFrame({name: [value(e) for e in entries] for name, value in columns.items()})
 
     @property
     def best(self) -> Found | None:
-        """The winner, or None if nothing met the constraints (then see `nearest`)."""
+        """The winner. None if no candidate met the constraints, in which case `nearest` is what
+        breaks them least, or if only baselines are worth having: `front` has them."""
         entry = self.state.best()
         return Found(self, entry) if entry else None
 
     @property
     def nearest(self) -> Found | None:
-        """If nothing met the constraints: what came nearest."""
+        """The candidate that breaks the constraints least, if none met them; else None."""
         entry = self.state.nearest()
         return Found(self, entry) if entry else None
 
@@ -103,6 +102,12 @@ class Study:
         InputError if the trial has none."""
         if trial is None:
             source = self._best
+            if not source.is_dir() and (self.state.best() or self.state.nearest()) is not None:
+                raise InputError(
+                    "the best candidate's folder is not there",
+                    got=str(source),
+                    fix=f"featherweight resume {self.out}: it is written again; or name a trial: --trial N",
+                )
             if not source.is_dir():
                 raise InputError("this study has no best candidate to export", fix="name a trial: --trial N")
         else:

@@ -16,16 +16,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import TaskError
+from ..errors import InputError, TaskError
+from ..limits import max_drop
 from ..proof.chance import ASSUMED, needed, provable
 from .data import PARTS, Split, Splits, Subset
+
+LEAST_TRAINED = 50  # samples that a cut by floor has to leave for training
 
 
 def split(
     data: Split,
     *,
     fractions: Sequence[float] | None = None,
-    floor: float | None = None,
+    floor: str | float | None = None,
     seed: int = 0,
     stratify: bool = True,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -35,9 +38,9 @@ def split(
 
     The result depends on contents and seed, never on the order of rows: units are ordered by sha256
     of (seed, sample). fractions: of train, valid and test [default: 0.6, 0.2, 0.2]. floor: instead
-    of fractions, the drop of accuracy that certificates are to exclude (0.01 is one point): test
-    gets what certifies half of it (`floor_fractions`), if two fifths of the data are enough, valid
-    half as much as test, train the rest; the report says what was weighed.
+    of fractions, the drop of accuracy that certificates are to exclude (0.01, "1pt" and "1%" are
+    one point): test gets what certifies half of it (`floor_fractions`), if two fifths of the data
+    are enough, valid half as much as test, train the rest; the report says what was weighed.
     stratify: integer targets [n] are classes; every class with 3 distinct samples or more is in
     every split.
     groups: one label a row; rows of one group stay together. Fractions then count groups, not rows.
@@ -47,9 +50,7 @@ def split(
     """
     if floor is not None and fractions is not None:
         raise TaskError("split takes fractions or a floor", got=f"fractions={fractions}, floor={floor}")
-    if floor is not None and not (isinstance(floor, float) and 0 < floor < 1):
-        raise TaskError("this floor is none", got=floor, allowed="a drop of accuracy, as 0.01 for one point")
-    weighed: dict[str, Any] = {} if floor is None else {"floor": floor_fractions(floor, len(data))}
+    weighed: dict[str, Any] = {} if floor is None else {"floor": floor_fractions(_floor(floor), len(data))}
     fractions = weighed["floor"]["fractions"] if floor is not None else fractions or (0.6, 0.2, 0.2)
     wanted = np.asarray(fractions, dtype=float)
     if wanted.shape != (3,) or not (wanted > 0).all() or abs(wanted.sum() - 1) > 1e-6:
@@ -97,6 +98,21 @@ def split(
     )
 
 
+def _floor(given: str | float) -> float:
+    """The drop that `max_drop` makes of it. TaskError if it is none of accuracy."""
+    try:
+        floor = max_drop(given)
+    except InputError as e:
+        raise TaskError("this floor is none", got=repr(given), allowed="a drop of accuracy: 0.01, '1pt' or '1%'") from e
+    if not 0 < floor.bound < 1:
+        fix = floor.misfit(0, 1)
+        fix = fix.replace("max_drop", "floor") if fix else None
+        raise TaskError(
+            "this floor is none", got=repr(given), allowed="above 0 and below 1: 0.01 is one point", fix=fix
+        )
+    return floor.bound
+
+
 def floor_fractions(floor: float, samples: int) -> dict[str, Any]:
     """{"fractions", "floor", "test_wanted", "test", "provable", "said"}: how so many samples are
     best cut if a drop of `floor` is to be excluded. test_wanted: samples that certify half of it,
@@ -107,6 +123,13 @@ def floor_fractions(floor: float, samples: int) -> dict[str, Any]:
     test = min(max(wanted / samples, 0.1), 0.4)
     fractions = (1 - 1.5 * test, 0.5 * test, test)
     n = round(test * samples)
+    if samples * fractions[0] < LEAST_TRAINED:
+        raise TaskError(
+            "a floor leaves too few of these samples to train on",
+            got=f"{samples} samples, of which train would get {round(samples * fractions[0])}",
+            allowed=f"at least {LEAST_TRAINED} for train; a floor of {floor:g} wants {wanted:,} for test alone",
+            fix="give more data or a larger floor, or say the parts yourself: fractions=(0.6, 0.2, 0.2)",
+        )
     most = provable(differing, n, floor)
     can = f"certifies a drop under about {most:.2g}" if most > 0 else "certifies only what is better than the baseline"
     said = (

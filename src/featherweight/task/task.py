@@ -39,7 +39,8 @@ class Task:
     fn(outputs, targets) -> scalar tensor; metric: a name, a function or a Metric, resolved by
     `featherweight.measure`; baseline: how the baseline is trained from what `model` makes
     (None: its weights are ready); recipe: the search space if the caller gives none;
-    ref: how another process loads this task (JSON); sources: files whose contents identify it.
+    ref: how another process loads this task (JSON); sources: files whose contents identify it;
+    notes: what is to be said of the data to who uses them.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Task:
     split_seed: int = 0
     ref: dict[str, Any] | None = None
     sources: tuple[str | Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._splits: Splits | None = None

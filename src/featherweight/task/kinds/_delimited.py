@@ -18,12 +18,14 @@ from pathlib import Path
 
 from ...errors import TaskError
 
+TAB = "\t"
 Rows = list[tuple[int, list[str]]]  # number of the first line, fields
 
 
 def read_delimited(file: Path) -> dict[str, list[str | None]]:
     """{column name: cells} of a .csv or .tsv file with a header line; an empty cell is None. Of
-    columns with the same name the first is taken. TaskError names the line that does not fit."""
+    columns without a name the first is taken. TaskError names the line that does not fit, another
+    delimiter, or columns that have the same name."""
     tabs = file.suffix.lower() == ".tsv"
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:  # line ends inside a field stay
@@ -31,6 +33,13 @@ def read_delimited(file: Path) -> dict[str, list[str | None]]:
     except (OSError, ValueError) as e:
         raise TaskError("the data file cannot be read", got=f"{file}: {e}", allowed="UTF-8 text") from e
     rows, problem = _tab_rows(text) if tabs else _quoted(text, ",")
+    if not tabs and (problem is not None or rows and len(rows[0][1]) == 1) and (other := _delimiter(text)):
+        raise TaskError(
+            f"the columns of {file.name} are not separated by commas",
+            got=f"{'tabs' if other == TAB else repr(other)} between them",
+            allowed="commas in a .csv, tabs in a .tsv",
+            fix="name it .tsv" if other == TAB else "write the table again with commas (as pandas' to_csv does)",
+        )
     if problem is not None:
         raise TaskError(
             "the data file cannot be read",
@@ -42,6 +51,13 @@ def read_delimited(file: Path) -> dict[str, list[str | None]]:
     if not rows:
         raise TaskError("the data file is empty", got=str(file), allowed="a header line, then one row a sample")
     (_, names), *body = rows
+    if twice := [name for name in dict.fromkeys(names) if name.strip() and names.count(name) > 1]:
+        raise TaskError(
+            f"{file.name} has columns with the same name",
+            got=", ".join(repr(name) for name in twice),
+            allowed=f"names that differ: {', '.join(names)}"[:500],
+            fix="rename them in the header line",
+        )
     for line, row in body:
         if len(row) != len(names):
             raise TaskError(
@@ -53,10 +69,20 @@ def read_delimited(file: Path) -> dict[str, list[str | None]]:
     return {name: [row[names.index(name)] or None for _, row in body] for name in dict.fromkeys(names)}
 
 
+def _delimiter(text: str) -> str | None:
+    """What separates the columns, if it is no comma: that by which every line has as many fields,
+    and more than one."""
+    for delimiter in (";", TAB):
+        rows, problem = _quoted(text, delimiter)
+        if problem is None and rows and len(rows[0][1]) > 1 and len({len(row) for _, row in rows}) == 1:
+            return delimiter
+    return None
+
+
 def _tab_rows(text: str) -> tuple[Rows, str | None]:
     """Quoted, if no quoted field goes on over several lines; else unquoted, if all lines have
     as many fields; else as quoted, whatever that gives."""
-    rows, problem = _quoted(text, "\t")
+    rows, problem = _quoted(text, TAB)
     if problem is None and not any("\n" in field or "\r" in field for _, row in rows for field in row):
         return rows, None
     lines = enumerate(re.split("\r\n|\r|\n", text), 1)

@@ -53,7 +53,7 @@ def image_classification(
         import PIL  # noqa: F401 (said now, not in the middle of reading)
     except ImportError as e:
         raise MissingExtra("pillow", "image") from e
-    files, targets, classes = _find(folder)
+    files, targets, classes, notes = _find(folder)
     _check_depth(depth)
     shape, planes = _form(files, _size(size), channels, depth)
     net = _net(file, name, len(classes))
@@ -77,6 +77,7 @@ def image_classification(
             },
         },
         sources=local_sources(file),
+        notes=notes,
     )
 
 
@@ -124,13 +125,16 @@ def _net(file: Path, name: str, classes: int) -> Any:
     return build
 
 
-def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
-    """Image files, their class numbers, and the class names (subfolders in order of name)."""
+def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str], tuple[str, ...]]:
+    """Image files, their class numbers, the class names (subfolders in order of name), and that
+    files were left out, if some were: those of `_stray`."""
     if not folder.is_dir():
         raise TaskError(
             "there is no such folder", got=str(folder), allowed="a folder with one subfolder of images a class"
         )
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    classes = sorted(p.name for p in folders if not _stray(p))
+    strays = [p for p in folders if _stray(p)]
     if len(classes) < 2:
         raise TaskError(
             "the folder has fewer than 2 classes",
@@ -140,7 +144,9 @@ def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
     files: list[Path] = []
     targets: list[int] = []
     for i, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        images = [p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
+        found = sorted(p for p in images if not _stray(p))
+        strays += [p for p in images if _stray(p)]
         if not found:
             nested = any(p.is_dir() for p in folder.glob("*/*"))
             raise TaskError(
@@ -153,7 +159,14 @@ def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
             )
         files += found
         targets += [i] * len(found)
-    return files, np.array(targets, dtype=np.int64), classes
+    what = ", ".join(str(p.relative_to(folder)) for p in sorted(strays)[:3]) + (", .." if len(strays) > 3 else "")
+    notes = (f"left out, as they are no images but what macOS writes beside them: {what}",) if strays else ()
+    return files, np.array(targets, dtype=np.int64), classes, notes
+
+
+def _stray(path: Path) -> bool:
+    """Does macOS write it beside images, in its archives and on foreign disks?"""
+    return path.name == "__MACOSX" or path.name.startswith("._")
 
 
 def _size(size: Any) -> Size | None:

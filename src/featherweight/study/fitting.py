@@ -1,0 +1,91 @@
+"""Do a task's model, targets, loss and metric fit each other? Asked with a few training samples,
+before anything runs."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, TaskError
+from ..measure.accuracy import metric
+from ..task.task import Task
+
+_ASKED = 16  # training samples
+
+
+def check_fit(task: Task) -> None:
+    """TaskError, with the loss and the metric that would fit, if the loss or a built-in metric
+    takes no such outputs and targets. Of a task without a model only the targets are asked."""
+    import torch
+
+    from ..task.tensors import as_tensor
+
+    train = task.splits().train
+    inputs, raw = train.batch(np.arange(min(_ASKED, len(train))))
+    targets, values = as_tensor(raw), np.asarray(raw)
+    whole = values.dtype.kind in "biu" or np.array_equal(values, np.rint(values))
+    got = f"targets {_form(targets)}"
+    if task.loss == "cross_entropy" and not whole:
+        raise _misfit(task, "cross_entropy takes class numbers", f"{got} that are no whole numbers", _numbers(task))
+    if task.model is None:
+        return
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        outputs = task.build()(*[as_tensor(v) for v in inputs.values()])
+    got = f"outputs {_form(outputs)}, {got}"
+    fix = _fix(task, outputs, values, whole)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            loss = task.loss_fn(outputs.clone().requires_grad_(), targets)
+        except Exception as e:  # whatever the loss, torch's or the user's, raises
+            raise _misfit(task, "the loss does not take the model's outputs and the targets", f"{got}: {e}", fix) from e
+    if any("target size" in str(w.message) and "different to the input size" in str(w.message) for w in said):
+        raise _misfit(task, "the loss would compare each output with each target", got, fix)
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        shown = _form(loss) if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise _misfit(
+            task, "the loss gives no number to train by", f"{shown} for {got}", "return one number with a gradient"
+        )
+    if isinstance(task.metric, str):
+        judged = metric(task.metric)
+        try:
+            judged.scores(outputs.numpy(), values)
+        except InputError as e:
+            raise _misfit(task, f"the metric {task.metric!r} does not fit", f"{got}: {e.got}", fix) from e
+
+
+def _fix(task: Task, outputs: Any, targets: np.ndarray, whole: bool) -> str:
+    """The loss and the metric that such outputs and targets ask for."""
+    if outputs.numel() == targets.size and not (whole and outputs.ndim == 2 and outputs.shape[1] > 1):
+        if whole and set(np.unique(targets).tolist()) <= {0, 1}:
+            return f"give the model one output a class; or, for numbers: {_numbers(task)}"
+        return _numbers(task)
+    if whole and targets.ndim == 1 and outputs.ndim == 2 and int(targets.min()) >= 0:
+        least = int(targets.max()) + 1
+        wide = "" if outputs.shape[1] >= least else f"give the model at least {least} outputs; then "
+        return f"{wide}loss='cross_entropy', metric='accuracy'"
+    return (
+        "give the model as many outputs as the targets have numbers, with loss='mse', metric='mse'; or give "
+        "loss= and metric= functions of (outputs, targets)"
+    )
+
+
+def _numbers(task: Task) -> str:
+    return f"Task({task.name!r}, .., loss='mse', metric='mse') if the targets are numbers (regression)"
+
+
+def _misfit(task: Task, what: str, got: str, fix: str) -> TaskError:
+    name = task.loss if isinstance(task.loss, str) else getattr(task.loss, "__name__", "a function")
+    return TaskError(
+        f"task {task.name!r}: {what}",
+        got=f"loss {name}, metric {task.metric if isinstance(task.metric, str) else 'a function'}; {got}",
+        allowed="cross_entropy: outputs [n, classes], class numbers [n]; mse: as many outputs as targets; "
+        "or a function (outputs, targets) -> one number",
+        fix=fix,
+    )
+
+
+def _form(value: Any) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"

@@ -1,0 +1,127 @@
+"""Whether what a study says of its entries follows from what it last measured of them."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from featherweight.errors import InputError, StoreError
+from featherweight.limits import Budget, max_drop, max_latency
+from featherweight.records import Speedup
+from featherweight.study.calls import _check_same
+from featherweight.study.config import Settings
+from featherweight.study.request import configure
+from featherweight.study.state import StudyState, artifact_id
+from featherweight.task.load import load_task
+from tests.report import fake_study
+
+RECIPE = {"recipe": [{"prune": {"ratio": 0.5}}]}
+
+
+def log(*speeds):
+    """The events of a study whose trials, all of one graph, were measured as so fast."""
+    settings = fake_study.config(limits=[max_drop(0.01), max_latency("0.8x")])
+    out = [{"kind": "study", "config": settings}, {"kind": "info", "info": fake_study.info()}, {"kind": "open"}]
+    out += [{"kind": "baseline", "entry": entry(None, "baseline", 1.0, None), "steps": 1, "reused": 0}]
+    for number, speed in enumerate(speeds):
+        out += [
+            {"kind": "proposed", "trial": number, "filling": {}, "note": {}, "recipe": RECIPE, "target": "onnxruntime"},
+            {
+                "kind": "finished",
+                "trial": number,
+                "entry": entry(number, f"candidate {number}", speed),
+                "steps": 1,
+                "reused": 0,
+                "seconds": 1.0,
+            },
+        ]
+    return [{"trial": None, "time": 1000.0 + i, **e} for i, e in enumerate(out)]
+
+
+def entry(trial, label, speed, graph="g"):
+    rng = fake_study.np.random.default_rng(0 if trial is None else trial)
+    made = fake_study.entry(rng, trial, label, 0.9889, speed, 300_000).to_json()
+    made["speedup"]["ci95"] = [speed * 0.99, speed * 1.01] if trial is not None else [1.0, 1.0]
+    return {**made, "graph": graph}
+
+
+def agrees(state):
+    """Each entry is judged by the speed that is printed beside it."""
+    for e in state.found():
+        slow = 1.0 / e.speedup.ci95[0]
+        broken = [v["value"] for v in e.violations if v["constraint"].startswith("latency")]
+        assert broken == ([pytest.approx(slow)] if slow > 0.8 else []) and e.feasible == (slow <= 0.8)
+
+
+def test_a_measurement_that_counts_for_others_judges_them_again():
+    first = StudyState().fold(log(1.1))
+    assert not first.found()[0].feasible
+    agrees(first)
+    both = StudyState().fold(log(1.1, 1.9))
+    assert len({e.speedup.ratio for e in both.found()}) == 1
+    agrees(both)
+    many = StudyState().fold(log(*[1.1] * 15, *[2.5] * 10))  # more than are put together
+    agrees(many)
+
+
+def test_a_last_race_judges_all_of_its_graph_and_never_the_original():
+    state = StudyState().fold(log(1.9))
+    raced = entry(0, "candidate 0", 1.05)
+    told = {"artifact": artifact_id(state.found()[0]), "latency_ms": raced["latency_ms"], "speedup": raced["speedup"]}
+    state.apply({"kind": "raced", "trial": 0, "time": 2000.0, **told})
+    agrees(state)
+    assert not state.found()[0].feasible
+    assert state.baseline.speedup == Speedup(1.0, (1.0, 1.0), "cpu", 64)
+
+
+def test_time_counts_from_the_call_and_all_runs_together():
+    events = log(1.9)
+    at = next(i for i, e in enumerate(events) if e["kind"] == "open")
+    spent = StudyState().fold(events).spent_s
+    early = StudyState().fold([*events[:at], {**events[at], "before_s": 12.0}, *events[at + 1 :]])
+    assert early.spent_s == spent + 12.0 and early.phases["start"] == 12.0
+    end = events[-1]["time"]
+    early.apply({"kind": "results", "interrupted": False, "trial": None, "time": end + 3.0})
+    told = early.front_json()["budget"]["spent_s"]
+    assert told == spent + 15.0 and early.finished
+    early.apply({"kind": "close", "spent_s": 0.0, "trial": None, "time": end + 5.0})
+    assert early.front_json()["budget"]["spent_s"] == told  # all that was written says so
+    early.apply({"kind": "open", "before_s": 4.0, "trial": None, "time": end + 900.0})
+    assert early.front_json()["budget"]["spent_s"] == spent + 17.0 + 4.0 and not early.finished
+
+
+def test_an_interrupted_run_is_not_finished():
+    state = StudyState().fold(log(1.9))
+    state.apply({"kind": "results", "interrupted": True, "trial": None, "time": 2000.0})
+    assert state.front_json()["finished"] is False
+
+
+def test_a_front_without_entries_has_its_columns():
+    found = fake_study.study(0, settings=fake_study.config(limits=[max_latency("0.01x")]))
+    assert found.best is None and found.front.empty
+    assert {"label", "accuracy", "speedup", "size_bytes", "certificate"} <= set(found.front.columns)
+    assert list(found.front.columns) == list(fake_study.study().front.columns)
+
+
+def test_a_best_folder_that_was_removed_is_written_again_by_resume(tmp_path):
+    found = fake_study.study()
+    assert found.best is not None
+    with pytest.raises(InputError, match="is not there") as e:
+        found.best.export(tmp_path / "to")
+    assert "featherweight resume" in e.value.fix
+    with pytest.raises(InputError, match="no best candidate"):
+        fake_study.study(0).export(tmp_path / "to")
+
+
+def test_another_training_of_the_original_is_another_study(tmp_path):
+    tiny = Path(__file__).parents[1] / "tasks" / "tiny.py"
+    made = []
+    for epochs in (4, 30):
+        (tmp_path / "tiny.py").write_text(tiny.read_text().replace("epochs=4", f"epochs={epochs}"))
+        task = load_task(str(tmp_path / "tiny.py"))
+        made.append(configure(task, Settings.of("optimize", task.recipe, budget=Budget(trials=1))))
+    assert "original" in made[0].differences(made[1])
+    made = [dataclasses.replace(c, fingerprint="f") for c in made]  # a task made in a program may have the same
+    with pytest.raises(StoreError, match="other settings") as e:
+        _check_same(*made, tmp_path)
+    assert e.value.got.endswith("where these were different: the task's baseline (how it is trained)")
