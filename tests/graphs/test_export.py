@@ -11,6 +11,7 @@ from torch import nn
 from featherweight.errors import TargetError
 from featherweight.graphs import export as _onnx
 from featherweight.graphs import parity
+from tests import odd_ways
 from tests.targets.nets import NETS, cnn
 
 
@@ -196,3 +197,44 @@ def test_batches_cover_every_row_once(n):
     np.testing.assert_array_equal(parity.run_rows(Double(), {"x": x}, 4), 2 * x)
     with pytest.raises(TargetError, match="no samples"):
         parity.run_rows(Double(), {"x": x[:0]}, 4)
+
+
+def exported(module, rows, tmp_path):
+    return _onnx.export_onnx(module.eval(), {"x": rows[:1]}, {"x": rows}, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("whole_batch", [True, False])
+def test_a_way_that_no_row_takes_is_refused_by_its_line(whole_batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(_onnx, "_dynamo", lambda *_: 1 / 0)
+    line = r"x\.mean\(\) > 50" if whole_batch else r"if large\.any\(\)"
+    with pytest.raises(TargetError, match=rf"(?s)decides by values of its inputs.*odd_ways\.py:\d+: .*{line}"):
+        exported(odd_ways.Rare(whole_batch), torch.randn(9, 8), tmp_path)
+
+
+def test_shapes_checks_and_constants_are_no_values_of_the_inputs(tmp_path):
+    assert exported(odd_ways.Checking(), torch.randn(9, 8), tmp_path)["exporter"] == "trace"
+
+
+@pytest.mark.parametrize("kind", ["Drawing", "Counting"])
+def test_a_model_that_computes_something_else_each_time_is_refused_as_that(kind, tmp_path):
+    with pytest.raises(TargetError, match="other outputs when it computes the same rows again"):
+        exported(getattr(odd_ways, kind)(), torch.randn(9, 8), tmp_path)
+
+
+def test_rows_without_finite_outputs_are_named(tmp_path):
+    rows = torch.randn(9, 8).clamp(-3, 3)
+    rows[[2, 7], 0] = -6.0
+    with pytest.raises(TargetError, match=r"not finite\s+got: for 2 of 9 rows: 2, 7\n"):
+        exported(odd_ways.Rooted(), rows, tmp_path)
+
+
+def test_each_column_of_a_file_is_held_to_its_own_size():
+    y = np.stack([np.linspace(2e5, 4e5, 9), np.linspace(-1, 1, 9)], 1).astype("float32")
+    parity.check_float(y, y * np.float32(1 + 1e-6), "the file")
+    z = y.copy()
+    z[3, 1] += 0.2
+    with pytest.raises(TargetError, match="an error of 0.2\\s+allowed: at most 0.0"):
+        parity.check_float(y, z, "the file")
+    assert not parity.close(y, z) and parity.close(y, y) and not parity.close(y, y[:3])
+    one = y[:1]  # has no spread
+    parity.check_float(one, one * np.float32(1 + 1e-4), "the file")

@@ -14,6 +14,9 @@ from featherweight.models.computed import WHY, computed, settle
 from featherweight.models.coupling import couple
 from featherweight.models.package import Package
 from featherweight.targets.base import Target
+from featherweight.task.data import ArraySplit
+from featherweight.task.splitting import split
+from featherweight.task.task import Task
 from featherweight.transforms.base import applied
 from featherweight.transforms.cut_randomly import CutRandomly
 from featherweight.transforms.distill import Distill
@@ -23,7 +26,7 @@ from featherweight.transforms.prune import Prune
 from featherweight.transforms.qat import Qat
 from featherweight.transforms.quantize import Quantize
 from featherweight.transforms.train import Train
-from tests import odd_nets, toy
+from tests import odd_nets, odd_ways, toy
 
 NORMS = {
     "weight norm": nn.utils.parametrizations.weight_norm,
@@ -174,3 +177,19 @@ def test_a_cut_that_is_not_exact_is_not_made(step, monkeypatch):
     package, _ = run(step, odd_nets.KINDS["channels last"])
     assert package.module.a.out_channels == 12 and "silencing" in package.notes[-1]["whole"]["a"]
     assert package.notes[-1]["widths"]["a"] == [12, 12] and package.module.mix.out_features < 20
+
+
+@pytest.mark.parametrize("kind", ["Keeping", "Scripted", "Helped"])
+def test_odd_ways_are_cut_trained_and_cut_again(kind):
+    inputs = {"x": np.random.default_rng(0).normal(size=(96, 8)).astype("float32")}
+    t = Task(
+        name="odd",
+        model=seeded(getattr(odd_ways, kind)),
+        data=lambda: split(ArraySplit(inputs, np.arange(96) % 3)),
+    )
+    package = Package(t.build().eval())
+    context = toy.context(t, model=package)
+    prune = Prune(ratio=0.3, allocation="uniform", round_to=1, batches=1)
+    for step in (Train(epochs=1), prune, Train(epochs=1), prune):
+        package = applied(step, package, context)
+    assert package.module.out.in_features < 9

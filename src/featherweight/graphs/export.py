@@ -54,7 +54,7 @@ def export_onnx(
     Returns {"exporter": "trace"|"dynamo", "exporter_why": reason for not using the first, or None,
     "float_parity": {...}}. The caller's module is left as it was. TargetError if no exporter gives
     a file that computes what the module computes (on up to 64 calibration rows, one, three and all
-    at a time; largest error at most 1e-3 of the output's scale), or the module itself gives a row
+    at a time; errors of at most 1e-3 of what a column spreads), or the module itself gives a row
     another output in another batch.
     """
     _check_example(example)
@@ -98,17 +98,28 @@ def _check_example(example: dict[str, torch.Tensor]) -> None:
 def _trace(module: nn.Module, rows: dict[str, torch.Tensor], file: Path) -> None:
     import torch
 
+    from .values import frozen
+
     axes = {name: {0: "batch"} for name in [*rows, OUTPUT]}
-    torch.onnx.export(
-        module,
-        tuple(rows.values()),
-        str(file),
-        dynamo=False,
-        input_names=list(rows),
-        output_names=[OUTPUT],
-        dynamic_axes=axes,
-        opset_version=OPSET,
-    )
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        torch.onnx.export(
+            module,
+            tuple(rows.values()),
+            str(file),
+            dynamo=False,
+            input_names=list(rows),
+            output_names=[OUTPUT],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+        )
+    if places := frozen(module, tuple(rows.values()), warned):
+        raise TargetError(
+            "the model's code decides by values of its inputs, which a trace would freeze",
+            got="; ".join(places[:5]),
+            allowed="code that does the same whatever the values are",
+            fix="torch.where, row by row",
+        )
 
 
 def _dynamo(module: nn.Module, rows: dict[str, torch.Tensor], file: Path) -> None:

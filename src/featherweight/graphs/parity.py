@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..columns import magnitude, spread
 from ..errors import TargetError
 from .session import Inputs, Session
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
     from ..models.package import Package
 
-# largest error allowed to a float artifact, relative to the output's largest magnitude
+# largest error allowed to a float artifact, relative to what each column of the output spreads
 FLOAT_TOLERANCE = 1e-3
+ROUNDING = 1e-4  # and what rounding may do besides, relative to the column's largest magnitude
 ROWS = 64  # rows that a parity check looks at
 BATCHES = (1, 3)  # and how many at a time, besides all
 
@@ -121,16 +123,40 @@ def check_module(module: nn.Module, rows: dict[str, torch.Tensor], expected: np.
             allowed="float32, in which every runtime here computes",
             fix="build the model with .float() and give its data as float32",
         )
+    _check_certain(module, rows, expected)
     for size in BATCHES:
-        result = compare(expected, reference(module, rows, size))
-        if not result["max_abs_error"] <= _bound(expected):
+        worst, allowed = _worst(expected, reference(module, rows, size))
+        if worst > allowed:
             raise TargetError(
                 "what the model gives for a sample depends on the samples beside it",
-                got=f"in batches of {size} outputs that differ by {result['max_abs_error']:.3g} from those of all rows",
-                allowed=f"at most {_bound(expected):.3g}",
+                got=f"in batches of {size} outputs that differ by {worst:.3g} from those of all rows",
+                allowed=f"at most {allowed:.3g}",
                 fix="no Python control flow on values (`if x.mean() > 0`: use torch.where, row by row), "
                 "and no statistics over the batch",
             )
+
+
+def _check_certain(module: nn.Module, rows: dict[str, torch.Tensor], expected: np.ndarray) -> None:
+    """TargetError if the outputs are not numbers, or other ones when they are computed again."""
+    bad = np.flatnonzero(~np.isfinite(expected).reshape(len(expected), -1).all(1))
+    if len(bad):
+        raise TargetError(
+            "the model gives values that are not finite",
+            got=f"for {len(bad)} of {len(expected)} rows: {', '.join(map(str, bad[:10]))}"
+            + (", .." if len(bad) > 10 else ""),
+            allowed="finite numbers, without which nothing can be compared",
+            fix="look at the model's outputs for these rows of the calibration data: a logarithm or a root of what is "
+            "below zero, a division by zero, a training that diverged",
+        )
+    worst, allowed = _worst(expected, reference(module, rows))
+    if worst > allowed:
+        raise TargetError(
+            "the model gives other outputs when it computes the same rows again",
+            got=f"outputs that differ by {worst:.3g}",
+            allowed=f"at most {allowed:.3g}",
+            fix="draw no random numbers in eval mode (noise, F.dropout without training=self.training), "
+            "and keep nothing from one pass for the next",
+        )
 
 
 def meant(package: Package, calibration: dict[str, torch.Tensor] | None) -> nn.Module:
@@ -206,18 +232,48 @@ def compare(y: np.ndarray, z: np.ndarray) -> dict[str, Any]:
 
 
 def check_float(y: np.ndarray, z: np.ndarray, what: str) -> dict[str, Any]:
-    """`compare`, and TargetError if the error exceeds FLOAT_TOLERANCE times the largest |y|."""
+    """`compare`, and TargetError if the error of a column exceeds FLOAT_TOLERANCE times its spread,
+    and rounding."""
     result = compare(y, z)
-    bound = _bound(y)
-    if not result["max_abs_error"] <= bound:
+    worst, allowed = _worst(y, z)
+    if worst > allowed:
         raise TargetError(
             f"{what} does not give what the PyTorch model gives",
-            got=f"an error of {result['max_abs_error']:.3g}",
-            allowed=f"at most {bound:.3g}",
+            got=f"an error of {worst:.3g}",
+            allowed=f"at most {allowed:.3g}",
         )
     return result
 
 
-def _bound(y: np.ndarray) -> float:
-    """The largest error that a float artifact may make on outputs y."""
-    return FLOAT_TOLERANCE * max(float(np.abs(y).max(initial=0.0)), 1e-6)
+def close(y: np.ndarray, z: np.ndarray) -> bool:
+    """Could z be y but for rounding, column by column?"""
+    if y.shape != z.shape:
+        return False
+    worst, allowed = _worst(y, z)
+    return worst <= allowed
+
+
+def _worst(y: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+    """(the error, the largest that is allowed) where z is worst by the measure of its column; (inf,
+    0) where one of them is no number and the other is."""
+    if y.shape != z.shape:
+        raise TargetError("the output has another shape", got=z.shape, allowed=y.shape)
+    if y.size == 0:
+        return 0.0, 0.0
+    both = np.isfinite(y) & np.isfinite(z)
+    if bool((~both & ~((y == z) | (np.isnan(y) & np.isnan(z)))).any()):
+        return math.inf, 0.0
+    error = np.abs(np.where(both, y.astype(np.float64) - np.where(both, z, 0), 0))
+    allowed = np.broadcast_to(_bound(y), y.shape)
+    at = np.unravel_index(int((error / allowed).argmax()), y.shape)
+    return float(error[at]), float(allowed[at])
+
+
+def _bound(y: np.ndarray) -> np.ndarray:
+    """The largest errors that a float artifact may make on outputs y: [1, ...], the same for all
+    rows."""
+    size = magnitude(y)
+    # a single row spreads nothing
+    own = np.maximum(FLOAT_TOLERANCE * (spread(y) if len(y) > 1 else size), ROUNDING * size)
+    whole = float(size.max(initial=0.0))
+    return np.maximum(own, max(2 * float(np.finfo(np.float32).eps) * whole, 1e-9))

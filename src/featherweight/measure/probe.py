@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FeatherweightError, TargetError
-from ..graphs.parity import run_rows
+from ..graphs.parity import close, run_rows
 from ..graphs.session import Inputs, Session
 from ..targets.base import Target
 from . import latency
@@ -116,8 +116,8 @@ def write_outputs(
     `file`, in order.
 
     In batches of `batch` for speed, unless the first rows then differ from what the target's own
-    batch gives by more than 1e-3 of the scale: dynamic quantization scales a whole batch alike, and
-    what counts is the deployed batch. `outputs_batch` says which was used.
+    batch gives by more than 1e-3 of what a column spreads: dynamic quantization scales a whole
+    batch alike, and what counts is the deployed batch. `outputs_batch` says which was used.
     """
     rows: Inputs = {p.stem: np.load(p, mmap_mode="r", allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
     sizes = {k: len(v) for k, v in rows.items()}
@@ -133,9 +133,7 @@ def write_outputs(
         head = {k: v[:batch] for k, v in rows.items()}
         many = run_rows(large, head, batch)[:16]
         own = run_rows(session, {k: v[:16] for k, v in rows.items()}, target.batch)
-        if many.shape == own.shape and np.allclose(
-            many, own, rtol=0, atol=1e-3 * max(float(np.abs(own).max(initial=0.0)), 1e-6)
-        ):
+        if close(own, many):
             session, used = large, batch
     part = file.with_suffix(".part.npy")
 

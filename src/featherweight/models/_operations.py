@@ -24,7 +24,17 @@ from .hooks import tensors
 if TYPE_CHECKING:
     from ._trace import Trace
 
-_POINTWISE = frozenset("_prelu_kernel log_sigmoid_forward rrelu_with_noise native_dropout clone _to_copy copy".split())
+_POINTWISE = frozenset(
+    "_prelu_kernel log_sigmoid_forward rrelu_with_noise native_dropout bernoulli clone _to_copy copy".split()
+)
+# they make numbers that fit whatever width there is
+_FRESH = frozenset(
+    (
+        "new_empty new_zeros new_ones new_full new_empty_strided empty_like zeros_like ones_like full_like rand_like "
+        "randn_like randint_like"
+    ).split()
+)
+_DRAWS = frozenset("rand randn randint normal rand_like randn_like bernoulli uniform".split())
 _MOVES = frozenset(
     (
         "cat stack index index_select gather flip roll repeat pixel_shuffle pixel_unshuffle channel_shuffle "
@@ -56,11 +66,25 @@ class Following(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        if self.trace.own:
+            return out
+        given = list(tensors((args, kwargs or {})))
+        self.trace.seen.update(key(t) for t in given if t.layout == torch.strided)
+        self.trace.chosen = self.trace.chosen or _by_value(func, given)
         if self.trace.inside == 0:
-            given = list(tensors((args, kwargs or {})))
             if any(self.trace.knows(t) or self.trace.is_held(t) for t in given):
                 _follow(self.trace, func, args, kwargs or {}, given, out)
+            elif func.overloadpacket.__name__.rstrip("_") in _DRAWS:
+                for t in tensors(out):
+                    self.trace.memory.put(t, torch.zeros(()).long())
         return out
+
+
+def _by_value(func: Any, given: list[Tensor]) -> bool:
+    """Does what comes of it, or how much, depend on the values that it is given, not on shapes?"""
+    if func.overloadpacket.__name__ == "index":
+        return any(t.dtype in (torch.bool, torch.uint8) for t in given[1:])
+    return torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
 
 
 def _follow(
@@ -76,9 +100,11 @@ def _follow(
         return  # a view, which has its labels
     pointwise = torch.Tag.pointwise in func.tags or name in _POINTWISE
     try:
-        if name in ("fill", "zero"):
+        if name in ("fill", "zero") or (func._schema.is_mutable and torch.Tag.nondeterministic_seeded in func.tags):
             return  # other numbers at the same places
-        if pointwise:
+        if name in _FRESH:
+            labels = [torch.zeros(()).long() for _ in made]
+        elif pointwise:
             labels = [_pointwise(trace, given, tuple(t.shape)) for t in made]
         else:
             labels = _structural(trace, func, name, args, kwargs, made)

@@ -9,7 +9,7 @@ Shapes: x [.., C, ..] with channels on any axis; labels are shaped as what they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -24,19 +24,28 @@ from .cutting import can_narrow, channel_axis, depthwise
 from .groups import HEADS, owners
 from .heads import packs_heads, projections
 from .hooks import tensors, watched
+from .learning import learning, learns_apart
 
 OUTPUT = "it is coupled to the model's output"
+_SIDES = (  # attributes that have the widths of a layer
+    ("in_features", "out_features"),
+    ("in_channels", "out_channels"),
+    ("num_features", ""),
+    ("num_channels", ""),
+)
 _OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
 
 
 class Trace:
-    """What one run of `module` on `inputs` shows of its channels.
+    """What a run of `module` on `inputs` shows of its channels.
 
     ties: all that is known of labels; rows, columns, norms: {path of a layer: the labels [O] of
     what it makes, [I] of what it reads, [C] of what it normalises}; held: {path of another
     parameter or buffer: the labels of its numbers}; places: {layer: when it first ran}; whole:
     {path: why a layer cannot be cut whatever comes before and after}; outputs: labels in the
-    model's output. Whatever the model's own code raises is raised.
+    model's output; unreached: {path: widths} of layers that did not run, of a model whose code
+    looks at values: other rows may reach them. A pass in training mode that does something else is
+    followed, too. Whatever the model's own code raises is raised.
     """
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -48,11 +57,20 @@ class Trace:
         self.places: dict[str, int] = {}
         self.whole: dict[str, str] = {}
         self.outputs = torch.zeros(0, dtype=torch.long)
+        self.chosen = False  # did the model's code look at a value, by which it may have chosen its way?
+        self.seen: set[tuple[int, int]] = set()  # the memory of what operations took
+        self.own = False  # is it the trace itself that computes?
         self.inside = 0  # how many layers, whose insides are no business of ours, are running
         self._spoilt: dict[str, str] = {}  # {path of a parameter or buffer: why it cannot be cut}
         self._layers = self._watch(module)
         self._tensors = self._find(module)
         self._run(module, inputs)
+        if learns_apart(module, inputs):
+            with learning(module), torch.random.fork_rng(devices=[]):
+                self._run(module, inputs)
+        self._conclude()
+        unseen = [path for at, (path, _) in self._tensors.items() if at not in self.seen]
+        self.unreached = self._names(module, unseen) if self.chosen else {}
 
     def labels(self, t: Tensor) -> Tensor:
         """The labels of `t`. Memory that has none gets some: a parameter or buffer one for each
@@ -89,12 +107,19 @@ class Trace:
     def _run(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         for x in inputs:
             self.memory.put(x, self.ties.new(1, "it is joined with the model's input"))
-        after = {path: partial(hook, path) for path, hook in self._layers.items()}
+        after = {path: partial(self._after, path, hook) for path, hook in self._layers.items()}
         before = {path: self._enter for path in self._layers}
         with torch.no_grad(), watched(module, after, before=before, with_kwargs=True), Following(self):
             out = module(*inputs)
         found = [self.labels(t).flatten() for t in tensors(out) if self.knows(t)]
         self.outputs = torch.cat([self.outputs, *found])
+
+    def _after(self, path: str, hook: Callable[..., None], *args: Any) -> None:
+        self.own = True
+        hook(path, *args)
+        self.own = False
+
+    def _conclude(self) -> None:
         self.ties.fix(self.outputs, OUTPUT)
         for path, reason in self._spoilt.items():
             layer = path.rpartition(".")[0]
@@ -117,6 +142,19 @@ class Trace:
                 found[key(t)] = path, t.detach()
                 if path not in saved:
                     self._spoilt[path] = f"it is coupled to the buffer {path}, which is not saved with the model"
+        return found
+
+    def _names(self, module: nn.Module, unseen: Iterable[str]) -> dict[str, set[int]]:
+        """{path of a layer, or of a parameter of none, that has run in no pass: its widths}."""
+        found: dict[str, set[int]] = {}
+        learned = dict(module.named_parameters())
+        for path in (p for p in unseen if p in learned):
+            parent = path.rpartition(".")[0]
+            layer: Any = module.get_submodule(parent)
+            sides = [(a, b) for a, b in _SIDES if hasattr(layer, a)]
+            name = parent if parent and not list(layer.children()) else path
+            widths = {getattr(layer, n) for n in sides[0] if n} if sides else set(learned[path].shape)
+            found.setdefault(name, set()).update(widths - {1})
         return found
 
     def _watch(self, module: nn.Module) -> dict[str, Callable[..., None]]:
@@ -159,8 +197,13 @@ class Trace:
         if not isinstance(out, Tensor):
             self.whole[path] = "it gives something else than a tensor"
             return self._opaque(path, m, args, kwargs, out, self.whole[path])
-        x = self._leave(path, args, kwargs)
+        x = next(tensors((args, kwargs)))
         axis = channel_axis(m, x.ndim)
+        wide = (m.in_features, m.out_features) if isinstance(m, nn.Linear) else (m.in_channels, m.out_channels)
+        if out.ndim != x.ndim or (x.shape[axis], out.shape[axis]) != wide:
+            self.whole[path] = "it reads or gives another number of channels than its weight has"
+            return self._opaque(path, m, args, kwargs, out, self.whole[path])
+        self._leave(path, args, kwargs)
         labels = self.labels(x)
         read = self.ties.tie_along(labels, [d for d in range(x.ndim) if d != axis]).flatten()  # [I]
         width, groups = out.shape[axis - x.ndim], getattr(m, "groups", 1)
@@ -199,6 +242,9 @@ class Trace:
         for t in tensors(out):
             self.memory.put(t, self.ties.new(1, reason))
         if isinstance(m, (nn.Linear, _ConvNd)):
+            for labels in (self.rows.get(path), self.columns.get(path)):  # of a run that was followed
+                if labels is not None:
+                    self.ties.fix(labels, reason)
             self.rows[path] = self.ties.new(1, reason)
             for t in tensors(out):
                 self.memory.put(t, self.rows[path])

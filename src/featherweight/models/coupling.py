@@ -60,7 +60,7 @@ def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "ch
         _must_run(module, inputs)
         reason = f"its channels could not be followed ({type(e).__name__}: {e})"
         return Coupling((), {path: reason for path, m in module.named_modules() if isinstance(m, KINDS)})
-    groups, whole = _channels(module, inputs, trace) if granularity != "head" else ([], {})
+    groups, whole = _reached(module, trace, *_channels(module, inputs, trace)) if granularity != "head" else ([], {})
     if granularity == "mlp":
         groups, whole = [g for g in groups if g.kind == "mlp"], {}
     if granularity in ("head", "all"):
@@ -72,6 +72,26 @@ def couple(module: nn.Module, inputs: tuple[Tensor, ...], granularity: str = "ch
         groups += heads
     places = trace.places
     return Coupling(tuple(sorted(groups, key=lambda g: min(places[m.path] for m in g.members if m.axis == 0))), whole)
+
+
+def _reached(
+    module: nn.Module, trace: Trace, groups: list[Group], whole: dict[str, str]
+) -> tuple[list[Group], dict[str, str]]:
+    """The groups without those that a layer which no example row reaches could read or make: what
+    it is coupled to in the rows that do reach it was not seen."""
+    whole |= dict.fromkeys(trace.unreached, "no example row reaches it")
+    found = []
+    for g in groups:
+        wide = {g.channels, *(len(m.position) for m in g.members)}
+        for m in g.members:
+            layer, names = module.get_submodule(m.path), ("out", "in")[m.axis]
+            wide |= {getattr(layer, f"{names}_{n}") for n in ("features", "channels") if hasattr(layer, f"{names}_{n}")}
+        near = [path for path, widths in trace.unreached.items() if any(w % c == 0 for w in widths for c in wide)]
+        if near:
+            whole[g.name] = f"it could be coupled to {near[0]}, which no example row reaches"
+        else:
+            found.append(g)
+    return found, whole
 
 
 def _must_run(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import InputError, RecipeError, StoreError
 from ..plan import Plan
 from ..recipe import decode
+from .copies import copied
 from .surgery import differences, rebuild
 
 SPEC, WEIGHTS, SCALES = "spec.json", "model.safetensors", "scales.safetensors"
@@ -49,6 +50,10 @@ class Package:
                 allowed="a featherweight.plan.Plan, or None",
                 fix="build one; Plan.from_json makes one of JSON",
             )
+
+    def copied(self) -> nn.Module:
+        """A copy of the module, which a step may change."""
+        return copied(self.module)
 
     def edited(self, **changes: Any) -> Package:
         return replace(self, **changes)

@@ -10,7 +10,6 @@ which would run code when loaded; a file that contains any is refused before PyT
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
 import shutil
@@ -84,7 +83,7 @@ class Torch(Runtime):
         if (problem := self.problem(target, package.plan)) is not None:
             raise TargetError(f"the target {target} cannot be used here", got=problem)
         dtype = _dtype(target)
-        module = _cast(package.module if dtype == torch.float32 else copy.deepcopy(package.module).to(dtype), dtype)
+        module = _cast(package.module if dtype == torch.float32 else package.copied().to(dtype), dtype)
         rows = check_rows(example, calibration)
         expected = reference(package.module, rows)
         check_module(package.module, rows, expected)

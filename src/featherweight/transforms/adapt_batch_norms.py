@@ -8,7 +8,6 @@ of what a cut loses without recovery comes back with the statistics alone (Li et
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,7 @@ class AdaptBatchNorms(Transform):
         from ..train.batch_norms import reestimate, with_statistics
         from ..train.loop import mean_loss
 
-        module = copy.deepcopy(model.module).eval()
+        module = model.copied().eval()
         if not with_statistics(module):
             raise InputError(
                 "there is no batch norm to adapt",

@@ -3,7 +3,6 @@ and the settings of those that train."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ from ..errors import FeatherweightError, InputError
 from ..recipe import Made, Mark, Recipe, Shape, Transform
 from ..seeding import derive
 from ..space import Choice, Float, Int, param
+
+FEW, SMALL = 16, 8192  # samples, and numbers in all of them, that are always cheap to run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +92,7 @@ class Trained(Transform):
         `train.checkpoint.Paused` where it is told to wait."""
         from ..train.loop import fit
 
-        module = copy.deepcopy(model.module)
+        module = model.copied()
         loss = fit(
             module,
             context.splits.train,
@@ -163,6 +164,13 @@ class Context:
         train = self.splits.train
         inputs, _ = train.batch(calibration_rows(train, n, self.seed))
         return {name: as_tensor(v, self.device) for name, v in inputs.items()}
+
+    def few(self) -> tuple[torch.Tensor, ...]:
+        """Training samples to follow and try a model with, in order, on the CPU: two,
+        or more of small ones."""
+        rows = [v.cpu() for v in self.calibration(FEW).values()]
+        each = max(1, sum(v.numel() for v in rows) // max(1, len(rows[0])))
+        return tuple(v[: max(2, SMALL // each)] for v in rows)
 
 
 def applied(step: Transform, model: Package | None, context: Context) -> Package:

@@ -9,7 +9,6 @@ arXiv:1911.13053): the input is the teacher's, so blocks are independent.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,7 @@ class DistillBlocks(Trained):
     def apply(self, model: Package, context: Context) -> Package:
         from ..train.loop import tensors
 
-        module, teacher = copy.deepcopy(model.module), context.teacher(self.teacher)
+        module, teacher = model.copied(), context.teacher(self.teacher)
         example, _ = tensors(context.splits.train, np.arange(min(2, len(context.splits.train))), "cpu")
         found = spans(model, teacher)
         fitting = [s for s in found if same_shapes(module, teacher.module, s, example)]

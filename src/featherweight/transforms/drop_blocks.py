@@ -6,7 +6,6 @@ averaged over samples and positions (Men et al. 2024, "ShortGPT", arXiv:2403.038
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -83,7 +82,7 @@ class DropBlocks(Transform):
 
         if self.drop == 0:
             return model.noted(step="drop_blocks", dropped=[])
-        module = copy.deepcopy(model.module).eval()
+        module = model.copied().eval()
         blocks = [
             (path, i, v)
             for path, each in measure_blocks(module, tuple(context.calibration(self.samples).values())).items()

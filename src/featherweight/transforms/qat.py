@@ -11,7 +11,6 @@ their scales stay frozen.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,7 +133,7 @@ class Qat(Trained):
         from ..models.quant.lsq import absorb_norms, attach, detach, trained_name
         from ..train.loop import Settings, fit
 
-        module = copy.deepcopy(model.module).eval().to(context.device)
+        module = model.copied().eval().to(context.device)
         batches = chunks(context.calibration(self.samples))
         left = self._left(module)
         paths = [path for path in _layers(module) if path not in left]

@@ -10,7 +10,6 @@ with the plan.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +169,7 @@ class Quantize(Transform):
         }
         if not self.stored:
             return model.edited(plan=plan).noted(step="quantize", **note)
-        module, scales, more = self._prepare(copy.deepcopy(model.module).eval(), layers, model.sparse, context)
+        module, scales, more = self._prepare(model.copied().eval(), layers, model.sparse, context)
         return model.edited(module=module, plan=plan, scales=scales).noted(step="quantize", **note, **more)
 
     def _prepare(

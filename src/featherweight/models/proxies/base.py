@@ -6,7 +6,6 @@ Notation: n samples, w a weight, g the loss's gradient at it.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import InputError
+from ..copies import copied
 
 Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) -> scalar
 
@@ -45,7 +45,7 @@ def rehearsal(module: nn.Module, inputs: Sequence[Tensor], targets: Tensor | Non
             got=f"lengths {lengths}",
             allowed="2 samples or more",
         )
-    made = copy.deepcopy(module).eval().requires_grad_(True)
+    made = copied(module).eval().requires_grad_(True)
     made.zero_grad(set_to_none=True)
     for part in made.modules():
         if isinstance(part, _BatchNorm):

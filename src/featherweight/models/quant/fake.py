@@ -13,7 +13,6 @@ A plan and its layers are as `plan` describes them.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...plan import LayerPlan
 from ..computed import settle
+from ..copies import copied
 from ..package import Package
 from . import grid as grids
 from .activations import CODES, InputGrid, chunks, input_grids
@@ -84,7 +84,7 @@ class Simulated:
         saturates: bool = False,
         on_grid: frozenset[str] = frozenset(),
     ) -> None:
-        self.module = copy.deepcopy(original).eval()
+        self.module = copied(original).eval()
         self.scheme, self.saturates = scheme, saturates
         self._inputs, self._on_grid = inputs or {}, on_grid
         self._original = quantizable(original)
@@ -161,7 +161,7 @@ def simulate(package: Package, calibration: dict[str, Tensor], saturates: bool =
     """
     plan = package.plan
     if plan is None:
-        return copy.deepcopy(package.module).eval()
+        return package.copied().eval()
     if plan.layers is None:
         raise InputError(
             "this plan names no layers yet", got=plan.to_json(), fix="apply the transform that makes the plan"

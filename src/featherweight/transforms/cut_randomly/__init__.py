@@ -10,7 +10,6 @@ Notation: G groups of units that can be cut, an item (g, u) is unit u of group g
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -119,7 +118,7 @@ class CutRandomly(Transform):
     end; where a silent channel is not a missing one (layer norm) the layer is left whole.
     """
 
-    version = 2
+    version = 3
 
     says = "Remove random parts of the model and keep the removals that do not hurt"
 
@@ -169,8 +168,8 @@ class CutRandomly(Transform):
         from ...models.zeros import holding
         from .cuts import BlockCuts, ChannelCuts
 
-        module = copy.deepcopy(model.module).eval()
-        inputs = tuple(v.cpu() for v in context.calibration(2).values())
+        module = model.copied().eval()
+        inputs = context.few()
         sparse = [module.get_parameter(name) for name in model.sparse]
         cuts = ChannelCuts(module, inputs) if self.unit == "channel" else BlockCuts(module, inputs)
         harmless, report = self._judge(module, context)

@@ -8,7 +8,6 @@ Furlanello et al. 2018 (arXiv:1805.04770). Data-free: `models.synthesize`.
 
 from __future__ import annotations
 
-import copy
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -170,7 +169,7 @@ class Distill(Trained):
         from ...train.losses import ensemble_logits
         from .hints import Hints
 
-        student = model.edited(module=copy.deepcopy(model.module))
+        student = model.edited(module=model.copied())
         teachers = [self._package(t, model, context) for t in self.teachers]
         example, _ = tensors(split, np.arange(min(2, len(split))), "cpu")
         names = list(split.batch(np.arange(1))[0])

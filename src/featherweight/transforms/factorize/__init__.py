@@ -7,7 +7,6 @@ and Tucker-2 of convolutions (Kim et al. 2016, arXiv:1511.06530).
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,7 @@ class Factorize(Transform):
     names no layer, or if the model does not run with its new layers.
     """
 
-    version = 2
+    version = 3
 
     says = "Replace layers by pairs of thinner ones (low-rank factorization)"
 
@@ -110,7 +109,7 @@ class Factorize(Transform):
         from ...models.lowrank import decompose, whitening
         from ...models.surgery import edit
 
-        module, bench = copy.deepcopy(model.module).eval(), Bench(self.on)
+        module, bench = model.copied().eval(), Bench(self.on)
         samples = {k: v.cpu() for k, v in context.calibration(self.samples if self.form == "activation" else 1).items()}
         one = tuple(v[:1] for v in samples.values())
         whole = whole_layers(module, one, self.skip, self.convolutions)

@@ -3,7 +3,6 @@ and how fast their factors are."""
 
 from __future__ import annotations
 
-import copy
 import math
 import tempfile
 from collections import Counter
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...measure.latency import faster
 from ...measure.probe import time_pair
+from ...models.copies import copied
 from ...models.coupling import output_layers
 from ...models.hooks import watched
 from ...models.package import Package
@@ -69,7 +69,7 @@ def _session(layer: nn.Module, x: Tensor, target: Any) -> Any:
     """A single layer, exported and loaded by the target's runtime."""
     runtime = target.load_runtime()
     with tempfile.TemporaryDirectory(prefix="featherweight-") as folder:
-        runtime.export(Package(copy.deepcopy(layer).float()), {"x": x}, None, target, Path(folder))
+        runtime.export(Package(copied(layer).float()), {"x": x}, None, target, Path(folder))
         return runtime.load(Path(folder), target, target.batch)
 
 

@@ -9,7 +9,6 @@ silenced computes. That channels are coupled through a model is as in Fang et al
 
 from __future__ import annotations
 
-import copy
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,7 @@ class Prune(Transform):
 
     says = "Remove the parts of the model that matter least"
 
-    version = 3
+    version = 4
 
     ratio: float = param(
         0.5,
@@ -141,7 +140,7 @@ class Prune(Transform):
             return self._zero(model, context, recover)
         from .cut import Cutter, TrainBatches
 
-        module = copy.deepcopy(model.module).eval()
+        module = model.copied().eval()
         cutter = Cutter(self, context, TrainBatches(context, self.batches))
         package = model.edited(module=module)
         for i in range(1, self.steps + 1):
@@ -194,7 +193,7 @@ class Prune(Transform):
         from ...models.zeros import holding
         from .cut import TrainBatches
 
-        package = model.edited(module=copy.deepcopy(model.module).eval())
+        package = model.edited(module=model.copied().eval())
         zeros: dict[str, float] = {}
         patterned = _PATTERN.fullmatch(self.granularity) is not None
         # a pattern and a threshold have no half way

@@ -7,7 +7,6 @@ level 0 is the group as it is.
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...measure.ops import layer_macs
 from ...measure.probe import repeated, time_pair
+from ...models.copies import copied
 from ...models.cutting import cut, silenced
 from ...models.groups import Group
 from ...models.package import Package
@@ -125,7 +125,7 @@ class Clock:
     def saved(self, groups: Sequence[Group], drops: Sequence[Sequence[int]]) -> float:
         """The share of the model's latency that these cuts together save;
         negative: it got slower."""
-        small = copy.deepcopy(self.module)
+        small = copied(self.module)
         cut(small, groups, drops)
         session = self._session(small)
         found = time_pair(lambda: self.base.run(self.feed), lambda: session.run(self.feed), "cpu", SECONDS)

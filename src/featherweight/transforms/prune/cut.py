@@ -38,7 +38,7 @@ class Cutter:
 
     def __init__(self, prune: Any, context: Context, batches: Any) -> None:
         self.prune, self.context, self.batches = prune, context, batches
-        self.inputs = tuple(v.cpu() for v in context.calibration(2).values())
+        self.inputs = context.few()
         self.full: dict[str, int] = {}  # units of each group before the first cut
         self.macs: dict[int, float] = {}  # of each part of the depth before the first cut
         self.note: dict[str, Any] = {"widths": {}, "whole": {}}
