@@ -80,6 +80,8 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     if (why := _too_short(plan)) is not None:
         console.print(why, markup=False, style="bold red")
+    for note in plan["noticed"]:
+        console.print(f"{note[0].upper()}{note[1:]}.", markup=False, style="bold")
     if plan["proof"] is not None:
         console.print(words.proof(plan["proof"], plan["metric"]), markup=False)
     console.print(f"How this was predicted: {plan['how']}.", markup=False, style="dim")

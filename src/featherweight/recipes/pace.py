@@ -1,4 +1,9 @@
-"""How long a training of a task's model takes, from a few timed steps."""
+"""How long a training of a task's model takes, from a few timed steps.
+
+What is decided by it (which recipe fits the minutes, how many epochs) must not hang on what else
+the machine does at that moment: a step counts with its processor time over its threads, if that is
+less than the time that passed.
+"""
 
 from __future__ import annotations
 
@@ -40,24 +45,35 @@ def pace(task: Task, net: Any = None, threads: int = 1) -> Pace:
         for n in (2, 8, 32, 64):
             n = min(n, len(split))
             x, y = tensors(split, np.arange(n), "cpu")
-            rows = [_timed(task, module, x, y) for _ in range(2)]  # the first of a shape is slow
-            if n == len(split) or 4 * n * sum(rows[-1]) > _SLOW:
+            # the first of a shape is slow, and one may be disturbed
+            rows = [_timed(task, module, x, y, threads) for _ in range(3)]
+            if n == len(split) or 4 * n * min(map(sum, rows)) > _SLOW:
                 break
         rows, until = rows[1:], time.perf_counter() + _ENOUGH
         while len(rows) < _STEPS or time.perf_counter() < until:
-            rows.append(_timed(task, module, x, y))
+            rows.append(_timed(task, module, x, y, threads))
     finally:
         torch.set_num_threads(before)
     return Pace(min(r[0] for r in rows), min(r[1] for r in rows), n)
 
 
-def _timed(task: Task, module: Any, x: Any, y: Any) -> tuple[float, float]:
+def _timed(task: Task, module: Any, x: Any, y: Any, threads: int) -> tuple[float, float]:
     """Seconds a sample of one training step, and of one forward pass. Gradients are not used."""
     import torch
 
-    start = time.perf_counter()
+    start = _now()
     task.loss_fn(module(*x), y).backward()  # type: ignore[no-untyped-call]
-    middle = time.perf_counter()
+    middle = _now()
     with torch.inference_mode():
         module(*x)
-    return (middle - start) / len(y), (time.perf_counter() - middle) / len(y)
+    end = _now()
+    return _passed(start, middle, threads) / len(y), _passed(middle, end, threads) / len(y)
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _passed(start: tuple[float, float], end: tuple[float, float], threads: int) -> float:
+    """Seconds on a machine that does nothing else."""
+    return min(end[0] - start[0], max((end[1] - start[1]) / threads, 1e-7))

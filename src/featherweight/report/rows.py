@@ -4,10 +4,13 @@ Plain data in and out."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
 from .. import registry
+from ..limits import objectives
+from ..records import Entry
 from . import units
 
 Json = dict[str, Any]
@@ -69,6 +72,14 @@ def reference(front: Json) -> str:
 def metric_name(front: Json) -> str:
     """The name of the metric that the study was about."""
     return str(((front.get("baseline") or {}).get("metric") or {}).get("name", "metric"))
+
+
+def score(front: Json, entry: Json) -> float:
+    """The mean logarithm of the objectives relative to the baseline's, as `StudyState.score`: less
+    is better, 0 is the baseline."""
+    asked = [str(name) for name in front.get("minimize") or ["latency", "size"]]
+    values = objectives(Entry.from_json(entry), Entry.from_json(front["baseline"]), asked)
+    return sum(math.log(max(v, 1e-12)) for v in values) / len(values)
 
 
 def drop(entry: Json, baseline: Json | None) -> float | None:

@@ -20,6 +20,7 @@ from .rows import (
     identity,
     pair,
     reference,
+    score,
     size_ratio,
     speed_claim,
     target_text,
@@ -33,15 +34,20 @@ def summary(front: Json) -> list[str]:
     best, nearest, baseline = front.get("best"), front.get("nearest"), front.get("baseline")
     lines, named = [], reference(front)
     if best is not None:
+        top = beaten_by(front, best)
+        if top is not None:
+            mine = identity(top) == identity(baseline)
+            what = f"the {named}" if mine else f"{top['label']}, which needs no search"
+            lines += [f"The search did not beat {what}: {_numbers(top, baseline, named)}."]
         lines += [
             (
-                f"Found: {best['label']} on {best.get('target') or target_text(front.get('target'))}, "
+                f"{'Found' if top is None else 'The best that it found'}: {best['label']} on {best.get('target') or target_text(front.get('target'))}, "
                 f"{_numbers(best, baseline, named)}."
             ),
             certificate(best, front.get("uncertified")),
         ]
         lines += _unproven(front, best)
-        lines += [_against_baselines(front, best, baseline)]
+        lines += [_against_baselines(front, best, baseline)] if top is None else []
     elif nearest is not None:
         lines += [
             (
@@ -55,7 +61,7 @@ def summary(front: Json) -> list[str]:
         kept = [e["label"] for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
     elif front.get("front"):
-        top = min(front["front"], key=lambda e: float(e["size_bytes"]) / float(e["speedup"]["ratio"]))
+        top = min(front["front"], key=lambda e: score(front, e))
         lines.append(
             "The search did not beat the baselines: none of its candidates offers anything that a baseline does not."
         )
@@ -301,6 +307,27 @@ def _trained(entry: Json) -> str:
     return units.many(count, "epoch") if count else "no training"
 
 
+def beaten_by(front: Json, best: Json) -> Json | None:
+    """The baseline, the original among them, that meets every limit, is no less proven than the
+    best and better than it by what is minimized; None if there is none."""
+    baseline = front.get("baseline")
+    if baseline is None:
+        return None
+    proven = (best.get("certificate") or {}).get("verdict") == "certified"
+    able = [
+        e
+        for e in [baseline, *(front.get("baselines") or [])]
+        if e.get("feasible")
+        and (
+            identity(e) == identity(baseline)
+            or not proven
+            or (e.get("certificate") or {}).get("verdict") == "certified"
+        )
+    ]
+    top = min(able, key=lambda e: score(front, e), default=None)
+    return top if top is not None and score(front, top) < score(front, best) - 1e-9 else None
+
+
 def _unproven(front: Json, best: Json) -> list[str]:
     """What was better by the objectives than the best one, and why it is not the best."""
     if (best.get("certificate") or {}).get("verdict") != "certified":
@@ -310,12 +337,11 @@ def _unproven(front: Json, best: Json) -> list[str]:
         for e in front.get("front") or []
         if e.get("trial") is not None
         and (e.get("certificate") or {}).get("verdict") != "certified"
-        and float(e["size_bytes"]) / float(e["speedup"]["ratio"])
-        < float(best["size_bytes"]) / float(best["speedup"]["ratio"])
+        and score(front, e) < score(front, best)
     ]
     if not better:
         return []
-    top = min(better, key=lambda e: float(e["size_bytes"]) / float(e["speedup"]["ratio"]))
+    top = min(better, key=lambda e: score(front, e))
     c = top.get("certificate") or {}
     why = (
         f"its drop on test was {units.difference(c.get('drop'), _metric(top))}"
@@ -339,7 +365,7 @@ def _against_baselines(front: Json, best: Json, baseline: Json | None) -> str:
     ]
     if not others:
         return "No other baseline (plain int8, random cutting, other runtimes) meets the limits."
-    top = min(others, key=lambda e: 1.0 / float(e["speedup"]["ratio"]) * float(e["size_bytes"]))
+    top = min(others, key=lambda e: score(front, e))
     verdict = certified_text(top)
     trained = f" ({_trained(top)}; the best had {_trained(best)})" if epochs(top) != epochs(best) else ""
     ratio = pair(top["speedup"].get("ci95"))

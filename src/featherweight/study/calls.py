@@ -25,6 +25,7 @@ from .config import Config, Settings
 from .forecast import forecast
 from .guessing import guess
 from .log import Listener
+from .noticed import noticed
 from .process import alone
 from .proxy import ProxyFilter
 from .reading import begun_as, read_config
@@ -139,7 +140,7 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
                 run.log.record("info", {"info": _info(task)}, key="info")
             elif run.state.config.budget != config.budget:
                 run.log.record("budget", {"budget": config.to_json()["budget"]})
-            for note in task.notes:
+            for note in noticed(task, config):
                 run.log.warn(note)
             try:
                 run.phases()

@@ -17,6 +17,7 @@ from ..task.task import Task
 from .baselines import BASELINES_SHARE, baseline_candidates
 from .clock import END_SHARE, LOOKS
 from .config import Config
+from .noticed import noticed
 
 # export, starting the measuring process and loading the runtime, besides the timing itself:
 # the middle of what trials took here (1 to 6)
@@ -67,7 +68,7 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         left = minutes - before - min(end_s, END_SHARE * minutes) - config.polish * minutes
         within = max(0, min(int(left * config.workers / trial_s), _whole(trials) or sys.maxsize))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    judged = metric(task.metric)
+    judged, evidence = metric(task.metric), task.splits().report.get("evidence", {}).get("test", n_test)
     floor = next((c.bound for c in reversed(config.constraints) if c.quantity == "drop"), None)
     return {
         "space": [{"path": h.path, "domain": str(h.domain), "when": [list(w) for w in h.when]} for h in space],
@@ -85,7 +86,8 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         "within": within,
         "total_s": min(sum_s, minutes),
         "memory_bytes": peak,
-        "proof": outlook(n_test, floor) if floor is not None and judged.zero_one else None,
+        "noticed": noticed(task, config),
+        "proof": outlook(evidence, floor) if floor is not None and judged.zero_one else None,
         "metric": judged.name,
         "how": (
             f"training steps of {takes.samples} samples were timed on {config.train_threads} threads; a trial is taken "

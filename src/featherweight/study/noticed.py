@@ -1,0 +1,60 @@
+"""What a user should know before anything runs: of the data, and of what is not searched."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import recipes
+from ..report import units
+from ..task.task import Task
+from .config import Config
+
+
+def noticed(task: Task, config: Config) -> list[str]:
+    """Sentences; none if there is nothing to say."""
+    return [*task.notes, *_evidence(task), *_classes(task), *_training(task, config)]
+
+
+def _evidence(task: Task) -> list[str]:
+    """Samples that do not count by themselves."""
+    out = []
+    for name, numbers in task.splits().units.items():
+        other, counted = int((numbers < 0).sum()), len(np.unique(numbers[numbers >= 0]))
+        if other:
+            out.append(
+                f"{other} of {len(numbers)} samples of the {name} split are in a split before it, too: they are no "
+                "evidence, and do not count in comparisons and certificates"
+            )
+        if counted < len(numbers) - other:
+            out.append(
+                f"the {name} split has {counted} samples of evidence among its {len(numbers)}: copies, and rows of a "
+                "group, count as one"
+            )
+    return out
+
+
+def _classes(task: Task) -> list[str]:
+    """Classes that are trained on, and that test has nothing to say of."""
+    counts = task.splits().report.get("classes") or {}
+    missing = [name for name, n in counts.items() if n.get("train") and not n.get("test")]
+    if not missing:
+        return []
+    return [
+        f"the test split has no sample of {len(missing)} of {len(counts)} classes "
+        f"({', '.join(missing[:10])}{', ..' if len(missing) > 10 else ''}): certificates say nothing of them"
+    ]
+
+
+def _training(task: Task, config: Config) -> list[str]:
+    """Is training left out because it does not fit the minutes?"""
+    minutes = config.budget.minutes
+    if minutes is None or task.recipe is not None or config.recipe != recipes.ptq().to_json():
+        return []
+    least = recipes.least_minutes(task, config.train_threads)
+    if least <= minutes:  # it was given as the recipe
+        return []
+    return [
+        f"no pruning or distillation is searched: a search with recovery by training takes about "
+        f"{units.seconds(60 * least)} for this model and data, and {units.seconds(60 * minutes)} are given. Give "
+        "more minutes and another --out, or a recipe"
+    ]
