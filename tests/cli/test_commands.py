@@ -284,6 +284,7 @@ PLAN = {
     "minutes": None,
     "within": None,
     "total_s": 171.0,
+    "noticed": ["the test split is small"],
     "proof": None,
     "memory_bytes": 430_000_000,
     "how": "3 steps were timed",
@@ -326,6 +327,7 @@ def test_dry_run(task, monkeypatch):
         "a [number]",
         "quantize = True",
         "without end",
+        "The test split is small.",
         "20 s for 3 baselines (15 s of it for the first), 2 min 00 s for 10 trials of 12 s each, 20 s for the "
         "finalists, 11 s for certificates and the last timings: 2 min 51 s in all; 430 MB",
     ):

@@ -278,3 +278,31 @@ def test_how_the_best_is_picked_is_said_once(front):
 def test_one_trial_is_no_trials(front):
     front["trials"] = {"complete": 1, "failed": 0, "stopped": 0}
     assert "1 trial measured" in text(front)
+
+
+def as_good_as(front, **changes):
+    """A baseline like the best of the front, but for this."""
+    top = copy.deepcopy(front["best"]) | {"trial": None, "label": "plain int8", "feasible": True} | changes
+    front["baselines"].append(top)
+    return top
+
+
+def test_what_a_better_baseline_beats_is_not_called_found(front):
+    assert text(front).startswith("Found: ")
+    as_good_as(front, size_bytes=front["best"]["size_bytes"] // 3)
+    said = text(front)
+    assert said.startswith("The search did not beat plain int8, which needs no search: ")
+    assert "The best that it found: " in said and "Without a search" not in said
+
+
+@pytest.mark.parametrize("changes", [{"feasible": False}, {"certificate": None}], ids=str)
+def test_a_baseline_that_breaks_a_limit_or_is_less_proven_beats_nothing(front, changes):
+    front["best"]["certificate"] = {**(front["best"]["certificate"] or {}), "verdict": "certified"}
+    as_good_as(front, size_bytes=front["best"]["size_bytes"] // 3, **changes)
+    assert text(front).startswith("Found: ")
+
+
+def test_a_net_that_is_worse_than_the_fixed_one_by_what_is_minimized_does_not_beat_it(front):
+    front["minimize"], front["baseline"]["feasible"] = ["error", "latency"], True
+    front["best"]["metric"]["value"] -= 0.3
+    assert text(front).startswith("The search did not beat the original: ")

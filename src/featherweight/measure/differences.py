@@ -43,7 +43,7 @@ def differences(
         return str(classes[c]) if classes is not None and 0 <= c < len(classes) else str(c)
 
     right = [z == y for z in said]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "class": name(int(c)),
             "n": int((y == c).sum()),

@@ -109,7 +109,7 @@ def _worst(m: Metric, w: np.ndarray) -> float:
 
 def _cost_of_some(m: Metric, outputs: np.ndarray, targets: np.ndarray, value: float, seed: int) -> float:
     """The drop of a whole metric for each share of samples that fails, from three that do: the
-    worst of some draws, for those that matter may fail. InputError if the metric has no value then."""
+    worst of some draws, for those that matter may fail. InputError if it has no value then."""
     rng, n = np.random.default_rng(derive(seed, "cost")), len(targets)
     wrong, k, rises = _answers_of_others(outputs, targets, seed), min(3, n), []
     for _ in range(_DRAWS):

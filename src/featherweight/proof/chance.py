@@ -101,9 +101,9 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
     def certified(n: int) -> bool:
         return _provable_mean(sd, cost, n, max_drop, level) >= half
 
-    most = _finite(_provable_mean(sd, cost, samples, max_drop, level))
+    most = _provable_mean(sd, cost, samples, max_drop, level)
     enough = _least(certified) if half > 0 else None
-    return out | {"differing": None, "even": None, "sd": sd, "provable": most, "needed": enough}
+    return out | {"differing": None, "even": None, "sd": sd, "provable": _finite(most), "needed": enough}
 
 
 def _even(samples: int, max_drop: float, level: float) -> float | None:

@@ -1,8 +1,8 @@
 """How long a training of a task's model takes, from a few timed steps.
 
 What is decided by it (which recipe fits the minutes, how many epochs) must not hang on what else
-the machine does at that moment: a step counts with its processor time over its threads, if that is
-less than the time that passed.
+the machine does at that moment. So steps are timed on one thread, by its processor time: several
+threads wait for each other at every layer, and for long if another program has one of their cores.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SLOW = 1.0  # seconds of a step from which on no larger one is tried
 _STEPS, _ENOUGH = 3, 0.7  # that are timed at least, and seconds for more of them
+_GAIN = 0.7  # k threads are as fast as k^0.7 of one
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class Pace:
 
 
 def pace(task: Task, net: Any = None, threads: int = 1) -> Pace:
-    """Of the task's model, or of a described net. Steps of 64 samples, or of fewer if they are
-    slow."""
+    """Of the task's model, or of a described net, on so many threads of a machine that does nothing
+    else. Steps of 64 samples, or of fewer if they are slow."""
     import torch
 
     from ..train.loop import tensors
 
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
         module = (task.build() if net is None else net.build(0)).train()
         split = task.splits().train
@@ -46,34 +47,26 @@ def pace(task: Task, net: Any = None, threads: int = 1) -> Pace:
             n = min(n, len(split))
             x, y = tensors(split, np.arange(n), "cpu")
             # the first of a shape is slow, and one may be disturbed
-            rows = [_timed(task, module, x, y, threads) for _ in range(3)]
+            rows = [_timed(task, module, x, y) for _ in range(3)]
             if n == len(split) or 4 * n * min(map(sum, rows)) > _SLOW:
                 break
         rows, until = rows[1:], time.perf_counter() + _ENOUGH
         while len(rows) < _STEPS or time.perf_counter() < until:
-            rows.append(_timed(task, module, x, y, threads))
+            rows.append(_timed(task, module, x, y))
     finally:
         torch.set_num_threads(before)
-    return Pace(min(r[0] for r in rows), min(r[1] for r in rows), n)
+    gain = threads**_GAIN
+    return Pace(min(r[0] for r in rows) / gain, min(r[1] for r in rows) / gain, n)
 
 
-def _timed(task: Task, module: Any, x: Any, y: Any, threads: int) -> tuple[float, float]:
-    """Seconds a sample of one training step, and of one forward pass. Gradients are not used."""
+def _timed(task: Task, module: Any, x: Any, y: Any) -> tuple[float, float]:
+    """Processor seconds a sample of one training step, and of one forward pass. Gradients are not
+    used."""
     import torch
 
-    start = _now()
+    start = time.process_time()
     task.loss_fn(module(*x), y).backward()  # type: ignore[no-untyped-call]
-    middle = _now()
+    middle = time.process_time()
     with torch.inference_mode():
         module(*x)
-    end = _now()
-    return _passed(start, middle, threads) / len(y), _passed(middle, end, threads) / len(y)
-
-
-def _now() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
-
-
-def _passed(start: tuple[float, float], end: tuple[float, float], threads: int) -> float:
-    """Seconds on a machine that does nothing else."""
-    return min(end[0] - start[0], max((end[1] - start[1]) / threads, 1e-7))
+    return (middle - start) / len(y), (time.process_time() - middle) / len(y)

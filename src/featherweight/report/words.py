@@ -35,15 +35,14 @@ def summary(front: Json) -> list[str]:
     lines, named = [], reference(front)
     if best is not None:
         top = beaten_by(front, best)
-        if top is not None:
+        if top is not None and baseline is not None:
             mine = identity(top) == identity(baseline)
             what = f"the {named}" if mine else f"{top['label']}, which needs no search"
             lines += [f"The search did not beat {what}: {_numbers(top, baseline, named)}."]
+        found = "Found" if top is None else "The best that it found"
+        where = best.get("target") or target_text(front.get("target"))
         lines += [
-            (
-                f"{'Found' if top is None else 'The best that it found'}: {best['label']} on {best.get('target') or target_text(front.get('target'))}, "
-                f"{_numbers(best, baseline, named)}."
-            ),
+            f"{found}: {best['label']} on {where}, {_numbers(best, baseline, named)}.",
             certificate(best, front.get("uncertified")),
         ]
         lines += _unproven(front, best)

@@ -90,8 +90,8 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         "proof": outlook(evidence, floor) if floor is not None and judged.zero_one else None,
         "metric": judged.name,
         "how": (
-            f"training steps of {takes.samples} samples were timed on {config.train_threads} threads; a trial is taken "
-            "with the middle value of every hole and nothing reused, so a search whose candidates share "
+            f"training steps of {takes.samples} samples were timed on one thread, for {config.train_threads}; a trial "
+            "is taken with the middle value of every hole and nothing reused, so a search whose candidates share "
             "beginnings takes less"
         ),
     }

@@ -428,4 +428,4 @@ def _finish(
     report["class_names"] = None if parts[0].classes is None else list(parts[0].classes)
     counted = dict(zip(PARTS[1:], units[1:], strict=True))
     report["evidence"] = {name: len(np.unique(u[u >= 0])) for name, u in counted.items()}
-    return Splits(*parts, report=report, fingerprint=h.hexdigest(), units=counted)
+    return Splits(parts[0], parts[1], parts[2], report=report, fingerprint=h.hexdigest(), units=counted)
