@@ -7,6 +7,7 @@ import pytest
 
 import featherweight as fw
 from featherweight import recipes
+from featherweight.errors import TaskError
 from featherweight.recipes.pace import Pace
 from featherweight.study.config import Settings
 from featherweight.study.noticed import noticed
@@ -52,3 +53,11 @@ def test_training_that_is_left_out_for_lack_of_time_is_said(monkeypatch, step_s,
     said = told(toy.task(), budget=fw.Budget(trials=4, minutes=1))
     assert bool(said) == left_out and all("no pruning or distillation is searched" in line for line in said)
     assert not told(toy.task(), budget=fw.Budget(trials=4))
+
+
+@pytest.mark.parametrize(("valid", "test", "name"), [((0, 40), (80, 120), "valid"), ((80, 120), (0, 40), "test")])
+def test_a_split_that_shows_nothing_new_is_refused_before_anything_runs(valid, test, name):
+    whole = toy.images(120)
+    parts = [Subset(whole, np.arange(*ends)) for ends in ((0, 80), valid, test)]
+    with pytest.raises(TaskError, match=f"every sample of the {name} split is in a split before it"):
+        told(with_splits(fw.Splits(*parts)))

@@ -66,12 +66,6 @@ def test_samples_of_splits_before_are_no_evidence():
     assert cut.report["evidence"] == {"valid": 2, "test": 2}
 
 
-@pytest.mark.parametrize("valid, test, name", [(range(5), range(40, 50), "valid"), (range(40, 50), range(5), "test")])
-def test_a_split_that_shows_nothing_new_is_refused(valid, test, name):
-    with pytest.raises(TaskError, match=f"every sample of {name} is in a split before it"):
-        given(numbered(range(40)), numbered(valid), numbered(test))
-
-
 @pytest.mark.parametrize("said", ["2pt", "2%", "0.02"])
 def test_a_floor_is_said_as_a_drop_is(said):
     assert split(data(6000), floor=said).report["floor"] == split(data(6000), floor=0.02).report["floor"]

@@ -15,6 +15,19 @@ from ..task.task import Task
 _ASKED = 16  # training samples
 
 
+def check_evidence(task: Task) -> None:
+    """TaskError if valid or test has no sample of its own: what is found could not be told from
+    what was learned by heart."""
+    for name, numbers in task.splits().units.items():
+        if len(numbers) and int(numbers.max()) < 0:
+            raise TaskError(
+                f"every sample of the {name} split is in a split before it, too, so it shows nothing of new data",
+                got=f"{len(numbers)} samples in {name}",
+                allowed="splits of different samples",
+                fix="fw.split(data) cuts one set of samples into three",
+            )
+
+
 def check_fit(task: Task) -> None:
     """TaskError, with the loss and the metric that would fit, if the loss or a built-in metric
     takes no such outputs and targets. Of a task without a model only the targets are asked."""

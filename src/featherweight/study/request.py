@@ -23,7 +23,7 @@ from ..task.task import Task
 from ..train.relax_settings import METHODS
 from ..warm.guess import Guess
 from .config import Config, Settings, Targets
-from .fitting import check_fit
+from .fitting import check_evidence, check_fit
 from .polish import LONGER
 from .words import can_pause, proxy_of, stopper_of
 
@@ -41,6 +41,8 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     cores = os.cpu_count() or 1
     workers = asked.workers or max(1, cores // 2)
     threads = max(1, cores // workers)
+    if before is None:
+        check_evidence(task)
     if asked.recipe is None:  # then the task is trained for some steps, to see how long one takes
         check_fit(task)
     recipe = recipe_of(task, asked, threads)
