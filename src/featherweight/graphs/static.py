@@ -128,8 +128,9 @@ def _keys(found: list[Site], package: Package) -> dict[str, Any]:
 
 
 def _weight(site: Site, model: Any, package: Package, plan: Plan) -> Coded | None:
-    """The codes to be kept, or those of a layer whose granularity is not the plan's; None:
-    left to ONNX Runtime."""
+    """The codes to be kept, or those of a layer whose granularity is not the plan's, or, where
+    products overflow, of any: ONNX Runtime's scale for 7 bits is another one than that of all else
+    here (codes to 64, for 63.5 steps); None: left to it."""
     from onnx import numpy_helper
 
     if site.setting.granularity == "group" or not site.setting.symmetric:
@@ -139,7 +140,7 @@ def _weight(site: Site, model: Any, package: Package, plan: Plan) -> Coded | Non
             allowed="granularity tensor or channel, symmetric",
         )
     given = bool(site.path) and f"{site.path}.weight.scale" in package.scales
-    if not given and site.setting.granularity == plan.granularity:
+    if not given and site.setting.granularity == plan.granularity and not machine.saturates():
         return None
     w = next(t for t in model.graph.initializer if t.name == site.weight)
     return coded(site.oriented(numpy_helper.to_array(w)), site, package.scales, integer=True)
