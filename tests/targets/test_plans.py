@@ -181,7 +181,7 @@ def test_integer_products_have_no_lowest_code(tmp_path):
         export("onnxruntime", (module, {"x": rows[:1]}, {"x": rows}), tmp_path / scheme, the_plan)
         tensors = [onnx.numpy_helper.to_array(t) for t in onnx.load(tmp_path / scheme / "model.onnx").graph.initializer]
         lowest = [int(t.min()) for t in tensors if t.dtype == np.int8 and t.ndim == 2]
-        # the runtime's tool has a tie at -63.5, which falls either way; 255 * 64 * 2 does not overflow
+        # the tool has a tie at -63.5, which falls either way; 255 * 64 * 2 does not overflow
         assert lowest in ([[-63, -63], [-63, -64]] if machine.saturates() else [[-127, -127]])
     w = module[2].weight
     w.data = nearest(w, *fit(w, Grid(8)), Grid(8))  # with code -128
