@@ -41,8 +41,6 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     cores = os.cpu_count() or 1
     workers = asked.workers or max(1, cores // 2)
     threads = max(1, cores // workers)
-    if before is None:
-        check_evidence(task)
     if asked.recipe is None:  # then the task is trained for some steps, to see how long one takes
         check_fit(task)
     recipe = recipe_of(task, asked, threads)
@@ -52,6 +50,8 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
         and _but_for_epochs(recipe.to_json()) == _but_for_epochs(before.recipe)
     ):
         recipe = Recipe.from_json(before.recipe)
+    if before is None:
+        check_evidence(task)
     check_floors(task, limits)
     if asked.recipe is not None:
         check_fit(task)
