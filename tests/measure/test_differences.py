@@ -45,6 +45,15 @@ def test_of_a_regression_the_samples_that_became_worst():
     assert whole == {"samples": []}  # whole numbers are no classes there
 
 
+def test_counts_are_no_classes():
+    def off(outputs, targets):
+        return np.abs(outputs[:, 0] - targets)
+
+    counts = np.arange(20)
+    found = differences(metric(off, higher_is_better=False), counts[:, None] * 1.0, counts[:, None] * 1.1, counts)
+    assert "classes" not in found and found["samples"][0]["row"] == 19
+
+
 def test_a_metric_without_values_of_samples_has_none():
     def spread(outputs, targets):
         return float(outputs.std())

@@ -36,7 +36,8 @@ def differences(
         y = labels(targets)
     except ValueError:
         return _values(m, baseline_outputs, outputs, targets)
-    if m.name in ("mse", "mae"):  # whole numbers, but no classes
+    kinds = max(2, outputs.reshape(len(outputs), -1).shape[1])  # one logit tells two classes apart
+    if m.name in ("mse", "mae") or not ((0 <= y) & (y < kinds)).all():  # whole numbers, but no classes
         return _values(m, baseline_outputs, outputs, targets)
 
     def name(c: int) -> str:

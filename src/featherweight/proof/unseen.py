@@ -51,8 +51,8 @@ def _simpson(f: Callable[[float], float], a: float, b: float) -> float:
 
 
 def provable(e: float, n: int, cost: float, limit: float, level: float) -> float:
-    """The largest observed drop that certifies `limit` at this level; -inf if none does that is
-    above -|limit|, because the samples are too few."""
+    """The largest observed drop that certifies `limit` at this level; -inf if none does, because
+    the samples are too few."""
     low = limit - 40 * e - cost
     if p_value(low, e, n, cost, limit) > level:
         return -math.inf

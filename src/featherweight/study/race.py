@@ -5,8 +5,9 @@ that are certified run against the baseline once more before the best is chosen 
 best once more after: what is reported of it was not part of any choice.
 
 One process says little of the next (caches, memory, what else runs): with its own interval it
-missed the ratio of a file to itself in 15 % of the measurements on a busy machine, where 5 % were
-allowed, the luckiest of 20 in 41 %, three as one in 4.5 % (benchmarks/certificates/faster.py).
+missed the ratio of a file to its copy in 12 to 15 % of the measurements on a busy machine, where
+5 % were allowed, the luckiest of 20 in 65 %, three as one in 1.6 %
+(benchmarks/certificates/faster.py).
 """
 
 from __future__ import annotations
