@@ -46,7 +46,7 @@ def latency_figure(front: Json) -> Json | None:
         "alt": f"Boxes of the wall times of single inferences: median, quarters, 5 and 95 %. {said}.",
         "data": [boxes],
         "layout": {
-            "xaxis": {"title": {"text": "milliseconds, wall time"}, "rangemode": "tozero"},
+            "xaxis": {"title": {"text": "milliseconds, wall time"}, "type": "log"},
             "yaxis": {"title": {"text": ""}, "autorange": "reversed"},
             "showlegend": False,
         },
