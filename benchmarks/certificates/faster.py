@@ -6,9 +6,10 @@ One file is measured against itself again and again, as a study measures its can
 measurements are kept: their noise is this machine's. A study then draws `--candidates` of them, all
 of one true speed, 1.00x. Each rule reports one interval; the claim is false if it does not hold 1.
 
-Rules: "luckiest": the greatest ratio, with its own interval (before); "pooled": all measurements of
-the graph as one (`study.state.pooled`); "raced": a measurement that no choice has seen; "one": any
-one of them, to compare with: the share that the interval itself misses.
+Rules: "luckiest": the greatest ratio, with its own interval (before); "own": any one of them, with
+its own interval: the share that this misses; "one": the same, with the spread of processes that the
+study assumes (`study.speeds`); "pooled": all measurements of the graph as one, as a study's tables
+have it; "raced": measurements that no choice has seen, as the best is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from featherweight.measure.run import measure
 from featherweight.recipe import Recipe
 from featherweight.records import Speedup
 from featherweight.store.artifacts import ArtifactStore, default_root
-from featherweight.study.state import POOL, pooled
+from featherweight.study.race import PROCESSES
+from featherweight.study.speeds import POOL, Spread, anew
 from featherweight.targets.base import Target
 from featherweight.task.load import load_task
 
@@ -56,27 +58,17 @@ def measured(task: str, times: int, seconds: float) -> list[Speedup]:
     return found
 
 
-def luckiest(drawn: list[Speedup], fresh: Speedup) -> Speedup:
-    return max(drawn, key=lambda s: s.ratio)
+def pooled(drawn: list[Speedup], fresh: list[Speedup]) -> Speedup:
+    return anew(drawn[:POOL], Spread())
 
 
-def together(drawn: list[Speedup], fresh: Speedup) -> Speedup:
-    return pooled(drawn[:POOL])
-
-
-def raced(drawn: list[Speedup], fresh: Speedup) -> Speedup:
-    return fresh
-
-
-def one(drawn: list[Speedup], fresh: Speedup) -> Speedup:
-    return drawn[0]
-
-
-RULES: dict[str, Callable[[list[Speedup], Speedup], Speedup]] = {
-    "luckiest": luckiest,
-    "one": one,
-    "pooled": together,
-    "raced": raced,
+# of the measurements that a choice has seen, and those after it
+RULES: dict[str, Callable[[list[Speedup], list[Speedup]], Speedup]] = {
+    "luckiest": lambda drawn, fresh: max(drawn, key=lambda s: s.ratio),
+    "own": lambda drawn, fresh: drawn[0],
+    "one": lambda drawn, fresh: pooled(drawn[:1], fresh),
+    "pooled": pooled,
+    "raced": lambda drawn, fresh: anew(fresh, Spread()),
 }
 
 
@@ -101,9 +93,9 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for k in args.candidates:
         cells = []
-        draws = [rng.choice(len(speeds), k + 1, replace=False) for _ in range(args.studies)]
+        draws = [rng.choice(len(speeds), k + PROCESSES, replace=False) for _ in range(args.studies)]
         for rule in RULES.values():
-            said = [rule([speeds[i] for i in d[:-1]], speeds[d[-1]]) for d in draws]
+            said = [rule([speeds[i] for i in d[:k]], [speeds[i] for i in d[k:]]) for d in draws]
             false = np.mean([not s.ci95[0] <= 1 <= s.ci95[1] for s in said])
             cells.append(f"{false:.1%}, {np.exp(np.mean(np.log([s.ratio for s in said]))):.4f}x")
         print(f"| {k} | " + " | ".join(cells) + " |", flush=True)

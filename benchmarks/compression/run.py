@@ -53,7 +53,7 @@ def baseline(name: str, out: Path) -> tuple[Any, Any, Path]:
 def measured(runner: Any, artifact: Path, target: str, reference: Path, work: Path) -> dict[str, Any]:
     """Latency against the reference, size, and the outputs on valid and test."""
     from featherweight.measure.run import measure
-    from featherweight.study.state import pooled
+    from featherweight.study.speeds import Spread, anew
     from featherweight.targets.base import Target
 
     got = {
@@ -74,7 +74,7 @@ def measured(runner: Any, artifact: Path, target: str, reference: Path, work: Pa
         "target": target,
         "size_bytes": sum(p.stat().st_size for p in files),
         "latency_ms": got["test"].latency_ms.to_json(),
-        "speedup": pooled([one.speedup for one in got.values()]).to_json(),
+        "speedup": anew([one.speedup for one in got.values()], Spread()).to_json(),
         "outputs": {split: str(got[split].outputs) for split in ("valid", "test")},
     }
 

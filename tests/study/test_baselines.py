@@ -121,7 +121,7 @@ def test_metrics_and_floors_that_do_not_go_together_are_refused_before_anything_
         configure(task(CLASSES, 3, metric=metric), Settings(budget=fw.Budget(trials=1), constraints=(limit,)))
 
 
-def test_a_study_of_a_useless_original(tmp_path):
+def test_a_study_of_a_useless_original(tmp_path, one_baseline):
     """Its labels have nothing to do with its inputs, and it always says class 1."""
 
     def net():

@@ -12,7 +12,7 @@ from featherweight.records import Paired
 from featherweight.study.certify import LEAST, to_certify
 from featherweight.study.clock import LOOKS
 from featherweight.study.polish import RUNGS, affordable, longer, next_finalist, remainder
-from featherweight.study.race import race
+from featherweight.study.race import PROCESSES, race  # as it is without the fixtures of all tests
 from featherweight.study.state import StudyState, artifact_id
 from tests.report import fake_study
 
@@ -124,6 +124,21 @@ def test_the_best_is_certified_and_never_refuted():
     assert alone.best() is None and alone.nearest() is alone.trials[0].entry
 
 
+def test_a_baseline_that_none_of_the_candidates_beats_is_the_best():
+    study = state((1.2, 8, 8), plain=(1, 4))
+    plain, found = study.baselines["plain int8"], study.trials[0].entry
+    assert study.best() is plain and study.ranked()[0] is plain
+    looked(study, found, "certified", 0.001)
+    assert study.best() is found  # of what is certified
+    looked(study, plain, "certified", 0.0)
+    assert study.best() is plain
+    assert state((1.7, 8, 8), plain=(1, 4)).best().label == "candidate 0"
+    assert state((1.7, 60, 8), plain=(1, 4)).best().label == "plain int8"  # which alone meets the limits
+    elsewhere = state((1.2, 8, 8), plain=(1, 4))
+    elsewhere.baselines["plain int8"].target = "openvino"  # where nobody asked for
+    assert elsewhere.best().label == "candidate 0"
+
+
 def test_certified_although_it_was_unlikely_is_feasible():
     study = state((3.0, 22, 8))
     unsure = study.trials[0].entry
@@ -177,13 +192,18 @@ class Timings:
         self.warned.append(text)
 
 
-@pytest.mark.parametrize("ratios, together", [((1.5, 1.8, 1.2), 1.48), ((1.5, 1.8), 1.643), ((1.5,), 1.5), ((), 2.0)])
-def test_the_best_is_timed_again_in_several_processes(ratios, together):
+@pytest.mark.parametrize(
+    "ratios, together", [((1.5, 1.8, 1.2, 1.6, 1.3), 1.4645), ((1.5, 1.8), 1.643), ((1.5,), 1.5), ((), 2.0)]
+)
+def test_the_best_is_timed_again_in_several_processes(ratios, together, monkeypatch):
+    monkeypatch.setattr("featherweight.study.race.PROCESSES", PROCESSES)
     study = state((2.0, 8, 8))
     jobs = Timings(study, ratios)
     race(jobs)
     assert study.trials[0].entry.speedup.ratio == pytest.approx(together, abs=0.001)
-    assert bool(jobs.warned) == (len(ratios) < 3) and study.raced == ({artifact_id(study.best()): 1} if ratios else {})
+    assert bool(jobs.warned) == (len(ratios) < PROCESSES) and study.raced == (
+        {artifact_id(study.best()): 1} if ratios else {}
+    )
 
 
 def test_entries_of_one_graph_share_one_speed():

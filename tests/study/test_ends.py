@@ -103,7 +103,7 @@ def test_that_no_trial_finished_is_said_with_the_commonest_reason():
         assert none_finished(some) is None
 
 
-def test_a_study_whose_every_trial_fails_says_why_and_is_no_success(tmp_path):
+def test_a_study_whose_every_trial_fails_says_why_and_is_no_success(tmp_path, one_baseline):
     from typer.testing import CliRunner
 
     from featherweight.cli import app

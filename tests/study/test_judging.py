@@ -103,14 +103,15 @@ def test_a_front_without_entries_has_its_columns():
     assert list(found.front.columns) == list(fake_study.study().front.columns)
 
 
-def test_a_best_folder_that_was_removed_is_written_again_by_resume(tmp_path):
+def test_a_best_folder_that_was_removed_is_written_again_by_resume(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the study's folder is named as from here
     found = fake_study.study()
     assert found.best is not None
     with pytest.raises(InputError, match="is not there") as e:
         found.best.export(tmp_path / "to")
     assert "featherweight resume" in e.value.fix
     with pytest.raises(InputError, match="no best candidate"):
-        fake_study.study(0).export(tmp_path / "to")
+        fake_study.study(0, settings=fake_study.config(limits=[max_latency("0.01x")])).export(tmp_path / "to")
 
 
 def test_another_training_of_the_original_is_another_study(tmp_path):
@@ -125,3 +126,17 @@ def test_another_training_of_the_original_is_another_study(tmp_path):
     with pytest.raises(StoreError, match="other settings") as e:
         _check_same(*made, tmp_path)
     assert e.value.got.endswith("where these were different: the task's baseline (how it is trained)")
+
+
+def test_what_differs_is_said_with_both_values(tmp_path):
+    before = fake_study.study().state.begun
+    found = dataclasses.replace(before.target, runtimes=("onnxruntime", "torch"))
+    for changes, words in [
+        ({"seed": 7}, f"seed ({before.seed}; now 7)"),
+        ({"target": dataclasses.replace(before.target, text="torch")}, "target (onnxruntime; now torch)"),
+        ({"target": found}, "what target onnxruntime finds installed (onnxruntime; now onnxruntime, torch)"),
+        ({"mode": "search", "fingerprint": "f"}, "mode (optimize; now search)"),
+    ]:
+        with pytest.raises(StoreError) as e:
+            _check_same(before, dataclasses.replace(before, **changes), tmp_path)
+        assert words in e.value.got

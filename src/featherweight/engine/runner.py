@@ -8,6 +8,7 @@ beginnings, in one run, across runs and after a kill.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,6 +59,8 @@ class Runner:
     report: Callable[[dict[str, Any]], None] = lambda _: None
     baseline: Recipe | None = None
     ask: Callable[[float, int, float], bool] | None = None
+    # of each reference, the processor ms that the last measurements found
+    quick: dict[tuple[Path, Target] | None, deque[float]] = field(default_factory=dict, init=False)
     # of the current trial: looked up or computed, and of them found in the store
     steps: int = field(default=0, init=False)
     reused: int = field(default=0, init=False)
@@ -233,7 +236,9 @@ class Runner:
         from ..measure.run import measure
 
         self.report({"step": "measure"})
-        return measure(
+        # the last ones only: a machine may be slower from now on
+        quick = self.quick.setdefault(reference, deque(maxlen=20))
+        found = measure(
             artifact,
             target,
             reference=reference,
@@ -242,4 +247,8 @@ class Runner:
             seconds=seconds,
             timeout_s=timeout_s,
             workdir=work,
+            quick_ms=min(quick, default=None),
         )
+        if found.reference_ms is not None:
+            quick.append(found.reference_ms.cpu_median)
+        return found

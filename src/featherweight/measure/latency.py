@@ -15,6 +15,7 @@ import numpy as np
 
 # fewer rounds have no distribution-free 95 % interval of the median: 2 * 0.5^5 = 6.25 %
 MIN_ROUNDS = 6
+DISTURBED = 1.15  # times the quick rounds, and a round was disturbed
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # of the times of single inferences that are kept
 Verdict = Literal["faster", "slower", "no difference shown"]
 
@@ -60,6 +61,22 @@ def tight(speedup: dict[str, Any], within: float = 0.02) -> bool:
     """Is every point of the interval within `within` (relative) of the ratio?"""
     middle, (low, high) = float(speedup["ratio"]), speedup["ci95"]
     return bool(max(high - middle, middle - low) <= within * middle)
+
+
+def undisturbed(sides: Sequence[Sequence[float]], quick: Sequence[float | None] = ()) -> list[int]:
+    """The rounds in which nothing slowed the machine down: those in which no side took more than
+    DISTURBED times what it does in quick ones. A side's quick time is the smallest tenth of its
+    rounds, or what is known of it (`quick`), if that is less. sides: of each model the time an
+    inference in each round, by processor.
+
+    Noise of a machine that is shared only adds (Chen & Revels, "Robust benchmarking in noisy
+    environments", 2016), for seconds at a time, and not by the same factor to two models: a ratio
+    over all rounds is that of whoever else computed meanwhile."""
+    times = np.asarray(sides, dtype=np.float64)
+    floors = np.quantile(times, 0.1, axis=1)
+    for i, known in enumerate(quick):
+        floors[i] = min(floors[i], known) if known is not None else floors[i]
+    return [int(i) for i in np.flatnonzero((times <= DISTURBED * floors[:, None]).all(axis=0))]
 
 
 def percentile90(values: Sequence[float]) -> float:

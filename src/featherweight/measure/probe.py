@@ -6,7 +6,7 @@ starts it; so each measurement gets a fresh process, which ends when the one tha
 `run.measure` writes the request and reads the result.
 
 Request: {"artifact", "target", "example", "inputs" | null, "reference": {"artifact", "target"} |
-null, "seconds", "workdir", "parent", "batch"}.
+null, "seconds", "workdir", "parent", "batch", "quick_ms" (of `time_pair`, or null)}.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from . import latency
 BLOCK_S = 0.002
 MOST_IN_BLOCK = 2000
 WARM_S = 0.05
+PATIENCE = 3  # times as long as asked, a measurement waits for rounds that nothing disturbs
 Run = Callable[[], Any]
 
 
@@ -94,7 +95,11 @@ def _measure(request: dict[str, Any], workdir: Path) -> dict[str, Any]:
     base_feed = repeated(example, reference.batch)
     phase("timing")
     return result | time_pair(
-        lambda: base.run(base_feed), lambda: session.run(feed), clock(target, reference), float(request["seconds"])
+        lambda: base.run(base_feed),
+        lambda: session.run(feed),
+        clock(target, reference),
+        float(request["seconds"]),
+        request["quick_ms"],
     )
 
 
@@ -146,12 +151,12 @@ def write_outputs(
 
 
 class _Times:
-    """The times of one model: wall ms of every inference, and processor ms an
-    inference of every block."""
+    """The times of one model: wall ms of every inference by block, and processor ms an inference of
+    every block."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.wall: list[float] = []
+        self.wall: list[list[float]] = []
         self.cpu: list[float] = []
         self.count = self._warm()
 
@@ -180,43 +185,54 @@ class _Times:
             self.run()
             walls.append((time.perf_counter() - t) * 1e3)
         cpu = (time.process_time() - clock_ms) * 1e3
-        self.wall += walls
+        self.wall.append(walls)
         self.cpu.append(cpu / self.count)
         return walls, cpu
 
+    def walls(self, kept: list[int], blocks: int) -> list[float]:
+        """Wall ms of each inference in these rounds, of so many blocks each."""
+        return [t for i in kept for walls in self.wall[i * blocks : (i + 1) * blocks] for t in walls]
+
 
 def time_one(run: Run, seconds: float) -> dict[str, Any]:
-    """Latency of one model alone: blocks until `seconds` are over, at least 10."""
+    """Latency of one model alone: blocks until `seconds` are over, at least 10; of them those that
+    nothing disturbed (`latency.undisturbed`)."""
     times, load, end = _Times(run), ForeignLoad(), time.perf_counter() + seconds
     while len(times.cpu) < 10 or (time.perf_counter() < end and len(times.cpu) < 200):
         times.block()
+    kept = latency.undisturbed([times.cpu])
     return {
-        "latency_ms": latency.summary(times.wall, times.cpu, load.value()),
-        "rounds": len(times.cpu),
+        "latency_ms": latency.summary(times.walls(kept, 1), [times.cpu[i] for i in kept], load.value()),
+        "rounds": len(kept),
         "reference_ms": None,
         "speedup": None,
     }
 
 
-def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> dict[str, Any]:
+def time_pair(
+    reference: Run, candidate: Run, headline: str, seconds: float, quick_ms: float | None = None
+) -> dict[str, Any]:
     """Interleaved timing: rounds of blocks A B B A and B A A B in turns (A the reference), so that
     a linear drift of the machine's speed cancels, and neither is always the one in the middle.
 
+    Only rounds that nothing disturbed count (`latency.undisturbed`), by processor time: another
+    user of the same core slows two models by different factors. quick_ms: the reference's processor
+    time an inference where nothing did, if that is known.
+
     Ends when the 95 % interval of the headline ratio is within 2 % of it (at least 10 rounds;
     looked at every 5th, not at each: ending early then claims a difference that is not there in 2
-    to 6 % of simulated A/A runs) or `seconds` are over (then at least 6 rounds, without which there
-    is no interval).
+    to 6 % of simulated A/A runs), or when `seconds` are over and at least 6 rounds count, without
+    which there is no interval; after PATIENCE times `seconds` all rounds count, if fewer do.
     """
     a, b = _Times(reference), _Times(candidate)
+    load, start = ForeignLoad(), time.perf_counter()
     wall: tuple[list[float], list[float]] = ([], [])
     cpu: tuple[list[float], list[float]] = ([], [])
-    load, end = ForeignLoad(), time.perf_counter() + seconds
     n = 0
     while True:
-        sides = (0, 1, 1, 0) if n % 2 == 0 else (1, 0, 0, 1)
         walls: tuple[list[float], list[float]] = ([], [])
         spent = [0.0, 0.0]
-        for side in sides:
+        for side in (0, 1, 1, 0) if n % 2 == 0 else (1, 0, 0, 1):
             each, all_ms = (a, b)[side].block()
             walls[side].extend(each)
             spent[side] += all_ms
@@ -224,18 +240,31 @@ def time_pair(reference: Run, candidate: Run, headline: str, seconds: float) -> 
             wall[side].append(float(np.median(walls[side])))
             cpu[side].append(spent[side] / (2 * times.count))
         n += 1
-        if n >= latency.MIN_ROUNDS and time.perf_counter() >= end:
+        passed = time.perf_counter() - start
+        late = n >= latency.MIN_ROUNDS and passed >= seconds
+        if not late and (n < 10 or n % 5 != 0):
+            continue
+        kept = latency.undisturbed(cpu, [quick_ms, None])
+        if late and (len(kept) >= latency.MIN_ROUNDS or passed >= PATIENCE * seconds):
             break
-        if n >= 10 and n % 5 == 0 and latency.tight(latency.ratio(*(cpu if headline == "cpu" else wall))):
+        if len(kept) >= 10 and latency.tight(_ratio(cpu if headline == "cpu" else wall, kept)):
             break
-    both = {"wall": latency.ratio(*wall), "cpu": latency.ratio(*cpu)}
+    kept = kept if len(kept) >= latency.MIN_ROUNDS else list(range(n))
+    both = {"wall": _ratio(wall, kept), "cpu": _ratio(cpu, kept)}
     others = load.value()
+    mine, base = (
+        latency.summary(times.walls(kept, 2), [cpu[side][i] for i in kept], others) for side, times in ((1, b), (0, a))
+    )
     return {
-        "latency_ms": latency.summary(b.wall, b.cpu, others),
-        "reference_ms": latency.summary(a.wall, a.cpu, others),
-        "rounds": n,
-        "speedup": {**both[headline], "clock": headline, "n": n, **both},
+        "latency_ms": mine,
+        "reference_ms": base,
+        "rounds": len(kept),
+        "speedup": {**both[headline], "clock": headline, "n": len(kept), **both},
     }
+
+
+def _ratio(times: tuple[list[float], list[float]], kept: list[int]) -> dict[str, Any]:
+    return latency.ratio(*([side[i] for i in kept] for side in times))
 
 
 class ForeignLoad:

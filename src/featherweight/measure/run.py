@@ -36,14 +36,16 @@ def measure(
     timeout_s: float,
     workdir: Path,
     memory_bytes: int | None = None,
+    quick_ms: float | None = None,
 ) -> Measured:
     """Measure an artifact in a fresh process.
 
     reference: the baseline's artifact and its target, to be timed side by side; example: one sample
     per input [1, ...]; inputs: a folder with one .npy [n, ...] per input name, whose outputs are
     wanted; seconds: for the timing (it ends earlier when the interval is tight); timeout_s and
-    memory_bytes (resident) limit the whole process; workdir: a folder for the request, outputs.npy
-    and the log.
+    memory_bytes (resident) limit the whole process; quick_ms: processor time of one inference of
+    the reference where nothing disturbed it, if that is known; workdir: a folder for the request,
+    outputs.npy and the log.
 
     TargetError with the reason if the process dies, fails, or goes over a limit.
     """
@@ -68,6 +70,7 @@ def measure(
         "workdir": str(workdir),
         "parent": os.getpid(),
         "batch": LARGE_BATCH,
+        "quick_ms": quick_ms,
     }
     (workdir / "request.json").write_text(json.dumps(request))
     with open(workdir / "probe.log", "w+b") as log:

@@ -33,7 +33,7 @@ def listing(front: Json) -> list[tuple[str, Json]]:
     the nearest if nothing is feasible.
 
     Roles: `original`, `baseline`, `front`, `best`, `nearest`;
-    a baseline that is on the front stays among the baselines.
+    a baseline that is on the front stays among the baselines, the best is the best.
     """
     best, nearest = front.get("best"), front.get("nearest")
     wanted = [
@@ -48,7 +48,7 @@ def listing(front: Json) -> list[tuple[str, Json]]:
         if entry is None:
             continue
         key = identity(entry)
-        if key not in out or (role == "best" and out[key][0] == "front"):
+        if key not in out or role == "best":
             out[key] = (role, entry)
     return list(out.values())
 

@@ -33,20 +33,20 @@ def summary(front: Json) -> list[str]:
     """Sentences, most important first. `front`: the contents of front.json."""
     best, nearest, baseline = front.get("best"), front.get("nearest"), front.get("baseline")
     lines, named = [], reference(front)
-    if best is not None:
-        top = beaten_by(front, best)
-        if top is not None and baseline is not None:
-            mine = identity(top) == identity(baseline)
-            what = f"the {named}" if mine else f"{top['label']}, which needs no search"
-            lines += [f"The search did not beat {what}: {_numbers(top, baseline, named)}."]
-        found = "Found" if top is None else "The best that it found"
+    if best is not None and best.get("trial") is None:
+        lines += _without_search(front, best, baseline)
+    elif best is not None:
+        lost = beaten(front, best)
+        if lost and baseline is not None:
+            lines += [f"The search did not beat the {named}: {_numbers(baseline, baseline, named)}."]
+        found = "The best that it found" if lost else "Found"
         where = best.get("target") or target_text(front.get("target"))
         lines += [
             f"{found}: {best['label']} on {where}, {_numbers(best, baseline, named)}.",
             certificate(best, front.get("uncertified")),
         ]
         lines += _unproven(front, best)
-        lines += [_against_baselines(front, best, baseline)] if top is None else []
+        lines += [] if lost else [_against_baselines(front, best, baseline)]
     elif nearest is not None:
         lines += [
             (
@@ -68,6 +68,31 @@ def summary(front: Json) -> list[str]:
     else:
         lines.append(f"No candidate was measured, so there is nothing to compare: {_unmeasured(front)}.")
     return [*lines, *([] if best is None else [chosen(front)]), *notes(front)]
+
+
+def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]:
+    """That a baseline is the best, and what the search has to show."""
+    numbers = f"{best['label']} on {best.get('target') or target_text(front.get('target'))}, "
+    numbers += _numbers(best, baseline, reference(front))
+    proof = certificate(best, front.get("uncertified"))
+    if not (front.get("trials") or {}).get("complete"):
+        why = f"No candidate was measured ({_unmeasured(front)})."
+        return [f"The best needs no search: {numbers}.", proof, why]
+    lines = [f"The search did not beat what needs no search: {numbers}.", proof]
+    searched = [e for e in front.get("front") or [] if e.get("trial") is not None]
+    if searched:
+        top = min(searched, key=lambda e: score(front, e))
+        said = certified_text(top)
+        lines.append(
+            f"The best that it found: {top['label']}, {_numbers(top, baseline, reference(front))}"
+            + (f"; on test {said}." if said else ".")
+        )
+    elif front.get("nearest") is not None:
+        nearest = front["nearest"]
+        lines.append(
+            f"Of its candidates none meets every limit; nearest is {nearest['label']}: {_broken(front, nearest)}."
+        )
+    return lines
 
 
 def _unmeasured(front: Json) -> str:
@@ -212,8 +237,7 @@ def certificate(entry: Json, why: str | None = None) -> str:
 
 
 def feasible(front: Json) -> bool:
-    """Did the search find a candidate that meets every limit,
-    or could it only not beat a baseline that does?"""
+    """Is there anything that meets every limit: a candidate, or a baseline?"""
     return front.get("best") is not None or (front.get("nearest") is None and bool(front.get("front")))
 
 
@@ -306,25 +330,11 @@ def _trained(entry: Json) -> str:
     return units.many(count, "epoch") if count else "no training"
 
 
-def beaten_by(front: Json, best: Json) -> Json | None:
-    """The baseline, the original among them, that meets every limit, is no less proven than the
-    best and better than it by what is minimized; None if there is none."""
+def beaten(front: Json, best: Json) -> bool:
+    """Does the baseline itself meet every limit, and is it better than the best by what is
+    minimized?"""
     baseline = front.get("baseline")
-    if baseline is None:
-        return None
-    proven = (best.get("certificate") or {}).get("verdict") == "certified"
-    able = [
-        e
-        for e in [baseline, *(front.get("baselines") or [])]
-        if e.get("feasible")
-        and (
-            identity(e) == identity(baseline)
-            or not proven
-            or (e.get("certificate") or {}).get("verdict") == "certified"
-        )
-    ]
-    top = min(able, key=lambda e: score(front, e), default=None)
-    return top if top is not None and score(front, top) < score(front, best) - 1e-9 else None
+    return bool(baseline and baseline.get("feasible")) and score(front, baseline or {}) < score(front, best) - 1e-9
 
 
 def _unproven(front: Json, best: Json) -> list[str]:

@@ -158,13 +158,25 @@ def _check_same(before: Config | None, now: Config, out: Path) -> None:
     """StoreError if the folder holds a study with other settings:
     mixing two would compare what cannot be compared."""
     odd = before.differences(now) if before is not None else []
-    if odd:
-        said = {"fingerprint": "the task's code or data", "original": "the task's baseline (how it is trained)"}
+    if before is not None and odd:
         raise StoreError(
             "this folder holds a study with other settings",
-            got=f"{out}, where these were different: {', '.join(said.get(name, name) for name in odd)}",
+            got=f"{out}, where these were different: {', '.join(_difference(name, before, now) for name in odd)}",
             fix="use another --out, or the same settings to go on (the budget may grow)",
         )
+
+
+def _difference(name: str, before: Config, now: Config) -> str:
+    """A setting that differs, in words, with both values where they are short."""
+    said = {"fingerprint": "the task's code or data", "original": "the task's baseline (how it is trained)"}
+    was, found = getattr(before, name), getattr(now, name)
+    if name == "target" and was.text == found.text:
+        runtimes = (", ".join(choice.runtimes) for choice in (was, found))
+        return "what target {} finds installed ({}; now {})".format(was.text, *runtimes)
+    if name == "target":
+        was, found = was.text, found.text
+    short = isinstance(was, str | int | float) and isinstance(found, str | int | float) and name not in said
+    return f"{name} ({was}; now {found})" if short else said.get(name, name)
 
 
 def _check_whole(state: StudyState) -> None:

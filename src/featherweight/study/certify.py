@@ -22,11 +22,13 @@ def certify(jobs: Jobs) -> None:
     """Look at the entries of `to_certify`, while time is left. Without a floor: measure the drop of
     the best on test, and certify nothing."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
-    log.record("phase", {"name": "certify"})
     best = state.best() or state.nearest()
     order = to_certify(state) if state.max_drop is not None else []
     if not order and best is not None and artifact_id(best) not in state.certificates:
         order = [best]  # nothing is likely to be certified: what it is like on test is still worth knowing
+    if not order:
+        return
+    log.record("phase", {"name": "certify"})
     for entry in order:
         if clock.remaining() < 2.0 or stop.asked and state.certificates:
             break
@@ -51,7 +53,7 @@ def to_certify(state: StudyState) -> list[Entry]:
     Those of the front, baselines among them, and those that would be on it but for their chance,
     if it is at least LEAST; at most LOOKS, and then those stay that score best where chances are
     alike."""
-    able = [e for e in [*state.found(), *state.baselines.values()] if _may(e)]
+    able = [e for e in state.entries() if _may(e)]
     front = [*state.front(), *state.outstanding(able)]
     fresh: dict[str, Entry] = {}
     for entry in sorted(front, key=lambda e: (-(e.chance or 0.0), state.score(e))):

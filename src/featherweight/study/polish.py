@@ -72,15 +72,17 @@ def next_finalist(state: StudyState, left_s: float, share: float, minutes: float
     latest: dict[int, Entry] = {n: t.entry for n, t in trials.items() if t.entry is not None}
     latest |= {n: e for (n, _), e in sorted(state.polished.items())}
     able = [e for e in latest.values() if all(map(_floor, e.violations))]
+    ready = [e for e in state.baselines.values() if state.takeable(e) and all(map(_floor, e.violations))]
     now, leads = max(
-        ((chance * gain, gain) for e in able for chance, gain in [_prospect(state, e)]), default=(0.0, 0.0)
+        ((chance * gain, gain) for e in [*able, *ready] for chance, gain in [_prospect(state, e)]), default=(0.0, 0.0)
     )
-    left, kept = remainder(state), remaining_error(state)
     best: tuple[float, Entry, int] | None = None
     for e in _undominated(state, able):
         epochs = affordable(state, e, trials[e.trial or 0], left_s, share, minutes)
         if epochs == 0 or e.rung == RUNGS or (e.trial, e.rung + 1) in state.unpolished:
             continue
+        left = remainder(state, e.trial if e.rung else None)
+        kept = remaining_error(state, e.trial if e.rung else None)
         chance, gain = _prospect(state, e, recovered(e.paired, left) if e.paired else None, kept)
         worth = max(chance * (gain - leads), chance * gain - now)
         if worth > LEAST and (best is None or worth > best[0]):
@@ -107,30 +109,34 @@ def affordable(
     return min(wanted, able) if able >= step.epochs else 0
 
 
-def remainder(state: StudyState) -> float:
-    """The share of a drop that longer recovery leaves: of all drops so far together, and of one as
-    large as the floor, of which RECOVERED was left."""
+def remainder(state: StudyState, trial: int | None = None) -> float:
+    """The share of a drop that longer recovery leaves: of all drops so far together (of this
+    trial's alone, if one is named), and of one as large as the floor, of which RECOVERED was
+    left."""
     floor = max(state.max_drop or 0.0, 1e-6)
     before, after = floor, state.RECOVERED * floor
-    for was, now in _before_and_after(state):
+    for was, now in _before_and_after(state, trial):
         if was.paired and now.paired and was.paired.drop > 0:
             before, after = before + was.paired.drop, after + now.paired.drop
     return min(1.0, max(0.0, after / before))
 
 
-def remaining_error(state: StudyState) -> float:
-    """The share of the error that longer recovery leaves: the geometric mean of what it left so
-    far, and of KEPT."""
+def remaining_error(state: StudyState, trial: int | None = None) -> float:
+    """The share of the error that longer recovery leaves: the geometric mean of what it left so far
+    (of this trial's, if one is named), and of KEPT."""
     logs = [math.log(KEPT)]
-    for pair in _before_and_after(state):
+    for pair in _before_and_after(state, trial):
         before, after = (objectives(e, state.baseline, ["error"])[0] for e in pair)
         logs.append(math.log(after / before))
     return math.exp(sum(logs) / len(logs))
 
 
-def _before_and_after(state: StudyState) -> Iterator[tuple[Entry, Entry]]:
-    """Each candidate whose recovery was made longer, as it was before and as it was after."""
+def _before_and_after(state: StudyState, trial: int | None) -> Iterator[tuple[Entry, Entry]]:
+    """Each candidate whose recovery was made longer (this one, if one is named), as it was before
+    and as it was after."""
     for (number, rung), after in state.polished.items():
+        if trial not in (None, number):
+            continue
         before = state.polished.get((number, rung - 1)) if rung > 1 else state.trials[number].entry
         if before is not None:
             yield before, after

@@ -17,10 +17,11 @@ from typing import Any
 from ..recipe import Recipe
 from ..records import Entry, Latency, Speedup
 from .jobs import Jobs
-from .state import artifact_id, pooled, proven
+from .speeds import anew
+from .state import artifact_id, proven
 
 RACERS = 3  # entries that run again before the best of them is chosen
-PROCESSES = 3  # in which the best runs, in each anew
+PROCESSES = 5  # in which the best runs, in each anew
 
 
 def race(jobs: Jobs) -> None:
@@ -51,7 +52,7 @@ def _run(jobs: Jobs, entry: Entry, processes: int = 1) -> None:
         speeds.append(Speedup.from_json(told["speedup"]))
     if speeds:
         middle = sorted(latencies, key=lambda one: one.median)[len(latencies) // 2]
-        body = {"latency_ms": middle.to_json(), "speedup": pooled(speeds).to_json()}
+        body = {"latency_ms": middle.to_json(), "speedup": anew(speeds, jobs.log.state.speeds.spread).to_json()}
         jobs.log.record("raced", {"artifact": artifact_id(entry), **body}, trial=entry.trial)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -16,13 +15,11 @@ from ..errors import StoreError
 from ..limits import Budget, Constraint, Proof, judge, objectives
 from ..proof.chance import allowance, chance, outlook, recovered
 from ..proof.levels import next_level
-from ..proof.student import t975
-from ..proof.tango import Z95
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
+from .speeds import Speeds
 
 ARTIFACTS = "artifacts"  # the folder of a study in which its artifacts are kept
-POOL = 20  # measurements of one graph's speed that are put together
 ENDED = ("complete", "failed", "stopped")
 
 
@@ -62,8 +59,7 @@ class StudyState:
     reused: int = 0
     spent_s: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
-    # of each graph on each target: its entries, and the speedups as they were measured
-    _speeds: dict[tuple[str, str], list[tuple[Entry, Speedup]]] = field(default_factory=dict)
+    speeds: Speeds = field(default_factory=Speeds)
     _opened: float | None = None
     _told_s: float | None = None  # time spent as the results of the last run have it
 
@@ -204,7 +200,7 @@ class StudyState:
         """A fresh measurement of the speed takes the place of the one that it was chosen by."""
         name = event["artifact"]
         self.raced[name] = self.raced.get(name, 0) + 1
-        entries = [e for e in [*self.baselines.values(), *self.found()] if e is not self.baseline]
+        entries = [e for e in self.entries() if e is not self.baseline]
         graphs = {(e.graph, e.target) for e in entries if artifact_id(e) == name and e.graph is not None}
         for entry in entries:
             if artifact_id(entry) == name or (entry.graph, entry.target) in graphs:
@@ -229,7 +225,7 @@ class StudyState:
 
     def _on_certified(self, event: Event) -> None:
         self.certificates[event["artifact"]] = event["certificate"]
-        for entry in [*self.baselines.values(), *self.found()]:
+        for entry in self.entries():
             if artifact_id(entry) == event["artifact"]:
                 self._certify(entry)
                 # what could be neither shown nor refuted stays as likely as it was
@@ -237,19 +233,10 @@ class StudyState:
                     self._judge(entry)
 
     def _pool(self, entry: Entry) -> None:
-        """Entries of one graph on one target take the same time: each measurement of one counts for
-        all, so that none of them leads by luck."""
-        if entry.graph is None or entry.label == "baseline":
-            return
-        seen = self._speeds.setdefault((entry.graph, entry.target), [])
-        if len(seen) == POOL:  # enough is known of it
-            self._timed(entry, seen[0][0].speedup)
-            return
-        seen.append((entry, entry.speedup))
-        if len(seen) > 1:
-            together = pooled([speed for _, speed in seen])
-            for other, _ in seen:
-                self._timed(other, together)
+        """Take in how fast the entry was measured, and give all of its graph what is known now."""
+        if entry.label != "baseline":
+            for other, speed in self.speeds.add(entry):
+                self._timed(other, speed)
 
     def _timed(self, entry: Entry, speedup: Speedup) -> None:
         """Give an entry another speed, and judge it by that."""
@@ -371,11 +358,15 @@ class StudyState:
         """What was searched and finished, as it was searched and as it was trained on."""
         return [*self.complete(), *self.polished.values()]
 
+    def entries(self) -> list[Entry]:
+        """What was found, and the baselines."""
+        return [*self.found(), *self.baselines.values()]
+
     def front(self) -> list[Entry]:
         """The non-dominated feasible entries, baselines included, by (error, objectives); those
         that are certified stay beside what is better and is not."""
         # of equal ones the searched one stays
-        feasible = [e for e in [*self.found(), *self.baselines.values()] if e.feasible]
+        feasible = [e for e in self.entries() if e.feasible]
         top = {id(e): e for e in self.outstanding(feasible)}
         return list((top | {id(e): e for e in self.outstanding(list(filter(proven, feasible)))}).values())
 
@@ -395,18 +386,22 @@ class StudyState:
         return sum(math.log(max(v, 1e-12)) for v in values) / len(values)
 
     def ranked(self) -> list[Entry]:
-        """The searched entries of the front, best score first; if a baseline is better than each of
-        them, those that are best among themselves."""
-        found = [e for e in self.front() if e.trial is not None]
+        """What a user could take of the front, best score first: all but the baseline itself, and
+        what runs where nobody asked for. If the baseline is better than each of them, those that
+        are best among themselves."""
+        found = list(filter(self.takeable, self.front()))
         if not found:
-            searched = [e for e in self.found() if e.feasible]
-            found = self.outstanding(searched)
+            found = self.outstanding([e for e in self.entries() if e.feasible and self.takeable(e)])
         return sorted(found, key=self.score)
 
+    def takeable(self, entry: Entry) -> bool:
+        """Was it searched, or is it a baseline besides the first on a target that was asked for?"""
+        return entry is not self.baseline and (entry.trial is not None or entry.target in self.begun.target.runtimes)
+
     def best(self) -> Entry | None:
-        """The best-scoring feasible entry that is certified. If none is: while none was looked at,
-        the best-scoring one; after looks, the one with the greatest chance. None if none is
-        feasible; one that was refuted is not."""
+        """The best-scoring feasible entry that is certified; it may be one that needs no search, as
+        plain int8. If none is: while none was looked at, the best-scoring one; after looks, the one
+        with the greatest chance. None if none is feasible; one that was refuted is not."""
         ranked = self.ranked()
         certified = list(filter(proven, ranked))
         if certified or not any(e.certificate for e in ranked):
@@ -452,20 +447,6 @@ class StudyState:
 def proven(entry: Entry) -> bool:
     """Is it certified, or, where nothing is to be certified, measured on test?"""
     return (entry.certificate or {}).get("verdict") in ("certified", "measured")
-
-
-def pooled(speeds: list[Speedup]) -> Speedup:
-    """Several measurements of one speed as one: the mean of their logs, with an interval from how
-    much they differ (Student's t; of two, which say too little of their spread for it, the normal
-    distribution), or from their own intervals if that is wider; one stays as it is."""
-    if len(speeds) == 1:
-        return speeds[0]
-    logs = [math.log(s.ratio) for s in speeds]
-    mean, k = statistics.fmean(logs), len(logs)
-    own = math.sqrt(sum((math.log(s.ci95[1] / s.ci95[0]) / 2) ** 2 for s in speeds)) / k
-    half = max(own, (t975(k - 1) if k > 2 else Z95) * statistics.stdev(logs) / math.sqrt(k))
-    ends = math.exp(mean - half), math.exp(mean + half)
-    return Speedup(math.exp(mean), ends, speeds[-1].clock, sum(s.n for s in speeds))
 
 
 def within(artifact: str) -> str | None:

@@ -76,8 +76,8 @@ class Study:
 
     @property
     def best(self) -> Found | None:
-        """The winner. None if no candidate met the constraints, in which case `nearest` is what
-        breaks them least, or if only baselines are worth having: `front` has them."""
+        """The winner: a candidate, or a baseline (plain int8, say) if none of them is better. None
+        if nothing met the constraints: `nearest` is the candidate that breaks them least."""
         entry = self.state.best()
         return Found(self, entry) if entry else None
 
