@@ -24,12 +24,14 @@ OBJECTIVES = ("latency", "size", "memory", "params", "macs", "error")
 
 @dataclass(frozen=True)
 class Proof:
-    """What the test split will show of an entry: the chance that its drop is certified, the chance
-    that is asked for, and by how much the drop would have to be less to have it (<= 0: it has)."""
+    """What the test split will show of an entry: the chance that its floor is certified, the chance
+    that is asked for, and by how much the drop would have to be less, or the metric more, to have
+    it (<= 0: it has); quantity: which floor that is."""
 
     chance: float
     confidence: float
     shortfall: float
+    quantity: str = "drop"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Constraint:
         will show of the entry; None: a floor is held to the value as it was measured."""
         value, bound = self._value(entry, baseline), self._bound(baseline)
         over = bound - value if self.quantity == "metric" else value - bound
-        if self.floor and proof is not None:
+        if proof is not None and proof.quantity == self.quantity:
             over = proof.shortfall
         scale = max(abs(bound), 0.01 if self.floor else 1e-12)
         return max(0.0, over / scale) if over > 1e-12 else 0.0
@@ -69,7 +71,8 @@ class Constraint:
         excess = self.excess(entry, baseline, proof)
         if excess == 0.0:
             return None
-        judged = {"chance": proof.chance, "confidence": proof.confidence} if self.floor and proof is not None else {}
+        shown = proof is not None and proof.quantity == self.quantity
+        judged = {"chance": proof.chance, "confidence": proof.confidence} if proof is not None and shown else {}
         return {
             "constraint": str(self),
             "value": self._value(entry, baseline),
@@ -166,7 +169,9 @@ def max_drop(bound: str | float) -> Constraint:
 
 
 def min_metric(bound: float) -> Constraint:
-    """The metric must reach this value (for a metric where higher is better)."""
+    """The metric must reach this value (for a metric where higher is better), whatever the
+    original's is. With `max_drop`, too, it is the drop that is certified, and this holds for the
+    validation split."""
     if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not abs(bound) < float("inf"):
         raise InputError("min_metric is not a limit", got=bound, allowed="a finite number, in the metric's unit")
     return Constraint("metric", float(bound))

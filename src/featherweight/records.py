@@ -54,7 +54,9 @@ class Paired(_Numbers):
     sd: of one sample's drop (of a metric that is no mean: what makes sd / sqrt(n) the drop's
     standard error); lost, won: the samples that only the baseline, and only the candidate, got
     right (None unless every sample is right or wrong); cost: the drop of a sample that fails, an
-    answer that belongs to another one (None: not asked, or compared before it was).
+    answer that belongs to another one (None: not asked, or compared before it was); best: the value
+    on every sample that stands for the baseline, if the metric itself is to be shown and not a drop
+    (its drop is what the metric lacks to that).
 
     Samples are those that count by themselves: copies, and rows of a group, are one."""
 
@@ -64,6 +66,7 @@ class Paired(_Numbers):
     lost: float | None = None
     won: float | None = None
     cost: float | None = None
+    best: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ import shlex
 
 import pytest
 
-from featherweight.proof.chance import outlook, provable
+from featherweight.proof.chance import attainable, outlook, provable
 from featherweight.records import Paired
 from featherweight.report import words
 from featherweight.report.rows import constraint_text, label, listing, recipe_steps, verdict_text, violation_text
@@ -51,6 +51,36 @@ def test_certified_only_if_the_certificate_says_so(front, verdict):
     assert ("Certified" in said) == (verdict == "certified")
     assert ("Refuted" in said) == (verdict == "refuted")
     assert ("about 900 more test samples" in said) == (verdict == "not certifiable")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "wanted"),
+    [
+        (
+            "certified",
+            "Certified: on 717 test samples that the search never saw, accuracy is 97.5 %, and at least 96.2 %, ",
+        ),
+        (
+            "refuted",
+            "Refuted: on 717 test samples that the search never saw, accuracy is 97.5 %, where 96.0 % is asked",
+        ),
+        ("not certifiable", "(about 900 more)"),
+    ],
+)
+def test_a_certificate_of_the_metric_itself(front, verdict, wanted):
+    front["best"]["certificate"] |= {"verdict": verdict, "needs": "about 900 more", "n": 717}
+    front["best"]["certificate"] |= {"min_metric": 0.96, "value": 0.975, "lower": 0.962, "max_drop": None}
+    assert wanted in text(front)
+
+
+def test_what_test_can_prove_of_a_floor_of_the_metric():
+    said = words.proof(attainable(717, 0.97), "accuracy")
+    assert said.startswith("With 717 test samples, accuracy of 97.0 % can be certified for a candidate whose true ")
+    seen = Paired(0.02, 600, 0.14, 12, 0, best=1.0)
+    assert "; one as good as the original (98.0 % on valid) needs about " in words.proof(
+        attainable(717, 0.97, [seen]), "accuracy"
+    )
+    assert "can not be certified for any candidate" in words.proof(attainable(20, 0.97), "accuracy")
 
 
 def test_nothing_feasible_names_the_nearest_and_what_it_breaks():

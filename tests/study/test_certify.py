@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from featherweight.limits import min_metric
 from featherweight.proof.levels import ALPHA, FIRST
 from featherweight.records import Paired
 from featherweight.study.certify import LEAST, to_certify
@@ -219,6 +220,60 @@ def test_entries_of_one_graph_share_one_speed():
     assert one.speedup == two.speedup and one.speedup.ratio == pytest.approx(math.sqrt(1.9 * 2.1))
     assert one.speedup.ci95[0] < 1.93 and one.latency_ms.median == pytest.approx(two.latency_ms.median)
     assert study.trials[0].entry.speedup.ratio == 2.0  # another graph, or not known
+
+
+# --- a floor of the metric itself ---------------------------------------------------------------
+
+
+def reaching(*wrong, floor=0.96, best=1.0):
+    """A study with that floor whose baseline and candidates have so many of 2,000 samples wrong."""
+
+    def alone(count):
+        return Paired(count / 2000, 2000, math.sqrt(count / 2000), count, 0, best=best).to_json()
+
+    settings = fake_study.config(limits=[min_metric(floor)]) | {"polish": 0.0}
+    info = fake_study.info()
+    info["splits"]["sizes"] |= {"valid": 2000, "test": 2000}
+    told = {"entry": entry(None, "baseline", 1.0, alone(wrong[0])), "steps": 1, "reused": 0}
+    log = [{"kind": "study", "config": settings}, {"kind": "info", "info": info}, {"kind": "open"}]
+    log.append({"kind": "baseline", **told})
+    for number, count in enumerate(wrong[1:]):
+        recipe = {"recipe": [{"prune": {"ratio": 0.5}}]}
+        told = entry(number, f"candidate {number}", 2.0, alone(count), recipe=recipe)
+        log += [
+            {"kind": "proposed", "trial": number, "filling": {}, "note": {}, "recipe": recipe, "target": "onnxruntime"},
+            {"kind": "finished", "trial": number, "entry": told, "steps": 1, "reused": 0, "seconds": 1.0},
+        ]
+    return StudyState().fold({"trial": None, "time": 1000.0 + i, **e} for i, e in enumerate(log))
+
+
+def test_a_floor_of_the_metric_is_shown_of_the_candidate_alone():
+    study = reaching(44, 50, 74, 120)
+    sure, unsure, broken = (t.entry for t in study.trials)
+    assert sure.feasible and sure.chance > 0.9 and not unsure.feasible and 0.0 < unsure.chance < 0.5
+    assert broken.chance < 0.01 and study.floor == "metric" and study.to_show(sure) == (None, 0.96)
+    assert study.lacking == pytest.approx(44 / 2000)
+    # a baseline that is better or worse changes nothing
+    assert reaching(2, 50, 74, 120).trials[1].entry.chance == unsure.chance
+    certificate = {"drop": 0.0, "ci95": [0, 0], "n": 2000, "verdict": "refuted", "min_metric": 0.96, "value": 0.95}
+    event = {"kind": "certified", "artifact": artifact_id(sure), "certificate": certificate, "entry": {}}
+    study.apply({**event, "trial": None, "time": 5000.0})
+    assert not sure.feasible and study.trials[0].entry.violations[0]["chance"] == 0.0
+    assert study.front_json()["proof"]["as_good"] == pytest.approx(1 - 44 / 2000)
+
+
+def test_a_study_begun_before_takes_such_a_floor_for_a_drop():
+    before = reaching(44, 50, floor=0.9, best=None)
+    assert before.to_show(before.trials[0].entry) == (pytest.approx(before.baseline.metric.value - 0.9), None)
+
+
+def test_of_both_floors_the_drop_is_certified():
+    study = state((2.0, 8, 8), (2.0, 22, 8))
+    study.constraints.append(min_metric(0.945))
+    assert study.floor == "drop" and study.to_show(study.trials[0].entry) == (0.01, None)
+    study._judge(study.trials[1].entry)
+    assert [v["constraint"] for v in study.trials[1].entry.violations] == ["drop <= 0.01", "metric >= 0.945"]
+    assert "chance" not in study.trials[1].entry.violations[1]
 
 
 # --- longer recovery ----------------------------------------------------------------------------

@@ -60,10 +60,12 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
         if job.outputs and ref is None:
             Path(job.outputs).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(got.outputs), job.outputs)
-        elif job.outputs and ref is not None:
+        elif job.outputs and ref is not None and not job.alone:
             if not Path(job.outputs).exists():
                 write_outputs(runner, Made(ref.artifact, ref.target, job.outputs), "valid", job.timeout_s)
             paired, _ = compare(m, np.load(job.outputs), outputs, targets, runner.seed, runner.units("valid"))
+        if job.alone:
+            paired, _ = compare(m, None, outputs, targets, runner.seed, runner.units("valid"))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if got.speedup is None:
@@ -121,7 +123,8 @@ def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
             write_outputs(runner, side, "test", job.timeout_s)
     base, mine = np.load(job.baseline.to), np.load(job.candidate.to)
     m, targets = metric(runner.task.metric), runner.targets("test")
-    said = certify(m, base, mine, targets, job.max_drop, runner.seed, job.level, runner.units("test"))
+    units = runner.units("test")
+    said = certify(m, base, mine, targets, job.max_drop, runner.seed, job.level, units, job.min_metric)
     differ = differences(m, base, mine, targets, runner.split("test").classes)
     return {"certificate": {**said, "differences": differ}}
 

@@ -86,7 +86,8 @@ class TrialJob(Job):
     """Make, export and measure a candidate. reference: what it is timed against (None: itself);
     seconds: of timing; timeout_s: of measuring;
     keep: the folder that its artifact is linked into; outputs: the file with the reference's
-    outputs on the validation split, written if it is not there ("": nothing is compared);
+    outputs on the validation split, written if it is not there ("": nothing is compared); alone:
+    its metric is compared with the best value, not with the baseline's;
     screen: limits, absolute (or relative to the reference's latency), that are checked on the
     untrained candidate first."""
 
@@ -101,14 +102,15 @@ class TrialJob(Job):
     timeout_s: float
     keep: str
     outputs: str = ""
+    alone: bool = False
     screen: tuple[Constraint, ...] = field(default=(), metadata={"each": Constraint})
     rungs: RungPlan | None = field(default=None, metadata={"of": RungPlan})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyJob(Job):
-    """Is the candidate worse than the baseline by at most max_drop, on the test split? At this
-    level; max_drop None: how much worse is it?"""
+    """Is the candidate worse than the baseline by at most max_drop, on the test split, or (if there
+    is a min_metric) does it reach that? At this level; max_drop None: how much worse is it?"""
 
     kind = "certify"
     baseline: Made = field(metadata={"of": Made})
@@ -116,6 +118,7 @@ class CertifyJob(Job):
     max_drop: float | None
     timeout_s: float
     level: float
+    min_metric: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

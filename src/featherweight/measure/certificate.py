@@ -28,9 +28,11 @@ def certify(
     seed: int,
     level: float = ALPHA,
     units: np.ndarray | None = None,
+    min_metric: float | None = None,
 ) -> dict[str, Any]:
     """{"drop", "ci95", "n", "split": "test", "verdict", "needs", "max_drop", "level", "upper",
-    "p"}.
+    "p"}; of a floor of the metric itself (`min_metric`) "min_metric", "value" and "lower" in place
+    of "max_drop" and "upper".
 
     drop: the baseline's metric minus the candidate's (the other way round where lower is better),
     on the same samples; upper: the least limit that could be certified at this level. verdict:
@@ -38,6 +40,10 @@ def certify(
     most `level`; "refuted" if the 95 % interval lies above the limit; else "not certifiable", and
     `needs` says how many more test samples would decide, going by the drop and the disagreement
     seen. max_drop None: nothing is to be shown, the verdict is "measured".
+
+    min_metric: that the metric itself, whatever the baseline's is, reaches this value is to be
+    shown in the same way; value: of the candidate on these samples; lower: the largest floor that
+    could be certified.
     """
     if max_drop is not None and not 0 <= max_drop < math.inf:
         raise InputError(
@@ -46,20 +52,24 @@ def certify(
     paired, drops = compare(metric(what), baseline_outputs, outputs, targets, seed, units)
     low, high = interval(paired, drops)
     said = {"drop": paired.drop, "ci95": [low, high], "n": paired.n, "split": "test", "needs": None}
+    if min_metric is not None:
+        alone, drops = compare(metric(what), None, outputs, targets, seed, units)
+        best = alone.best or 0.0
+        shown = _shown(alone, best - min_metric, level, drops)
+        lower, value = best - shown.pop("upper"), best - alone.drop
+        return {**said, **shown, "min_metric": min_metric, "value": value, "lower": lower}
     if max_drop is None:
         return {**said, "verdict": "measured"}
+    return {**said, **_shown(paired, max_drop, level, drops), "max_drop": max_drop}
+
+
+def _shown(paired: Paired, max_drop: float, level: float, drops: np.ndarray | None) -> dict[str, Any]:
+    """The part of a certificate that depends on the limit."""
+    low = interval(paired, drops)[0]
     p = p_value(paired, max_drop, drops)
     verdict = "certified" if p <= level else "refuted" if low > max_drop else "not certifiable"
-    if verdict == "not certifiable":
-        said["needs"] = _needs(paired, max_drop)
-    return {
-        **said,
-        "verdict": verdict,
-        "max_drop": max_drop,
-        "level": level,
-        "upper": upper(paired, level, drops),
-        "p": p,
-    }
+    needs = _needs(paired, max_drop) if verdict == "not certifiable" else None
+    return {"verdict": verdict, "needs": needs, "level": level, "upper": upper(paired, level, drops), "p": p}
 
 
 def _needs(paired: Paired, max_drop: float) -> str:

@@ -32,14 +32,15 @@ _TRIES, _DRAWS = 30, 20  # at another sample's answer; of samples that fail
 
 def compare(
     m: Metric,
-    baseline_outputs: np.ndarray,
+    baseline_outputs: np.ndarray | None,
     outputs: np.ndarray,
     targets: np.ndarray,
     seed: int,
     units: np.ndarray | None = None,
 ) -> tuple[Paired, np.ndarray | None]:
     """The candidate against the baseline, and, for a metric that is no mean over samples, the drops
-    of 1,000 resamples drawn under `seed` (else None).
+    of 1,000 resamples drawn under `seed` (else None). baseline_outputs None: against one that is
+    right on every sample, of values that are not right or wrong against 0 (`Paired.best`).
 
     units: [n], a number for each row (None: all differ); rows with one number are copies of one
     sample or of one group, and count once, with their mean; those below 0 do not count.
@@ -53,28 +54,36 @@ def compare(
                 got=f"{len(targets)} samples, each of which the model was trained or chosen on",
                 fix="give a split that is in no other one",
             )
-        baseline_outputs, outputs, targets, units = baseline_outputs[keep], outputs[keep], targets[keep], units[keep]
+        baseline_outputs = None if baseline_outputs is None else baseline_outputs[keep]
+        outputs, targets, units = outputs[keep], targets[keep], units[keep]
         units = np.unique(units, return_inverse=True)[1]
         if int(units.max()) + 1 == len(units):
             units = None
-    v, w = m.scores(baseline_outputs, targets), m.scores(outputs, targets)
+    w = m.scores(outputs, targets)
+    best = None if baseline_outputs is not None else float(not isinstance(w, float) and m.is_zero_one(w))
+    v: np.ndarray | float
+    if baseline_outputs is not None:
+        v = m.scores(baseline_outputs, targets)
+    else:
+        v = best or 0.0 if isinstance(w, float) else np.full(len(targets), best)
     n = len(targets) if units is None else int(units.max()) + 1
     if isinstance(v, float) or isinstance(w, float):
-        both = bootstrap(m, [baseline_outputs, outputs], targets, seed, units)
-        drops = m.sign * (both[:, 0] - both[:, 1])
+        models = [outputs] if baseline_outputs is None else [baseline_outputs, outputs]
+        values = bootstrap(m, models, targets, seed, units)
+        drops = m.sign * (values[:, 0] - values[:, 1] if baseline_outputs is not None else -values[:, 0])
         cost = _cost_of_some(m, outputs, targets, float(w), seed)
         drop, sd = m.sign * (float(v) - float(w)), float(drops.std(ddof=1)) * math.sqrt(n)
-        return Paired(drop, n, sd, cost=cost), drops
+        return Paired(drop, n, sd, cost=cost, best=best), drops
     d = _mean_of_units(m.sign * (v - w), units)
     if bool(np.isin(d, (-1.0, 0.0, 1.0)).all()) and m.is_zero_one(v) and m.is_zero_one(w):
         lost, won = int((d > 0).sum()), int((d < 0).sum())
         drop = (lost - won) / n
-        return Paired(drop, n, math.sqrt(max(0.0, (lost + won) / n - drop**2)), lost, won), None
+        return Paired(drop, n, math.sqrt(max(0.0, (lost + won) / n - drop**2)), lost, won, best=best), None
     if n < 2:
         raise InputError(f"{m.name} of one sample has no interval", got="1 sample", allowed="at least 2")
     more = _mean_of_units(m.sign * (w - m.scores(_answers_of_others(outputs, targets, seed), targets)), units)
     cost = float(more[more > 0].mean()) if (more > 0).any() else _worst(m, w)
-    return Paired(float(d.mean()), n, float(d.std(ddof=1)), cost=cost), None
+    return Paired(float(d.mean()), n, float(d.std(ddof=1)), cost=cost, best=best), None
 
 
 def _mean_of_units(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:

@@ -42,13 +42,14 @@ def allowance(paired: Paired, samples: int, max_drop: float, confidence: float, 
     return most - _NORMAL.inv_cdf(confidence) * spread
 
 
-def recovered(paired: Paired, share: float) -> Paired:
+def recovered(paired: Paired, share: float, base: float = 0.0) -> Paired:
     """What would be seen if longer training left this share of the drop: the samples that are lost
     beyond those that are won again are fewer by the rest of it. One that is better than the
-    baseline stays as it is."""
-    if paired.drop <= 0:
+    baseline stays as it is. base: what the baseline lacks itself, where drops are from a best
+    value."""
+    if paired.drop <= base:
         return paired
-    drop = share * paired.drop
+    drop = base + share * (paired.drop - base)
     if paired.lost is None or paired.won is None:
         return replace(paired, drop=drop)
     lost = max(0.0, paired.won + drop * paired.n)  # in the mean: parts of a sample
@@ -106,6 +107,28 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
     return out | {"differing": None, "even": None, "sd": sd, "provable": _finite(most), "needed": enough}
 
 
+def attainable(samples: int, floor: float, seen: Sequence[Paired] = (), level: float = LEVEL) -> dict[str, Any]:
+    """What so many test samples can prove of a floor of the metric itself, as data for a sentence:
+    {"samples", "min_metric", "provable": the least value with which a candidate is certified one
+    time in two (None: none is), "needed": samples that would certify a candidate as good as the
+    first one seen, the baseline (None: none was seen, or no number), "as_good": its value}.
+
+    seen: compared with the best value (`Paired.best`); none: a metric that is right or wrong."""
+    counted = not seen or seen[0].lost is not None
+    best = (seen[0].best or 0.0) if seen else 1.0
+    sd, cost = (statistics.median(x) for x in ([p.sd for p in seen] or [0.0], [p.cost or 0.0 for p in seen] or [0.0]))
+
+    def least(n: int) -> float:
+        most = provable(0.0, n, best - floor, level) if counted else _provable_mean(sd, cost, n, best - floor, level)
+        return best - most
+
+    base = best - seen[0].drop if seen else None
+    needed = _least(lambda n: least(n) <= base) if base is not None and base > floor else None
+    found = least(samples)
+    reached = _finite(found) if not counted or found <= 1 else None
+    return {"samples": samples, "min_metric": floor, "provable": reached, "needed": needed, "as_good": base}
+
+
 def _even(samples: int, max_drop: float, level: float) -> float | None:
     """See `outlook`: "even"."""
     low, high = 0.0, 1.0
@@ -129,6 +152,9 @@ def _predicted(paired: Paired, samples: int, max_drop: float, level: float) -> t
     if paired.lost is None or paired.won is None:
         most = _provable_mean(paired.sd, paired.cost or 0.0, m, max_drop, level)
         return paired.drop, paired.sd * math.sqrt(1 / n + 1 / m), most
+    if paired.best is not None:  # what it is held to is never wrong
+        drop = (paired.lost + 0.5) / (n + 1)
+        return drop, math.sqrt(drop * (1 - drop) * (1 / n + 1 / m)), provable(0.0, m, max_drop, level)
     differing = (paired.lost + paired.won + 1) / (n + 1)
     drop = (paired.lost - paired.won) / (n + 1)
     return drop, math.sqrt((differing - drop**2) * (1 / n + 1 / m)), provable(differing, m, max_drop, level)

@@ -149,7 +149,10 @@ def notes(front: Json) -> list[str]:
 
 
 def proof(outlook: Json, name: str) -> str:
-    """What the test split can prove. outlook: of `proof.chance.outlook`; name: of the metric."""
+    """What the test split can prove. outlook: of `proof.chance.outlook`, or `attainable`; name: of
+    the metric."""
+    if "min_metric" in outlook:
+        return _attainable(outlook, name)
     floor, most = units.difference(outlook["max_drop"], name), outlook["provable"]
     text = f"With {outlook['samples']:,} test samples, a floor of {floor} "
     which = "an assumption, none was measured yet" if outlook["assumed"] else "the middle one of those measured"
@@ -170,6 +173,24 @@ def proof(outlook: Json, name: str) -> str:
     if outlook["needed"] is None:
         return f"{text}; no number of samples would certify one of {units.difference(outlook['half'], name)}."
     return f"{text}; a drop of {units.difference(outlook['half'], name)} needs about {_rounded(outlook['needed']):,}."
+
+
+def _attainable(outlook: Json, name: str) -> str:
+    """What the test split can prove of a floor of the metric itself."""
+    floor = units.metric(outlook["min_metric"], name)
+    text = f"With {outlook['samples']:,} test samples, {name} of {floor} can "
+    if outlook["provable"] is None:
+        text += "not be certified for any candidate"
+    else:
+        text += (
+            f"be certified for a candidate whose true {name} is over about {units.metric(outlook['provable'], name)}"
+        )
+    if outlook["as_good"] is None:
+        return f"{text}."
+    as_good = f"one as good as the original ({units.metric(outlook['as_good'], name)} on valid)"
+    if outlook["needed"] is None:
+        return f"{text}; no number of samples would certify {as_good}."
+    return f"{text}; {as_good} needs about {_rounded(outlook['needed']):,}."
 
 
 def _easier(outlook: Json) -> str:
@@ -218,6 +239,8 @@ def certificate(entry: Json, why: str | None = None) -> str:
         f" (95 % interval of the drop {units.between(*(units.difference(e, name) for e in ends))})" if ends else ""
     )
     text = f"on {c.get('n')} {c.get('split', 'test')} samples that the search never saw, {name} is "
+    if c.get("min_metric") is not None:
+        return _of_its_own(c, name, text)
     text += units.change(c.get("drop"), name)
     limit = c.get("max_drop")
     allowed = f", where {units.difference(limit, name)} is allowed" if limit is not None else ""
@@ -234,6 +257,19 @@ def certificate(entry: Json, why: str | None = None) -> str:
     needs = c.get("needs")
     more = f" ({needs})" if needs else ""
     return f"Not certifiable with this test split{more}: {text}{allowed}{interval}."
+
+
+def _of_its_own(c: Json, name: str, text: str) -> str:
+    """A certificate of the metric itself. text: how it begins."""
+    text += units.metric(c["value"], name)
+    asked = f", where {units.metric(c['min_metric'], name)} is asked"
+    if c.get("verdict") == "certified":
+        least = f", and at least {units.metric(c['lower'], name)}"
+        return f"Certified: {text}{least}{asked}; with 95 % confidence no certificate of this study is wrong."
+    if c.get("verdict") == "refuted":
+        return f"Refuted: {text}{asked}."
+    more = f" ({c['needs']})" if c.get("needs") else ""
+    return f"Not certifiable with this test split{more}: {text}{asked}."
 
 
 def feasible(front: Json) -> bool:

@@ -34,7 +34,8 @@ def certify(jobs: Jobs) -> None:
             break
         sides = {"baseline": _side(state.baseline, jobs.folder), "candidate": _side(entry, jobs.folder)}
         time_s = max(60.0, min(clock.remaining(), 3600.0))
-        job = CertifyJob(**sides, max_drop=state.max_drop, timeout_s=time_s, level=state.level)
+        most, least = state.to_show(entry)
+        job = CertifyJob(**sides, max_drop=most, min_metric=least, timeout_s=time_s, level=state.level)
         time_s = max(5.0, clock.remaining()) if clock.budget.minutes else 3600.0
         outcome = jobs.run_one(job, time_s, closing=not state.certificates)
         if outcome.kind != "finished":

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from ..measure.accuracy import metric
-from ..proof.chance import outlook
+from ..proof.chance import attainable, outlook
 from ..recipe import Candidate, Recipe, decode
 from ..recipes.pace import Pace, pace
 from ..space import Domain, Space, resolve
@@ -69,7 +69,12 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         within = max(0, min(int(left * config.workers / trial_s), _whole(trials) or sys.maxsize))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     judged, evidence = metric(task.metric), task.splits().report.get("evidence", {}).get("test", n_test)
-    floor = next((c.bound for c in reversed(config.constraints) if c.quantity == "drop"), None)
+    floors = {c.quantity: c.bound for c in config.constraints if c.floor}
+    known = (
+        (outlook(evidence, floors["drop"]) if "drop" in floors else attainable(evidence, floors["metric"]))
+        if floors and judged.zero_one
+        else None
+    )
     return {
         "space": [{"path": h.path, "domain": str(h.domain), "when": [list(w) for w in h.when]} for h in space],
         "size": "inf" if space.size == float("inf") else space.size,
@@ -87,7 +92,7 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         "total_s": min(sum_s, minutes),
         "memory_bytes": peak,
         "noticed": noticed(task, config),
-        "proof": outlook(evidence, floor) if floor is not None and judged.zero_one else None,
+        "proof": known,
         "metric": judged.name,
         "how": (
             f"training steps of {takes.samples} samples were timed on one thread, for {config.train_threads}; a trial "

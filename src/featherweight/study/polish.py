@@ -83,7 +83,7 @@ def next_finalist(state: StudyState, left_s: float, share: float, minutes: float
             continue
         left = remainder(state, e.trial if e.rung else None)
         kept = remaining_error(state, e.trial if e.rung else None)
-        chance, gain = _prospect(state, e, recovered(e.paired, left) if e.paired else None, kept)
+        chance, gain = _prospect(state, e, recovered(e.paired, left, state.lacking) if e.paired else None, kept)
         worth = max(chance * (gain - leads), chance * gain - now)
         if worth > LEAST and (best is None or worth > best[0]):
             best = worth, e, epochs
@@ -116,8 +116,9 @@ def remainder(state: StudyState, trial: int | None = None) -> float:
     floor = max(state.max_drop or 0.0, 1e-6)
     before, after = floor, state.RECOVERED * floor
     for was, now in _before_and_after(state, trial):
-        if was.paired and now.paired and was.paired.drop > 0:
-            before, after = before + was.paired.drop, after + now.paired.drop
+        lacked = state.lacking
+        if was.paired and now.paired and was.paired.drop > lacked:
+            before, after = before + was.paired.drop - lacked, after + now.paired.drop - lacked
     return min(1.0, max(0.0, after / before))
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from .. import pareto
 from ..errors import StoreError
 from ..limits import Budget, Constraint, Proof, judge, objectives
-from ..proof.chance import allowance, chance, outlook, recovered
+from ..proof.chance import allowance, attainable, chance, outlook, recovered
 from ..proof.levels import next_level
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
 from .config import Config
@@ -269,16 +269,20 @@ class StudyState:
 
     def prospect(self) -> dict[str, Any] | None:
         """What the test split can prove, before anything was measured; None if there is no floor,
-        or if that takes a measurement (a floor of the metric itself, or a metric that is not right
-        or wrong for each sample)."""
-        bounds = [c.bound for c in self.constraints if c.quantity == "drop"]
-        known = bounds and self.tested and self.info.get("metric", {}).get("right_or_wrong")
-        return outlook(self.tested, bounds[-1]) if known else None
+        or if that takes a measurement (of a metric that is not right or wrong for each sample)."""
+        known = self.floor and self.tested and self.info.get("metric", {}).get("right_or_wrong")
+        bound = next((c.bound for c in reversed(self.constraints) if c.quantity == self.floor), None)
+        if not known or bound is None:
+            return None
+        return attainable(self.tested, bound) if self.floor == "metric" else outlook(self.tested, bound)
 
     def outlook(self) -> dict[str, Any] | None:
         """What the test split can prove, going by what was measured
-        (`proof.chance.outlook`); None without a floor."""
+        (`proof.chance.outlook`, or `attainable`); None without a floor."""
         limit = self.max_drop
+        if self.tested and (bound := self._alone(self.baseline.paired)) is not None:
+            found = [self.baseline, *self.found()]
+            return attainable(self.tested, bound, [e.paired for e in found if e.paired is not None], self.level)
         seen = [e.paired for e in self.found() if e.paired is not None]
         return outlook(self.tested, limit, seen, self.level) if limit is not None and self.tested else None
 
@@ -288,7 +292,7 @@ class StudyState:
         does not count, so that a study that goes on proposes what one in one go does."""
         seen = entry.paired
         if self.begun.polish and seen is not None:
-            seen = recovered(seen, self.RECOVERED)
+            seen = recovered(seen, self.RECOVERED, self.lacking)
         proof = self.proof(entry, seen) if seen is not None else None
         return sum(c.excess(entry, self.baseline, proof) for c in self.constraints)
 
@@ -300,25 +304,53 @@ class StudyState:
         """What the test split shows of the entry, or will probably show to a first look; None if
         nothing is to be shown, or the entry was measured before there were comparisons. paired: as
         if this had been seen on validation, and nothing on test."""
-        limit, wanted = self.max_drop, self.begun.confidence
-        if limit is None or not self.tested:
+        limit, wanted, floor = self.max_drop, self.begun.confidence, self.floor
+        if limit is None or floor is None or not self.tested:
             return None
         said = entry.certificate or {}
         if paired is None and said.get("verdict") == "certified":
-            return Proof(1.0, wanted, 0.0)
+            return Proof(1.0, wanted, 0.0, floor)
         if paired is None and said.get("verdict") == "refuted":
-            return Proof(0.0, wanted, float(said["drop"]) - limit)
+            lacks = said["min_metric"] - said["value"] if "min_metric" in said else float(said["drop"]) - limit
+            return Proof(0.0, wanted, lacks, floor)
         seen = paired or entry.paired
         if seen is None:
             return None
+        if (bound := self._alone(seen)) is not None:
+            limit = (seen.best or 0.0) - bound
         likely = chance(seen, self.tested, limit)
         lacks = seen.drop - allowance(seen, self.tested, limit, wanted)
-        return Proof(likely, wanted, 0.0 if likely >= wanted else max(lacks, 1e-9))
+        return Proof(likely, wanted, 0.0 if likely >= wanted else max(lacks, 1e-9), floor)
+
+    @property
+    def floor(self) -> str | None:
+        """The quantity that is certified: "drop", or else "metric"; None: there is no floor."""
+        asked = {c.quantity for c in self.constraints}
+        return next((name for name in ("drop", "metric") if name in asked), None)
+
+    @property
+    def lacking(self) -> float:
+        """What the baseline lacks of the value that drops are told from: 0 if that is its own."""
+        seen = self.baseline.paired
+        return seen.drop if seen is not None and seen.best is not None else 0.0
+
+    def _alone(self, seen: Paired | None) -> float | None:
+        """The least metric, if that is the floor and was compared so (in studies begun before, it
+        was taken for a drop)."""
+        if self.floor != "metric" or seen is None or seen.best is None:
+            return None
+        return next(c.bound for c in reversed(self.constraints) if c.quantity == "metric")
+
+    def to_show(self, entry: Entry) -> tuple[float | None, float | None]:
+        """What the certificate of an entry has to show: (the largest drop, the least metric), one
+        of them None."""
+        bound = self._alone(entry.paired)
+        return (self.max_drop, None) if bound is None else (None, bound)
 
     @property
     def max_drop(self) -> float | None:
-        """The drop that certificates have to exclude: the study's floor, as a distance from the
-        baseline's metric. None: there is no floor."""
+        """The study's floor as a distance from the baseline's metric: if it is a drop, the one that
+        certificates have to exclude. None: there is no floor."""
         bounds = {c.quantity: c.bound for c in reversed(self.constraints)}
         if "drop" in bounds:
             return bounds["drop"]
