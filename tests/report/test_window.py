@@ -61,3 +61,13 @@ def test_an_axis_that_holds_all_is_left_as_it_is():
     figure = front_figure(front, trials)
     assert "range" not in figure["layout"]["xaxis"]
     assert all("error_x" in t for t in figure["data"] if t["name"] in ("front", "baselines"))
+
+
+def test_names_of_points_in_one_place_at_the_border_stand_beside_each_other():
+    front, trials = front_and_trials(0.02)
+    slow = next(e for e in front["baselines"] if e["label"] == "original on openvino")
+    other = copy.deepcopy(slow) | {"label": "original on torch"}
+    other["speedup"] |= {"ratio": 0.01, "ci95": [0.009, 0.011]}
+    front["baselines"].append(other)
+    texts = [text for t in far(front_figure(front, trials)) for text in t["text"] if text]
+    assert texts == ["original on openvino: 50x, original on torch: 100x"]

@@ -86,7 +86,7 @@ def front_grid(front: Json) -> Json:
         ),
         ("target", "", lambda r: r[1].get("target", ""), None),
         *measured,
-        ("limits", "", lambda r: "-" if r[0] == "original" else verdict_text(r[1], tested(front)), None),
+        ("limits", "w", lambda r: "-" if r[0] == "original" else verdict_text(r[1], tested(front)), None),
     ]
     caption = f"Every number with its 95 % interval in brackets. Size and speedup are against the {reference(front)}."
     return grid(caption, columns, listing(front), lambda r: is_best(front, r[1]))

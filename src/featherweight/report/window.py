@@ -99,6 +99,7 @@ def _beyond(
         trace["x"][i] = trace["y"][i] = None
     if not out["x"]:
         return None
+    _join(out)
     marker = trace["marker"]
     return {
         "type": "scatter",
@@ -115,6 +116,16 @@ def _beyond(
         "marker": {"color": marker["color"], "symbol": out["symbols"], "size": 10},
         "textfont": {"size": 11, "color": marker["color"]},
     }
+
+
+def _join(out: Json) -> None:
+    """Write the names of points that stand in one place beside the first of them."""
+    first: dict[Any, int] = {}
+    for i, place in enumerate(zip(out["x"], out["y"], out["symbols"], strict=True)):
+        at = first.setdefault(place, i)
+        if at != i and out["marks"][i]:
+            out["marks"][at] = ", ".join(filter(None, (out["marks"][at], out["marks"][i])))
+            out["marks"][i] = ""
 
 
 def label(text: str) -> str:

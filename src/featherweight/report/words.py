@@ -198,7 +198,7 @@ def _easier(outlook: Json) -> str:
     if outlook["differing"] is None:
         return "one whose drop varies less may be certified without that"
     if not outlook.get("even"):
-        return "so has any other, even one that hardly differs"
+        return "so must any other be, even one that hardly differs"
     return f"one that decides under {units.percent(outlook['even'])} otherwise may be certified without that"
 
 

@@ -277,14 +277,14 @@ class StudyState:
         return attainable(self.tested, bound) if self.floor == "metric" else outlook(self.tested, bound)
 
     def outlook(self) -> dict[str, Any] | None:
-        """What the test split can prove, going by what was measured
+        """What the test split can prove to a first look, going by what was measured
         (`proof.chance.outlook`, or `attainable`); None without a floor."""
         limit = self.max_drop
         if self.tested and (bound := self._alone(self.baseline.paired)) is not None:
             found = [self.baseline, *self.found()]
-            return attainable(self.tested, bound, [e.paired for e in found if e.paired is not None], self.level)
+            return attainable(self.tested, bound, [e.paired for e in found if e.paired is not None])
         seen = [e.paired for e in self.found() if e.paired is not None]
-        return outlook(self.tested, limit, seen, self.level) if limit is not None and self.tested else None
+        return outlook(self.tested, limit, seen) if limit is not None and self.tested else None
 
     def _violation(self, entry: Entry) -> float:
         """How far a candidate breaks the limits, as strategies are told: of a drop, if finalists
