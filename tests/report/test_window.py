@@ -70,4 +70,4 @@ def test_names_of_points_in_one_place_at_the_border_stand_beside_each_other():
     other["speedup"] |= {"ratio": 0.01, "ci95": [0.009, 0.011]}
     front["baselines"].append(other)
     texts = [text for t in far(front_figure(front, trials)) for text in t["text"] if text]
-    assert texts == ["original on openvino: 50x, original on torch: 100x"]
+    assert "original on openvino: 50x, original on torch: 100x" in texts and "original on torch: 100x" not in texts
