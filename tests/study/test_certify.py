@@ -140,6 +140,17 @@ def test_a_baseline_that_none_of_the_candidates_beats_is_the_best():
     assert elsewhere.best().label == "candidate 0"
 
 
+def test_of_those_as_good_by_the_objectives_the_best_has_the_least_error():
+    study = state((2.003, 8, 8), (2.0, 4, 8), (1.9, 0, 8))
+    hasty, finished, slow = (t.entry for t in study.trials)
+    assert study.best() is finished and study.ranked() == [hasty, finished, slow]
+    looked(study, hasty, "certified")
+    assert study.best() is hasty
+    looked(study, finished, "certified")
+    looked(study, slow, "certified")
+    assert study.best() is finished
+
+
 def test_certified_although_it_was_unlikely_is_feasible():
     study = state((3.0, 22, 8))
     unsure = study.trials[0].entry

@@ -120,7 +120,8 @@ def chosen(front: Json) -> str:
     least = f"the geometric mean of {listed(asked)}" if len(asked) > 1 else "".join(asked) or "what is minimized"
     return (
         f"Candidates are compared by {listed(axes(front))}; the best is, {who}, the one with the least "
-        f"{least.removeprefix('the ')}, relative to the {reference(front)}."
+        f"{least.removeprefix('the ')}, relative to the {reference(front)}, and of those within 1 % of it the one with "
+        "the least error."
     )
 
 

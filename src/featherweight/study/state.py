@@ -20,6 +20,7 @@ from .config import Config
 from .speeds import Speeds
 
 ARTIFACTS = "artifacts"  # the folder of a study in which its artifacts are kept
+ALIKE = 1.01  # a geometric mean of the objectives up to so many times another is as good
 ENDED = ("complete", "failed", "stopped")
 
 
@@ -431,13 +432,16 @@ class StudyState:
         return entry is not self.baseline and (entry.trial is not None or entry.target in self.begun.target.runtimes)
 
     def best(self) -> Entry | None:
-        """The best-scoring feasible entry that is certified; it may be one that needs no search, as
-        plain int8. If none is: while none was looked at, the best-scoring one; after looks, the one
-        with the greatest chance. None if none is feasible; one that was refuted is not."""
+        """The best-scoring feasible entry that is certified, and of those as good as it (ALIKE) the
+        one with the least error; it may be one that needs no search, as plain int8. If none is
+        certified: while none was looked at, so of all; after looks, the one with the greatest
+        chance. None if none is feasible; one that was refuted is not."""
         ranked = self.ranked()
         certified = list(filter(proven, ranked))
-        if certified or not any(e.certificate for e in ranked):
-            return next(iter(certified or ranked), None)
+        if not ranked or certified or not any(e.certificate for e in ranked):
+            able = certified or ranked
+            leading = [e for e in able if self.score(e) <= self.score(able[0]) + math.log(ALIKE)]
+            return min(leading, key=lambda e: e.metric.error, default=None)
         return max(ranked, key=lambda e: e.chance or 0.0)
 
     def nearest(self) -> Entry | None:
