@@ -34,7 +34,7 @@ def test_intervals_cover_what_processes_differ_by(processes):
     held = []
     for _ in range(1000):
         known = Spread()
-        for _ in range(6):
+        for _ in range(10):
             graph = list(rng.normal(0, 6 * PRIOR_SD, 3))
             known = known.seen([], graph[0]).seen(graph[:1], graph[1]).seen(graph[:2], graph[2])
         held.append(covered(rng, known, processes, 6 * PRIOR_SD))
@@ -66,6 +66,16 @@ def test_each_measurement_of_a_graph_counts_for_all_until_enough_is_known():
     assert told[0][1].ratio == pytest.approx(math.sqrt(2.0))
     late = measured("g", 9.0)
     assert [e for e, _ in speeds.add(late)] == [late]
+
+
+def test_what_was_raced_is_the_speed_of_its_graph_from_then_on():
+    speeds = Speeds()
+    one, two = measured("g", 2.0), measured("g", 3.0)
+    speeds.add(one)
+    speeds.settle(one, speed(1.8))
+    assert speeds.add(two) == [(two, speed(1.8))] and speeds.spread == Spread()
+    other = measured("h", 3.0)
+    assert speeds.add(other)[0][1].ratio == 3.0
 
 
 def test_the_baselines_own_file_is_exactly_as_fast():

@@ -69,6 +69,7 @@ class Speeds:
 
     spread: Spread = field(default_factory=Spread)
     _seen: dict[tuple[str, str], list[tuple[Entry, Speedup]]] = field(default_factory=dict)
+    _settled: dict[tuple[str, str], Speedup] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> list[tuple[Entry, Speedup]]:
         """Take in what was measured of the entry. Entries of one graph on one target take the same
@@ -76,10 +77,21 @@ class Speeds:
         entries whose speed is another now, with it."""
         if entry.speedup.ci95 == (1.0, 1.0):  # the baseline's own file
             return []
-        seen = self._seen.setdefault((entry.graph or entry.sha256, entry.target), [])
+        seen = self._seen.setdefault(_key(entry), [])
+        if _key(entry) in self._settled:
+            return [(entry, self._settled[_key(entry)])]
         if len(seen) == POOL:  # enough is known of it
             return [(entry, seen[0][0].speedup)]
         self.spread = self.spread.seen([math.log(s.ratio) for _, s in seen], math.log(entry.speedup.ratio))
         seen.append((entry, entry.speedup))
         one = together([speed for _, speed in seen], self.spread)
         return [(other, one) for other, _ in seen]
+
+    def settle(self, entry: Entry, speedup: Speedup) -> None:
+        """From now on this is the speed of the entry's graph: it was measured after a choice, which
+        it was no part of, as all that was measured before was."""
+        self._settled[_key(entry)] = speedup
+
+
+def _key(entry: Entry) -> tuple[str, str]:
+    return entry.graph or entry.sha256, entry.target

@@ -206,6 +206,7 @@ class StudyState:
         for entry in entries:
             if artifact_id(entry) == name or (entry.graph, entry.target) in graphs:
                 entry.latency_ms = Latency.from_json(event["latency_ms"])
+                self.speeds.settle(entry, Speedup.from_json(event["speedup"]))
                 self._timed(entry, Speedup.from_json(event["speedup"]))
 
     def _on_failed(self, event: Event) -> None:

@@ -128,7 +128,8 @@ class Clock:
         small = copied(self.module)
         cut(small, groups, drops)
         session = self._session(small)
-        found = time_pair(lambda: self.base.run(self.feed), lambda: session.run(self.feed), "cpu", SECONDS)
+        runs = (lambda: self.base.run(self.feed)), (lambda: session.run(self.feed))
+        found = time_pair(*runs, "cpu", SECONDS, self.base_ms or None)
         self.base_ms = self.base_ms or float(found["reference_ms"]["cpu_median"])
         return 1.0 - 1.0 / float(found["speedup"]["ratio"])
 
