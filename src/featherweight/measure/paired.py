@@ -65,7 +65,7 @@ def compare(
     if baseline_outputs is not None:
         v = m.scores(baseline_outputs, targets)
     else:
-        v = best or 0.0 if isinstance(w, float) else np.full(len(targets), best)
+        v = 0.0 if isinstance(w, float) else np.full(len(targets), best)
     n = len(targets) if units is None else int(units.max()) + 1
     if isinstance(v, float) or isinstance(w, float):
         models = [outputs] if baseline_outputs is None else [baseline_outputs, outputs]
