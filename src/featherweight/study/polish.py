@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import pareto
+from ..engine.messages import TrialJob
 from ..limits import objectives
 from ..proof.chance import recovered
 from ..recipe import Recipe
@@ -30,40 +31,60 @@ _FIXED_S = 5.0  # seconds of a trial that are no training: export and measuremen
 
 
 def polish(jobs: Jobs) -> None:
-    """Train those on that are most worth it, while the share of the budget that is kept for it
-    lasts. What comes of it stands beside the candidate as it was searched."""
-    log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
+    """Train those on that are most worth it, one on each worker, while the share of the budget that
+    is kept for it lasts. What comes of it stands beside the candidate as it was searched."""
+    log, state, clock, engine = jobs.log, jobs.log.state, jobs.clock, jobs.engine
     if not jobs.config.polish:
         return
+    busy: dict[int, tuple[int, int]] = {}  # the trials that are trained on, with rung and epochs
     announced = False
-    while not stop.asked:
-        found = next_finalist(state, clock.for_finalists(), jobs.config.polish, jobs.config.budget.minutes)
-        if found is None:
-            break
-        if not announced:
-            log.record("phase", {"name": "polish"})
-            announced = True
-        entry, epochs = found
-        trial = state.trials[entry.trial if entry.trial is not None else -1]
-        recipe, rung = longer(Recipe.from_json(entry.recipe), epochs), entry.rung + 1
-        done = sum(state.polish_epochs[trial.number, k] for k in range(1, rung))
-        label = f"{trial.entry.label if trial.entry else ''}, finished with {done + epochs} epochs"
-        time_s = clock.timeout(finalist=True)
-        more: dict[str, Any] = {"trial": trial.number, "filling": trial.filling, "timeout_s": time_s}
-        outcome = jobs.run_one(jobs.trial_job(recipe, entry.target, label, **more), time_s)
-        body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": outcome.seconds}
-        if outcome.kind == "finished":
-            told = {k: outcome.result[k] for k in ("entry", "steps", "reused")}
-            told["entry"] |= {"rung": rung}
-            log.record("polished", {**body, **told}, trial=trial.number)
-        elif stop.asked:
-            break
-        else:
-            log.record("unpolished", {**body, "reason": outcome.reason}, trial=trial.number)
+    while not jobs.stop.asked:
+        while engine.free:
+            left_s, minutes = clock.for_finalists(), jobs.config.budget.minutes
+            found = next_finalist(state, left_s, jobs.config.polish, minutes, {n: e for n, (_, e) in busy.items()})
+            if found is None:
+                break
+            if not announced:
+                log.record("phase", {"name": "polish"})
+                announced = True
+            entry, epochs = found
+            number = entry.trial if entry.trial is not None else -1
+            busy[number] = entry.rung + 1, epochs
+            engine.submit(_job(jobs, entry, epochs), clock.timeout(finalist=True))
+        if not busy:
+            return
+        for message in engine.wait(0.5):
+            if message.kind == "progress":
+                log.progress(message)
+                continue
+            rung, epochs = busy.pop(message.id)
+            body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": message.seconds}
+            if message.kind == "finished":
+                told = {k: message.result[k] for k in ("entry", "steps", "reused")}
+                told["entry"] |= {"rung": rung}
+                log.record("polished", {**body, **told}, trial=message.id)
+            else:
+                log.record("unpolished", {**body, "reason": message.reason}, trial=message.id)
+        jobs.heartbeat()
+    engine.cancel()
 
 
-def next_finalist(state: StudyState, left_s: float, share: float, minutes: float | None) -> tuple[Entry, int] | None:
-    """(who is trained on next, epochs); None if nothing is worth it, or affordable.
+def _job(jobs: Jobs, entry: Entry, epochs: int) -> TrialJob:
+    """The job that trains an entry on for so many epochs."""
+    state = jobs.log.state
+    trial = state.trials[entry.trial if entry.trial is not None else -1]
+    done = sum(state.polish_epochs[trial.number, k] for k in range(1, entry.rung + 1))
+    label = f"{trial.entry.label if trial.entry else ''}, finished with {done + epochs} epochs"
+    more: dict[str, Any] = {"id": trial.number, "trial": trial.number, "filling": trial.filling}
+    more["timeout_s"] = jobs.clock.timeout(finalist=True)
+    return jobs.trial_job(longer(Recipe.from_json(entry.recipe), epochs), entry.target, label, **more)
+
+
+def next_finalist(
+    state: StudyState, left_s: float, share: float, minutes: float | None, busy: Mapping[int, int] | None = None
+) -> tuple[Entry, int] | None:
+    """(who is trained on next, epochs); None if nothing is worth it, or affordable. busy: epochs of
+    the trials that are being trained on.
 
     What a candidate promises is its chance times its gain over the baseline; who promises most
     leads. The next is the one of which most is expected after longer training: that it is better
@@ -78,7 +99,9 @@ def next_finalist(state: StudyState, left_s: float, share: float, minutes: float
     )
     best: tuple[float, Entry, int] | None = None
     for e in _undominated(state, able):
-        epochs = affordable(state, e, trials[e.trial or 0], left_s, share, minutes)
+        if e.trial in (busy or {}):
+            continue
+        epochs = affordable(state, e, trials[e.trial or 0], left_s, share, minutes, sum((busy or {}).values()))
         if epochs == 0 or e.rung == RUNGS or (e.trial, e.rung + 1) in state.unpolished:
             continue
         left = remainder(state, e.trial if e.rung else None)
@@ -91,11 +114,18 @@ def next_finalist(state: StudyState, left_s: float, share: float, minutes: float
 
 
 def affordable(
-    state: StudyState, entry: Entry, trial: Trial, left_s: float, share: float, minutes: float | None
+    state: StudyState,
+    entry: Entry,
+    trial: Trial,
+    left_s: float,
+    share: float,
+    minutes: float | None,
+    promised: int = 0,
 ) -> int:
     """Epochs of the next recovery of this entry: LONGER times those that it had, or less if time
     is short; 0 if there is no recovery to lengthen, or no budget. Without minutes the budget is
-    counted in epochs: `share` of all, the search's and these."""
+    counted in epochs: `share` of all, the search's and these. promised: epochs that others are
+    being trained for."""
     step = recovery(Recipe.from_json(trial.recipe))
     if step is None:
         return 0
@@ -104,7 +134,7 @@ def affordable(
     able = wanted if left_s == math.inf else int((_SURE * left_s - _FIXED_S) / max(pace, 1e-9))
     if minutes is None:
         searched = sum(_epochs(t) for t in state.trials if t.state == "complete")
-        able = min(able, int(searched * share / (1 - share)) - sum(state.polish_epochs.values()))
+        able = min(able, int(searched * share / (1 - share)) - sum(state.polish_epochs.values()) - promised)
         return wanted if able >= wanted else 0
     return min(wanted, able) if able >= step.epochs else 0
 
