@@ -153,9 +153,10 @@ def run_ours(name: str, trials: int, minutes: float, seed: int, out: Path, recip
     from featherweight.task.load import load_task
 
     recipe = Recipe.from_yaml(Path(recipe_name).read_text()) if recipe_name else None
+    threads = os.cpu_count() or 1
     study = fw.optimize(
         str(TASKS[name]),
-        recipe or default(load_task(TASKS[name]), minutes, 1, trials),
+        recipe or default(load_task(TASKS[name]), minutes, threads // max(1, threads // 2), trials),
         target="auto",
         constraints=[fw.max_drop(MAX_DROP)],
         minimize=["latency", "size"],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SAMPLES = 150_000  # samples that the longest training of a search sees, in all of its epochs
 _SHORT = 500  # steps of a short recovery, at most
 TRIALS = 20  # that should fit into a search's time
-_FEW = 4  # below so many, a search does not train at all
+_FEW = 2  # below so many, a search does not train at all
 _TRAINING = 0.4  # of a search's time, at most, is recovery
 
 
