@@ -18,6 +18,7 @@ import argparse
 import json
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def measured(task: str, times: int, seconds: float) -> list[Speedup]:
     runner = Runner(load_task(task), ArtifactStore(default_root()), seed=0)
     artifact, target = runner.artifact(Recipe(), Target()), Target()
     example, found = runner.task.example(), []
+    quick: deque[float] = deque(maxlen=20)  # as a study's worker knows it
     with tempfile.TemporaryDirectory() as tmp:
         copy = shutil.copytree(artifact, Path(tmp) / "copy")  # one file is known to be as fast as itself
         for _ in range(times):
@@ -51,10 +53,12 @@ def measured(task: str, times: int, seconds: float) -> list[Speedup]:
                 seconds=seconds,
                 timeout_s=300,
                 workdir=Path(tmp) / "work",
+                quick_ms=min(quick, default=None),
             )
-            if got.speedup is None:
+            if got.speedup is None or got.reference_ms is None:
                 raise SystemExit("the machine was too busy for a measurement of the ratio")
             found.append(got.speedup)
+            quick.append(got.reference_ms.cpu_median)
     return found
 
 
