@@ -63,19 +63,19 @@ def tight(speedup: dict[str, Any], within: float = 0.02) -> bool:
     return bool(max(high - middle, middle - low) <= within * middle)
 
 
-def undisturbed(sides: Sequence[Sequence[float]], quick: Sequence[float | None] = ()) -> list[int]:
+def undisturbed(sides: Sequence[Sequence[float]], quick: float | None = None) -> list[int]:
     """The rounds in which nothing slowed the machine down: those in which no side took more than
     DISTURBED times what it does in quick ones. A side's quick time is the smallest tenth of its
-    rounds, or what is known of it (`quick`), if that is less. sides: of each model the time an
-    inference in each round, by processor.
+    rounds; if the first is known to have been quicker (`quick`), all sides' by the same factor:
+    held to a stricter rule than the other, it would look faster than itself. sides: of each model
+    the time an inference in each round, by processor.
 
     Noise of a machine that is shared only adds (Chen & Revels, "Robust benchmarking in noisy
     environments", 2016), for seconds at a time, and not by the same factor to two models: a ratio
     over all rounds is that of whoever else computed meanwhile."""
     times = np.asarray(sides, dtype=np.float64)
     floors = np.quantile(times, 0.1, axis=1)
-    for i, known in enumerate(quick):
-        floors[i] = min(floors[i], known) if known is not None else floors[i]
+    floors *= min(1.0, quick / max(floors[0], 1e-12)) if quick is not None else 1.0
     return [int(i) for i in np.flatnonzero((times <= DISTURBED * floors[:, None]).all(axis=0))]
 
 

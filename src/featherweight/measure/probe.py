@@ -244,7 +244,7 @@ def time_pair(
         late = n >= latency.MIN_ROUNDS and passed >= seconds
         if not late and (n < 10 or n % 5 != 0):
             continue
-        kept = latency.undisturbed(cpu, [quick_ms, None])
+        kept = latency.undisturbed(cpu, quick_ms)
         if late and (len(kept) >= latency.MIN_ROUNDS or passed >= PATIENCE * seconds):
             break
         if len(kept) >= 10 and latency.tight(_ratio(cpu if headline == "cpu" else wall, kept)):
