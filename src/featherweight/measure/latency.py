@@ -65,17 +65,18 @@ def tight(speedup: dict[str, Any], within: float = 0.02) -> bool:
 
 def undisturbed(sides: Sequence[Sequence[float]], quick: float | None = None) -> list[int]:
     """The rounds in which nothing slowed the machine down: those in which no side took more than
-    DISTURBED times what it does in quick ones. A side's quick time is the smallest tenth of its
-    rounds; if the first is known to have been quicker (`quick`), all sides' by the same factor:
-    held to a stricter rule than the other, it would look faster than itself. sides: of each model
-    the time an inference in each round, by processor.
+    DISTURBED times what it does in quick ones, its quickest tenth. quick: what is known of the
+    first side's time where nothing disturbs it; if the quickest tenth took longer, all rounds were
+    disturbed. (Each side is held to its own: to what is known of one alone, that one would look
+    faster than itself.) sides: of each model the time an inference in each round, by processor.
 
     Noise of a machine that is shared only adds (Chen & Revels, "Robust benchmarking in noisy
     environments", 2016), for seconds at a time, and not by the same factor to two models: a ratio
     over all rounds is that of whoever else computed meanwhile."""
     times = np.asarray(sides, dtype=np.float64)
     floors = np.quantile(times, 0.1, axis=1)
-    floors *= min(1.0, quick / max(floors[0], 1e-12)) if quick is not None else 1.0
+    if quick is not None and floors[0] > DISTURBED * quick:
+        return []
     return [int(i) for i in np.flatnonzero((times <= DISTURBED * floors[:, None]).all(axis=0))]
 
 
