@@ -113,7 +113,7 @@ class Constraint:
             return None
         if self.points and (low, high) != (0, 1):
             return f"give the number in the metric's own unit: {self.quantity} {self.bound:g}"
-        if self.bound >= high - low if self.quantity == "drop" else not low <= self.bound <= high:
+        if self.bound >= high - low if self.quantity == "drop" else not low < self.bound <= high:
             if self.points:
                 return "give a smaller drop: max_drop='1pt'"
             share = f"{self.bound / 100:g}"
@@ -226,6 +226,19 @@ def judge(entry: Entry, baseline: Entry, constraints: list[Constraint], proof: P
     entry.violations, entry.feasible = broken, not broken
     entry.chance = proof.chance if proof is not None else None
     return sum(float(v["excess"]) for v in broken)
+
+
+def distance(violations: list[dict[str, Any]]) -> float:
+    """How far an entry is from its limits, as it was measured: of a floor that only cannot be
+    proven, nothing."""
+    far = 0.0
+    for v in violations:
+        if "chance" in v:
+            over = v["value"] - v["bound"] if v["constraint"].startswith("drop") else v["bound"] - v["value"]
+            far += max(0.0, over) / max(abs(v["bound"]), 0.01)
+        else:
+            far += float(v["excess"])
+    return far
 
 
 def objectives(entry: Entry, baseline: Entry, minimize: list[str]) -> tuple[float, ...]:

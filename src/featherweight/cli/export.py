@@ -27,14 +27,19 @@ def export(
     debug: DebugOption = False,
 ) -> None:
     """Copy the best model of a study (or a trial's artifact) to a folder."""
+    from ..report.words import summary
     from ..study.study import Study
 
-    path = Study.open(out).export(to, trial)
+    study = Study.open(out)
+    path = study.export(to, trial)
     files = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
     if as_json:
         print_json({"folder": str(path), "files": files})
         return
     console = out_console()
     console.print(f"Exported to {path}: {', '.join(files)}", markup=False, soft_wrap=True)
+    if trial is None:  # what it is worth is said wherever it is handed out
+        for line in summary(study.front_json())[:2]:
+            console.print(line, markup=False, soft_wrap=True)
     if "MODEL_CARD.md" in files:
         console.print(f"How to load and run it: {path / 'MODEL_CARD.md'}", markup=False, soft_wrap=True)

@@ -7,12 +7,14 @@ the baseline and only the candidate got right, d a drop (positive: the candidate
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 
 from ..errors import InputError
 from ..proof import unseen
+from ..proof.chance import GIVEN_AWAY, SUMMED
 from ..proof.student import t975
 from ..proof.tango import bisect, normal, score, tango
 from ..records import Paired
@@ -20,12 +22,6 @@ from ..seeding import derive
 from .accuracy import Metric, bootstrap
 
 Interval = tuple[float, float]
-# up to so many samples on which the two differ, or would at the limit, probabilities are summed up
-# and not taken from the normal distribution
-_SUMMED = 400.0
-# of the probability is given away, so that not every rate of differing has to be looked at (Berger
-# & Boos)
-_BEYOND = 5e-4
 _RATES = 41  # of differing, that are looked at
 _TRIES, _DRAWS = 30, 20  # at another sample's answer; of samples that fail
 
@@ -60,6 +56,11 @@ def compare(
         if int(units.max()) + 1 == len(units):
             units = None
     w = m.scores(outputs, targets)
+    failed = (
+        None if isinstance(w, float) or m.zero_one else m.scores(_answers_of_others(outputs, targets, seed), targets)
+    )
+    if m.zero_one is None and failed is not None:  # those of samples that fail decide, too, what values there are
+        m = dataclasses.replace(m, zero_one=m.is_zero_one(np.concatenate([w, failed])))
     best = None if baseline_outputs is not None else float(not isinstance(w, float) and m.is_zero_one(w))
     v: np.ndarray | float
     if baseline_outputs is not None:
@@ -81,7 +82,9 @@ def compare(
         return Paired(drop, n, math.sqrt(max(0.0, (lost + won) / n - drop**2)), lost, won, best=best), None
     if n < 2:
         raise InputError(f"{m.name} of one sample has no interval", got="1 sample", allowed="at least 2")
-    more = _mean_of_units(m.sign * (w - m.scores(_answers_of_others(outputs, targets, seed), targets)), units)
+    if failed is None:
+        failed = m.scores(_answers_of_others(outputs, targets, seed), targets)
+    more = _mean_of_units(m.sign * (w - failed), units)
     cost = float(more[more > 0].mean()) if (more > 0).any() else _worst(m, w)
     return Paired(float(d.mean()), n, float(d.std(ddof=1)), cost=cost, best=best), None
 
@@ -153,7 +156,7 @@ def p_value(paired: Paired, max_drop: float, drops: np.ndarray | None = None) ->
     not seen (`proof.unseen`)."""
     if paired.lost is not None and paired.won is not None:
         b, c, n = int(paired.lost), int(paired.won), paired.n
-        if b + c + n * max_drop <= _SUMMED:
+        if b + c + n * max_drop <= SUMMED:
             return _summed(b, c, n, max_drop)
         return normal(score(b, c, n, max_drop))
     cost = paired.cost or 0.0
@@ -180,7 +183,7 @@ def _summed(b: int, c: int, n: int, d: float) -> float:
 
     if d >= 1.0:  # every sample would be lost
         return 1.0 if b == n else 0.0
-    most = float(beta.ppf(1 - _BEYOND, c + 1, n - c)) if c < n else 1.0  # Clopper & Pearson
+    most = float(beta.ppf(1 - GIVEN_AWAY, c + 1, n - c)) if c < n else 1.0  # Clopper & Pearson
     rates = np.linspace(0.0, min(most, (1 - d) / 2), _RATES)  # [R] winning; losing at rate + d
     seen = score(b, c, n, d) + 1e-9
     top = int(binom.ppf(1 - 1e-7, n, min(1.0, 2 * rates[-1] + d)))
@@ -192,7 +195,7 @@ def _summed(b: int, c: int, n: int, d: float) -> float:
         some = binom.pmf(differing, n, both)
         given = binom.cdf(losing, differing, (rate + d) / both) if both > 0 else (losing >= 0).astype(float)
         worst = max(worst, float((some * np.where(losing >= 0, given, 0.0)).sum()))
-    return min(1.0, worst + _BEYOND)
+    return min(1.0, worst + GIVEN_AWAY)
 
 
 def _most_losing(differing: int, n: int, d: float, seen: float) -> int:

@@ -34,7 +34,7 @@ from . import latency
 BLOCK_S = 0.002
 MOST_IN_BLOCK = 2000
 WARM_S = 0.05
-PATIENCE = 3  # times as long as asked, a measurement waits for rounds that nothing disturbs
+PATIENCE = 2  # times as long as asked, a measurement waits for rounds that nothing disturbs
 Run = Callable[[], Any]
 
 

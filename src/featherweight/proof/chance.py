@@ -12,7 +12,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import NormalDist
 from typing import Any
 
@@ -23,6 +23,10 @@ from .tango import normal, score
 
 _NORMAL = NormalDist()
 LEVEL = ALPHA * FIRST  # of the first look
+SUMMED = (
+    400.0  # up to so many samples that differ or would at the limit, probabilities are summed up (Tango's score else)
+)
+GIVEN_AWAY = 5e-4  # of the probability, so that not every rate of differing has to be looked at (Berger & Boos)
 ASSUMED = 0.01  # share of samples that a slimmed model decides otherwise than the original, before one was measured
 
 
@@ -119,8 +123,7 @@ def attainable(samples: int, floor: float, seen: Sequence[Paired] = (), level: f
     sd, cost = (statistics.median(x) for x in ([p.sd for p in seen] or [0.0], [p.cost or 0.0 for p in seen] or [0.0]))
 
     def least(n: int) -> float:
-        most = provable(0.0, n, best - floor, level) if counted else _provable_mean(sd, cost, n, best - floor, level)
-        return best - most
+        return best - (fewest if counted else partial(_provable_mean, sd, cost))(n, best - floor, level)
 
     base = best - seen[0].drop if seen else None
     needed = _least(lambda n: least(n) <= base) if base is not None and base > floor else None
@@ -150,11 +153,14 @@ def _predicted(paired: Paired, samples: int, max_drop: float, level: float) -> t
     may still differ."""
     n, m = paired.n, max(samples, 1)
     if paired.lost is None or paired.won is None:
-        most = _provable_mean(paired.sd, paired.cost or 0.0, m, max_drop, level)
-        return paired.drop, paired.sd * math.sqrt(1 / n + 1 / m), most
+        both, cost = math.sqrt(1 / n + 1 / m), paired.cost or 0.0
+        most = _provable_mean(paired.sd, cost, m, max_drop, level)
+        # what a failure costs is known no better than by its mean over these samples
+        doubt = most - _provable_mean(paired.sd, cost * (1 + both), m, max_drop, level)
+        return paired.drop, math.hypot(paired.sd * both, doubt if math.isfinite(doubt) else 0.0), most
     if paired.best is not None:  # what it is held to is never wrong
         drop = (paired.lost + 0.5) / (n + 1)
-        return drop, math.sqrt(drop * (1 - drop) * (1 / n + 1 / m)), provable(0.0, m, max_drop, level)
+        return drop, math.sqrt(drop * (1 - drop) * (1 / n + 1 / m)), fewest(m, max_drop, level)
     differing = (paired.lost + paired.won + 1) / (n + 1)
     drop = (paired.lost - paired.won) / (n + 1)
     return drop, math.sqrt((differing - drop**2) * (1 / n + 1 / m)), provable(differing, m, max_drop, level)
@@ -164,6 +170,25 @@ def _predicted(paired: Paired, samples: int, max_drop: float, level: float) -> t
 def _provable_mean(sd: float, cost: float, samples: int, max_drop: float, level: float) -> float:
     """T for other metrics, with failures that are not seen (`proof.unseen`)."""
     return unseen.provable(sd / math.sqrt(samples), samples, cost, max_drop, level)
+
+
+@lru_cache(maxsize=4096)
+def fewest(samples: int, limit: float, level: float = LEVEL) -> float:
+    """The largest share of samples that may be wrong and a share below `limit` is certified: that
+    so few or fewer would be wrong has at most the probability `level` if the limit were the truth.
+    -inf: none may. With many, by the score, as certificates go."""
+    if samples * limit > SUMMED:
+        return provable(0.0, samples, limit, level)
+    if not 0 < limit < 1:
+        return -math.inf if limit <= 0 else 1.0
+    below, wrong = GIVEN_AWAY, -1
+    for k in range(samples + 1):
+        log = math.lgamma(samples + 1) - math.lgamma(k + 1) - math.lgamma(samples - k + 1)
+        below += math.exp(log + k * math.log(limit) + (samples - k) * math.log1p(-limit))
+        if below > level:
+            break
+        wrong = k
+    return wrong / samples if wrong >= 0 else -math.inf
 
 
 @lru_cache(maxsize=4096)

@@ -90,9 +90,10 @@ def _code(text: Any) -> str:
 def _what(front: Json, entry: Json) -> list[str]:
     target = _code(entry.get("target") or target_text(front.get("target")))
     return [
-        f"A deployable model for the task {plain(front.get('task'))}, made by Featherweight for the target `{target}`: "
+        f"A model for the task {plain(front.get('task'))}, made by Featherweight for the target `{target}`: "
         f"{units.size(entry['size_bytes'])}, "
         f"{units.count(entry.get('params'))} parameters. {plain(speed(entry, reference(front))).capitalize()}."
+        + ("" if entry.get("feasible") else " **It does not meet the limits of its study: see below.**")
     ]
 
 

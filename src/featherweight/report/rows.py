@@ -154,9 +154,9 @@ def violation_text(violation: Json, entry: Json, reference: str = "original", sa
     broken. samples: of the test split, None: not known."""
     quantity, name = _quantity(violation), _metric(entry)
     value, bound = _measured(violation, entry, reference)
-    word = "least" if quantity == "metric" else "most"
+    word, asked = ("least", "asked") if quantity == "metric" else ("most", "allowed")
     what = {"metric": name, "drop": f"{name} drop"}.get(quantity, quantity)
-    text = f"{what} is {value}{',' if ',' in value else ''} where at {word} {bound} is allowed"
+    text = f"{what} is {value}{',' if ',' in value else ''} where at {word} {bound} is {asked}"
     if "chance" not in violation or (violation["chance"] == 0.0 and quantity == "drop" and not _held(violation)):
         return text
     likely, wanted = odds(violation["chance"], violation["confidence"])
@@ -193,7 +193,7 @@ def certified_text(entry: Json) -> str | None:
         return None
     if verdict != "not certifiable" or not needs:
         return str(verdict)
-    more = re.match(r"about [0-9,]+ more test samples", needs)
+    more = re.match(r"about [0-9,]+ more test samples( to refute it)?", needs)
     return f"{verdict}: needs {more[0]}" if more else f"{verdict}: {needs}"
 
 

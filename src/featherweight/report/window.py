@@ -58,10 +58,14 @@ def fit_axes(
         lines = [s[f"{axis}0"] for s in layout.get("shapes") or [] if s[f"{axis}0"] == s[f"{axis}1"]]
         zero = layout[f"{axis}axis"].get("rangemode") == "tozero"
         wanted, bulk, others = ([v for v, c in seen if c is kind] for kind in (True, False, None))
-        found = window([*wanted, *lines], bulk, zero, others)
+        found = window([*wanted, *(v for v in lines if _near(v, wanted, zero))], bulk, zero, [*others, *lines])
         if found is not None:
             ends[axis] = found
             layout[f"{axis}axis"]["range"] = list(found)
+            for note in layout.get("annotations") or []:  # of a limit that lies beyond
+                if note.get(f"{axis}ref") != "paper" and not found[0] <= note[axis] <= found[1]:
+                    note[axis] = min(max(note[axis], found[0]), found[1])
+                    note["text"] += " (beyond)"
     if ends:
         for trace, marks in zip(data, core, strict=True):
             for axis in ends if not any(marks) else ():
@@ -69,6 +73,15 @@ def fit_axes(
         shown = {axis: _format(layout[f"{axis}axis"]) for axis in ends}
         moved = [_beyond(trace, called, ends, shown) for trace, called in zip(data, names, strict=True)]
         data.extend([t for t in moved if t is not None])
+
+
+def _near(line: float, wanted: Sequence[float], zero: bool) -> bool:
+    """Is a limit's line so near to what has to be seen that the axis should show it?"""
+    if not wanted:
+        return True
+    low, high = min([*wanted, *([0.0] if zero else [])]), max(wanted)
+    slack = (ALIKE - 1.0) * (high - low or abs(high) or 1.0)
+    return low - slack <= line <= high + slack
 
 
 def _format(axis: Json) -> str:

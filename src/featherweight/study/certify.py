@@ -19,14 +19,19 @@ LEAST = 0.1  # chance of an entry that is looked at, after all others
 
 
 def certify(jobs: Jobs) -> None:
-    """Look at the entries of `to_certify`, while time is left. Without a floor: measure the drop of
-    the best on test, and certify nothing."""
+    """Look at the entries of `to_certify`, while time is left; at none if nothing meets the limits,
+    for the study may go on, and what failed on test lowers the level of what comes after; at the
+    best alone if the study is interrupted. Without a floor: measure the drop of the best on test,
+    and certify nothing."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
-    best = state.best() or state.nearest()
+    best = state.best()
     order = to_certify(state) if state.max_drop is not None else []
-    if not order and best is not None and artifact_id(best) not in state.certificates:
-        order = [best]  # nothing is likely to be certified: what it is like on test is still worth knowing
-    if not order:
+    if best is not None and stop.asked:
+        order = [best]  # the study is likely to go on, and each look leaves less to those after it
+    elif not order and best is not None:
+        order = [best]  # without a floor: what it is like on test
+    order = [e for e in order if artifact_id(e) not in state.certificates]
+    if not order or best is None:
         return
     log.record("phase", {"name": "certify"})
     for entry in order:

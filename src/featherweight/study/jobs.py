@@ -67,7 +67,7 @@ class Jobs:
             timeout_s=self.clock.timeout(),
             keep=str(self.folder / ARTIFACTS),
             outputs=str(self.folder / "valid-outputs" / "baseline.npy"),
-            alone=self.log.state.floor == "metric",
+            alone=self.log.state.alone,
         )
         return dataclasses.replace(job, **more)
 

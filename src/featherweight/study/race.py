@@ -35,14 +35,15 @@ def race(jobs: Jobs) -> None:
         for entry in leading:
             if state.raced.get(artifact_id(entry), 0) == 0:
                 _run(jobs, entry)
-    best = state.best()
-    if best is not None and state.raced.get(artifact_id(best), 0) < (2 if len(leading) > 1 else 1):
-        _run(jobs, best, PROCESSES)
+    for _ in range(RACERS):  # the one that it makes the best was measured for the choice only
+        best = state.best()
+        if best is None or artifact_id(best) in state.settled or not _run(jobs, best, PROCESSES):
+            break
 
 
-def _run(jobs: Jobs, entry: Entry, processes: int = 1) -> None:
+def _run(jobs: Jobs, entry: Entry, processes: int = 1) -> bool:
     """Time the entry in so many processes, fewer if time or patience ends, and record them as one
-    measurement."""
+    measurement, if there is any; several are the last word on it."""
     latencies, speeds = [], []
     for _ in range(processes):
         told = _timed(jobs, entry)
@@ -53,7 +54,9 @@ def _run(jobs: Jobs, entry: Entry, processes: int = 1) -> None:
     if speeds:
         middle = sorted(latencies, key=lambda one: one.median)[len(latencies) // 2]
         body = {"latency_ms": middle.to_json(), "speedup": anew(speeds, jobs.log.state.speeds.spread).to_json()}
-        jobs.log.record("raced", {"artifact": artifact_id(entry), **body}, trial=entry.trial)
+        told = {"artifact": artifact_id(entry), "last": processes > 1, **body}
+        jobs.log.record("raced", told, trial=entry.trial)
+    return bool(speeds)
 
 
 def _timed(jobs: Jobs, entry: Entry) -> dict[str, Any] | None:

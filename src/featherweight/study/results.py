@@ -76,7 +76,7 @@ def write_results(out: Path, state: StudyState, found: Analysis | None = None) -
         {**config, "command": command(state.begun, out), "manifest": chosen_manifest(state)},
         found,
     )
-    kept = [*state.baselines.values(), *state.front(), *([entry] if entry else [])]
+    kept = [*state.baselines.values(), *state.front(), *filter(None, (entry, state.nearest()))]
     names = {Path(e.artifact).name for e in kept}
     for folder in (out / ARTIFACTS).glob("*"):
         if folder.name not in names:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from .. import pareto
 from ..errors import StoreError
-from ..limits import Budget, Constraint, Proof, judge, objectives
+from ..limits import Budget, Constraint, Proof, distance, judge, objectives
 from ..proof.chance import allowance, attainable, chance, outlook, recovered
 from ..proof.levels import next_level
 from ..records import Entry, Event, History, Latency, Paired, Speedup, State, Trial
@@ -53,6 +53,7 @@ class StudyState:
     unpolished: dict[tuple[int, int], str] = field(default_factory=dict)
     # how often a chosen artifact was timed again
     raced: dict[str, int] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)  # of these, in the end
     ended: str | None = None  # why the search ended before its budget did
     uncertified: str | None = None  # why the best has no certificate, if its run came to its end
     finished: bool = False  # did the last run come to its end, and nobody interrupt it?
@@ -195,12 +196,15 @@ class StudyState:
         self._judge(entry)
 
     def _on_unpolished(self, event: Event) -> None:
-        self.unpolished[event["trial"], event["rung"]] = event["reason"]
+        at = event["trial"], event["rung"]
+        self.unpolished[at], self.polish_epochs[at] = event["reason"], event.get("epochs", 0)
 
     def _on_raced(self, event: Event) -> None:
         """A fresh measurement of the speed takes the place of the one that it was chosen by."""
         name = event["artifact"]
         self.raced[name] = self.raced.get(name, 0) + 1
+        if event.get("last", self.raced[name] > 1):
+            self.settled.add(name)
         entries = [e for e in self.entries() if e is not self.baseline]
         graphs = {(e.graph, e.target) for e in entries if artifact_id(e) == name and e.graph is not None}
         for entry in entries:
@@ -331,6 +335,13 @@ class StudyState:
         return next((name for name in ("drop", "metric") if name in asked), None)
 
     @property
+    def alone(self) -> bool:
+        """Are candidates compared with the best value, as the floor is one of the metric itself?
+        Not in a study whose baseline was compared otherwise."""
+        base = self.baselines.get("baseline")
+        return self.floor == "metric" and (base is None or base.paired is not None and base.paired.best is not None)
+
+    @property
     def lacking(self) -> float:
         """What the baseline lacks of the value that drops are told from: 0 if that is its own."""
         seen = self.baseline.paired
@@ -339,7 +350,8 @@ class StudyState:
     def _alone(self, seen: Paired | None) -> float | None:
         """The least metric, if that is the floor and was compared so (in studies begun before, it
         was taken for a drop)."""
-        if self.floor != "metric" or seen is None or seen.best is None:
+        base = self.baseline.paired
+        if self.floor != "metric" or seen is None or seen.best is None or base is None or base.best is None:
             return None
         return next(c.bound for c in reversed(self.constraints) if c.quantity == "metric")
 
@@ -409,10 +421,11 @@ class StudyState:
         return [entries[i] for i in pareto.front([self.point(e) for e in entries])]
 
     def point(self, entry: Entry) -> tuple[float, ...]:
-        """The coordinates in which entries are compared: the objectives,
-        and the error among them once."""
-        extra = [] if "error" in self.minimize else ["error"]
-        return objectives(entry, self.baseline, [*self.minimize, *extra])
+        """The coordinates in which entries are compared: the objectives, and the error among them
+        once; all but it to three digits, for a byte more is no other size."""
+        names = [*self.minimize, *([] if "error" in self.minimize else ["error"])]
+        values = objectives(entry, self.baseline, names)
+        return tuple(v if name == "error" else float(f"{v:.3g}") for name, v in zip(names, values, strict=True))
 
     def score(self, entry: Entry) -> float:
         """The geometric mean of the objectives, each relative to the baseline: less is better."""
@@ -449,7 +462,7 @@ class StudyState:
         """If nothing searched is feasible: the entry that breaks the constraints least."""
         if any(e.feasible for e in self.found()):
             return None
-        return min(self.found(), key=lambda e: sum(v["excess"] for v in e.violations), default=None)
+        return min(self.found(), key=lambda e: (distance(e.violations), -(e.chance or 0.0)), default=None)
 
     def front_json(self) -> dict[str, Any]:
         """front.json of the study (format 1)."""

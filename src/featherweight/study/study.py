@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..limits import Budget
 from ..records import Entry
 from ..report import html
 from ..report.analysis import Analysis
+from ..report.words import summary
 from .command import command
 from .log import Listener
 from .reading import chosen_manifest, read_state
@@ -46,6 +48,11 @@ class Study:
         The same as `calls.resume`."""
         again: Study = importlib.import_module(f"{__package__}.calls").resume(out, budget=budget, on_event=on_event)
         return again
+
+    def __repr__(self) -> str:
+        if "baseline" not in self.state.baselines:
+            return f"Study({self.out}: nothing was measured yet)"
+        return "\n  ".join([f"Study({self.out}):", *summary(self.front_json())[:2]])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -102,6 +109,13 @@ class Study:
         InputError if the trial has none."""
         if trial is None:
             source = self._best
+            chosen = self.state.best() or self.state.nearest()
+            if chosen is not None and source.is_dir() and _made_of(source) not in (None, chosen.sha256):
+                raise InputError(
+                    "the best candidate is another one than its folder holds",
+                    got=f"{source}, and the best is {chosen.label}",
+                    fix=f"featherweight resume {self.out}: it is written again",
+                )
             if not source.is_dir() and (self.state.best() or self.state.nearest()) is not None:
                 raise InputError(
                     "the best candidate's folder is not there",
@@ -145,6 +159,14 @@ class Study:
         more = {"command": command(self.state.begun, self.out), "manifest": chosen_manifest(self.state)}
         config = {**self.config, "out": str(self.out), **more}
         return html.write(Path(path), self.front_json(), self.trials(), self.info(), config, found)
+
+
+def _made_of(folder: Path) -> str | None:
+    """The sha256 of the artifact that a folder was made of; None if it does not say."""
+    try:
+        return str(json.loads((folder / "manifest.json").read_text())["sha256"])
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 class Found:
