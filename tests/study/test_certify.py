@@ -177,6 +177,20 @@ def test_a_fresh_race_replaces_the_speed_that_it_was_chosen_by():
     assert found.latency_ms.median == pytest.approx(study.baseline.latency_ms.median / 1.8)
 
 
+def test_what_the_last_race_demotes_leaves_its_place_to_one_that_is_timed_anew(monkeypatch):
+    monkeypatch.setattr("featherweight.study.race.PROCESSES", PROCESSES)
+    study = state((2.0, 12, 8), (1.9, 4, 8))
+    one, two = (t.entry for t in study.trials)
+    looked(study, one, "certified")
+    looked(study, two, "certified")
+    jobs = Timings(study, [2.0, 1.9, *[1.2] * 5, *[1.8] * 5])
+    race(jobs)
+    assert study.best() is two and two.speedup.ratio == pytest.approx(1.8) and not jobs.ratios
+    assert study.settled == {artifact_id(one), artifact_id(two)}
+    race(jobs)  # nothing is left to time
+    assert not jobs.warned
+
+
 class Timings:
     """Jobs that only time, one ratio after the other; where there is none, the job fails."""
 
@@ -216,6 +230,25 @@ def test_the_best_is_timed_again_in_several_processes(ratios, together, monkeypa
     assert bool(jobs.warned) == (len(ratios) < PROCESSES) and study.raced == (
         {artifact_id(study.best()): 1} if ratios else {}
     )
+
+
+def test_a_failed_recovery_counts_its_epochs():
+    study = state((3.0, 30, 8), (2.0, 8, 8), polish=3 / 4)
+    told = {"trial": 0, "rung": 1, "epochs": 6, "reason": "it died", "seconds": 9.0}
+    before = affordable(study, study.trials[1].entry, study.trials[1], math.inf, 3 / 4, None)
+    study.apply({"kind": "unpolished", **told, "time": 6000.0})
+    assert before == 6 and affordable(study, study.trials[1].entry, study.trials[1], math.inf, 3 / 4, None) == 6
+    study.apply({"kind": "unpolished", **told, "trial": 1, "time": 6001.0})
+    assert affordable(study, study.trials[1].entry, study.trials[1], math.inf, 3 / 4, None) == 0
+
+
+def test_the_nearest_is_near_as_it_was_measured():
+    study = state((3.0, 30, 8), (2.0, 8, 60))
+    study.constraints.append(fake_study.max_latency("0.1x"))
+    for trial in study.trials:
+        study._judge(trial.entry)
+    first, second = (t.entry for t in study.trials)
+    assert first.chance < second.chance and study.nearest() is first  # whose drop holds, and can hardly be proven
 
 
 def test_entries_of_one_graph_share_one_speed():

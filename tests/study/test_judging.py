@@ -1,6 +1,7 @@
 """Whether what a study says of its entries follows from what it last measured of them."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,21 @@ def test_a_best_folder_that_was_removed_is_written_again_by_resume(tmp_path, mon
     assert "featherweight resume" in e.value.fix
     with pytest.raises(InputError, match="no best candidate"):
         fake_study.study(0, settings=fake_study.config(limits=[max_latency("0.01x")])).export(tmp_path / "to")
+
+
+def test_a_best_folder_of_another_candidate_is_not_exported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = fake_study.study()
+    folder = found.out / "best"
+    folder.mkdir(parents=True)
+    for sha, words in (("other", "another one than its folder holds"), (found.best.entry.sha256, None)):
+        (folder / "manifest.json").write_text(json.dumps({"sha256": sha}))
+        if words is None:
+            assert (found.export(tmp_path / "to") / "manifest.json").exists()
+            continue
+        with pytest.raises(InputError, match=words) as e:
+            found.export(tmp_path / "to")
+        assert "featherweight resume" in e.value.fix
 
 
 def test_another_training_of_the_original_is_another_study(tmp_path):

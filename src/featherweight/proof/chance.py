@@ -160,7 +160,8 @@ def _predicted(paired: Paired, samples: int, max_drop: float, level: float) -> t
         return paired.drop, math.hypot(paired.sd * both, doubt if math.isfinite(doubt) else 0.0), most
     if paired.best is not None:  # what it is held to is never wrong
         drop = (paired.lost + 0.5) / (n + 1)
-        return drop, math.sqrt(drop * (1 - drop) * (1 / n + 1 / m)), fewest(m, max_drop, level)
+        most = fewest(m, max_drop, level) + 0.5 / m  # half a sample: wrong ones are counted
+        return drop, math.sqrt(drop * (1 - drop) * (1 / n + 1 / m)), most
     differing = (paired.lost + paired.won + 1) / (n + 1)
     drop = (paired.lost - paired.won) / (n + 1)
     return drop, math.sqrt((differing - drop**2) * (1 / n + 1 / m)), provable(differing, m, max_drop, level)
