@@ -225,6 +225,7 @@ def test_points_are_hundredths(said, bound, points):
         (max_drop(1.5), (0, 1), "max_drop='1.5pt'"),
         (min_metric(95), (0, 1), "min_metric=0.95"),
         (min_metric(-0.5), (0, 1), "min_metric"),
+        (min_metric(0.0), (0, 1), "any model has that"),
         (max_drop("1pt"), (0, math.inf), "the metric's own unit"),
         (max_drop("1%"), (-math.inf, math.inf), "the metric's own unit"),
         (max_drop(5), (0, math.inf), None),

@@ -117,6 +117,8 @@ class Constraint:
             if self.points:
                 return "give a smaller drop: max_drop='1pt'"
             share = f"{self.bound / 100:g}"
+            if self.quantity == "metric" and self.bound <= low:
+                return f"leave it out (any model has that), or give a min_metric above {low:g}"
             if self.quantity == "metric":
                 return f"min_metric={share}, if points were meant"
             anything = f"; to let anything go: {0.99 * (high - low):g}" if self.bound == high - low else ""

@@ -308,6 +308,9 @@ def test_a_floor_of_the_metric_is_shown_of_the_candidate_alone():
 
 def test_a_study_begun_before_takes_such_a_floor_for_a_drop():
     before = reaching(44, 50, floor=0.9, best=None)
+    assert not before.alone and reaching(44, 50).alone
+    late = dataclasses.replace(before.trials[0].entry.paired, best=1.0)  # of code in between
+    assert before.proof(before.trials[0].entry, late).quantity == "metric" and before._alone(late) is None
     assert before.to_show(before.trials[0].entry) == (pytest.approx(before.baseline.metric.value - 0.9), None)
 
 

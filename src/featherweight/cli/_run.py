@@ -84,6 +84,11 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
         console.print(f"{note[0].upper()}{note[1:]}.", markup=False, style="bold")
     if plan["proof"] is not None:
         console.print(words.proof(plan["proof"], plan["metric"]), markup=False)
+    elif plan["floor"]:
+        text = (
+            f"What the test split can certify is known once a candidate was measured: {plan['metric']} is not right or "
+        )
+        console.print(f"{text}wrong for each sample, and its spread decides.", markup=False)
     console.print(f"How this was predicted: {plan['how']}.", markup=False, style="dim")
 
 

@@ -92,6 +92,7 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         "total_s": min(sum_s, minutes),
         "memory_bytes": peak,
         "noticed": noticed(task, config),
+        "floor": bool(floors),
         "proof": known,
         "metric": judged.name,
         "how": (
