@@ -285,6 +285,7 @@ PLAN = {
     "within": None,
     "total_s": 171.0,
     "noticed": ["the test split is small"],
+    "floor": False,
     "proof": None,
     "memory_bytes": 430_000_000,
     "how": "3 steps were timed",
