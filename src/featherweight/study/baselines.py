@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -109,12 +110,11 @@ def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe,
     choices = config.target.runtimes
     out: list[tuple[str, Recipe, str]] = [("baseline", Recipe(), reference)]
     plain = Quantize()
-    able = [
-        t
-        for t in dict.fromkeys([reference, *choices])
-        if Target.parse(t).load_runtime().problem(Target.parse(t), plain.plan()) is None
-    ]
+    able = [t for t in dict.fromkeys([reference, *choices]) if _runs(t, plain)]
     out += [("plain int8" if t == reference else f"plain int8 on {t}", Recipe(plain), t) for t in able]
+    dynamic = Quantize(scheme="int8-dynamic")
+    if _searched(space, dynamic) and _runs(reference, dynamic):
+        out.append(("plain dynamic int8", Recipe(dynamic), reference))
     out += [(extra["label"], Recipe.from_json(extra["recipe"]), reference) for extra in config.extra_baselines]
     random_cut = random_cutting(space)
     if random_cut is not None:
@@ -123,6 +123,17 @@ def baseline_candidates(config: Config, space: Space) -> list[tuple[str, Recipe,
     elsewhere = [t for t in config.target.originals if t != reference]
     elsewhere.sort(key=lambda t: t not in choices)
     return out + [(f"{name} on {t}", Recipe(), t) for t in elsewhere]
+
+
+def _runs(target: str, step: Quantize) -> bool:
+    """Can the target run what the step makes?"""
+    return Target.parse(target).load_runtime().problem(Target.parse(target), step.plan()) is None
+
+
+def _searched(space: Space, step: Quantize) -> bool:
+    """Is the step's scheme one that a hole of the space may have?"""
+    schemes = (h.domain for h in space if re.search(r"(^|\.)quantize(_\d+)?\.scheme$", h.path))
+    return any(step.scheme in (domain.options(100) or ()) for domain in schemes)
 
 
 def random_cutting(space: Space) -> Recipe | None:

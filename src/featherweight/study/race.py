@@ -37,13 +37,13 @@ def race(jobs: Jobs) -> None:
                 _run(jobs, entry)
     for _ in range(RACERS):  # the one that it makes the best was measured for the choice only
         best = state.best()
-        if best is None or artifact_id(best) in state.settled or not _run(jobs, best, PROCESSES):
+        if best is None or artifact_id(best) in state.settled or not _run(jobs, best, PROCESSES, last=True):
             break
 
 
-def _run(jobs: Jobs, entry: Entry, processes: int = 1) -> bool:
+def _run(jobs: Jobs, entry: Entry, processes: int = 1, last: bool = False) -> bool:
     """Time the entry in so many processes, fewer if time or patience ends, and record them as one
-    measurement, if there is any; several are the last word on it."""
+    measurement, if there is any. last: it is the one that will be reported."""
     latencies, speeds = [], []
     for _ in range(processes):
         told = _timed(jobs, entry)
@@ -54,7 +54,7 @@ def _run(jobs: Jobs, entry: Entry, processes: int = 1) -> bool:
     if speeds:
         middle = sorted(latencies, key=lambda one: one.median)[len(latencies) // 2]
         body = {"latency_ms": middle.to_json(), "speedup": anew(speeds, jobs.log.state.speeds.spread).to_json()}
-        told = {"artifact": artifact_id(entry), "last": processes > 1, **body}
+        told = {"artifact": artifact_id(entry), "last": last, **body}
         jobs.log.record("raced", told, trial=entry.trial)
     return bool(speeds)
 
