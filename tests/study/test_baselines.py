@@ -10,7 +10,9 @@ from torch import nn
 
 import featherweight as fw
 from featherweight.errors import FeatherweightError, InputError
+from featherweight.recipe import Candidate, decode
 from featherweight.records import Quality
+from featherweight.space import Space
 from featherweight.study.baselines import baseline_candidates, check_original
 from featherweight.study.config import Settings
 from featherweight.study.guessing import guess
@@ -148,7 +150,9 @@ def test_a_study_of_a_useless_original(tmp_path, one_baseline):
 def test_dynamic_int8_is_a_baseline_where_it_may_be_chosen():
     def labels(recipe):
         made = configure(task(CLASSES, 3), Settings(budget=fw.Budget(trials=1), recipe=recipe))
-        return [label for label, _, _ in baseline_candidates(made, recipe.space())]
+        return [
+            label for label, _, _ in baseline_candidates(made, Space(Candidate(recipe, decode(made.target.choice))))
+        ]
 
     assert "plain dynamic int8" in labels(fw.Recipe(fw.Quantize(scheme=fw.Choice("int8-dynamic", "int8-static"))))
     assert "plain dynamic int8" not in labels(fw.Recipe(fw.Quantize(scheme=fw.Choice("weight-only", "int8-static"))))
