@@ -4,10 +4,9 @@ Of many candidates the one that looked fastest is, as a rule, one that was measu
 that are certified run against the baseline once more before the best is chosen by that, and the
 best once more after: what is reported of it was not part of any choice.
 
-One process says little of the next (caches, memory, what else runs): with its own interval it
-missed the ratio of a file to its copy in 12 to 15 % of the measurements on a busy machine, where
-5 % were allowed, the luckiest of 20 in 65 %, three as one in 1.6 %
-(benchmarks/certificates/faster.py).
+One process says little of the next (caches, memory, what else runs): on a busy machine the
+interval of one missed the ratio of a file to its copy in 9 % of the measurements, where 5 % were
+allowed, the luckiest of 20 in 25 %, five as one in 3 % (benchmarks/certificates/faster.py).
 """
 
 from __future__ import annotations
