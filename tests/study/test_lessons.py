@@ -1,0 +1,58 @@
+"""What the baselines speak for, as guesses of the space."""
+
+import math
+from types import SimpleNamespace
+
+import featherweight as fw
+from featherweight.recipe import Candidate
+from featherweight.recipes import encoder, ptq
+from featherweight.space import Space
+from featherweight.study.lessons import guesses
+
+RUNTIMES = fw.Choice("onnxruntime", "openvino")
+
+
+def told(recipe, *measured, target=RUNTIMES):
+    """The values guessed, after baselines with these (label, recipe, target, speedup, violations)."""
+    found = {
+        label: SimpleNamespace(recipe=fw.Recipe(*steps).to_json(), target=on, speedup=speed, violations=broken)
+        for label, steps, on, speed, broken in measured
+    }
+    state = SimpleNamespace(baselines=found, score=lambda e: -math.log(e.speedup))
+    return [g.values for g in guesses(state, Space(Candidate(recipe, target)))]
+
+
+ORIGINAL = ("baseline", [], "onnxruntime", 1.0, [])
+STATIC = ("plain int8", [fw.Quantize()], "onnxruntime", 1.3, [])
+DYNAMIC = ("plain dynamic int8", [fw.Quantize(scheme="int8-dynamic")], "onnxruntime", 1.5, [])
+ELSEWHERE = ("plain int8 on openvino", [fw.Quantize()], "openvino", 0.8, [])
+
+
+def test_the_best_plain_quantization_is_guessed_with_its_runtime():
+    dynamic = {"quantize": True, "quantize.scheme": "int8-dynamic", "target": "onnxruntime"}
+    assert told(encoder(), ORIGINAL, STATIC, DYNAMIC, ELSEWHERE) == [dynamic]
+    static = {**dynamic, "quantize.scheme": "int8-static"}
+    assert told(encoder(), ORIGINAL, STATIC, ELSEWHERE) == [static]
+    slow = ("plain dynamic int8", [fw.Quantize(scheme="int8-dynamic")], "onnxruntime", 0.9, [])
+    assert told(encoder(), ORIGINAL, slow, ELSEWHERE) == []
+
+
+def test_the_runtime_of_the_fastest_original_is_guessed_too():
+    faster = ("original on openvino", [], "openvino", 1.1, [])
+    dynamic = {"quantize": True, "quantize.scheme": "int8-dynamic", "target": "onnxruntime"}
+    assert told(encoder(), ORIGINAL, faster, DYNAMIC) == [{"target": "openvino"}, dynamic]
+
+
+def test_what_breaks_the_floor_is_not_guessed():
+    broken = (*DYNAMIC[:4], [{"constraint": "drop", "chance": 0.1}])
+    static = {"quantize": True, "quantize.scheme": "int8-static", "target": "onnxruntime"}
+    assert told(encoder(), ORIGINAL, STATIC, broken) == [static]
+
+
+def test_a_fixed_scheme_that_is_another_one_is_not_taken_for_it():
+    recipe = fw.Recipe(fw.Prune(ratio=fw.Float(0.0, 0.5)), fw.Maybe(fw.Quantize(scheme="weight-only")))
+    assert told(recipe, ORIGINAL, STATIC) == []
+
+
+def test_the_branch_with_the_scheme_is_guessed_where_steps_are_chosen():
+    assert told(ptq(), ORIGINAL, DYNAMIC, target="onnxruntime") == [{"choice": "quantize_2"}]
