@@ -13,7 +13,7 @@ RUNTIMES = fw.Choice("onnxruntime", "openvino")
 
 
 def told(recipe, *measured, target=RUNTIMES):
-    """The values guessed, after baselines with these (label, recipe, target, speedup, violations)."""
+    """The values guessed, after baselines with (label, recipe, target, speedup, violations)."""
     found = {
         label: SimpleNamespace(recipe=fw.Recipe(*steps).to_json(), target=on, speedup=speed, violations=broken)
         for label, steps, on, speed, broken in measured

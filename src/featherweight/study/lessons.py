@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..recipe import Recipe
-from ..records import Entry
 from ..space import Filling, Space
 from ..space.domains import Choice, Maybe
 from ..transforms.quantize import Quantize
