@@ -222,3 +222,22 @@ def test_a_metric_without_a_value_on_most_resamples_says_so():
         InputError, match=r"most resamples[\s\S]*57 of 0, 3 of 1[\s\S]*more samples of the rarest class"
     ):
         evaluate(picky, outputs, y, 0)
+
+
+def squared(outputs, targets):
+    return (outputs.argmax(1) - targets) ** 2.0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", squared])
+def test_copies_make_no_interval_narrower(name):
+    outputs, y = logits(60, 3)
+    units = np.arange(60).repeat(9)
+    one, many = evaluate(name, outputs, y, 0), evaluate(name, outputs.repeat(9, 0), y.repeat(9), 0, units)
+    counted = evaluate(name, outputs.repeat(9, 0), y.repeat(9), 0)
+    assert many.value == pytest.approx(one.value) and many.n == 540
+
+    def width(q):
+        return q.ci95[1] - q.ci95[0]
+
+    assert width(many) == pytest.approx(width(one), rel=0.35 if name == "macro_f1" else 1e-6)
+    assert width(counted) < 0.5 * width(many) and many.ci95[0] < many.value < many.ci95[1]

@@ -55,7 +55,7 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
             artifact, target, "valid", work, reference=reference, seconds=job.seconds, timeout_s=job.timeout_s
         )
         m, outputs, targets = metric(runner.task.metric), np.load(str(got.outputs)), runner.targets("valid")
-        value = evaluate(m, outputs, targets, seed=runner.seed)
+        value = evaluate(m, outputs, targets, runner.seed, runner.units("valid"))
         paired = None
         if job.outputs and ref is None:
             Path(job.outputs).parent.mkdir(parents=True, exist_ok=True)

@@ -109,29 +109,51 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
     return Metric(getattr(what, "__name__", "metric"), what, what, bool(better))
 
 
-def evaluate(what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarray, seed: int) -> Quality:
+def evaluate(
+    what: str | Metric | Score, outputs: np.ndarray, targets: np.ndarray, seed: int, units: np.ndarray | None = None
+) -> Quality:
     """The metric's value, with its interval.
 
     Interval: Wilson's for right-or-wrong values, Student's t for other per-sample values
     (at least two samples), for whole ones their own (`macro_f1_interval`) or percentile bootstrap
-    with 1,000 resamples drawn under `seed`.
+    with 1,000 resamples drawn under `seed`. units: as of `paired.compare`: the value is that of all
+    rows, the interval as wide as that of so many samples that count by themselves.
     """
     m = metric(what)
     s = m.scores(outputs, targets)
     n = len(targets)
-    if isinstance(s, float) and m.interval is not None:
+    keep, units = counted(units, n)
+    if isinstance(s, float) and m.interval is not None and units is None and len(keep) == n:
         value, interval = s, m.interval(outputs, targets)
     elif isinstance(s, float):
-        low, high = np.quantile(bootstrap(m, [outputs], targets, seed)[:, 0], (0.025, 0.975))
-        value, interval = s, (float(low), float(high))
+        low, high = np.quantile(bootstrap(m, [outputs[keep]], targets[keep], seed, units)[:, 0], (0.025, 0.975))
+        value, interval = s, (min(s, float(low)), max(s, float(high)))
     elif m.is_zero_one(s):
-        value, interval = float(s.mean()), wilson(int(s.sum()), n)
+        value = float(s.mean())
+        many = len(mean_of_units(s[keep], units))
+        interval = wilson(int(s.sum()), n) if many == n else wilson(value * many, many)
     else:
-        value, interval = float(s.mean()), student(s, m.name)
+        value, (low, high) = float(s.mean()), student(mean_of_units(s[keep], units), m.name)
+        interval = value - (high - low) / 2, value + (high - low) / 2
     return Quality(m.name, value, interval, n, m.higher_is_better)
 
 
-def wilson(k: int, n: int) -> tuple[float, float]:
+def counted(units: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """(the rows that count, which of them are one sample: numbers from 0; None: each is), from a
+    number for each of n rows: rows with one number are one sample, those below 0 do not count."""
+    if units is None:
+        return np.arange(n), None
+    keep = np.flatnonzero(units >= 0)
+    units = np.unique(units[keep], return_inverse=True)[1]
+    return keep, None if len(keep) == 0 or int(units.max()) + 1 == len(keep) else units
+
+
+def mean_of_units(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
+    """[rows] -> [samples]: the mean of each."""
+    return values if units is None else np.bincount(units, weights=values) / np.bincount(units)
+
+
+def wilson(k: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion k/n (Wilson 1927;
     Brown, Cai & DasGupta 2001, equation 4)."""
     z2 = Z95 * Z95

@@ -19,7 +19,7 @@ from ..proof.student import t975
 from ..proof.tango import bisect, normal, score, tango
 from ..records import Paired
 from ..seeding import derive
-from .accuracy import Metric, bootstrap
+from .accuracy import Metric, bootstrap, counted, mean_of_units
 
 Interval = tuple[float, float]
 _RATES = 41  # of differing, that are looked at
@@ -42,19 +42,16 @@ def compare(
     sample or of one group, and count once, with their mean; those below 0 do not count.
     InputError if the metric cannot be computed, or of a single sample that is not right or wrong,
     or if no sample counts."""
-    if units is not None:
-        keep = np.flatnonzero(units >= 0)
-        if len(keep) == 0:
-            raise InputError(
-                "no sample of this split can be evidence",
-                got=f"{len(targets)} samples, each of which the model was trained or chosen on",
-                fix="give a split that is in no other one",
-            )
+    keep, units = counted(units, len(targets))
+    if len(keep) == 0:
+        raise InputError(
+            "no sample of this split can be evidence",
+            got=f"{len(targets)} samples, each of which the model was trained or chosen on",
+            fix="give a split that is in no other one",
+        )
+    if len(keep) < len(targets):
         baseline_outputs = None if baseline_outputs is None else baseline_outputs[keep]
-        outputs, targets, units = outputs[keep], targets[keep], units[keep]
-        units = np.unique(units, return_inverse=True)[1]
-        if int(units.max()) + 1 == len(units):
-            units = None
+        outputs, targets = outputs[keep], targets[keep]
     w = m.scores(outputs, targets)
     failed = (
         None if isinstance(w, float) or m.zero_one else m.scores(_answers_of_others(outputs, targets, seed), targets)
@@ -75,7 +72,7 @@ def compare(
         cost = _cost_of_some(m, outputs, targets, float(w), seed)
         drop, sd = m.sign * (float(v) - float(w)), float(drops.std(ddof=1)) * math.sqrt(n)
         return Paired(drop, n, sd, cost=cost, best=best), drops
-    d = _mean_of_units(m.sign * (v - w), units)
+    d = mean_of_units(m.sign * (v - w), units)
     if bool(np.isin(d, (-1.0, 0.0, 1.0)).all()) and m.is_zero_one(v) and m.is_zero_one(w):
         lost, won = int((d > 0).sum()), int((d < 0).sum())
         drop = (lost - won) / n
@@ -84,13 +81,9 @@ def compare(
         raise InputError(f"{m.name} of one sample has no interval", got="1 sample", allowed="at least 2")
     if failed is None:
         failed = m.scores(_answers_of_others(outputs, targets, seed), targets)
-    more = _mean_of_units(m.sign * (w - failed), units)
-    cost = float(more[more > 0].mean()) if (more > 0).any() else _worst(m, w)
+    more = mean_of_units(m.sign * (w - failed), units)
+    cost = _worst_tenth(more[more > 0]) if (more > 0).any() else _worst(m, w)
     return Paired(float(d.mean()), n, float(d.std(ddof=1)), cost=cost, best=best), None
-
-
-def _mean_of_units(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
-    return values if units is None else np.bincount(units, weights=values) / np.bincount(units)
 
 
 def _answers_of_others(outputs: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
@@ -104,6 +97,13 @@ def _answers_of_others(outputs: np.ndarray, targets: np.ndarray, seed: int) -> n
             break
         other[same] = rng.integers(n, size=len(same))
     return outputs[other]
+
+
+def _worst_tenth(costs: np.ndarray) -> float:
+    """The mean of the largest tenth: those that matter may fail. With the mean of all, values with
+    a long tail were certified falsely in up to 14 % of the cases where 5 % are allowed, and in 5 %
+    where 0.5 % are (`benchmarks/certificates/graded.py`)."""
+    return float(np.sort(costs)[-math.ceil(len(costs) / 10) :].mean())
 
 
 def _worst(m: Metric, w: np.ndarray) -> float:

@@ -24,7 +24,7 @@ from .clock import begun
 from .config import Config, Settings
 from .forecast import forecast
 from .guessing import guess
-from .log import Listener
+from .log import Listener, logged
 from .noticed import noticed
 from .process import alone
 from .proxy import ProxyFilter
@@ -66,8 +66,9 @@ def optimize(
     meet the constraints, and the best of them.
 
     `out` is the study's folder: the same call again goes on where it was. on_event: hears all that
-    happens. Raises InputError, TaskError, RecipeError or TargetError before anything runs, if the
-    request cannot be met.
+    happens; without it, warnings go to Python's log, and what is measured does at level INFO
+    (`logging.getLogger("featherweight")`). Raises InputError, TaskError, RecipeError or TargetError
+    before anything runs, if the request cannot be met.
     """
     began = begun()
     asked = Settings.of("optimize", recipe, **settings)
@@ -127,9 +128,7 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
     folder.mkdir(parents=True, exist_ok=True)
     statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
     proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None
-    run = Run(
-        config, _portable(task), folder, on_event or (lambda _: None), statics, proxy, partial(guess, task), began
-    )
+    run = Run(config, _portable(task), folder, on_event or logged, statics, proxy, partial(guess, task), began)
     try:
         # before the first word is written: a refused run leaves no trace in the other's log
         with alone(folder):

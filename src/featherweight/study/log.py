@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,24 @@ from ..store.events import EventStore
 from .state import StudyState, within
 
 Listener = Callable[[Event], None]
+LOGGER = logging.getLogger("featherweight")
+
+
+def logged(event: Event) -> None:
+    """A listener where nobody gave one: warnings, and (at level INFO) what was measured, go to
+    Python's log, which shows warnings unless told otherwise."""
+    kind, entry = event["kind"], event.get("entry") or {}
+    where = f"trial {event['trial']}: " if event.get("trial") is not None else ""
+    if kind == "warning":
+        LOGGER.warning("%s%s", where, event["text"])
+    elif kind in ("failed", "baseline_failed"):
+        LOGGER.info("%sfailed: %s", where or f"{event['label']} ", event["reason"])
+    elif kind == "certified":
+        LOGGER.info("%s%s: %s", where, entry["label"], event["certificate"]["verdict"])
+    elif entry:
+        found, speed = entry["metric"], entry["speedup"]["ratio"]
+        told = (where, entry["label"], found["name"], found["value"], speed, entry["size_bytes"])
+        LOGGER.info("%s%s: %s %.4g on validation, %.2fx, %d bytes", *told)
 
 
 class Log:
