@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ..engine.messages import Message, TrialJob
 from ..errors import FeatherweightError, RecipeError
 from ..recipe import Recipe
 from ..space import Domain, Filling, Space, resolve
@@ -15,7 +16,7 @@ from ..targets.base import Target
 from ..transforms.quantize import Quantize
 from ..transforms.train import Train
 from .config import Config
-from .jobs import Jobs
+from .jobs import Jobs, run_each
 from .request import floor_refused
 
 BASELINES_SHARE = 0.2  # of the minutes, that baselines besides the first may take before the search
@@ -25,55 +26,70 @@ def measure_baselines(
     jobs: Jobs, space: Space, guess: Callable[[], tuple[float, str] | None], late: bool = False
 ) -> None:
     """The original, plain int8, random cutting and the original on every runtime, in this order:
-    measured like any candidate.
+    measured like any candidate, the first alone, the others on all workers.
 
     With minutes given, those besides the first have to fit into a fifth of them; what there was no
     time for is measured after the search (`late`), if there is time then, or when the study is
     resumed with more. guess: see `guessing.guess`. FeatherweightError if there is nothing to
     compare with, or nothing worth comparing with (`check_original`)."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
-    waiting = [
-        c
-        for c in baseline_candidates(jobs.config, space)
-        if c[0] not in state.baselines and c[0] not in state.failed_baselines
-    ]
+    waiting = {c[0]: c for c in baseline_candidates(jobs.config, space)}
+    for done in (*state.baselines, *state.failed_baselines):
+        waiting.pop(done, None)
     if "baseline" in state.baselines:
         check_original(jobs, guess)
-    if not waiting:
-        return
+    announced = False
+    if (first := waiting.pop("baseline", None)) is not None:
+        log.record("phase", {"name": "baseline"})
+        announced = True
+        _measure_first(jobs, first[1], first[2])
+        check_original(jobs, guess)
     minutes = clock.budget.minutes
     until = clock.spent() + BASELINES_SHARE * minutes * 60 if minutes is not None and not late else float("inf")
-    for place, (label, recipe, target) in enumerate(waiting):
-        first = label == "baseline"
-        if stop.asked and not first:
-            break
+
+    def ask() -> tuple[TrialJob, float] | None:
+        nonlocal announced
         left = min(clock.timeout(finalist=late), until - clock.spent())
-        if not first and (left < 2.0 or (late and clock.for_finalists() < 2.0)):
-            names = ", ".join(repr(c[0]) for c in waiting[place:])
+        if not waiting or stop.asked:
+            return None
+        if left < 2.0 or (late and clock.for_finalists() < 2.0):
+            names = ", ".join(map(repr, waiting))
             log.warn(f"no time {'is left ' if late else 'yet '}for the baselines {names}")
-            break
-        if place == 0:
+            waiting.clear()
+            return None
+        if not announced:
             log.record("phase", {"name": "baseline"})
-        time_s = clock.timeout() if first else left
-        outcome = jobs.run_one(jobs.trial_job(recipe, target, label), time_s)
+            announced = True
+        label = next(iter(waiting))
+        _, recipe, target = waiting.pop(label)
+        return jobs.trial_job(recipe, target, label, id=label), left
+
+    for outcome in run_each(jobs, ask):
+        label = outcome.id
         if outcome.kind == "finished":
-            log.record(
-                "baseline", {k: outcome.result[k] for k in ("entry", "steps", "reused")}, key=f"baseline {label}"
-            )
-            if first:
-                check_original(jobs, guess)
-                until = clock.spent() + BASELINES_SHARE * minutes * 60 if minutes is not None and not late else until
-        elif first and stop.asked:  # there is nothing to finish with
-            raise KeyboardInterrupt
-        elif first:
-            fix = "give the search more time: raise the budget's minutes" if clock.out_of_time() else None
-            raise FeatherweightError(
-                "the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=fix
-            )
+            _record(jobs, label, outcome)
         elif outcome.reason.startswith("time limit") and minutes is not None:
             log.warn(f"no time {'is left' if late else 'yet'} for the baseline {label!r}")
-        elif not stop.asked and not clock.out_of_time():
+        elif not clock.out_of_time():
             log.record("baseline_failed", {"label": label, "reason": outcome.reason}, key=f"baseline {label}")
+
+
+def _measure_first(jobs: Jobs, recipe: Recipe, target: str) -> None:
+    """The original, with which all is compared. FeatherweightError if it cannot be made."""
+    outcome = jobs.run_one(jobs.trial_job(recipe, target, "baseline"), jobs.clock.timeout())
+    if outcome.kind == "finished":
+        return _record(jobs, "baseline", outcome)
+    if jobs.stop.asked:  # there is nothing to finish with
+        raise KeyboardInterrupt
+    fix = "give the search more time: raise the budget's minutes" if jobs.clock.out_of_time() else None
+    raise FeatherweightError(
+        "the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=fix
+    )
+
+
+def _record(jobs: Jobs, label: str, outcome: Message) -> None:
+    told = {k: outcome.result[k] for k in ("entry", "steps", "reused")}
+    jobs.log.record("baseline", told, key=f"baseline {label}")
 
 
 def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) -> None:

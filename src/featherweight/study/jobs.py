@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,25 @@ class Jobs:
             self._shown = time.monotonic()
             minutes = self.clock.budget.minutes
             self.log.spent(self.clock.spent(), minutes * 60 if minutes else None)
+
+
+def run_each(jobs: Jobs, ask: Callable[[], tuple[Job, float] | None]) -> Iterator[Message]:
+    """Run jobs, each with its timeout (s), on all workers, and give their outcomes as they end.
+    `ask` gives the next one, or None while there is none; it is called whenever a worker is free
+    and all outcomes so far were taken. An interrupt ends those that run, without a word of them."""
+    engine = jobs.engine
+    while not jobs.stop.asked:
+        while engine.free and (found := ask()) is not None:
+            engine.submit(*found)
+        if not engine.running:
+            return
+        for message in engine.wait(0.5):
+            if message.kind == "progress":
+                jobs.log.progress(message)
+            else:
+                yield message
+        jobs.heartbeat()
+    engine.cancel()
 
 
 def _default_memory(workers: int) -> int:

@@ -19,7 +19,7 @@ from ..proof.chance import recovered
 from ..recipe import Recipe
 from ..records import Entry, Paired, Trial
 from ..transforms.base import Trained
-from .jobs import Jobs
+from .jobs import Jobs, run_each
 from .state import StudyState
 
 LONGER = 3  # times the recovery that it had as searched: the first time; three times as much the next
@@ -33,40 +33,34 @@ _FIXED_S = 5.0  # seconds of a trial that are no training: export and measuremen
 def polish(jobs: Jobs) -> None:
     """Train those on that are most worth it, one on each worker, while the share of the budget that
     is kept for it lasts. What comes of it stands beside the candidate as it was searched."""
-    log, state, clock, engine = jobs.log, jobs.log.state, jobs.clock, jobs.engine
+    log, state, clock = jobs.log, jobs.log.state, jobs.clock
     if not jobs.config.polish:
         return
     busy: dict[int, tuple[int, int]] = {}  # the trials that are trained on, with rung and epochs
     announced = False
-    while not jobs.stop.asked:
-        while engine.free:
-            left_s, minutes = clock.for_finalists(), jobs.config.budget.minutes
-            found = next_finalist(state, left_s, jobs.config.polish, minutes, {n: e for n, (_, e) in busy.items()})
-            if found is None:
-                break
-            if not announced:
-                log.record("phase", {"name": "polish"})
-                announced = True
-            entry, epochs = found
-            number = entry.trial if entry.trial is not None else -1
-            busy[number] = entry.rung + 1, epochs
-            engine.submit(_job(jobs, entry, epochs), clock.timeout(finalist=True))
-        if not busy:
-            return
-        for message in engine.wait(0.5):
-            if message.kind == "progress":
-                log.progress(message)
-                continue
-            rung, epochs = busy.pop(message.id)
-            body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": message.seconds}
-            if message.kind == "finished":
-                told = {k: message.result[k] for k in ("entry", "steps", "reused")}
-                told["entry"] |= {"rung": rung}
-                log.record("polished", {**body, **told}, trial=message.id)
-            else:
-                log.record("unpolished", {**body, "reason": message.reason}, trial=message.id)
-        jobs.heartbeat()
-    engine.cancel()
+
+    def ask() -> tuple[TrialJob, float] | None:
+        nonlocal announced
+        left_s, minutes = clock.for_finalists(), jobs.config.budget.minutes
+        found = next_finalist(state, left_s, jobs.config.polish, minutes, {n: e for n, (_, e) in busy.items()})
+        if found is None:
+            return None
+        if not announced:
+            log.record("phase", {"name": "polish"})
+            announced = True
+        entry, epochs = found
+        busy[entry.trial if entry.trial is not None else -1] = entry.rung + 1, epochs
+        return _job(jobs, entry, epochs), clock.timeout(finalist=True)
+
+    for message in run_each(jobs, ask):
+        rung, epochs = busy.pop(message.id)
+        body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": message.seconds}
+        if message.kind == "finished":
+            told = {k: message.result[k] for k in ("entry", "steps", "reused")}
+            told["entry"] |= {"rung": rung}
+            log.record("polished", {**body, **told}, trial=message.id)
+        else:
+            log.record("unpolished", {**body, "reason": message.reason}, trial=message.id)
 
 
 def _job(jobs: Jobs, entry: Entry, epochs: int) -> TrialJob:
