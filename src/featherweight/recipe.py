@@ -105,6 +105,12 @@ class Transform(Node):
         return False
 
     @property
+    def idle(self) -> bool:
+        """True: with these fields it leaves the model as it is, so that a search knows what its
+        recipe is without this step."""
+        return False
+
+    @property
     def depends(self) -> str:
         """What else decides its result on this machine (a processor's grid, a runtime's version);
         part of the key it is stored under."""

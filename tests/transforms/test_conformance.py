@@ -59,6 +59,9 @@ MORE = [  # what the default settings do not reach
     ("factorize", {"round_to": 1, "form": "activation", "ratio": 0.3}),
     ("factorize", {"round_to": 1, "rank_by": "energy"}),
     ("drop_blocks", {"criterion": "last"}),
+    ("factorize", {"ratio": 0.0}),
+    ("prune", {"ratio": 0.0}),
+    ("drop_blocks", {"drop": 0}),
     ("drop_blocks", {"criterion": "random"}),
     ("mixed_precision", {"scheme": "weight-only", "sensitivity": "taylor", "max_drop": 1.0, "samples": 32}),
     ("gate", {"transform": Quantize(samples=16), "knob": "calibrate", "values": ("minmax", "mse"), "max_drop": 1.0}),
@@ -89,9 +92,16 @@ def test_more_settings_of_a_transform(kind, fields):
 class Bad(Transform):
     how: str = param("", doc="what it does wrong")
 
+    @property
+    def idle(self):
+        return self.how == "idle"
+
     def apply(self, model, context):
         with torch.no_grad():
             if self.how == "changed":
+                next(model.module.parameters()).add_(1)
+            elif self.how == "idle":
+                model = model.edited(module=copy.deepcopy(model.module))
                 next(model.module.parameters()).add_(1)
             elif self.how == "same seed":
                 model = model.edited(module=copy.deepcopy(model.module))
@@ -101,7 +111,7 @@ class Bad(Transform):
         return model if self.how == "note" else model.noted(step=self.kind)
 
 
-@pytest.mark.parametrize("how", ["changed", "same seed", "training mode", "note"])
+@pytest.mark.parametrize("how", ["changed", "same seed", "training mode", "note", "idle"])
 def test_the_suite_finds_it(how):
     with pytest.raises(AssertionError, match=how):
         check_application(Bad(how), toy.task(), 0)

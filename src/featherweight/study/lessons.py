@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..recipe import Recipe
-from ..space import Filling, Space
+from ..space import Domain, Filling, Space
 from ..space.domains import Choice, Maybe
 from ..transforms.quantize import Quantize
 from ..warm.guess import Guess
@@ -42,18 +42,49 @@ def guesses(state: StudyState, space: Space) -> list[Guess]:
 
 
 def observations(state: StudyState, space: Space) -> list[dict[str, Any]]:
-    """Random cutting as a trial of the space, {"filling", "values", "violation", "note"}: what it
-    showed need not be tried again."""
-    entry, found = state.baselines.get("random cutting"), halfway(space)
-    if entry is None or found is None or found[0].to_json() != entry.recipe:
-        return []
-    filling: Filling = found[1]
-    if "target" in filling:
-        if entry.target not in getattr(space["target"].domain, "items", ()):
-            return []
-        filling = {**filling, "target": entry.target}
-    values, violation = state.measured(entry)
-    return [{"filling": filling, "values": list(values), "violation": violation, "note": {}}]
+    """What the baselines showed as trials of the space, {"filling", "values", "violation", "note"}:
+    random cutting, and the original and its plain quantizations, which are the fillings whose other
+    steps leave the model as it is (but for a recovery, which has nothing to recover). They need
+    not be tried again, and say where the limits hold."""
+    found = halfway(space)
+    out = []
+    for label, entry in state.baselines.items():
+        recipe = Recipe.from_json(entry.recipe)
+        if label == "random cutting":
+            filling = found[1] if found is not None and found[0].to_json() == entry.recipe else None
+        else:
+            filling = _at_rest(space, recipe)
+        if filling is None:
+            continue
+        if "target" in filling and entry.target in getattr(space["target"].domain, "items", ()):
+            filling = {**filling, "target": entry.target}
+        if space.fill(filling).target != entry.target:
+            continue
+        values, violation = state.measured(entry)
+        out.append({"filling": filling, "values": list(values), "violation": violation, "note": {}})
+    return out
+
+
+def _at_rest(space: Space, recipe: Recipe) -> Filling | None:
+    """The filling in which nothing is done but `recipe` (the original, or its quantization): None
+    if there is none."""
+    wanted = {step.kind: step for step in recipe.steps}
+
+    def choose(path: str, domain: Domain) -> Any:
+        *above, name = path.split(".")
+        options = domain.options(3) or []
+        if isinstance(domain, Maybe):
+            return getattr(domain.item, "kind", None) in wanted
+        asked = getattr(wanted.get(above[-1] if above else "", None), name, None)
+        if asked is not None and asked in options:
+            return asked
+        numbers = [v for v in options if isinstance(v, int | float) and not isinstance(v, bool)]
+        return 0 if 0 in numbers else options[len(options) // 2]
+
+    filling = space.walk(choose)
+    steps = space.fill(filling).recipe.steps
+    done = [step for step in steps if not step.idle and not step.teaches]
+    return filling if done == list(recipe.steps) and not any(step.starts for step in steps) else None
 
 
 def _arithmetic(paths: dict[str, Any], scheme: str) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def check_application(transform: Transform, task: Task, seed: int) -> None:
     one, two = _outputs(first.module, task), _outputs(second.module, task)
     assert torch.equal(one, two), f"{transform.kind} gives another model for the same seed"
     assert one.shape == _outputs(before, task).shape, f"{transform.kind} changes the shape of the output"
+    if transform.idle:
+        assert torch.equal(one, _outputs(before, task)), f"{transform.kind} says that it is idle, and changes the model"
     assert len(first.notes) == 1 and first.notes[0].get("step") == transform.kind, (
         f"{transform.kind} leaves no note of what it did"
     )

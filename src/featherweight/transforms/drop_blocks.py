@@ -77,10 +77,14 @@ class DropBlocks(Transform):
     )
     samples: int = param(64, legal=Int(1, 100_000), doc="training samples that the influence is measured on")
 
+    @property
+    def idle(self) -> bool:
+        return self.drop == 0
+
     def apply(self, model: Package, context: Context) -> Package:
         from ..models.surgery import edit, names_of
 
-        if self.drop == 0:
+        if self.idle:
             return model.noted(step="drop_blocks", dropped=[])
         module = model.copied().eval()
         blocks = [

@@ -100,11 +100,15 @@ class Factorize(Transform):
     samples: int = param(128, legal=Int(1, 1_000_000), doc="training samples that the activation form looks at")
     skip: tuple[str, ...] = param((), doc="layers (module paths) left whole, with all inside them")
 
+    @property
+    def idle(self) -> bool:
+        return self.rank_by == "ratio" and self.ratio == 0
+
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.zeros import holding
         from .ranks import Bench, form, grams_of, groups, layers, observe, whole_layers
 
-        if self.rank_by == "ratio" and self.ratio == 0:
+        if self.idle:
             return model.noted(step="factorize", layers={}, whole={})
         from ...models.lowrank import decompose, whitening
         from ...models.surgery import edit

@@ -131,6 +131,10 @@ class Prune(Transform):
         facts = machine()
         return f"latency on {facts['cpu']}, {sorted(facts['versions'].items())}"
 
+    @property
+    def idle(self) -> bool:
+        return self.ratio == 0 and self.threshold == 0 and not self.ratios and not self.update and self.steps == 1
+
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.zeros import holding
 
