@@ -84,6 +84,6 @@ def test_the_original_and_its_plain_quantizations_are_trials_that_cut_nothing():
 def test_what_no_filling_of_the_space_gives_is_no_trial_of_it():
     cuts = fw.Recipe(fw.Prune(ratio=fw.Float(0.2, 0.5)), fw.Distill(epochs=1), fw.Maybe(fw.Quantize()))
     assert seen(cuts, ORIGINAL, STATIC) == {}  # something is always cut
-    other = fw.Recipe(fw.Prune(ratio=fw.Float(0.0, 0.5)), fw.Maybe(fw.Quantize(scheme="weight-only")))
+    other = fw.Recipe(fw.Prune(ratio=fw.Choice(0.0, 0.5)), fw.Maybe(fw.Quantize(scheme="weight-only")))
     assert list(seen(other, ORIGINAL, STATIC)) == [1.0]
     assert seen(encoder(), ELSEWHERE, target="onnxruntime") == {}

@@ -75,11 +75,12 @@ def _at_rest(space: Space, recipe: Recipe) -> Filling | None:
         options = domain.options(3) or []
         if isinstance(domain, Maybe):
             return getattr(domain.item, "kind", None) in wanted
-        asked = getattr(wanted.get(above[-1] if above else "", None), name, None)
+        step = wanted.get(above[-1] if above else "")
+        asked = getattr(step, name, None)
         if asked is not None and asked in options:
             return asked
-        numbers = [v for v in options if isinstance(v, int | float) and not isinstance(v, bool)]
-        return 0 if 0 in numbers else options[len(options) // 2]
+        nothing = [v for v in options if isinstance(v, int | float) and not isinstance(v, bool) and v == 0]
+        return nothing[0] if nothing else options[len(options) // 2]
 
     filling = space.walk(choose)
     steps = space.fill(filling).recipe.steps
