@@ -11,7 +11,7 @@ from featherweight.space import Choice, Float, Int, Maybe, Order, Space
 from featherweight.space.cube import Cube
 from featherweight.space.encode import Encoding
 from featherweight.space.space import key
-from featherweight.space.vary import crossover, mutated, stepped
+from featherweight.space.vary import between, crossover, mutated, stepped
 from featherweight.surrogate.pool import near, varied
 from featherweight.testing.strategies import Other, Step, finite_space, mixed_space
 from tests.algebra import recipes, shuffled
@@ -148,3 +148,22 @@ def test_the_order_of_a_fillings_keys_means_nothing(recipe, seed):
         assert varied(space, c, generator(i)) == varied(space, a, generator(i))
         assert near(space, c, generator(i)) == near(space, a, generator(i))
         assert (encoding.rows([c]) == encoding.rows([a])).all() and (cube.point(c) == cube.point(a)).all()
+
+
+def test_halfway_is_the_middle_of_numbers_and_nearer_to_the_first():
+    space = Space(
+        (
+            Choice(0, 1, 4, 16),
+            Float(0.0, 1.0),
+            Float(0.001, 10.0, log=True),
+            Int(0, 10),
+            Float(0.0, 0.8, step=0.1),
+            Choice("a", "b"),
+        )
+    )
+    paths = [h.path for h in space.holes]
+    a = dict(zip(paths, (0, 0.2, 0.01, 1, 0.0, "a"), strict=True))
+    b = dict(zip(paths, (16, 0.6, 1.0, 8, 0.7, "b"), strict=True))
+    assert list(between(space, a, b).values()) == [1, pytest.approx(0.4), pytest.approx(0.1), 4, 0.3, "b"]
+    assert list(between(space, b, a).values()) == [4, pytest.approx(0.4), pytest.approx(0.1), 5, 0.4, "a"]
+    assert between(space, a, a) == a

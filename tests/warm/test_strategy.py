@@ -26,6 +26,7 @@ from featherweight.testing.strategies import (
     finite_space,
     mixed_space,
 )
+from featherweight.transforms.prune import Prune
 from featherweight.warm.strategy import Warm
 
 
@@ -201,3 +202,36 @@ def test_refuses(wrong):
 def test_refuses_a_start_that_is_no_filling(start):
     with pytest.raises(InputError):
         Warm(Random(), starts=(key(start),)).propose(numbers(), History(), 1, generator(0))
+
+
+def test_what_breaks_the_limits_is_halved_towards_what_met_them():
+    """A start that breaks the limits, and a baseline that met them: the next lies halfway, while
+    nothing of this study meets them."""
+    space = Space(Recipe(Prune(ratio=Float(0.0, 0.8, step=0.1), criterion=Choice("taylor", "random"))))
+    rest = {"prune.ratio": 0.0, "prune.criterion": "taylor"}
+    seen = {"filling": rest, "values": [1.0], "violation": 0.0, "note": {"baseline": "baseline"}}
+    start = {"prune.ratio": 0.8, "prune.criterion": "random"}
+    warm = Warm(Random(), starts=(key(start),), earlier=(json.dumps(seen),))
+    history, ratios = History(), []
+    for number, violation in enumerate((3.0, 2.0, 1.0, 0.0, 0.0)):
+        proposal = warm.propose(space, history, 1, generator(number))[0]
+        ratios.append((proposal.filling["prune.ratio"], proposal.note.get("warm")))
+        history.add(Trial(number, proposal.filling, "complete", (0.5,), violation, note=proposal.note))
+    assert ratios[:4] == [(0.8, "start"), (0.4, "halfway"), (0.2, "halfway"), (0.1, "halfway")]
+    assert ratios[4][1] is None  # it met them
+
+
+def test_a_baseline_is_not_what_guesses_are_laid_over():
+    space = Space(Recipe(Prune(ratio=Float(0.0, 0.8, step=0.1), criterion=Choice("taylor", "random"))))
+    seen = {"filling": {"prune.ratio": 0.0, "prune.criterion": "taylor"}, "values": [0.1], "violation": 0.0}
+    for note, ratio in (({"baseline": "baseline"}, 0.7), ({}, 0.0)):
+        warm = Warm(
+            Random(),
+            guesses=(('{"prune.criterion":"random"}', 1e9),),
+            earlier=(json.dumps({**seen, "note": note}),),
+        )
+        history = History()
+        history.add(Trial(0, {"prune.ratio": 0.7, "prune.criterion": "taylor"}, "complete", (0.5,)))
+        proposal = warm.propose(space, history, 1, generator(0))[0]
+        assert proposal.note == {"warm": "guess"}
+        assert proposal.filling == {"prune.ratio": ratio, "prune.criterion": "random"}

@@ -76,6 +76,7 @@ def encoder(
                 criterion=Choice("taylor", "magnitude", "random"),
                 allocation="uniform",
                 round_to=16,
+                batches=2,  # a pass over a transformer costs as much as a step of training
             )
         )
     return Recipe(

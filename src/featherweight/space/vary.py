@@ -38,6 +38,33 @@ def mutated(space: Space, filling: Filling, rng: np.random.Generator, rate: floa
     return space.complete(kept, rng)
 
 
+def between(space: Space, a: Filling, b: Filling) -> Filling:
+    """Halfway from a to b: numbers, and options that are numbers, in the middle of both, nearer to
+    a where there are two; all else as in b."""
+
+    def choose(path: str, domain: Domain) -> Any:
+        if path not in a or path not in b:
+            return b.get(path, a.get(path, middle(domain)))
+        return _halfway(domain, a[path], b[path])
+
+    return space.walk(choose)
+
+
+def _halfway(domain: Domain, a: Any, b: Any) -> Any:
+    if isinstance(domain, (Float, Int)) and (domain.log or domain.step is None):
+        half = math.sqrt(a * b) if domain.log else (a + b) / 2
+        return domain.check(min(max(half, domain.low), domain.high), "", snap=True)
+    if isinstance(domain, (Float, Int)):
+        first, last = (round((v - domain.low) / domain.step) for v in (a, b))
+        return domain.nth(first + int((last - first) / 2), None)
+    options = domain.options(None) or []
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options):
+        return b
+    ranked = sorted(options)
+    first, last = ranked.index(a), ranked.index(b)
+    return ranked[first + int((last - first) / 2)]
+
+
 def _single(domain: Domain) -> bool:
     if isinstance(domain, (Float, Int)):
         return domain.count(None) == 1

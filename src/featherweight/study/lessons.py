@@ -12,7 +12,7 @@ from ..warm.guess import Guess
 from .baselines import halfway
 from .state import StudyState
 
-WEIGHT = 1.0  # trials that a lesson is worth beyond the one that tries it
+WEIGHT = 2.0  # trials that a lesson is worth beyond the one that tries it: it was measured
 
 
 def guesses(state: StudyState, space: Space) -> list[Guess]:
@@ -61,7 +61,7 @@ def observations(state: StudyState, space: Space) -> list[dict[str, Any]]:
         if space.fill(filling).target != entry.target:
             continue
         values, violation = state.measured(entry)
-        out.append({"filling": filling, "values": list(values), "violation": violation, "note": {}})
+        out.append({"filling": filling, "values": list(values), "violation": violation, "note": {"baseline": label}})
     return out
 
 

@@ -12,7 +12,8 @@ from ..recipe import Made, Mark, Recipe, Shape, Transform
 from ..seeding import derive
 from ..space import Choice, Float, Int, param
 
-FEW, SMALL = 16, 8192  # samples, and numbers in all of them, that are always cheap to run
+# samples, numbers in all of them, and multiply-accumulates for all of them, that are cheap to run
+FEW, SMALL, CHEAP = 16, 8192, 4e9
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,12 +166,18 @@ class Context:
         inputs, _ = train.batch(calibration_rows(train, n, self.seed))
         return {name: as_tensor(v, self.device) for name, v in inputs.items()}
 
-    def few(self) -> tuple[torch.Tensor, ...]:
-        """Training samples to follow and try a model with, in order, on the CPU: two,
-        or more of small ones."""
+    def few(self, module: nn.Module) -> tuple[torch.Tensor, ...]:
+        """Training samples to follow and try a model with, in order, on the CPU: two, or more if
+        they are small and the model, which is in eval mode, is cheap to run on them."""
+        import torch
+
+        from ..measure.ops import layer_macs
+
         rows = [v.cpu() for v in self.calibration(FEW).values()]
         each = max(1, sum(v.numel() for v in rows) // max(1, len(rows[0])))
-        return tuple(v[: max(2, SMALL // each)] for v in rows)
+        with torch.no_grad():
+            macs = sum(layer_macs(module, [v[:1] for v in rows]).values())
+        return tuple(v[: max(2, min(SMALL // each, int(CHEAP // max(macs, 1.0))))] for v in rows)
 
 
 def applied(step: Transform, model: Package | None, context: Context) -> Package:

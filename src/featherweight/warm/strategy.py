@@ -20,11 +20,12 @@ from ..errors import InputError
 from ..records import History, Trial
 from ..space import Domain, Filling, Space
 from ..space.space import key
-from ..space.vary import mutated
+from ..space.vary import between, mutated
 from ..strategies.base import Fresh, Proposal, Strategy
 
 # mutations until a pull is given up; share of holes that a draw from the prior draws uniformly
 _TRIES, _ANEW = 20, 0.1
+_Standing = tuple[tuple[float, float], int]  # how good (`Trial.score_key`), and which
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,19 @@ class Warm(Strategy):
     (drawn by weight) pulls by its values laid over the best filling so far, mutated; the prior by
     values drawn hole by hole.
 
+    While nothing of this study meets the limits, but something that was known before does, the next
+    is halfway from that to what breaks them least (a bisection): of few trials, none is spent on
+    what must break them more.
+
     `inner` sees the trials of this study after those of earlier ones, and the notes of its own
     proposals alone. Of what earlier studies tried it proposes nothing again; that comes when
     `inner` has nothing left.
 
     starts: fillings; guesses: (values of some holes, weight);
     prior: {path: [[value, weight], ...]}, drawn from with weight `prior_weight`;
-    earlier: trials of the same task, {"filling", "values", "violation", "note"}. All as JSON, so
-    that a warm strategy can be compared, hashed and stored. `warm.py` makes them. InputError for
+    earlier: trials of the same task, {"filling", "values", "violation", "note"}; one whose note
+    names a "baseline" is not what guesses are laid over. All as JSON, so that a warm strategy can
+    be compared, hashed and stored. `warm.py` makes them. InputError for
     text that is something else, weights that are no weights, and, when it proposes, a start that is
     no filling of the space.
     """
@@ -66,11 +72,12 @@ class Warm(Strategy):
             )
 
     def propose(self, space: Space, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
-        """Notes: {"warm": "start" | "guess" | "prior" | "earlier"}, or what `inner` noted."""
+        """Notes: {"warm": "start" | "halfway" | "guess" | "prior" | "earlier"}, or what `inner`
+        noted."""
         fresh, view = Fresh(space, history), _View.of(history, self.earlier)
         out = [fresh.take(f, {"warm": "start"}) for f in self._next_starts(space, fresh, n)]
         for slot in range(len(out), n):
-            pulled = self._pulled(space, view, fresh, len(history) + slot, rng)
+            pulled = _halfway(space, view, fresh) or self._pulled(space, view, fresh, len(history) + slot, rng)
             if pulled is not None:
                 out.append(pulled)
         left = n - len(out)
@@ -116,13 +123,26 @@ class Warm(Strategy):
         return None
 
 
+def _halfway(space: Space, view: _View, fresh: Fresh) -> Proposal | None:
+    """From what was known to meet the limits to what breaks them least in this study; None if there
+    is no such pair, or it was tried."""
+    if view.met is None or view.broken is None or view.broken[0][0] <= 0:
+        return None
+    filling = between(space, view.history[view.met[1]].filling, view.history[view.broken[1]].filling)
+    return fresh.take(filling, {"warm": "halfway"}) if filling in fresh else None
+
+
 class _View(Digest):
-    """The trials of earlier studies and then those of this one, as the inner strategy sees them."""
+    """The trials of earlier studies and then those of this one, as the inner strategy sees them.
+    Standings, each with its number: best of all but baselines; met: the best that met the limits
+    before this study; broken: the best of this study."""
 
     def __init__(self, earlier: Sequence[str]) -> None:
         super().__init__()
         self.history, self.shift = History(), len(earlier)
-        self.best: tuple[tuple[float, float], int] | None = None
+        self.best: _Standing | None = None
+        self.met: _Standing | None = None
+        self.broken: _Standing | None = None
         for number, text in enumerate(earlier):
             data = _read(text)
             self.history.add(
@@ -135,7 +155,11 @@ class _View(Digest):
                     note=data.get("note", {}),
                 )
             )
-            self._weigh(self.history[number])
+            trial = self.history[number]
+            if "baseline" not in trial.note:
+                self.best = _better(self.best, trial)
+            if trial.violation <= 0:
+                self.met = _better(self.met, trial)
 
     @property
     def best_filling(self) -> Filling:
@@ -150,14 +174,15 @@ class _View(Digest):
         for f in dataclasses.fields(Trial):
             if f.name not in ("number", "filling", "note"):
                 setattr(ours, f.name, getattr(trial, f.name))
-        self._weigh(ours)
+        self.best, self.broken = _better(self.best, ours), _better(self.broken, ours)
 
     resumed = told
 
-    def _weigh(self, trial: Trial) -> None:
-        if trial.usable:
-            standing = (trial.score_key, trial.number)
-            self.best = standing if self.best is None else min(self.best, standing)
+
+def _better(standing: _Standing | None, trial: Trial) -> _Standing | None:
+    """The better of a standing and a trial's; one without values has none."""
+    own = (trial.score_key, trial.number)
+    return standing if not trial.usable else own if standing is None else min(standing, own)
 
 
 def _drawn(weighed: list[list[Any]] | None, domain: Domain, rng: np.random.Generator) -> Any:

@@ -169,7 +169,7 @@ class CutRandomly(Transform):
         from .cuts import BlockCuts, ChannelCuts
 
         module = model.copied().eval()
-        inputs = context.few()
+        inputs = context.few(module)
         sparse = [module.get_parameter(name) for name in model.sparse]
         cuts = ChannelCuts(module, inputs) if self.unit == "channel" else BlockCuts(module, inputs)
         harmless, report = self._judge(module, context)

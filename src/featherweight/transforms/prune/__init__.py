@@ -145,7 +145,7 @@ class Prune(Transform):
         from .cut import Cutter, TrainBatches
 
         module = model.copied().eval()
-        cutter = Cutter(self, context, TrainBatches(context, self.batches))
+        cutter = Cutter(self, module, context, TrainBatches(context, self.batches))
         package = model.edited(module=module)
         for i in range(1, self.steps + 1):
             cutter.cut(package, i)

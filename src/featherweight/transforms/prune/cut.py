@@ -32,13 +32,13 @@ class Cutter:
     """Cuts a package's module in `prune.steps` steps towards the widths that `prune` asks for,
     which are shares of the first one's.
 
-    prune: the Prune transform; batches: gives the training batches; note:
+    prune: the Prune transform; module: what will be cut; batches: gives the training batches; note:
     what was done, for the package's notes.
     """
 
-    def __init__(self, prune: Any, context: Context, batches: Any) -> None:
+    def __init__(self, prune: Any, module: nn.Module, context: Context, batches: Any) -> None:
         self.prune, self.context, self.batches = prune, context, batches
-        self.inputs = context.few()
+        self.inputs = context.few(module)
         self.full: dict[str, int] = {}  # units of each group before the first cut
         self.macs: dict[int, float] = {}  # of each part of the depth before the first cut
         self.note: dict[str, Any] = {"widths": {}, "whole": {}}
