@@ -23,6 +23,7 @@ from ..task.task import Task
 from ..task.tensors import as_tensor
 
 MANIFEST = "manifest.json"
+WRITTEN = 2  # raised when the same model would give another file
 
 
 def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe, folder: Path) -> None:
@@ -74,9 +75,9 @@ def graph(module: nn.Module, recipe: Recipe, report: dict[str, Any], target: Tar
 
 
 def versions(runtime: str) -> str:
-    """What else decides the file's bytes: versions, and whether this processor's 8-bit products
-    saturate (then weights get 7 bits)."""
-    found = [f"saturates={machine.saturates()}"]
+    """What else decides the file's bytes: versions, that of this way of writing it among them, and
+    whether this processor's 8-bit products saturate (then weights get 7 bits)."""
+    found = [f"written={WRITTEN}", f"saturates={machine.saturates()}"]
     for name in registry.find("targets", runtime).packages:
         try:
             found.append(f"{name}={importlib.metadata.version(name)}")

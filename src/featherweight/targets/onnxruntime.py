@@ -14,6 +14,7 @@ from ..errors import TargetError
 from ..graphs.coverage import coverage
 from ..graphs.dynamic import quantize_dynamic
 from ..graphs.export import OUTPUT, export_onnx, onnxruntime
+from ..graphs.norms import part_norms
 from ..graphs.parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
 from ..graphs.session import Inputs, Session
 from ..graphs.sites import Site
@@ -68,6 +69,9 @@ class Onnxruntime(Runtime):
                 shutil.copyfile(plain, final)
             else:
                 notes["quantization"], found, held = _realise(plain, final, package, calibration, Path(tmp))
+            if target.device == "cpu":
+                part_norms(final)
+            if plan is not None:
                 notes["coverage"] = coverage(final, package, found, held, lambda file, to: _session(file, Target(), to))
         rows = check_rows(example, calibration)
         expected = reference(meant(package, calibration), rows)
