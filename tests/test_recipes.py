@@ -29,6 +29,15 @@ def test_recovery_fits_the_minutes_and_is_left_out_where_none_does(monkeypatch):
     assert recipes.default(task, 1) == recipes.ptq()
 
 
+def test_criteria_see_a_fifth_of_what_a_recovery_sees_at_most():
+    def batches(task):
+        return next(s.batches for s in recipes.default(task).steps if isinstance(s, fw.Prune))
+
+    small, large = toy.task(n=400, epochs=8), toy.task(n=6400, epochs=8)  # two epochs of recovery
+    assert batches(small) == round(0.2 * 2 * len(small.splits().train) / 64) < 3
+    assert batches(large) == 8
+
+
 def test_every_default_recipe_can_be_filled_legally_and_survives_a_round_trip():
     for recipe in (recipes.cnn(), recipes.encoder(), recipes.mlp(), recipes.ptq(), recipes.cnn((1, 2), lr=1e-3)):
         rng = np.random.default_rng(0)

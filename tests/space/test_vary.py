@@ -164,6 +164,10 @@ def test_halfway_is_the_middle_of_numbers_and_nearer_to_the_first():
     paths = [h.path for h in space.holes]
     a = dict(zip(paths, (0, 0.2, 0.01, 1, 0.0, "a"), strict=True))
     b = dict(zip(paths, (16, 0.6, 1.0, 8, 0.7, "b"), strict=True))
-    assert list(between(space, a, b).values()) == [1, pytest.approx(0.4), pytest.approx(0.1), 4, 0.3, "b"]
-    assert list(between(space, b, a).values()) == [4, pytest.approx(0.4), pytest.approx(0.1), 5, 0.4, "a"]
-    assert between(space, a, a) == a
+    half, *rest = (list(f.values()) for f in between(space, a, b))
+    assert half == [1, pytest.approx(0.4), pytest.approx(0.1), 4, 0.3, "b"]
+    assert next(iter(between(space, b, a)))[paths[0]] == 4  # nearer to the first
+    assert rest[0] == [16, 0.2, 0.01, 1, 0.0, "b"] and rest[-1] == [0, 0.2, 0.01, 1, 0.7, "b"] and len(rest) == 5
+    assert list(between(space, a, a)) == []
+    near = a | {paths[3]: 2, paths[5]: "b"}  # there is nothing in the middle
+    assert [list(f.values()) for f in between(space, a, near)] == [[0, 0.2, 0.01, 2, 0.0, "b"]]

@@ -27,15 +27,18 @@ _SHORT = 500  # steps of a short recovery, at most
 TRIALS = 20  # that should fit into a search's time
 _FEW = 2  # below so many, a search does not train at all
 _TRAINING = 0.4  # of a search's time, at most, is recovery
+_SEEN = 0.2  # of the samples that a recovery sees, a criterion does, at most
 
 
-def cnn(epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = True, **training: Any) -> Recipe:
+def cnn(
+    epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = True, batches: int = 8, **training: Any
+) -> Recipe:
     """Cut channels, recover by distillation for `epochs`, quantize.
 
     Epochs are a short recovery, by which candidates are compared; a study trains its finalists
     longer. Several: a hole. blocks: whole blocks may go first (for a model that has some that
-    keep their input's shape); prunes: False for a model without channels that can be cut;
-    training: other fields of `Distill`.
+    keep their input's shape); prunes: False for a model without channels that can be cut; batches:
+    of 64 samples, that criteria see; training: other fields of `Distill`.
     """
     return Recipe(
         *([Maybe(DropBlocks(drop=1))] if blocks else []),
@@ -46,6 +49,7 @@ def cnn(epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = 
                     criterion=Choice("taylor", "magnitude", "fpgm", "random"),
                     allocation=Choice("global", "uniform", "sensitivity"),
                     round_to=8,
+                    batches=batches,
                 )
             ]
             if prunes
@@ -57,13 +61,17 @@ def cnn(epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = 
 
 
 def encoder(
-    epochs: int | tuple[int, ...] = 1, blocks: int = 4, cuts: tuple[str, ...] = ("all", "mlp"), **training: Any
+    epochs: int | tuple[int, ...] = 1,
+    blocks: int = 4,
+    cuts: tuple[str, ...] = ("all", "mlp"),
+    batches: int = 2,
+    **training: Any,
 ) -> Recipe:
     """Drop layers, cut heads and the feed-forward blocks' inner channels, recover by distillation
     for `epochs` (see `cnn`), quantize.
 
     blocks: layers that may go, at most (0: none); cuts: granularities of `Prune` that the model
-    has (none: it is not pruned)."""
+    has (none: it is not pruned); batches: see `cnn`."""
     steps: list[Any] = []
     if blocks:
         drops = Choice(*range(min(blocks, 4) + 1))
@@ -76,7 +84,7 @@ def encoder(
                 criterion=Choice("taylor", "magnitude", "random"),
                 allocation="uniform",
                 round_to=16,
-                batches=2,  # a pass over a transformer costs as much as a step of training
+                batches=batches,
             )
         )
     return Recipe(
@@ -86,7 +94,9 @@ def encoder(
     )
 
 
-def mlp(epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = True, **training: Any) -> Recipe:
+def mlp(
+    epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = True, batches: int = 8, **training: Any
+) -> Recipe:
     """Cut hidden units, recover by distillation for `epochs` (see `cnn`, which has the same
     arguments), quantize: for multilayer perceptrons and recurrent nets."""
     prune = Prune(
@@ -94,6 +104,7 @@ def mlp(epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = 
         criterion=Choice("taylor", "magnitude", "random"),
         allocation=Choice("global", "uniform"),
         round_to=8,
+        batches=batches,
     )
     return Recipe(
         *([Maybe(DropBlocks(drop=1))] if blocks else []),
@@ -131,6 +142,7 @@ def default(task: Task, minutes: float | None = None, threads: int = 1, trials: 
     Recovery is short: a quarter of the baseline's own epochs, at its learning rate and batch size;
     for a model that came trained about 500 steps; and so many seconds that `trials` trials (or
     TRIALS, if they are fewer) fit `minutes` (of the whole study; None: it is not looked at).
+    Criteria see a fifth as many samples, at most.
     """
     can = abilities(task)
     trained = next((s for s in (task.baseline.steps if task.baseline else ()) if getattr(s, "epochs", 0)), None)
@@ -146,10 +158,11 @@ def default(task: Task, minutes: float | None = None, threads: int = 1, trials: 
         if fits * trials < _FEW:
             return ptq()
         epochs = max(1, min(epochs, int(fits)))
+    batches = max(1, min(8, round(_SEEN * epochs * n / 64)))
     if can.attentive:
-        return encoder(epochs, can.blocks, can.cuts, **training)
+        return encoder(epochs, can.blocks, can.cuts, batches, **training)
     family = cnn if can.convolutional else mlp
-    return family(epochs, bool(can.blocks), bool(can.cuts), **training)
+    return family(epochs, bool(can.blocks), bool(can.cuts), batches, **training)
 
 
 def least_minutes(task: Task, threads: int = 1) -> float:

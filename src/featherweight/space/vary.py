@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -38,29 +39,44 @@ def mutated(space: Space, filling: Filling, rng: np.random.Generator, rate: floa
     return space.complete(kept, rng)
 
 
-def between(space: Space, a: Filling, b: Filling) -> Filling:
-    """Halfway from a to b: numbers, and options that are numbers, in the middle of both, nearer to
-    a where there are two; all else as in b."""
+def between(space: Space, a: Filling, b: Filling) -> Iterator[Filling]:
+    """Fillings halfway from a to b: numbers, and options that are numbers, in the middle of both,
+    nearer to a where there are two; all else as in b. Then those with the numbers of a but one, for
+    each in turn; none with all of them."""
 
-    def choose(path: str, domain: Domain) -> Any:
-        if path not in a or path not in b:
-            return b.get(path, a.get(path, middle(domain)))
-        return _halfway(domain, a[path], b[path])
+    def filled(numbers: Callable[[str, Domain], Any]) -> Filling:
+        def choose(path: str, domain: Domain) -> Any:
+            if path not in a or path not in b or not _numbers(domain):
+                return b.get(path, a.get(path, middle(domain)))
+            return numbers(path, domain)
 
-    return space.walk(choose)
+        return space.walk(choose)
+
+    differ = [h.path for h in space.holes if _numbers(h.domain) and a.get(h.path) != b.get(h.path)]
+    half = filled(lambda path, domain: _halfway(domain, a[path], b[path]))
+    if any(half.get(path) != a.get(path) for path in differ):
+        yield half
+    for kept in differ:
+        yield filled(lambda path, domain: (b if path == kept else a)[path])  # noqa: B023 (used at once)
+
+
+def _numbers(domain: Domain) -> bool:
+    """Is it a range of numbers, or a choice among some?"""
+    if isinstance(domain, (Float, Int)):
+        return True
+    values = domain.options(None) or []
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
 def _halfway(domain: Domain, a: Any, b: Any) -> Any:
+    """Of a domain of numbers."""
     if isinstance(domain, (Float, Int)) and (domain.log or domain.step is None):
         half = math.sqrt(a * b) if domain.log else (a + b) / 2
         return domain.check(min(max(half, domain.low), domain.high), "", snap=True)
     if isinstance(domain, (Float, Int)):
         first, last = (round((v - domain.low) / domain.step) for v in (a, b))
         return domain.nth(first + int((last - first) / 2), None)
-    options = domain.options(None) or []
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options):
-        return b
-    ranked = sorted(options)
+    ranked = sorted(domain.options(None) or [])
     first, last = ranked.index(a), ranked.index(b)
     return ranked[first + int((last - first) / 2)]
 

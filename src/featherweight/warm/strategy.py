@@ -128,8 +128,9 @@ def _halfway(space: Space, view: _View, fresh: Fresh) -> Proposal | None:
     is no such pair, or it was tried."""
     if view.met is None or view.broken is None or view.broken[0][0] <= 0:
         return None
-    filling = between(space, view.history[view.met[1]].filling, view.history[view.broken[1]].filling)
-    return fresh.take(filling, {"warm": "halfway"}) if filling in fresh else None
+    pair = (view.history[number].filling for number in (view.met[1], view.broken[1]))
+    found = next((filling for filling in between(space, *pair) if filling in fresh), None)
+    return None if found is None else fresh.take(found, {"warm": "halfway"})
 
 
 class _View(Digest):
