@@ -21,7 +21,7 @@ from torch import nn
 from ..errors import FeatherweightError, TargetError
 from ..measure.accuracy import metric
 from ..models.package import Package
-from ..recipe import Recipe, content_hash
+from ..recipe import Recipe, Transform, content_hash
 from ..records import Measured
 from ..seeding import derive, generator
 from ..store.artifacts import ArtifactStore
@@ -72,10 +72,15 @@ class Runner:
         before = self.baseline if self.baseline is not None else self.task.baseline
         return Recipe(*([before] if before is not None and not own else []), recipe)
 
+    def done(self, recipe: Recipe) -> list[Transform]:
+        """The steps of the full recipe that do something: two recipes that differ in others alone
+        make one model, and share what is stored."""
+        return [step for step in self.full(recipe).steps if not step.idle]
+
     def keys(self, recipe: Recipe) -> list[str]:
-        """One key a step of the full recipe, after the key of the untouched model."""
+        """One key a step of `done`, after the key of the untouched model."""
         out = [chain("model", self.task.fingerprint, str(self.seed))]
-        for step in self.full(recipe).steps:
+        for step in self.done(recipe):
             out.append(chain(out[-1], content_hash(step), *([step.depends] if step.depends else [])))
         return out
 
@@ -85,7 +90,8 @@ class Runner:
 
         rungs: where the first training step of `recipe` itself that can pause may have to;
         it raises `Paused` then."""
-        keys, steps = self.keys(recipe), self.full(recipe).steps
+        keys, steps = self.keys(recipe), self.done(recipe)
+        own = sum(not step.idle for step in recipe.steps)
         start, package = 0, None
         for i in range(len(steps), 0, -1):
             folder = self.store.get(keys[i])
@@ -97,11 +103,7 @@ class Runner:
         if package is None and not (steps and steps[0].starts):
             package = Package(self.task.build())
         paused = next(
-            (
-                i
-                for i, s in enumerate(steps)
-                if isinstance(s, Trained) and s.pauses and i >= len(steps) - len(recipe.steps)
-            ),
+            (i for i, s in enumerate(steps) if isinstance(s, Trained) and s.pauses and i >= len(steps) - own),
             None,
         )
         for i, (step, key) in enumerate(zip(steps[start:], keys[start + 1 :], strict=True), start):
@@ -177,8 +179,8 @@ class Runner:
         self.steps += 1
         if found is not None:
             self.reused += 1
-            self.steps += len(self.full(recipe))
-            self.reused += len(self.full(recipe))
+            self.steps += len(self.done(recipe))
+            self.reused += len(self.done(recipe))
             return found
         package, _ = self.model(recipe, rungs)
         problem = runtime.problem(target, package.plan)
