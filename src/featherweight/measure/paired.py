@@ -101,7 +101,7 @@ def _answers_of_others(outputs: np.ndarray, targets: np.ndarray, seed: int) -> n
 
 def _worst_tenth(costs: np.ndarray) -> float:
     """The mean of the largest tenth: those that matter may fail. With the mean of all, values with
-    a long tail were certified falsely in up to 14 % of the cases where 5 % are allowed, and in 5 %
+    a long tail were certified falsely in up to 13 % of the cases where 5 % are allowed, and in 6 %
     where 0.5 % are (`benchmarks/certificates/graded.py`)."""
     return float(np.sort(costs)[-math.ceil(len(costs) / 10) :].mean())
 
