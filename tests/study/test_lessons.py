@@ -54,6 +54,11 @@ def test_a_fixed_scheme_that_is_another_one_is_not_taken_for_it():
     assert told(recipe, ORIGINAL, STATIC) == []
 
 
+def test_branches_that_exclude_each_other_are_not_guessed_together():
+    each = [fw.Recipe(step, fw.Maybe(fw.Quantize())) for step in (fw.Prune(ratio=fw.Float(0.0, 0.5)), fw.Factorize())]
+    assert told(fw.Recipe(fw.Choice(*each)), ORIGINAL, STATIC, target="onnxruntime") == []
+
+
 def test_the_branch_with_the_scheme_is_guessed_where_steps_are_chosen():
     assert told(ptq(), ORIGINAL, DYNAMIC, target="onnxruntime") == [{"choice": "quantize_2"}]
 

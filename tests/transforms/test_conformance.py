@@ -61,6 +61,7 @@ MORE = [  # what the default settings do not reach
     ("drop_blocks", {"criterion": "last"}),
     ("factorize", {"ratio": 0.0}),
     ("prune", {"ratio": 0.0}),
+    ("prune", {"ratio": 0.0, "granularity": "2:4"}),  # a pattern cuts whatever the ratio is
     ("drop_blocks", {"drop": 0}),
     ("drop_blocks", {"criterion": "random"}),
     ("mixed_precision", {"scheme": "weight-only", "sensitivity": "taylor", "max_drop": 1.0, "samples": 32}),
@@ -221,3 +222,7 @@ def test_a_search_range_beyond_the_legal_one_is_found():
 
     with pytest.raises(Exception, match="out of its range"):
         check_fields(Wide)
+
+
+def test_a_pattern_is_never_idle():
+    assert Prune(ratio=0.0).idle and not Prune(ratio=0.0, granularity="2:4").idle

@@ -221,6 +221,17 @@ def test_what_breaks_the_limits_is_halved_towards_what_met_them():
     assert ratios[4][1] is None  # it met them
 
 
+def test_it_is_halved_four_times_at_most():
+    space = Space(Recipe(Prune(ratio=Float(0.0, 0.8))))
+    seen = {"filling": {"prune.ratio": 0.0}, "values": [1.0], "violation": 0.0, "note": {"baseline": "baseline"}}
+    warm = Warm(Random(), starts=('{"prune.ratio":0.8}',), earlier=(json.dumps(seen),))
+    history = History()
+    for number in range(8):
+        proposal = warm.propose(space, history, 1, generator(number))[0]
+        history.add(Trial(number, proposal.filling, "complete", (0.5,), 9.0 - number, note=proposal.note))
+    assert [t.note.get("warm") for t in history] == ["start", *["halfway"] * 4, None, None, None]
+
+
 def test_a_baseline_is_not_what_guesses_are_laid_over():
     space = Space(Recipe(Prune(ratio=Float(0.0, 0.8, step=0.1), criterion=Choice("taylor", "random"))))
     seen = {"filling": {"prune.ratio": 0.0, "prune.criterion": "taylor"}, "values": [0.1], "violation": 0.0}

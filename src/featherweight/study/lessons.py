@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import InputError
 from ..recipe import Recipe
 from ..space import Domain, Filling, Space
 from ..space.domains import Choice, Maybe
@@ -38,7 +39,17 @@ def guesses(state: StudyState, space: Space) -> list[Guess]:
         if values.keys() - {"target"} and (not able or "target" in values):
             out.append(Guess(values, WEIGHT))
             break
-    return out
+    return [guess for guess in out if _fits(guess, space)]
+
+
+def _fits(guess: Guess, space: Space) -> bool:
+    """Is there a filling with all of its values? Not if two of its holes are in branches that
+    exclude each other: then the baselines speak for neither."""
+    try:
+        guess.checked(space)
+    except InputError:
+        return False
+    return True
 
 
 def observations(state: StudyState, space: Space) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from ..strategies.base import Fresh, Proposal, Strategy
 
 # mutations until a pull is given up; share of holes that a draw from the prior draws uniformly
 _TRIES, _ANEW = 20, 0.1
+_HALVINGS = 4  # proposals that lie halfway to what met the limits, in one study
 _Standing = tuple[tuple[float, float], int]  # how good (`Trial.score_key`), and which
 
 
@@ -39,8 +40,8 @@ class Warm(Strategy):
     values drawn hole by hole.
 
     While nothing of this study meets the limits, but something that was known before does, the next
-    is halfway from that to what breaks them least (a bisection): of few trials, none is spent on
-    what must break them more.
+    is halfway from that to what breaks them least (a bisection, of four steps): of few trials, none
+    is spent on what must break them more.
 
     `inner` sees the trials of this study after those of earlier ones, and the notes of its own
     proposals alone. Of what earlier studies tried it proposes nothing again; that comes when
@@ -126,7 +127,7 @@ class Warm(Strategy):
 def _halfway(space: Space, view: _View, fresh: Fresh) -> Proposal | None:
     """From what was known to meet the limits to what breaks them least in this study; None if there
     is no such pair, or it was tried."""
-    if view.met is None or view.broken is None or view.broken[0][0] <= 0:
+    if view.met is None or view.broken is None or view.broken[0][0] <= 0 or view.halved >= _HALVINGS:
         return None
     pair = (view.history[number].filling for number in (view.met[1], view.broken[1]))
     found = next((filling for filling in between(space, *pair) if filling in fresh), None)
@@ -144,6 +145,7 @@ class _View(Digest):
         self.best: _Standing | None = None
         self.met: _Standing | None = None
         self.broken: _Standing | None = None
+        self.halved = 0  # proposals of this study that lie halfway
         for number, text in enumerate(earlier):
             data = _read(text)
             self.history.add(
@@ -167,6 +169,7 @@ class _View(Digest):
         return {} if self.best is None else self.history[self.best[1]].filling
 
     def begun(self, trial: Trial) -> None:
+        self.halved += trial.note.get("warm") == "halfway"
         note = {} if "warm" in trial.note else trial.note
         self.history.add(dataclasses.replace(trial, number=trial.number + self.shift, note=note, state="running"))
 

@@ -133,7 +133,8 @@ class Prune(Transform):
 
     @property
     def idle(self) -> bool:
-        return self.ratio == 0 and self.threshold == 0 and not self.ratios and not self.update and self.steps == 1
+        cuts = self.ratios or self.threshold or _PATTERN.fullmatch(self.granularity)
+        return self.ratio == 0 and not cuts and not self.update and self.steps == 1
 
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.zeros import holding
