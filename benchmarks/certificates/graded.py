@@ -4,8 +4,8 @@
 
 n samples of drops: a little noise, and a share of samples that fail, at a cost drawn from a
 distribution; the costs of wrong answers, which the product sees by giving each sample the answer of
-another one, are drawn from the same. "mean" and "worst tenth": what a failure that was not seen is
-taken to cost (`measure.paired`: the worst tenth)."""
+another one, are drawn from the same. "mean" and "worst hundredth": what a failure that was not seen
+is taken to cost (`measure.paired`: the latter)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from featherweight.measure.paired import _worst_tenth, p_value
+from featherweight.measure.paired import _worst_hundredth, p_value
 from featherweight.records import Paired
 
 LEVELS = (0.05, 0.005)
@@ -26,7 +26,7 @@ COSTS: dict[str, tuple[Draw, float, float]] = {  # how costs are drawn, their me
     "exponential": (lambda rng, n: rng.exponential(0.3, n), 0.3, 0.01),
     "lognormal": (lambda rng, n: rng.lognormal(0, 1, n), float(np.exp(0.5)), 0.01),
 }
-WAYS = {"mean": np.mean, "worst tenth": _worst_tenth}
+WAYS = {"mean": np.mean, "worst hundredth": _worst_hundredth}
 
 
 def false(n: int, failing: float, costs: tuple[Draw, float, float], cases: int, seed: int) -> str:

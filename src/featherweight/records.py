@@ -54,7 +54,7 @@ class Paired(_Numbers):
     sd: of one sample's drop (of a metric that is no mean: what makes sd / sqrt(n) the drop's
     standard error); lost, won: the samples that only the baseline, and only the candidate, got
     right (None unless every sample is right or wrong); cost: the drop of a sample that fails, an
-    answer that belongs to another one, the mean of the worst tenth of them (None: not asked, or
+    answer that belongs to another one, the mean of the worst hundredth of them (None: not asked, or
     compared before it was); best: the value on every sample that stands for the baseline, if the
     metric itself is to be shown and not a drop (its drop is what the metric lacks to that).
 

@@ -133,12 +133,12 @@ def test_at_the_limit_no_number_helps():
 
 def test_lower_is_better_turns_the_sign():
     rng = np.random.default_rng(0)
-    y = rng.normal(size=400)
-    base, worse = y + rng.normal(0, 0.1, 400), y + rng.normal(0, 0.3, 400)
+    y = rng.normal(size=1000)
+    base, worse = y + rng.normal(0, 0.1, 1000), y + rng.normal(0, 0.3, 1000)
     result = certify("mse", base, worse, y, 0.01, 0)
     d = (worse - y) ** 2 - (base - y) ** 2
     assert result["verdict"] == "refuted" and result["drop"] == pytest.approx(d.mean())
-    assert result["ci95"] == pytest.approx(stats.t.interval(0.95, 399, d.mean(), stats.sem(d)), rel=1e-5)
+    assert result["ci95"] == pytest.approx(stats.t.interval(0.95, 999, d.mean(), stats.sem(d)), rel=1e-5)
     better = certify("mse", worse, base, y, 0.0, 0)
     assert better["verdict"] == "certified" and better["drop"] == pytest.approx(-d.mean())
 

@@ -68,7 +68,7 @@ def test_a_failure_costs_what_the_answer_of_another_sample_does():
     assert compare(metric("macro_f1"), base, mine, y, 0)[0].cost == pytest.approx(1.0, rel=0.1)
     assert compare(metric("accuracy"), base, mine, y, 0)[0].cost is None
     x = np.arange(50.0)[:, None]
-    assert 30 < compare(metric("mae"), x, x + 0.1, x, 0)[0].cost < 50  # of the worst tenth: the mean is 17
+    assert 30 < compare(metric("mae"), x, x + 0.1, x, 0)[0].cost < 50  # of the worst hundredth: the mean is 17
 
 
 def test_with_one_target_the_worst_value_counts_and_else_nobody_knows():

@@ -278,6 +278,21 @@ def test_ctrl_c_once_finishes_with_what_there_is(study, tmp_path, monkeypatch):
     assert front["trials"]["complete"] >= 1 and front["trials"]["stopped"] <= 1 and (tmp_path / "report.html").exists()
 
 
+def test_baselines_that_an_interrupt_left_out_are_heard_of_when_the_study_goes_on(study, tmp_path, monkeypatch):
+    """What the strategy is told is logged once, so not before they are all measured."""
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
+
+    def stop(event):
+        if event["kind"] == "baseline":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    early = run(tmp_path, 8, on_event=stop)
+    assert len(early.state.baselines) == 1 and early.state.warm is None
+    later = run(tmp_path, 8)
+    assert later.state.warm["guesses"] == study.state.warm["guesses"]
+    assert len(later.state.warm["earlier"]) == len(study.state.warm["earlier"]) > 1
+
+
 def test_two_searches_in_one_folder_are_refused(study, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
     process = start(tmp_path, 500)

@@ -511,3 +511,21 @@ def test_no_residual_sum_is_fused_into_a_slow_normalization(scheme, tmp_path):
     _session(tmp_path / "model.onnx", target, tmp_path / "optimized.onnx")
     run = [n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert "SkipLayerNormalization" not in run and run.count("LayerNormalization") == 4
+
+
+class TwoAxes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.o = nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.o(nn.functional.layer_norm(self.a(x) + x, (5, 16)))
+
+
+def test_what_the_quantizer_does_not_take_is_a_target_error(tmp_path):
+    torch.manual_seed(0)
+    rows = {"x": torch.randn(16, 5, 16)}
+    package = Package(TwoAxes().eval(), plan=plan("int8-static"))
+    target = Target()
+    with pytest.raises(TargetError, match=r"quantizer does not take this model[\s\S]*skip="):
+        target.load_runtime().export(package, {"x": rows["x"][:1]}, rows, target, tmp_path)

@@ -19,7 +19,7 @@ from .codes import Coded, coded
 from .export import skipped
 from .sites import Site, drop_unused, sites, unshare
 from .small import shrink
-from .static import SEVEN, prepare, quiet
+from .static import SEVEN, prepare, quantizing
 
 if TYPE_CHECKING:
     from ..models.package import Package
@@ -58,7 +58,7 @@ def quantize_dynamic(
             _replace(model, site, package, reduce)
     held = shrink(model, small, package.scales, "ort")
     onnx.save(model, prepared)
-    with quiet():
+    with quantizing():
         run(
             prepared,
             final,

@@ -73,7 +73,7 @@ def quantize_static(
     if calibrate in ("percentile", "entropy"):
         # histogram after histogram: otherwise every activation of every sample is held at once
         extra["CalibStridedMinMax"] = 1
-    with quiet():
+    with quantizing():
         if calibrate == "mse":
             overrides = {
                 name: [{"rmin": np.float32(a), "rmax": np.float32(b)}]
@@ -305,6 +305,21 @@ def reader(rows: Inputs, chunk: int) -> Any:
             return next(self.left, None)
 
     return Reader()
+
+
+@contextlib.contextmanager
+def quantizing() -> Iterator[None]:
+    """Around a call of onnxruntime.quantization: `quiet`, and TargetError for whatever it raises on
+    graphs that it does not take."""
+    try:
+        with quiet():
+            yield
+    except Exception as e:
+        raise TargetError(
+            "ONNX Runtime's quantizer does not take this model",
+            got=f"{type(e).__name__}: {e}",
+            fix="leave layers out (skip=), or use another scheme, or the openvino target",
+        ) from e
 
 
 @contextlib.contextmanager

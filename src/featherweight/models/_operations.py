@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map
 
 from ._labels import key
 from .hooks import tensors
+from .looking import by_value
 
 if TYPE_CHECKING:
     from ._trace import Trace
@@ -70,7 +71,7 @@ class Following(TorchDispatchMode):
             return out
         given = list(tensors((args, kwargs or {})))
         self.trace.seen.update(key(t) for t in given if t.layout == torch.strided)
-        self.trace.chosen = self.trace.chosen or _by_value(func, given)
+        self.trace.chosen = self.trace.chosen or by_value(func, given)
         if self.trace.inside == 0:
             if any(self.trace.knows(t) or self.trace.is_held(t) for t in given):
                 _follow(self.trace, func, args, kwargs or {}, given, out)
@@ -78,13 +79,6 @@ class Following(TorchDispatchMode):
                 for t in tensors(out):
                     self.trace.memory.put(t, torch.zeros(()).long())
         return out
-
-
-def _by_value(func: Any, given: list[Tensor]) -> bool:
-    """Does what comes of it, or how much, depend on the values that it is given, not on shapes?"""
-    if func.overloadpacket.__name__ == "index":
-        return any(t.dtype in (torch.bool, torch.uint8) for t in given[1:])
-    return torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
 
 
 def _follow(

@@ -69,7 +69,8 @@ class Run:
                 self.statics.baseline = self.state.baseline
                 strategy = registry.find("strategies", self.config.strategy)()
                 strategy = train_supernet(self.jobs, self.space, strategy)
-                strategy = with_earlier(self.log, self.config, self.space, strategy)
+                if not self.jobs.stop.asked:  # what it is told is logged, and more baselines may follow
+                    strategy = with_earlier(self.log, self.config, self.space, strategy)
                 search = Search(self.jobs, self.space, strategy, self.pauses, self.proxy)
                 search.run()
                 polish(self.jobs)

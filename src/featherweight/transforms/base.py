@@ -14,6 +14,7 @@ from ..space import Choice, Float, Int, param
 
 # samples, numbers in all of them, and multiply-accumulates for all of them, that are cheap to run
 FEW, SMALL, CHEAP = 16, 8192, 4e9
+MANY = 64  # samples, at most, where a model's code looks at values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -168,16 +169,21 @@ class Context:
 
     def few(self, module: nn.Module) -> tuple[torch.Tensor, ...]:
         """Training samples to follow and try a model with, in order, on the CPU: two, or more if
-        they are small and the model, which is in eval mode, is cheap to run on them."""
+        they are small and the model, which is in eval mode, is cheap to run on them. Of a model
+        whose code looks at values, 16 to 64: some rows may go a way of their own."""
         import torch
 
         from ..measure.ops import layer_macs
+        from ..models.looking import looks_at_values
 
-        rows = [v.cpu() for v in self.calibration(FEW).values()]
+        rows = [v.cpu() for v in self.calibration(MANY).values()]
         each = max(1, sum(v.numel() for v in rows) // max(1, len(rows[0])))
         with torch.no_grad():
-            macs = sum(layer_macs(module, [v[:1] for v in rows]).values())
-        return tuple(v[: max(2, min(SMALL // each, int(CHEAP // max(macs, 1.0))))] for v in rows)
+            macs = max(1.0, sum(layer_macs(module, [v[:1] for v in rows]).values()))
+        n = max(2, min(FEW, SMALL // each, int(CHEAP // macs)))
+        if looks_at_values(module, tuple(v[:n] for v in rows)):
+            n = max(FEW, min(MANY, int(FEW * CHEAP // macs)))
+        return tuple(v[:n] for v in rows)
 
 
 def applied(step: Transform, model: Package | None, context: Context) -> Package:
