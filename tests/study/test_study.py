@@ -18,6 +18,7 @@ import featherweight as fw
 from featherweight.errors import InputError, RecipeError, StoreError
 from featherweight.store.artifacts import sha256_file
 from featherweight.store.events import EventStore
+from featherweight.study import baselines
 from featherweight.study.request import configure
 from featherweight.study.state import StudyState
 from tests import simulated, toy
@@ -282,11 +283,15 @@ def test_baselines_that_an_interrupt_left_out_are_heard_of_when_the_study_goes_o
     """What the strategy is told is logged once, so not before they are all measured."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])
 
-    def stop(event):
-        if event["kind"] == "baseline":
-            os.kill(os.getpid(), signal.SIGINT)
+    measured = baselines._measure_first
 
-    early = run(tmp_path, 8, on_event=stop)
+    def interrupted(jobs, *how):
+        measured(jobs, *how)
+        jobs.stop.asked = True
+
+    with monkeypatch.context() as patched:
+        patched.setattr(baselines, "_measure_first", interrupted)
+        early = run(tmp_path, 8)
     assert len(early.state.baselines) == 1 and early.state.warm is None
     later = run(tmp_path, 8)
     assert later.state.warm["guesses"] == study.state.warm["guesses"]
