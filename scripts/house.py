@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FLOORS = [  # from the top down; rooms on one floor do not import each other
-    ("__init__",),
+    ("__init__", "__main__"),
     ("cli",),
     ("study",),
     ("recipes", "report", "testing"),

@@ -88,9 +88,9 @@ def optimize(
     meet the constraints, and the best of them.
 
     `out` is the study's folder: the same call again goes on where it was. on_event: hears all that
-    happens; without it, warnings go to Python's log, and what is measured does at level INFO
-    (`logging.getLogger("featherweight")`). Raises InputError, TaskError, RecipeError or TargetError
-    before anything runs, if the request cannot be met.
+    happens; without it, warnings go to Python's log, the verdict, too, if nothing was certified;
+    what is measured does at level INFO (`logging.getLogger("featherweight")`). Raises InputError,
+    TaskError, RecipeError or TargetError before anything runs, if the request cannot be met.
 
         constraints: what must hold; `optimize` without one on accuracy lets the metric drop
             by 0.01

@@ -97,7 +97,11 @@ def test_direction_and_names():
     def loss(outputs, targets):
         return np.abs(outputs - targets)
 
-    assert metric(loss).name == "loss" and metric(loss).higher_is_better and not metric(loss, False).higher_is_better
+    def gain(outputs, targets):
+        return -np.abs(outputs - targets)
+
+    assert metric(gain).name == "gain" and metric(gain).higher_is_better and not metric(gain, False).higher_is_better
+    assert metric(loss, True).higher_is_better
     loss.higher_is_better = False
     assert (
         not metric(loss).higher_is_better
@@ -241,3 +245,19 @@ def test_copies_make_no_interval_narrower(name):
 
     assert width(many) == pytest.approx(width(one), rel=0.35 if name == "macro_f1" else 1e-6)
     assert width(counted) < 0.5 * width(many) and many.ci95[0] < many.value < many.ci95[1]
+
+
+def mean_error(outputs, targets):
+    return np.abs(outputs - targets).mean(axis=-1)
+
+
+def test_a_function_named_as_an_error_has_to_say_which_way_it_is_better():
+    with pytest.raises(InputError, match=r"better when it is higher, or when it is lower[\s\S]*mean_error.higher_is"):
+        metric(mean_error)
+    mean_error.higher_is_better = False
+    assert not metric(mean_error).higher_is_better
+    for name in ("loss", "val_loss", "rmse", "mae_2", "WER", "top1_error", "crossentropyloss"):
+        with pytest.raises(InputError, match="which|lower"):
+            metric(type("F", (), {"__call__": lambda *_: 0.0, "__name__": name})())
+    for name in ("accuracy_without_errors", "maestro", "lossless", "summer", "f1"):
+        assert metric(type("F", (), {"__call__": lambda *_: 0.0, "__name__": name})()).higher_is_better

@@ -108,3 +108,23 @@ def test_rows_of_other_splits_do_not_count():
     assert seen == compare(metric("accuracy"), base[30:], mine[30:], y[30:], 0)[0]
     with pytest.raises(InputError, match="no sample of this split can be evidence"):
         compare(metric("accuracy"), base, mine, y, 0, np.full(40, -1))
+
+
+def backwards(outputs, targets):
+    return np.abs(outputs - targets)
+
+
+def whole_backwards(outputs, targets):
+    return float(np.abs(outputs - targets).mean())
+
+
+@pytest.mark.parametrize("score", [backwards, whole_backwards])
+def test_a_metric_that_wrong_answers_make_better_shows_nothing(score):
+    """An error that counts as better when it is higher: a candidate twice as bad was certified."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=300)
+    with pytest.raises(
+        InputError, match=r"wrong answers make (whole_)?backwards better[\s\S]*higher_is_better = False"
+    ):
+        compare(metric(score), y + 0.1, y + 0.2, y, 0)
+    assert compare(Metric("error", score, score, False), y + 0.1, y + 0.2, y, 0)[0].drop == pytest.approx(0.1)

@@ -85,3 +85,13 @@ def test_how_the_original_is_trained_is_part_of_the_study():
     assert mine.differences(other) == ["original"] and not mine.differences(mine)
     before = Config.from_json(config())  # of a version that did not say it
     assert before.original is None and not before.differences(mine) and not mine.differences(before)
+
+
+def test_what_the_pace_of_the_machine_decides_makes_no_other_recipe():
+    """The same command goes on where it was, also if the machine is slower now."""
+    from featherweight import recipes
+    from featherweight.study.request import _but_for_pace
+
+    fast, slow = recipes.cnn(4, batches=8), recipes.cnn(1, batches=3)
+    assert _but_for_pace(fast.to_json()) == _but_for_pace(slow.to_json())
+    assert _but_for_pace(fast.to_json()) != _but_for_pace(recipes.mlp(4).to_json())

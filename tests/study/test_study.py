@@ -106,8 +106,10 @@ def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
     assert session.run(None, {"image": np.zeros((3, 1, 8, 8), "float32")})[0].shape == (3, 4)
     exported = study.export(tmp_path / "out")
     assert (exported / "model.onnx").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(InputError, match="not empty"):
-        study.export(tmp_path / "out")
+        study.export(tmp_path / "full")
     with pytest.raises(InputError, match="no artifact"):
         study.export(tmp_path / "other", trial=99)
 
@@ -277,6 +279,15 @@ def test_ctrl_c_once_finishes_with_what_there_is(study, tmp_path, monkeypatch):
     assert process.returncode == 0, err.decode()[-2000:]
     front = json.loads((tmp_path / "front.json").read_text())
     assert front["trials"]["complete"] >= 1 and front["trials"]["stopped"] <= 1 and (tmp_path / "report.html").exists()
+
+
+def test_a_script_that_runs_again_exports_again(study, tmp_path):
+    first = study.best.export(tmp_path / "out")
+    assert study.best.export(tmp_path / "out") == first
+    assert (first / "model" / "model.safetensors").stat().st_mode & 0o044  # others can read it
+    (first / "README.md").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        study.best.export(tmp_path / "out")
 
 
 def test_baselines_that_an_interrupt_left_out_are_heard_of_when_the_study_goes_on(study, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ v [n] one value a sample.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,11 +84,18 @@ class Metric:
         return bool(np.isin(v, (0.0, 1.0)).all()) if self.zero_one is None else self.zero_one
 
 
+# names of what is better when it is lower
+_LOWER = re.compile(
+    r"(^|_)(r?mse|mae|mape|smape|nll|ppl|wer|cer|brier|perplexity|error|err|loss|distance)($|_)|loss$|error$"
+)
+
+
 def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> Metric:
     """A built-in by name (accuracy, top5, macro_f1, mse, mae, nll), a Metric as it is, or a
     function (outputs, targets) -> values [n] or one float.
 
-    higher_is_better: of a function; if None, its attribute of that name, else True.
+    higher_is_better: of a function; if None, its attribute of that name, else True. InputError for
+    a function that does not say, and is named as what is better when it is lower.
     """
     if isinstance(what, Metric):
         return what
@@ -105,8 +113,16 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
         raise InputError(
             "this is no metric", got=repr(what), allowed=f"{', '.join(_BUILT_IN)}, or a function (outputs, targets)"
         )
-    better = getattr(what, "higher_is_better", True) if higher_is_better is None else higher_is_better
-    return Metric(getattr(what, "__name__", "metric"), what, what, bool(better))
+    name = getattr(what, "__name__", "metric")
+    better = getattr(what, "higher_is_better", None) if higher_is_better is None else higher_is_better
+    if better is None and _LOWER.search(name.lower()):
+        raise InputError(
+            f"is the metric {name} better when it is higher, or when it is lower?",
+            got="a function that does not say, with the name of one that is better when it is lower",
+            allowed="an attribute higher_is_better, False or True",
+            fix=f"after its definition: {name}.higher_is_better = False",
+        )
+    return Metric(name, what, what, better is None or bool(better))
 
 
 def evaluate(

@@ -82,6 +82,8 @@ def compare(
     if failed is None:
         failed = m.scores(_answers_of_others(outputs, targets, seed), targets)
     more = mean_of_units(m.sign * (w - failed), units)
+    if m.within is None and float(more.mean()) < -3 * float(more.std(ddof=1)) / math.sqrt(n):
+        raise _backwards(m)
     cost = _worst_hundredth(more[more > 0]) if (more > 0).any() else _worst(m, w)
     return Paired(float(d.mean()), n, float(d.std(ddof=1)), cost=cost, best=best), None
 
@@ -130,7 +132,19 @@ def _cost_of_some(m: Metric, outputs: np.ndarray, targets: np.ndarray, value: fl
         some[rows] = wrong[rows]
         rises.append(m.sign * (value - float(m.scores(some, targets))))
     rise = max(rises) * n / k
-    return rise if rise > 0 or m.within is None else _worst(m, np.array([value]))
+    if rise <= 0 and m.within is None:
+        raise _backwards(m)
+    return rise if rise > 0 else _worst(m, np.array([value]))
+
+
+def _backwards(m: Metric) -> InputError:
+    lower = "lower" if m.sign > 0 else "higher"
+    return InputError(
+        f"wrong answers make {m.name} better, so nothing can be shown by it",
+        got=f"the outputs of other samples in place of each one's own; {m.name} counts as better when it is "
+        f"{'higher' if m.sign > 0 else 'lower'}",
+        fix=f"if it is better when it is {lower}: set the function's attribute higher_is_better = {m.sign < 0}",
+    )
 
 
 def interval(paired: Paired, drops: np.ndarray | None = None) -> Interval:

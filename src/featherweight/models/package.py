@@ -91,6 +91,9 @@ class Package:
         safetensors.torch.save_model(self.module, str(folder / WEIGHTS))
         if self.scales:
             safetensors.torch.save_file({k: v.contiguous() for k, v in self.scales.items()}, str(folder / SCALES))
+        for name in (WEIGHTS, SCALES):  # safetensors writes for the owner's eyes alone
+            if (folder / name).exists():
+                (folder / name).chmod((folder / SPEC).stat().st_mode & 0o777)
 
     @classmethod
     def load(cls, folder: Path, build: Callable[[], nn.Module]) -> Package:

@@ -201,7 +201,10 @@ def _stack(decisions: Sequence[Decision], kept: Sequence[Decision], names: Seque
             data.append({**trace, "x": [d.number for d in kept], "y": [rows[d.number][name] for d in kept]})
     layout = {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": "trials so far"}}}
     share = ", ".join(f"{name} {counts[name]}" for name in sorted(counts, key=lambda n: -counts[n]) if counts[name])
-    alt = f"Stacked areas: how many trials each strategy has proposed, against the trial's number. In the end: {share}."
+    alt = (
+        f"Stacked areas: how many trials each strategy has proposed, against the trial's number. In the end: {share}; "
+    )
+    alt += "others, if any, are what the baselines, guesses or earlier studies spoke for."
     return {
         "id": "given",
         "section": "credit",

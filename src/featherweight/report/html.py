@@ -216,7 +216,7 @@ def _facts(front: Json, trials: Sequence[Json], info: Json, config: Json) -> lis
     steps, reused = (sum(int(t.get(k) or 0) for t in trials) for k in ("steps", "reused"))
     went = {k: units.seconds(float(v)) for k, v in (info.get("phases_s") or {}).items()}
     went["all trials together"] = units.seconds(sum(float(t.get("seconds") or 0) for t in trials))
-    went["steps taken from the store"] = f"{reused} of {steps}" + (
+    went["steps of trials taken from the store"] = f"{reused} of {steps}" + (
         f" ({units.percent(reused / steps)})" if steps else ""
     )
     found = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from .clock import begun
 from .config import Config, Settings
 from .forecast import forecast
 from .guessing import guess
-from .log import Listener, logged
+from .log import LOGGER, Listener, logged
 from .noticed import noticed
 from .process import alone
 from .proxy import ProxyFilter
@@ -32,7 +33,7 @@ from .reading import begun_as, read_config
 from .request import configure
 from .results import analysed, write_results
 from .run import Run
-from .state import StudyState
+from .state import StudyState, proven
 from .statics import Statics, sample_shape
 from .study import Study
 
@@ -66,9 +67,9 @@ def optimize(
     meet the constraints, and the best of them.
 
     `out` is the study's folder: the same call again goes on where it was. on_event: hears all that
-    happens; without it, warnings go to Python's log, and what is measured does at level INFO
-    (`logging.getLogger("featherweight")`). Raises InputError, TaskError, RecipeError or TargetError
-    before anything runs, if the request cannot be met.
+    happens; without it, warnings go to Python's log, the verdict, too, if nothing was certified;
+    what is measured does at level INFO (`logging.getLogger("featherweight")`). Raises InputError,
+    TaskError, RecipeError or TargetError before anything runs, if the request cannot be met.
     """
     began = begun()
     asked = Settings.of("optimize", recipe, **settings)
@@ -150,7 +151,11 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
                 run.log.record("close", {"spent_s": run.clock.spent()})
     finally:
         run.close()
-    return Study(folder, run.state)
+    study = Study(folder, run.state)
+    if on_event is None:
+        best = run.state.best()
+        LOGGER.log(logging.INFO if best is not None and proven(best) else logging.WARNING, "%r", study)
+    return study
 
 
 def _check_same(before: Config | None, now: Config, out: Path) -> None:

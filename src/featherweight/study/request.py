@@ -33,6 +33,7 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     checked before running. before: of the study that goes on; the epochs of a recipe that nobody
     gave stay as they were timed when it began."""
     registry.find("strategies", asked.strategy)
+    check_device(asked.device)
     searching = asked.mode == "search"
     limits = asked.constraints
     minimize = objectives_of(asked.minimize, searching, bool(limits))
@@ -44,11 +45,7 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     if asked.recipe is None:  # then the task is trained for some steps, to see how long one takes
         check_fit(task)
     recipe = recipe_of(task, asked, threads)
-    if (
-        asked.recipe is None
-        and before is not None
-        and _but_for_epochs(recipe.to_json()) == _but_for_epochs(before.recipe)
-    ):
+    if asked.recipe is None and before is not None and _but_for_pace(recipe.to_json()) == _but_for_pace(before.recipe):
         recipe = Recipe.from_json(before.recipe)
     if before is None:
         check_evidence(task)
@@ -134,8 +131,17 @@ def recipe_of(task: Task, asked: Settings, threads: int = 1) -> Recipe:
     return recipe
 
 
-def _but_for_epochs(recipe: Any) -> str:
-    return re.sub(r'"epochs": \d+', '"epochs": 0', json.dumps(recipe))
+def _but_for_pace(recipe: Any) -> str:
+    """The recipe without what depends on how fast the machine was."""
+    return re.sub(r',? ?"batches": \d+', "", re.sub(r'"epochs": \d+', '"epochs": 0', json.dumps(recipe)))
+
+
+def check_device(device: str) -> None:
+    """InputError for a device that is not here."""
+    import torch
+
+    if device.split(":")[0] == "cuda" and not torch.cuda.is_available():
+        raise InputError("models cannot be trained on this device here", got=device, allowed="cpu: there is no CUDA")
 
 
 def check_known(guesses: Sequence[Guess], earlier: Sequence[str | Path], recipe: Recipe) -> None:

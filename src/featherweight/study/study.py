@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import importlib
 import json
 import shutil
@@ -105,8 +106,8 @@ class Study:
         return {**self.state.info, "phases_s": self.state.phases}
 
     def export(self, to: str | Path, trial: int | None = None) -> Path:
-        """Copy the best candidate (or a trial's artifact: its best on the front) to a folder.
-        InputError if the trial has none."""
+        """Copy the best candidate (or a trial's artifact: its best on the front) to a folder: a
+        new one, or one that holds just that. InputError if the trial has none."""
         if trial is None:
             source = self._best
             chosen = self.state.best() or self.state.nearest()
@@ -127,6 +128,8 @@ class Study:
         else:
             source = self._kept(trial)
         to = Path(to)
+        if to.is_dir() and _made_of(to) is not None and _same_files(source, to):
+            return to  # a script that runs again exports again
         if to.exists() and any(to.iterdir()):
             raise InputError("the folder to export to is not empty", got=str(to), fix="name a new folder")
         shutil.copytree(source, to, dirs_exist_ok=True)
@@ -167,6 +170,12 @@ def _made_of(folder: Path) -> str | None:
         return str(json.loads((folder / "manifest.json").read_text())["sha256"])
     except (OSError, KeyError, ValueError):
         return None
+
+
+def _same_files(source: Path, to: Path) -> bool:
+    """Has a folder the files of another, byte for byte?"""
+    names = [sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) for folder in (source, to)]
+    return names[0] == names[1] and filecmp.cmpfiles(source, to, names[0], shallow=False)[1:] == ([], [])
 
 
 class Found:
