@@ -18,7 +18,6 @@ from featherweight.models.package import Package
 from featherweight.models.quant.grid import Grid, codes, fit, nearest
 from featherweight.plan import LayerPlan
 from featherweight.targets.base import Target
-from featherweight.targets.onnxruntime import _session
 from tests.targets.nets import attention, cnn, plan
 
 HAS_OPENVINO = all(importlib.util.find_spec(p) for p in ("openvino", "nncf"))
@@ -458,7 +457,6 @@ def test_small_weights_load_in_a_fresh_process(runtime, tmp_path):
 import sys, numpy as np
 from pathlib import Path
 from featherweight.targets.base import Target
-from featherweight.targets.onnxruntime import _session
 t, rows = Target.parse({runtime!r}), np.load({str(tmp_path / "rows.npz")!r})
 y = t.load_runtime().load(Path({str(tmp_path / "out")!r}), t, 16).run({{"ids": rows["ids"]}})
 assert np.array_equal(y, rows["wanted"]) and "torch" not in sys.modules
@@ -496,36 +494,3 @@ def test_a_recurrent_layer_that_no_plan_lists_stays_in_floating_point(runtime, t
     }
     assert found["float"] and not found["quantized"]
     assert notes["parity"]["sqnr_db"] > 30  # 15.4 with an LSTM of 8 bits on OpenVINO
-
-
-@pytest.mark.parametrize("scheme", [None, "int8-dynamic", "weight-only"])
-def test_no_residual_sum_is_fused_into_a_slow_normalization(scheme, tmp_path):
-    """ONNX Runtime's SkipLayerNormalization is slower on the CPU than a sum and a normalization."""
-    module, example, rows = attention()
-    package = Package(module, plan=None if scheme is None else plan(scheme))
-    target = Target()
-    runtime = target.load_runtime()
-    runtime.export(package, example, rows, target, tmp_path)
-    written = [n.op_type for n in onnx.load(tmp_path / "model.onnx").graph.node]
-    assert written.count("Sum") == 4 and written.count("LayerNormalization") == 4
-    _session(tmp_path / "model.onnx", target, tmp_path / "optimized.onnx")
-    run = [n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node]
-    assert "SkipLayerNormalization" not in run and run.count("LayerNormalization") == 4
-
-
-class TwoAxes(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.o = nn.Linear(16, 16), nn.Linear(16, 4)
-
-    def forward(self, x):
-        return self.o(nn.functional.layer_norm(self.a(x) + x, (5, 16)))
-
-
-def test_what_the_quantizer_does_not_take_is_a_target_error(tmp_path):
-    torch.manual_seed(0)
-    rows = {"x": torch.randn(16, 5, 16)}
-    package = Package(TwoAxes().eval(), plan=plan("int8-static"))
-    target = Target()
-    with pytest.raises(TargetError, match=r"quantizer does not take this model[\s\S]*skip="):
-        target.load_runtime().export(package, {"x": rows["x"][:1]}, rows, target, tmp_path)
