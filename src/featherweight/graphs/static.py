@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import machine
-from ..errors import TargetError
+from ..errors import FeatherweightError, TargetError
 from ..plan import Plan, nothing_quantized, required
 from .codes import Coded, coded
 from .export import skipped
@@ -314,6 +314,8 @@ def quantizing() -> Iterator[None]:
     try:
         with quiet():
             yield
+    except FeatherweightError:  # of our own code, which runs inside
+        raise
     except Exception as e:
         raise TargetError(
             "ONNX Runtime's quantizer does not take this model",
