@@ -8,6 +8,7 @@ import pytest
 from featherweight import recipes
 from featherweight.engine.runner import Runner
 from featherweight.recipe import Recipe
+from featherweight.space import Choice, Maybe
 from featherweight.store.artifacts import ArtifactStore
 from featherweight.targets.base import Target
 from tests import kinds
@@ -57,3 +58,30 @@ def test_no_quantization_fails(kind, tmp_path):
 @pytest.mark.parametrize("kind", kinds.KINDS)
 def test_no_filling_of_many_fails(kind, tmp_path):
     assert failures(kind, 40, tmp_path) == {}
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_tables_of_4_bits_run_with_every_arithmetic(runtime, tmp_path):
+    task = kinds.task("two layers of attention")
+    recipe, target = recipes.default(task), Target(runtime)
+    step = next(s.item for s in recipe.steps if isinstance(s, Maybe))
+    assert step.embeddings == Choice(4, 8)
+    runner = Runner(task, ArtifactStore(tmp_path), 0)
+    size = {}
+    for scheme in step.scheme.items:
+        for bits in step.embeddings.items:
+            folder = runner.artifact(Recipe(dataclasses.replace(step, scheme=scheme, embeddings=bits)), target)
+            size[scheme, bits] = sum(p.stat().st_size for p in folder.iterdir())
+        assert size[scheme, 4] < size[scheme, 8]
+
+
+def test_tables_that_4_bits_do_not_fit_stay_as_they_are():
+    from torch import nn
+
+    from featherweight.recipes.abilities import _small_tables
+
+    tied = nn.ModuleDict({"table": nn.Embedding(10, 8), "out": nn.Linear(8, 10, bias=False)})
+    assert _small_tables(tied)
+    tied["out"].weight = tied["table"].weight
+    assert not _small_tables(tied)
+    assert not _small_tables(nn.Sequential(nn.Embedding(10, 7))) and not _small_tables(nn.Linear(3, 3))

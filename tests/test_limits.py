@@ -53,6 +53,14 @@ def test_limits_are_read(make, text, bound, relative):
     assert c.bound == pytest.approx(bound) and c.relative is relative
 
 
+@pytest.mark.parametrize("make", [max_size, max_memory, max_params, max_macs])
+def test_half_a_byte_was_meant_as_a_share(make):
+    with pytest.raises(InputError, match="less than one") as e:
+        make(0.5)
+    assert "'0.5x'" in str(e.value.fix)
+    assert make(1).bound == 1 and make("0.5x").relative and max_latency(0.5).bound == 0.5
+
+
 @pytest.mark.parametrize("make", [max_latency, max_size, max_memory, max_params, max_macs])
 @pytest.mark.parametrize(
     "bad",

@@ -117,6 +117,8 @@ class Constraint:
             if self.points:
                 return "give a smaller drop: max_drop='1pt'"
             share = f"{self.bound / 100:g}"
+            if self.quantity == "metric" and high < self.bound < 10 * high:
+                return f"give a min_metric of at most {high:g}"
             if self.quantity == "metric" and self.bound <= low:
                 return f"leave it out (any model has that), or give a min_metric above {low:g}"
             if self.quantity == "metric":
@@ -144,9 +146,12 @@ def _parse(quantity: str, bound: str | float) -> Constraint:
         unit != "x" and unit not in units and not (unit == "" and not isinstance(bound, str))
     ):
         raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed)
-    return (
-        Constraint(quantity, value, relative=True) if unit == "x" else Constraint(quantity, value * units.get(unit, 1))
-    )
+    if unit == "x":
+        return Constraint(quantity, value, relative=True)
+    if quantity != "latency" and value * units.get(unit, 1) < 1:  # bytes and counts
+        fix = f"max_{quantity}('{value:g}x') for so much of the baseline's"
+        raise InputError(f"max_{quantity} is less than one", got=bound, allowed=allowed, fix=fix)
+    return Constraint(quantity, value * units.get(unit, 1))
 
 
 def max_drop(bound: str | float) -> Constraint:

@@ -324,7 +324,8 @@ def _short(step: Any) -> str:
 
 
 def describe(recipe: Recipe, filling: Filling) -> str:
-    """A filled recipe in one line: its steps, each with the fields that were holes."""
+    """A filled recipe in one line: its steps but for idle ones, each with the fields that were
+    holes."""
 
     def step(s: Transform) -> str:
         fields = [
@@ -334,7 +335,7 @@ def describe(recipe: Recipe, filling: Filling) -> str:
         ]
         return f"{s.kind}({', '.join(f'{name}={getattr(s, name)}' for name in fields)})" if fields else s.kind
 
-    return " > ".join(step(s) for s in recipe.steps) or "as it is"
+    return " > ".join(step(s) for s in recipe.steps if not s.idle) or "as it is"
 
 
 def encode(value: Any) -> Any:

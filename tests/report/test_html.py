@@ -139,6 +139,31 @@ def test_no_trials_and_one_trial():
         assert "<h1>digits</h1>" in html.render(*page(study(n)))
 
 
+def test_finalists_are_in_the_table_and_the_history():
+    front, trials, _, settings = page(study(5))
+    better = {**front["best"], "sha256": "trained on", "size_bytes": front["best"]["size_bytes"] // 2}
+    front["finalists"] = [{"trial": 2, "rung": 1, "epochs": 6, "entry": better}]
+    last = trial_grid(front, trials)["rows"][-1]["cells"]
+    assert [c["text"] for c in last[:2]] == ["2", "finalist, 6 epochs more"]
+    before, after = (
+        {f["id"]: f for f in figures({**front, "finalists": told}, trials, settings)}
+        for told in ([], front["finalists"])
+    )
+    star = next(t for t in after["best"]["data"] if t["name"] == "finalists")
+    assert star["x"] == [2] and all(t["name"] != "finalists" for t in before["best"]["data"])
+    with_it, without = (f["volume"]["data"][0]["y"] for f in (after, before))
+    assert len(with_it) == len(without) + 1 and with_it[-1] > without[-1]
+
+
+def test_finalists_alone_have_a_history():
+    front, trials, _, settings = page(infeasible())
+    assert not [f for f in figures(front, trials, settings) if f["section"] == "history"]
+    entry = {**next(t["entry"] for t in trials if t["entry"]), "feasible": True, "violations": []}
+    front["finalists"] = [{"trial": 1, "rung": 1, "epochs": 6, "entry": entry}]
+    drawn = {f["id"]: f for f in figures(front, trials, settings) if f["section"] == "history"}
+    assert drawn["best"]["data"][0]["x"] == [1]
+
+
 def test_many_trials_are_capped_with_a_note():
     found = study(MAX_ROWS + 400)
     front, trials, _, settings = page(found)

@@ -58,7 +58,7 @@ def test_certified_only_if_the_certificate_says_so(front, verdict):
     [
         (
             "certified",
-            "Certified: on 717 test samples that the search never saw, accuracy is 97.5 %, and at least 96.2 %, ",
+            "on 717 test samples that the search never saw, accuracy is 97.5 %, proven to be at least 96.2 %, ",
         ),
         (
             "refuted",
@@ -233,7 +233,7 @@ def test_a_floor_that_cannot_be_proven_never_reads_like_one_that_is_met(chance, 
     entry = {**study().front_json()["best"], "feasible": False, "violations": [violation], "certificate": None}
     entry["chance"] = chance
     said = verdict_text(entry, 228)
-    assert said == f"broken: drop 0 points, not provable with 228 test samples (chance {shown}, 50 % asked)"
+    assert said == f"not proven: drop 0 points, not provable with 228 test samples (chance {shown}, 50 % asked)"
     assert cells(entry, None)[-1] == f"chance {shown}"
 
 
@@ -328,3 +328,33 @@ def test_a_net_that_is_worse_than_the_fixed_one_by_what_is_minimized_does_not_be
     front["minimize"], front["baseline"]["feasible"] = ["error", "latency"], True
     front["best"]["metric"]["value"] -= 0.3
     assert text(front).startswith("The search did not beat the original: ")
+
+
+def test_a_run_that_did_not_end_says_so(front):
+    assert "last run" not in text(front | {"finished": True})
+    front |= {"finished": False, "best": None, "nearest": None, "trials": {"complete": 0, "failed": 0}}
+    assert "was interrupted, or still runs" in text(front) and "did not beat" not in text(front)
+    front["broken_off"] = "the original is no better than guessing"
+    said = text(front)
+    assert said.count("the original is no better than guessing") == 2 and "interrupted" not in said
+
+
+def test_what_only_lacks_a_proof_is_not_called_broken():
+    drop = {"constraint": "drop <= 0.01", "value": 0.02, "bound": 0.01, "excess": 1.0}
+    chance = {"chance": 0.2, "confidence": 0.5}
+    entry = {"feasible": False, "metric": {"name": "accuracy"}, "violations": [{**drop, **chance}]}
+    assert verdict_text(entry).startswith("broken: drop 2 points, allowed")
+    entry["violations"] = [{**drop, **chance, "value": 0.005}]
+    assert verdict_text(entry).startswith("not proven: drop 0.5 points")
+    entry["violations"].append({"constraint": "size <= 100 bytes", "value": 200.0, "bound": 100.0, "excess": 1.0})
+    assert verdict_text(entry).startswith("broken: drop 0.5 points")
+
+
+def test_no_command_goes_on_with_a_study_of_a_program(front):
+    front |= {"best": None, "finished": True, "trials": {"complete": 4}, "budget": {"trials": 4, "minutes": None}}
+    assert words.next_command(front, "runs/a b") == "featherweight resume 'runs/a b' --trials 8"
+    said = words.next_command({**front, "call": "search"}, "runs/a b")
+    assert said.startswith("call fw.search again") and "budget=fw.Budget(trials=8)" in said
+    assert "and budget" not in words.next_command(
+        {**front, "call": "optimize", "finished": False, "trials": {}}, "runs"
+    )

@@ -90,8 +90,10 @@ def test_how_the_original_is_trained_is_part_of_the_study():
 def test_what_the_pace_of_the_machine_decides_makes_no_other_recipe():
     """The same command goes on where it was, also if the machine is slower now."""
     from featherweight import recipes
-    from featherweight.study.request import _but_for_pace
+    from featherweight.study.request import _as_default
 
     fast, slow = recipes.cnn(4, batches=8), recipes.cnn(1, batches=3)
-    assert _but_for_pace(fast.to_json()) == _but_for_pace(slow.to_json())
-    assert _but_for_pace(fast.to_json()) != _but_for_pace(recipes.mlp(4).to_json())
+    assert _as_default(fast.to_json()) == _as_default(slow.to_json())
+    assert _as_default(fast.to_json()) != _as_default(recipes.mlp(4).to_json())
+    before, now = recipes.encoder(tables=False), recipes.encoder()
+    assert before.to_json() != now.to_json() and _as_default(before.to_json()) == _as_default(now.to_json())

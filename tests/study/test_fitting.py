@@ -80,3 +80,47 @@ def test_a_study_says_it_before_anything_runs(tmp_path):
     with pytest.raises(TaskError, match="class numbers"):
         fw.optimize(task(FLOATS, 1), out=tmp_path / "out", budget=fw.Budget(trials=1))
     assert not (tmp_path / "out").exists()
+
+
+def misspelt(outputs, targets):
+    return {"accuracy": 1.0}["acuracy"]
+
+
+def transposed(outputs, targets):
+    return (outputs.argmax(1)[:, None] == targets).mean(0)[:5]
+
+
+@pytest.mark.parametrize(("judge", "said"), [(misspelt, "KeyError: 'acuracy'"), (transposed, r"shape (5,)")])
+def test_a_metric_that_fails_is_found_before_anything_is_trained(judge, said):
+    with pytest.raises(TaskError, match=f"the metric '{judge.__name__}' does not fit") as e:
+        check_fit(task(CLASSES, 3, metric=judge))
+    assert said in e.value.got and "one value a sample" in e.value.allowed
+
+
+def test_a_metric_without_a_value_for_an_untrained_model_is_none_that_fails():
+    def precision(outputs, targets):
+        said = outputs[:, 0] > 1e9
+        return float((said & (targets == 0)).sum()) / int(said.sum())
+
+    def odd(outputs, targets):
+        return np.full(len(targets), np.nan)
+
+    for judge in (precision, odd):
+        check_fit(task(CLASSES, 3, metric=judge))
+
+
+def test_a_metric_that_needs_every_class_is_asked_about_all_of_valid():
+    targets = np.zeros(2000, int)
+    targets[-300:] = 1
+
+    def auc(outputs, targets):
+        if len(set(targets.tolist())) < 2:
+            raise ValueError("only one class")
+        return 0.5
+
+    splits = fw.Splits(*(fw.ArraySplit({"x": np.zeros((2000, 6), np.float32)}, targets) for _ in range(3)))
+    made = fw.Task(name="fit", model=lambda: nn.Linear(6, 2), data=lambda: splits, metric=auc)
+    check_fit(made)
+    made.metric = lambda o, t: auc(o, t * 0)
+    with pytest.raises(TaskError, match="only one class|does not fit"):
+        check_fit(made)

@@ -178,6 +178,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], says: str) -> Non
         ({"name": ""}, "needs a name"),
         ({"model": nn.Linear}, None),
         ({"model": 3}, "without arguments"),
+        ({"model": nn.Linear(4, 3)}, "this is a model"),
         ({"data": None}, "without arguments"),
         ({"loss": "hinge"}, "cross_entropy, mse"),
         ({"baseline": "train"}, "has to be a recipe"),

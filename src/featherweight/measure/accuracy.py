@@ -49,6 +49,14 @@ class Metric:
     def scores(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | float:
         """Values [n], or one float for a metric that is whole. InputError if there are no samples,
         lengths differ, or a value is not finite."""
+        value = self.computed(outputs, targets)
+        if not np.isfinite(value).all():
+            size, odd = np.size(value), int((~np.isfinite(value)).sum())
+            raise InputError(f"{self.name} is not a finite number", got=f"{odd} of {size} values")
+        return value
+
+    def computed(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | float:
+        """`scores`, finite or not."""
         if len(outputs) != len(targets) or len(targets) == 0:
             raise InputError(
                 f"{self.name} cannot be computed",
@@ -60,15 +68,11 @@ class Metric:
             raise InputError(f"the metric {self.name!r} has neither per_sample nor whole")
         try:
             value = np.asarray(score(outputs, targets), dtype=np.float64)
-        except (ValueError, IndexError, TypeError) as e:
+        except Exception as e:  # a user's function raises what it likes
             raise InputError(
                 f"{self.name} cannot be computed",
-                got=f"outputs {outputs.shape}, targets {targets.shape} {targets.dtype}: {e}",
+                got=f"outputs {outputs.shape}, targets {targets.shape} {targets.dtype}: {type(e).__name__}: {e}",
             ) from e
-        if not np.isfinite(value).all():
-            raise InputError(
-                f"{self.name} is not a finite number", got=f"{int((~np.isfinite(value)).sum())} of {value.size} values"
-            )
         if value.ndim == 0 and self.whole is not None:
             return float(value)
         if value.shape != (len(targets),) or self.per_sample is None:

@@ -65,13 +65,15 @@ def encoder(
     blocks: int = 4,
     cuts: tuple[str, ...] = ("all", "mlp"),
     batches: int = 2,
+    tables: bool = True,
     **training: Any,
 ) -> Recipe:
     """Drop layers, cut heads and the feed-forward blocks' inner channels, recover by distillation
     for `epochs` (see `cnn`), quantize.
 
     blocks: layers that may go, at most (0: none); cuts: granularities of `Prune` that the model
-    has (none: it is not pruned); batches: see `cnn`."""
+    has (none: it is not pruned); batches: see `cnn`; tables: its embeddings, which are half of a
+    small encoder's weights and none of its arithmetic, may be stored in 4 bits."""
     steps: list[Any] = []
     if blocks:
         drops = Choice(*range(min(blocks, 4) + 1))
@@ -90,7 +92,12 @@ def encoder(
     return Recipe(
         *steps,
         Distill(epochs=_hole(epochs), **{"lr": 5e-5, "batch_size": 16, **training}),
-        Maybe(Quantize(scheme=Choice("int8-dynamic", "int8-static", "weight-only"))),
+        Maybe(
+            Quantize(
+                scheme=Choice("int8-dynamic", "int8-static", "weight-only"),
+                **({"embeddings": Choice(4, 8)} if tables else {}),
+            )
+        ),
     )
 
 
@@ -160,7 +167,7 @@ def default(task: Task, minutes: float | None = None, threads: int = 1, trials: 
         epochs = max(1, min(epochs, int(fits)))
     batches = max(1, min(8, round(_SEEN * epochs * n / 64)))
     if can.attentive:
-        return encoder(epochs, can.blocks, can.cuts, batches, **training)
+        return encoder(epochs, can.blocks, can.cuts, batches, can.tables, **training)
     family = cnn if can.convolutional else mlp
     return family(epochs, bool(can.blocks), bool(can.cuts), batches, **training)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..task.task import Task
 
 
@@ -16,12 +18,13 @@ if TYPE_CHECKING:
 class Abilities:
     """convolutional, attentive: has it convolutions, attention; blocks: how many can be dropped;
     cuts: of the granularities of Prune those that find something to cut (`all`: only if there is
-    more than in `mlp`)."""
+    more than in `mlp`); tables: it has embeddings, and all of them can be stored in 4 bits."""
 
     convolutional: bool
     attentive: bool
     blocks: int
     cuts: tuple[str, ...]
+    tables: bool
 
 
 def abilities(task: Task) -> Abilities:
@@ -46,4 +49,18 @@ def abilities(task: Task) -> Abilities:
         bool(projections(module)),
         sum(n - (n == whole[path]) for path, n in rows.items()),  # of a row that could go whole, one stays
         (*(("all",) if kinds - {"mlp"} else ()), *(("mlp",) if "mlp" in kinds else ())),
+        _small_tables(module),
     )
+
+
+def _small_tables(module: nn.Module) -> bool:
+    """Can every embedding be stored in 4 bits: two codes a byte, and no layer computes with it?"""
+    from torch import nn
+
+    from ..models.quant.layers import sharing
+
+    tables = [m for m in module.modules() if isinstance(m, nn.Embedding)]
+    tied = any(
+        len({type(module.get_submodule(p)) for p in paths}) > 1 for paths in sharing(module).values() if len(paths) > 1
+    )
+    return bool(tables) and not tied and all(m.embedding_dim % 2 == 0 for m in tables)

@@ -113,12 +113,14 @@ def layer_grid(manifest: Json) -> Json:
 
 
 def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
-    """Every trial, at most MAX_ROWS of them: then the best, in order of number."""
+    """Every trial, at most MAX_ROWS of them: then the best, in order of number; and the finalists
+    as they were trained on."""
     shown = (
-        trials
+        list(trials)
         if len(trials) <= MAX_ROWS
         else sorted(sorted(trials, key=_rank)[:MAX_ROWS], key=lambda t: int(t["number"]))
     )
+    shown += [_finalist(f) for f in front.get("finalists") or []]
     baseline, name = front.get("baseline"), metric_name(front)
     top = {identity(e) for e in front.get("front") or []}
 
@@ -180,8 +182,16 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
     )
 
 
+def _finalist(found: Json) -> Json:
+    """A trial that was trained on, as a row."""
+    state = f"finalist, {units.many(found['epochs'], 'epoch')} more"
+    return {"number": found["trial"], "state": state, "filling": found["entry"].get("filling"), "entry": found["entry"]}
+
+
 def _time(trial: Json) -> str:
     """What a trial took, and how many of its steps came from the store."""
+    if "steps" not in trial:  # a finalist: its time is not told by itself
+        return ""
     return f"{units.seconds(trial.get('seconds'))}\n({trial.get('reused') or 0} of {trial.get('steps') or 0})"
 
 

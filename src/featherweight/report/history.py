@@ -33,6 +33,10 @@ def history(front: Json, trials: Sequence[Json], names: Sequence[str]) -> list[J
 
     found = [(int(t["number"]), point(t["entry"])) for t in trials if t.get("entry") and t["entry"].get("feasible")]
     points = [(n, p) for n, p in found if all(map(math.isfinite, p))]
+    after = [(int(f["trial"]), point(f["entry"])) for f in front.get("finalists") or [] if f["entry"].get("feasible")]
+    after = [(n, p) for n, p in after if all(map(math.isfinite, p))]
+    if not points:  # none of the trials met the limits before it was trained on
+        points, after = after, []
     if not points:
         return []
     start = [point(e) for role, e in listing(front) if role == "baseline" and e.get("feasible")]
@@ -41,8 +45,8 @@ def history(front: Json, trials: Sequence[Json], names: Sequence[str]) -> list[J
     ratios = [i for i, name in enumerate(names) if name != "error"]
     kinds = [k for k in (ratios, [i for i, name in enumerate(names) if name == "error"]) if k]
     kinds.sort(key=lambda k: k[0])
-    best = [_best(points, names, kind, proposed if n == 0 else {}, named) for n, kind in enumerate(kinds)]
-    return [*best, _volume(points, start, names, named)]
+    best = [_best(points, after, names, kind, proposed if n == 0 else {}, named) for n, kind in enumerate(kinds)]
+    return [*best, _volume(points, [p for _, p in after], start, names, named)]
 
 
 def volume_note(names: Sequence[str], reference: str) -> str:
@@ -101,8 +105,22 @@ def _arms(points: Sequence[tuple[int, Point]], proposed: Mapping[int, str], at: 
     return out
 
 
+def _finalists(after: Sequence[tuple[int, Point]], at: int, name: str) -> Json:
+    """Objective `at` of what was trained on, at its trial's number."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "finalists",
+        "x": [n for n, _ in after],
+        "y": [_shown(name, p[at]) for _, p in after],
+        "marker": {"color": "@good", "size": 9, "symbol": "star", "opacity": 0.9},
+        "hovertemplate": f"trial %{{x}}, trained on: {name.replace('error', 'drop')} %{{y:.3g}}<extra></extra>",
+    }
+
+
 def _best(
     points: Sequence[tuple[int, Point]],
+    after: Sequence[tuple[int, Point]],
     names: Sequence[str],
     kind: Sequence[int],
     proposed: Mapping[int, str],
@@ -128,19 +146,28 @@ def _best(
         if marks
         else ""
     )
+    if after:
+        marks.append(_finalists(after, kind[0], names[kind[0]]))
+        alt += f" Stars: {names[kind[0]].replace('error', 'the drop')} of the finalists, which were trained on."
     layout = _axes("drop in the metric" if error else f"multiple of the {reference}'s")
     title, name = ("Best metric so far", "best-error") if error else ("Best so far", "best")
     return {"id": name, "section": "history", "title": title, "alt": alt, "data": [*lines, *marks], "layout": layout}
 
 
-def _volume(points: Sequence[tuple[int, Point]], start: Sequence[Point], names: Sequence[str], named: str) -> Json:
+def _volume(
+    points: Sequence[tuple[int, Point]],
+    after: Sequence[Point],
+    start: Sequence[Point],
+    names: Sequence[str],
+    named: str,
+) -> Json:
     """The volume that is dominated, as a share of the box that `volume_note` tells;
-    only the front so far is kept."""
+    only the front so far is kept. after: of the finalists, which come when the trials are over."""
     every = max(1, len(points) // CHECKPOINTS)
     marks = [i for i in range(len(points)) if i % every == 0 or i == len(points) - 1]
     corner, size = [1.0] * len(names), 1.0
     if "error" in names:
-        every_point = [*start, *(p for _, p in points), tuple(corner)]
+        every_point = [*start, *(p for _, p in points), *after, tuple(corner)]
         start = [*start, tuple(corner)]
         corner = [max(p[i] for p in every_point) for i in range(len(names))]
         size = math.prod(max(c - min(p[i] for p in every_point), 1e-12) for i, c in enumerate(corner))
@@ -152,14 +179,18 @@ def _volume(points: Sequence[tuple[int, Point]], start: Sequence[Point], names: 
         volumes.append(hypervolume(kept, corner) / size)
     floor = hypervolume(start, corner) / size
     xs = [points[i][0] for i in marks]
+    if after:
+        xs.append(xs[-1] + 1)
+        volumes.append(hypervolume([(kept + list(after))[j] for j in pareto_front(kept + list(after))], corner) / size)
     lines = [
         _line("with the search", xs, volumes, "@front"),
         _line("baselines alone", [xs[0], xs[-1]], [floor, floor], "@base", "dash"),
     ]
     box = volume_note(names, named).replace("Hypervolume is t", "t")
     objectives_named = ", ".join(names).replace("error", "drop")
+    last = ", its last point with the finalists" if after else ""
     alt = (
-        f"Line: {box} ({objectives_named}), against the trial's number; "
+        f"Line: {box} ({objectives_named}), against the trial's number{last}; "
         f"it ends at {volumes[-1]:.3f}, the baselines alone reach {floor:.3f}."
     )
     return {

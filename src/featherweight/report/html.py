@@ -98,7 +98,9 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
         "facts": _facts(front, trials, info, config),
         "clock": _clock(front),
         "command": config.get("command", ""),
-        "rerun": shlex.join(["featherweight", verb(config), f"{out}/run.yaml", "--out", f"{out}-again"]),
+        "rerun": ""
+        if front.get("call")  # of a task that no command can load
+        else shlex.join(["featherweight", verb(config), f"{out}/run.yaml", "--out", f"{out}-again"]),
         "next": next_command(front, out),
         "plotly": Markup(get_plotlyjs().replace("</script", "<\\/script")),
         "style": Markup(_asset("page.css")),

@@ -165,12 +165,14 @@ def violation_text(violation: Json, entry: Json, reference: str = "original", sa
 
 def verdict_text(entry: Json, samples: int | None = None) -> str:
     """Whether an entry meets the limits; if not, which it breaks, what was measured and what is
-    allowed; of a drop that is allowed but cannot be proven the chance of a certificate. samples: of
-    the test split, None: not known."""
+    allowed; of a drop that is allowed but cannot be proven the chance of a certificate, and if that
+    is all it lacks, it is `not proven`. samples: of the test split, None: not known."""
     if entry.get("feasible"):
         return "met"
-    said = [_short(v, entry, samples) for v in entry.get("violations") or []]
-    return "broken: " + ", ".join(said) if said else "broken"
+    broken = entry.get("violations") or []
+    word = "not proven" if broken and all("chance" in v and _held(v) for v in broken) else "broken"
+    said = ", ".join(_short(v, entry, samples) for v in broken)
+    return f"{word}: {said}" if said else word
 
 
 def chance_text(entry: Json) -> str | None:

@@ -59,6 +59,8 @@ def summary(front: Json) -> list[str]:
         ]
         kept = [e["label"] for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
+    elif front.get("front") and not (front.get("trials") or {}).get("complete"):
+        lines.append(f"No candidate was measured, so there is nothing to compare: {_unmeasured(front)}.")
     elif front.get("front"):
         top = min(front["front"], key=lambda e: score(front, e))
         lines.append(
@@ -98,10 +100,12 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
 def _unmeasured(front: Json) -> str:
     """Why no candidate was measured."""
     trials = front.get("trials") or {}
+    if front.get("broken_off"):
+        return f"the run ended with an error, {front['broken_off']}"
     if trials.get("failed"):
         return "see the failures"
     if not front.get("finished", True):
-        return "the study was interrupted"
+        return "the study was interrupted, or still runs"
     known = (front.get("budget") or {}).get("minutes") is not None
     return "the minutes were up before a trial had ended" if known else "no trial ended"
 
@@ -146,7 +150,16 @@ def notes(front: Json) -> list[str]:
     if steps:
         counts += f"; {reused} of {steps} steps came from the cache"
     known = [proof(front["proof"], name)] if front.get("proof") else []
-    return [*known, text, counts + "."]
+    return [*known, text, counts + ".", *_unfinished(front)]
+
+
+def _unfinished(front: Json) -> list[str]:
+    """That the last run did not come to its end, and why, if that is known."""
+    if front.get("finished", True):
+        return []
+    if front.get("broken_off"):
+        return [f"The last run ended with an error: {front['broken_off']}."]
+    return ["The last run has not come to its end: it was interrupted, or still runs."]
 
 
 def proof(outlook: Json, name: str) -> str:
@@ -247,8 +260,8 @@ def certificate(entry: Json, why: str | None = None) -> str:
     allowed = f", where {units.difference(limit, name)} is allowed" if limit is not None else ""
     if c.get("verdict") == "certified":
         most = c.get("upper")
-        bound = f", and at most {units.difference(most, name)} worse" if most is not None and most > 0 else ""
-        bound = ", and no worse" if most is not None and most <= 0 else bound
+        bound = f", proven to be at most {units.difference(most, name)} worse" if most is not None and most > 0 else ""
+        bound = ", proven to be no worse" if most is not None and most <= 0 else bound
         sure = "; with 95 % confidence no certificate of this study is wrong" if limit is not None else interval
         return f"Certified: {text}{bound}{allowed}{sure}."
     if c.get("verdict") == "measured":
@@ -268,7 +281,7 @@ def _of_its_own(c: Json, name: str, text: str) -> str:
     text += units.metric(c["value"], name)
     asked = f", where {units.metric(c['min_metric'], name)} is asked"
     if c.get("verdict") == "certified":
-        least = f", and at least {units.metric(c['lower'], name)}"
+        least = f", proven to be at least {units.metric(c['lower'], name)}"
         return f"Certified: {text}{least}{asked}; with 95 % confidence no certificate of this study is wrong."
     if c.get("verdict") == "refuted":
         return f"Refuted: {text}{asked}."
@@ -294,8 +307,17 @@ def next_command(front: Json, out: str | Path) -> str:
         more = _more(front, lacks and best is not None)
         if more is None:
             return "loosen the limits, or give the recipe more to choose from, and search again into another --out"
+        if front.get("call"):
+            return _call_again(front["call"], more)
         return " ".join(["featherweight resume", folder, *more])
     return f"featherweight export {folder} --to {shlex.quote(str(Path(out).name or 'best') + '-best')}"
+
+
+def _call_again(call: str, more: list[str]) -> str:
+    """What goes on with a study of a task that no command can load. more: options of `resume`."""
+    ends = [option.removeprefix("--").replace(" ", "=") for option in more]
+    budget = f" and budget=fw.Budget({', '.join(ends)})" if ends else ""
+    return f"call fw.{call} again with the same arguments{budget}: it goes on where it was"
 
 
 def _more(front: Json, ending: bool) -> list[str] | None:

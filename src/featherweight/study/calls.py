@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import InputError, StoreError
+from ..errors import FeatherweightError, InputError, StoreError
 from ..limits import Budget
 from ..machine import machine
 from ..measure.accuracy import metric
@@ -147,6 +147,9 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
                 found = analysed(run.state)
                 run.log.record("results", {"interrupted": run.jobs.stop.asked})
                 write_results(folder, run.state, found)
+            except FeatherweightError as e:
+                run.log.record("broken_off", {"reason": e.what})
+                raise
             finally:
                 run.log.record("close", {"spent_s": run.clock.spent()})
     finally:

@@ -43,6 +43,13 @@ def command(config: Config, out: str | Path | None = None) -> str:
     return shlex.join([*line, *(["--out", str(out)] if out else [])])
 
 
+def goes_on(config: Config | None, out: str | Path) -> str:
+    """What goes on with the study in the folder `out`."""
+    if config is not None and config.task is None:
+        return f"call fw.{config.mode} again with the same arguments"
+    return f"featherweight resume {shlex.quote(str(out))}"
+
+
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 

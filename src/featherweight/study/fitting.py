@@ -13,6 +13,7 @@ from ..measure.accuracy import metric
 from ..task.task import Task
 
 _ASKED = 16  # training samples
+_SOME = 256  # validation samples that a user's metric is tried on
 
 
 def check_evidence(task: Task) -> None:
@@ -67,6 +68,35 @@ def check_fit(task: Task) -> None:
             judged.scores(outputs.numpy(), values)
         except InputError as e:
             raise _misfit(task, f"the metric {task.metric!r} does not fit", f"{got}: {e.got}", fix) from e
+    else:
+        _check_function(task, outputs.numpy())
+
+
+def _check_function(task: Task, outputs: np.ndarray) -> None:
+    """TaskError if a metric of the user's own fails, or gives neither a value a sample nor one
+    number. It is asked about some of valid, with what the untrained model gives for a few rows in
+    turn, and where it fails about all: a few may lack a class. That it has no value for such
+    outputs (NaN, a division by zero) is no fault."""
+    valid, judged = task.splits().valid, metric(task.metric)
+
+    def fault(targets: np.ndarray) -> InputError | None:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                judged.computed(np.resize(outputs, (len(targets), *outputs.shape[1:])), targets)
+            except InputError as e:
+                return None if isinstance(e.__cause__, ArithmeticError) else e
+        return None
+
+    found = fault(valid.batch(np.arange(min(_SOME, len(valid))))[1])
+    if found is not None and len(valid) > _SOME:
+        found = fault(valid.all_targets())
+    if found is not None:
+        raise TaskError(
+            f"task {task.name!r}: the metric {judged.name!r} does not fit the model's outputs and the targets",
+            got=f"{found.what}: {found.got}",
+            allowed="a function (outputs, targets) -> one value a sample, [n], or one number; numpy arrays go in",
+        ) from found
 
 
 def _fix(task: Task, outputs: Any, targets: np.ndarray, whole: bool) -> str:

@@ -45,7 +45,7 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     if asked.recipe is None:  # then the task is trained for some steps, to see how long one takes
         check_fit(task)
     recipe = recipe_of(task, asked, threads)
-    if asked.recipe is None and before is not None and _but_for_pace(recipe.to_json()) == _but_for_pace(before.recipe):
+    if asked.recipe is None and before is not None and _as_default(recipe.to_json()) == _as_default(before.recipe):
         recipe = Recipe.from_json(before.recipe)
     if before is None:
         check_evidence(task)
@@ -102,6 +102,10 @@ def objectives_of(given: Sequence[str] | None, searching: bool, limited: bool) -
             raise InputError("no such objective", got=name, allowed=", ".join(OBJECTIVES))
     if not given:
         raise InputError("nothing to minimize", allowed=", ".join(OBJECTIVES))
+    if len(set(given)) < len(given):
+        raise InputError(
+            "an objective is named twice", got=", ".join(given), fix=f"name each once: {','.join(dict.fromkeys(given))}"
+        )
     return tuple(given)
 
 
@@ -131,9 +135,11 @@ def recipe_of(task: Task, asked: Settings, threads: int = 1) -> Recipe:
     return recipe
 
 
-def _but_for_pace(recipe: Any) -> str:
-    """The recipe without what depends on how fast the machine was."""
-    return re.sub(r',? ?"batches": \d+', "", re.sub(r'"epochs": \d+', '"epochs": 0', json.dumps(recipe)))
+def _as_default(recipe: Any) -> str:
+    """A default recipe without what depends on how fast the machine was (epochs, batches) or on the
+    release (embeddings), by which the one that a study began with is known again."""
+    text = re.sub(r'"epochs": \d+', '"epochs": 0', json.dumps(recipe))
+    return re.sub(r',? ?"(batches|embeddings)": (\d+|\{[^}]*\})', "", text)
 
 
 def check_device(device: str) -> None:

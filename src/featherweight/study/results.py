@@ -19,7 +19,7 @@ from ..report import html
 from ..report.analysis import Analysis, analyse
 from ..report.card import model_card
 from ..store.artifacts import sha256_file, write_atomic
-from .command import command
+from .command import command, goes_on
 from .jobs import Jobs
 from .reading import chosen_manifest
 from .state import ARTIFACTS, StudyState
@@ -67,7 +67,7 @@ def write_results(out: Path, state: StudyState, found: Analysis | None = None) -
     write_atomic(out / "run.yaml", yaml.safe_dump(config, sort_keys=False))
     entry = state.best() or state.nearest()
     if entry is not None:
-        _write_best(out, entry, front, info, config)
+        _write_best(out, entry, state, front, info, config)
     html.write(
         out / "report.html",
         front,
@@ -83,11 +83,13 @@ def write_results(out: Path, state: StudyState, found: Analysis | None = None) -
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_best(out: Path, entry: Entry, front: dict[str, Any], info: dict[str, Any], config: dict[str, Any]) -> None:
+def _write_best(
+    out: Path, entry: Entry, state: StudyState, front: dict[str, Any], info: dict[str, Any], config: dict[str, Any]
+) -> None:
     """best/: the artifact's files, model/ (spec and safetensors), recipe.json, MODEL_CARD.md,
     manifest.json over all of them."""
     if not Path(entry.artifact).is_dir():
-        fix = f"featherweight resume {out}: it is made anew"
+        fix = f"{goes_on(state.config, out)}: it is made anew"
         raise StoreError("the best candidate's file is not in the study's folder", got=entry.artifact, fix=fix)
     final, new, old = out / "best", out / "best.new", out / "best.old"
     new.mkdir(exist_ok=True)

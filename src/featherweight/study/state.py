@@ -56,6 +56,7 @@ class StudyState:
     settled: set[str] = field(default_factory=set)  # of these, in the end
     ended: str | None = None  # why the search ended before its budget did
     uncertified: str | None = None  # why the best has no certificate, if its run came to its end
+    broken_off: str | None = None  # the error that ended the last run
     finished: bool = False  # did the last run come to its end, and nobody interrupt it?
     steps: int = 0
     reused: int = 0
@@ -113,7 +114,7 @@ class StudyState:
         self._opened = self._last = event["time"]
 
     def _on_open(self, event: Event) -> None:
-        self.finished, self.uncertified, self._told_s = False, None, None
+        self.finished, self.uncertified, self.broken_off, self._told_s = False, None, None, None
 
     def _on_results(self, event: Event) -> None:
         """The run is over but for the writing of its results, which all tell this time."""
@@ -121,6 +122,9 @@ class StudyState:
 
     def _on_uncertified(self, event: Event) -> None:
         self.uncertified = event["reason"]
+
+    def _on_broken_off(self, event: Event) -> None:
+        self.broken_off = event["reason"]
 
     def _on_phase(self, event: Event) -> None:
         self._phase = event["name"]
@@ -464,6 +468,13 @@ class StudyState:
             return None
         return min(self.found(), key=lambda e: (distance(e.violations), -(e.chance or 0.0)), default=None)
 
+    def finalists(self) -> list[dict[str, Any]]:
+        """Candidates as they were trained on: {"trial", "rung", "epochs", "entry"}."""
+        return [
+            {"trial": number, "rung": rung, "epochs": self.polish_epochs[number, rung], "entry": entry.to_json()}
+            for (number, rung), entry in sorted(self.polished.items())
+        ]
+
     def front_json(self) -> dict[str, Any]:
         """front.json of the study (format 1)."""
         counts = {s: sum(r.state == s for r in self.trials) for s in ENDED}
@@ -487,6 +498,10 @@ class StudyState:
             "failed_baselines": self.failed_baselines,
             "ended": self.ended,
             "finished": self.finished,
+            "broken_off": self.broken_off,
+            # made in a program, so that no command goes on with it: by which call
+            "call": config["mode"] if config["task"] is None else None,
+            "finalists": self.finalists(),
             "uncertified": self.uncertified if best is not None and not best.certificate else None,
             "front": [e.to_json() for e in self.front()],
             "best": best.to_json() if best else None,

@@ -16,7 +16,7 @@ from ..records import Entry
 from ..report import html
 from ..report.analysis import Analysis
 from ..report.words import summary
-from .command import command
+from .command import command, goes_on
 from .log import Listener
 from .reading import chosen_manifest, read_state
 from .state import StudyState
@@ -39,7 +39,7 @@ class Study:
         state = read_state(Path(out))
         if "baseline" not in state.baselines:
             raise StoreError(
-                "this study has not measured its baseline yet", got=str(out), fix=f"featherweight resume {out}"
+                "this study has not measured its baseline yet", got=str(out), fix=goes_on(state.config, out)
             )
         return cls(Path(out), state)
 
@@ -115,13 +115,13 @@ class Study:
                 raise InputError(
                     "the best candidate is another one than its folder holds",
                     got=f"{source}, and the best is {chosen.label}",
-                    fix=f"featherweight resume {self.out}: it is written again",
+                    fix=f"{goes_on(self.state.config, self.out)}: it is written again",
                 )
             if not source.is_dir() and (self.state.best() or self.state.nearest()) is not None:
                 raise InputError(
                     "the best candidate's folder is not there",
                     got=str(source),
-                    fix=f"featherweight resume {self.out}: it is written again; or name a trial: --trial N",
+                    fix=f"{goes_on(self.state.config, self.out)}: it is written again; or name a trial: --trial N",
                 )
             if not source.is_dir():
                 raise InputError("this study has no best candidate to export", fix="name a trial: --trial N")

@@ -67,6 +67,12 @@ class Task:
                     got=type(getattr(self, what)).__name__,
                     fix=f"{what}=lambda: ...",
                 )
+        if hasattr(self.model, "state_dict") and not isinstance(self.model, type):  # a module is callable, too
+            raise TaskError(
+                "Task.model has to be a function that makes the model, and this is a model",
+                got=type(self.model).__name__,
+                fix="model=lambda: copy.deepcopy(net), or a function that builds it and loads its weights",
+            )
         if not callable(self.loss) and self.loss not in LOSSES:
             raise TaskError(
                 "no such loss", got=repr(self.loss), allowed=f"{', '.join(LOSSES)}, or a function of (outputs, targets)"
