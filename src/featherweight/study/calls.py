@@ -25,6 +25,7 @@ from .clock import begun
 from .config import Config, Settings
 from .forecast import forecast
 from .guessing import guess
+from .known import proven
 from .log import LOGGER, Listener, logged
 from .noticed import noticed
 from .process import alone
@@ -33,7 +34,7 @@ from .reading import begun_as, read_config
 from .request import configure
 from .results import analysed, write_results
 from .run import Run
-from .state import StudyState, proven
+from .state import StudyState
 from .statics import Statics, sample_shape
 from .study import Study
 
