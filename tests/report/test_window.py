@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from featherweight.report.figures import front_figure, trade_off
-from featherweight.report.window import window
+from featherweight.report.window import _place, window
 from tests.report.fake_study import study
 
 
@@ -71,3 +71,13 @@ def test_names_of_points_in_one_place_at_the_border_stand_beside_each_other():
     front["baselines"].append(other)
     texts = [text for t in far(front_figure(front, trials)) for text in t["text"] if text]
     assert "original on openvino: 50x, original on torch: 100x" in texts and "original on torch: 100x" not in texts
+
+
+@pytest.mark.parametrize(
+    ("near", "place"), [([], "middle left"), ([(0.95, 0.5)], "top left"), ([(0.95, 0.9)], "middle left")]
+)
+def test_a_name_at_the_border_covers_no_mark_that_matters(near, place):
+    beyond = {"x": [1.0], "y": [0.5], "text": ["openvino: 50x"], "marker": {"symbol": ["triangle-right"]}}
+    beyond["textposition"] = ["middle left"]
+    _place(beyond, [(0.0, 0.0), (0.5, 1.0), *near])
+    assert beyond["textposition"] == [place]

@@ -13,12 +13,13 @@ Json = dict[str, Any]
 ALIKE = 2.0  # times the span of what is compared, up to which the axis shows all
 _MARGIN = 0.15  # of the span, at both ends
 _TRIMMED = 0.05  # of the other candidates, at each end, need not be shown
-# a mark at a border: (axis, is it beyond the upper end) -> symbol, where its text stands
+_LETTER, _LINE = 0.011, 0.06  # of the plot: how wide a letter of a name is, how high a line
+# a mark at a border: (axis, is it beyond the upper end) -> symbol, where its text may stand
 _ARROWS = {
-    ("x", True): ("triangle-right", "middle left"),
-    ("x", False): ("triangle-left", "middle right"),
-    ("y", True): ("triangle-up", "bottom center"),
-    ("y", False): ("triangle-down", "top center"),
+    ("x", True): ("triangle-right", ("middle left", "top left", "bottom left")),
+    ("x", False): ("triangle-left", ("middle right", "top right", "bottom right")),
+    ("y", True): ("triangle-up", ("bottom center", "bottom left", "bottom right")),
+    ("y", False): ("triangle-down", ("top center", "top left", "top right")),
 }
 
 
@@ -72,7 +73,15 @@ def fit_axes(
                 trace.pop(f"error_{axis}", None)  # intervals of all would cross the whole plot
         shown = {axis: _format(layout[f"{axis}axis"]) for axis in ends}
         moved = [_beyond(trace, called, ends, shown) for trace, called in zip(data, names, strict=True)]
-        data.extend([t for t in moved if t is not None])
+        kept = [
+            (float(x), float(y))
+            for trace, marks in zip(data, core, strict=True)
+            for x, y, c in zip(trace["x"], trace["y"], marks, strict=True)
+            if x is not None and y is not None and c is not False
+        ]
+        for beyond in filter(None, moved):
+            _place(beyond, kept)
+            data.append(beyond)
 
 
 def _near(line: float, wanted: Sequence[float], zero: bool) -> bool:
@@ -108,7 +117,7 @@ def _beyond(
             out[key].append(value)
         out["marks"].append(f"{names[i]}: {far}" if names[i] else "")
         out["symbols"].append(symbol)
-        out["places"].append(place)
+        out["places"].append(place[0])
         trace["x"][i] = trace["y"][i] = None
     if not out["x"]:
         return None
@@ -129,6 +138,28 @@ def _beyond(
         "marker": {"color": marker["color"], "symbol": out["symbols"], "size": 10},
         "textfont": {"size": 11, "color": marker["color"]},
     }
+
+
+def _place(beyond: Json, seen: Sequence[tuple[float, float]]) -> None:
+    """Put the name of each mark at the border where it covers the fewest of the points `seen`."""
+    marks = list(zip(beyond["x"], beyond["y"], strict=True))
+    low, high = ([end(at[i] for at in [*marks, *seen]) for i in (0, 1)] for end in (min, max))
+
+    def share(at: tuple[float, float]) -> list[float]:
+        return [(at[i] - low[i]) / ((high[i] - low[i]) or 1.0) for i in (0, 1)]
+
+    points = list(map(share, seen))
+    for n, (at, text) in enumerate(zip(marks, beyond["text"], strict=True)):
+        ways = next(places for symbol, places in _ARROWS.values() if symbol == beyond["marker"]["symbol"][n])
+        x, y = share(at)
+
+        def covered(place: str, x: float = x, y: float = y, width: float = _LETTER * len(text)) -> int:
+            up, side = place.split()
+            bottom = y + {"top": _LINE / 3, "middle": -_LINE / 2, "bottom": -4 * _LINE / 3}[up]
+            left = x + {"left": -width, "center": -width / 2, "right": 0.0}[side]
+            return sum(left <= px <= left + width and bottom <= py <= bottom + _LINE for px, py in points)
+
+        beyond["textposition"][n] = min(ways, key=covered)
 
 
 def _join(out: Json) -> None:
