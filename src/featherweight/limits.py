@@ -310,7 +310,7 @@ class Budget:
                 raise InputError(
                     f"the budget's {name} must be {'finite' if name == 'enough' else 'positive'}",
                     got=repr(value),
-                    allowed="a whole number" if whole else "a number",
+                    allowed=("a whole number" if whole else "a number") + ("" if name == "enough" else " above 0"),
                 )
         if self.trials is None and self.minutes is None:
             raise InputError(

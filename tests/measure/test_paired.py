@@ -128,3 +128,57 @@ def test_a_metric_that_wrong_answers_make_better_shows_nothing(score):
     ):
         compare(metric(score), y + 0.1, y + 0.2, y, 0)
     assert compare(Metric("error", score, score, False), y + 0.1, y + 0.2, y, 0)[0].drop == pytest.approx(0.1)
+
+
+def rarely(targets):
+    """A model that is right, in logits."""
+    return np.eye(5)[targets] * 9.0
+
+
+def balanced(outputs, targets):
+    called = outputs.argmax(1)
+    return float(np.mean([(called[targets == c] == c).mean() for c in np.unique(targets)]))
+
+
+@pytest.mark.parametrize("name", ["macro_f1", balanced])
+@pytest.mark.parametrize("rare", [3, 6])
+def test_of_a_class_of_a_few_samples_nothing_is_certified(name, rare):
+    """Three samples without a failure say little of the next one of their class."""
+    targets = np.concatenate([np.arange(1000 - rare) % 4, np.full(rare, 4)])
+    right = rarely(targets)
+    said = certify(name, right, right, targets, 0.045, seed=0)
+    assert said["verdict"] == "not certifiable" and said["drop"] == 0
+    # the truth might be that 40 % of them fail: a drop of 0.05 or more
+    assert said["upper"] > 0.05
+    even = np.arange(1000) % 5
+    assert certify(name, rarely(even), rarely(even), even, 0.045, seed=0)["verdict"] == "certified"
+
+
+def test_several_columns_of_targets_have_rare_labels():
+    targets = np.zeros((600, 4), np.int64)
+    targets[:, 0], targets[:300, 1], targets[:4, 2] = np.arange(600) % 2, 1, 1
+
+    def macro(outputs, targets):
+        hit = [((outputs[:, c] > 0) & (targets[:, c] == 1)).sum() / (targets[:, c] == 1).sum() for c in range(3)]
+        return float(np.mean(hit))
+
+    m = Metric("macro", None, macro, True, within=(0, 1))
+    right = np.where(targets == 1, 5.0, -5.0)
+    common = m.sign * (compare(m, right, right, targets[:, :], 0)[0].cost or 0)
+    targets[:4, 2] = 0
+    targets[::2, 2] = 1  # no rare label any more
+    right = np.where(targets == 1, 5.0, -5.0)
+    assert common > 10 * (compare(m, right, right, targets, 0)[0].cost or 0)
+
+
+def test_a_candidate_that_answers_one_thing_fails_at_what_the_original_could():
+    """All of its samples have one answer, so that others' answers are as good as their own."""
+
+    def share(outputs, targets):
+        return ((outputs > 0) == (targets > 0)).mean(1) * 10 - 10
+
+    rng = np.random.default_rng(0)
+    targets = (rng.random((200, 3)) < 0.5).astype(np.float32)
+    original, constant = np.where(targets > 0, 1.0, -1.0), np.ones((200, 3))
+    paired, _ = compare(metric(share), original, constant, targets, 0)
+    assert paired.drop > 3 and paired.cost and paired.cost > 0

@@ -298,3 +298,12 @@ def test_a_score_for_each_channel_counts_where_channels_are_made():
     add_scores(scores, group, "0", 1, torch.arange(16.0))
     add_scores(scores, group, "3", 1, torch.ones(32))  # reads the group: says nothing of it
     assert torch.equal(scores, torch.arange(16.0))
+
+
+@pytest.mark.parametrize(
+    "activation", [nn.Hardswish(), nn.Hardsigmoid(), nn.Mish(), nn.PReLU(), nn.Softsign()], ids=str
+)
+def test_activations_mix_no_channels(activation):
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), activation, nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 2)).eval()
+    found = couple(net, (torch.randn(2, 1, 8, 8),), "channel")
+    assert [g.channels for g in found.groups] == [8, 4]

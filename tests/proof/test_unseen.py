@@ -6,7 +6,7 @@ import pytest
 from scipy import integrate, stats
 
 from featherweight.proof.chance import chance
-from featherweight.proof.unseen import p_value, provable
+from featherweight.proof.unseen import hidden, p_value, provable
 from featherweight.records import Paired
 
 
@@ -44,3 +44,10 @@ def test_a_chance_counts_them_and_that_of_older_studies_does_not():
     assert chance(few, 40, 0.01) < 0.01 and chance(old, 40, 0.01) > 0.99
     assert chance(Paired(0.0, 2000, 0.001, cost=0.9), 2000, 0.01) > 0.99
     assert not math.isnan(chance(Paired(0.0, 40, 0.0, cost=0.9), 40, 0.01))
+
+
+def test_what_is_hidden_is_the_least_limit_of_what_never_differs():
+    for n, cost, level in ((88, 6.0, 0.045), (1000, 1.0, 0.05)):
+        least = hidden(n, cost, level)
+        assert p_value(0.0, 0.0, n, cost, least * 1.001) < level
+        assert p_value(0.0, 0.0, n, cost, least * 0.999) > level

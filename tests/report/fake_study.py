@@ -13,7 +13,8 @@ from featherweight.recipe import Candidate, decode
 from featherweight.records import Entry
 from featherweight.space import Space
 from featherweight.study.command import command
-from featherweight.study.state import StudyState, artifact_id
+from featherweight.study.known import artifact_id
+from featherweight.study.state import StudyState
 from featherweight.study.study import Study
 
 RECIPE = {

@@ -7,7 +7,7 @@ import pytest
 from featherweight.limits import max_drop, max_latency, min_metric
 from featherweight.report import html
 from featherweight.report.figures import MAX_POINTS, figures
-from featherweight.report.grids import MAX_ROWS, trial_grid
+from featherweight.report.grids import MAX_ROWS, look_grid, trial_grid
 from featherweight.report.words import notes, proof
 from tests.report.fake_study import config, events, infeasible, made, page, searched, study
 
@@ -270,3 +270,24 @@ def test_trials_begin_with_their_filling_and_the_rest_is_shown_when_asked_for():
     assert first[:3] == ["trial", "state", "filling"] and len(first) == 8 and grid["filtered"]
     assert grid["rows"][0]["cells"][2]["text"].startswith("prune.ratio=")
     assert {"candidate", "target", "memory"} <= {h["text"] for h in grid["head"] if h["more"]}
+
+
+def test_every_look_at_the_test_split_is_listed_with_what_came_of_it():
+    front, trials, info, settings = page(study(5))
+    look = {"label": "prune(ratio=0.5)", "trial": 3, "target": "onnxruntime", "speedup": 2.0, "size_bytes": 10_000}
+    front["looks"] = [
+        {**look, "verdict": "refuted", "chance": 0.6, "level": 0.045, "drop": 0.03, "n": 700},
+        {**look, "trial": 4, "verdict": "certified", "chance": 0.55, "level": 0.0045, "drop": 0.001, "n": 700},
+    ]
+    text = html.render(front, trials, info, settings)
+    assert "Looked at on the test split" in text
+    cells = [[c["text"] for c in row["cells"]] for row in look_grid(front)["rows"]]
+    assert cells[0][:4] == ["1", "prune(ratio=0.5) (trial 3)", "refuted", "60 %"] and cells[1][2] == "certified"
+
+
+def test_finalists_that_could_not_be_trained_on_are_among_the_failures():
+    front, trials, info, settings = page(study(1))
+    assert "No trial failed." in html.render(front, [], info, settings)
+    front["unfinished_finalists"] = [{"trial": 0, "rung": 1, "reason": "time limit: it was still running after 26 s"}]
+    text = html.render(front, trials, info, settings)
+    assert "trained longer: time limit: it was still running after 26 s" in text and "No trial failed." not in text

@@ -313,12 +313,17 @@ def test_one_trial_is_no_trials(front):
 def test_a_baseline_that_is_the_best_is_not_called_found(front):
     searched = copy.deepcopy(front["best"])
     plain = {**searched, "trial": None, "label": "plain int8", "size_bytes": searched["size_bytes"] // 3}
-    front |= {"best": plain, "front": [searched, plain], "baselines": [*front["baselines"], plain]}
+    front |= {
+        "best": plain,
+        "front": [searched, plain],
+        "baselines": [*front["baselines"], plain],
+        "searched": searched,
+    }
     said = text(front)
     assert said.startswith("The search did not beat what needs no search: plain int8 on onnxruntime, ")
     assert f"The best that it found: {searched['label']}, " in said and "Without a search" not in said
     assert ("best", plain) in listing(front)
-    front |= {"front": [plain], "nearest": infeasible().front_json()["nearest"]}
+    front |= {"front": [plain], "searched": None, "nearest": infeasible().front_json()["nearest"]}
     assert "Of its candidates none meets every limit; nearest is " in text(front)
     front["trials"]["complete"] = 0
     assert "No candidate was measured (" in text(front)
@@ -333,7 +338,10 @@ def test_a_net_that_is_worse_than_the_fixed_one_by_what_is_minimized_does_not_be
 def test_a_run_that_did_not_end_says_so(front):
     assert "last run" not in text(front | {"finished": True})
     front |= {"finished": False, "best": None, "nearest": None, "trials": {"complete": 0, "failed": 0}}
-    assert "was interrupted, or still runs" in text(front) and "did not beat" not in text(front)
+    assert text(front).count("was interrupted") == 2 and "did not beat" not in text(front)
+    assert text(front | {"running": True}).count("the study still runs") == 1 and "front" in words.next_command(
+        front | {"running": True}, "o"
+    )
     front["broken_off"] = "the original is no better than guessing"
     said = text(front)
     assert said.count("the original is no better than guessing") == 2 and "interrupted" not in said
@@ -358,3 +366,24 @@ def test_no_command_goes_on_with_a_study_of_a_program(front):
     assert "and budget" not in words.next_command(
         {**front, "call": "optimize", "finished": False, "trials": {}}, "runs"
     )
+
+
+def test_what_so_few_samples_hide_is_said_where_nothing_can_be_proven():
+    told = outlook(88, 0.05, [Paired(0.0004, 88, 0.003, cost=6.0)])
+    said = words.proof(told, "mse")
+    assert "so must any other be, for failures that none of so few samples shows may cost 0.20" in said
+    enough = words.proof(outlook(88, 0.5, [Paired(0.0004, 88, 0.003, cost=6.0)]), "mse")
+    assert "none of so few" not in enough
+
+
+def test_more_trials_are_not_advised_where_only_samples_are_lacking(front):
+    drop = {"constraint": "drop <= 0.05", "value": 0.0004, "bound": 0.05, "excess": 1.0, "chance": 0.0}
+    nearest = {**front["best"], "violations": [{**drop, "confidence": 0.5}], "feasible": False}
+    front |= {"best": None, "nearest": nearest, "proof": outlook(88, 0.05, [Paired(0.0, 88, 0.003, cost=6.0)])}
+    assert words.next_command(front, "out").startswith("give the test split more samples")
+    front["proof"] = outlook(88_000, 0.05, [Paired(0.0, 88, 0.003, cost=6.0)])
+    assert "featherweight" in words.next_command(front, "out")
+
+
+def test_a_speed_that_was_not_measured_again_is_said_to_be_lucky(front):
+    assert "lucky" not in text(front | {"retimed": True}) and "lucky" in text(front | {"retimed": False})

@@ -12,9 +12,10 @@ from featherweight.proof.levels import ALPHA, FIRST
 from featherweight.records import Paired
 from featherweight.study.certify import LEAST, to_certify
 from featherweight.study.clock import LOOKS
+from featherweight.study.known import artifact_id
 from featherweight.study.polish import RUNGS, affordable, longer, next_finalist, remainder
 from featherweight.study.race import PROCESSES, race  # as it is without the fixtures of all tests
-from featherweight.study.state import StudyState, artifact_id
+from featherweight.study.state import StudyState
 from tests.report import fake_study
 
 RNG = np.random.default_rng(0)
@@ -89,6 +90,19 @@ def test_looks_go_by_chance_and_baselines_are_among_them():
     # what test says of the first does not change the order of the others
     looked(study, order[0], "refuted", 0.02)
     assert [e.label for e in to_certify(study)] == [e.label for e in order[1:]]
+
+
+def test_what_is_worse_and_surer_is_looked_at_first_though_it_is_on_no_front():
+    study = state((2.0, 14, 8), plain=(14, 8))  # plain int8 is as right and slower, so not on the front
+    searched, plain = study.trials[0].entry, study.baselines["plain int8"]
+    assert plain not in study.front()
+    searched.paired = dataclasses.replace(searched.paired, lost=20, won=14)  # as right, but differs more
+    study._judge(searched)
+    assert LEAST < searched.chance < plain.chance
+    assert to_certify(study) == [plain, searched]
+    looked(study, plain, "certified")
+    looked(study, searched, "not certifiable")
+    assert study.best() is plain
 
 
 def test_more_than_can_be_looked_at_are_thinned_where_chances_are_alike():

@@ -11,8 +11,9 @@ from featherweight.limits import Budget, max_drop, max_latency
 from featherweight.records import Speedup
 from featherweight.study.calls import _check_same
 from featherweight.study.config import Settings
+from featherweight.study.known import artifact_id
 from featherweight.study.request import configure
-from featherweight.study.state import StudyState, artifact_id
+from featherweight.study.state import StudyState
 from featherweight.task.load import load_task
 from tests.report import fake_study
 

@@ -102,8 +102,10 @@ def test_each_trial_on_the_front_is_exported_in_its_best_form(moved, tmp_path):
     Path(chosen.artifact).rename(moved / "artifacts" / ("0" * 16))
     study = Study.open(moved)
     assert study.state.trials[chosen.trial].entry.artifact == chosen.artifact
+    assert (study.export(tmp_path / "whole", chosen.trial) / "MODEL_CARD.md").is_file()  # it is the best
+    shutil.rmtree(moved / "best")
     to = study.export(tmp_path / "to", chosen.trial)
-    assert (to / "model.onnx").is_file()
+    assert (to / "model.onnx").is_file() and not (to / "MODEL_CARD.md").exists()
     shutil.rmtree(moved / "artifacts" / ("0" * 16))
     with pytest.raises(InputError, match="not kept"):
         study.export(tmp_path / "again", chosen.trial)
@@ -136,3 +138,31 @@ def test_an_artifact_that_came_back_to_the_front_is_made_anew(moved, monkeypatch
 )
 def test_a_place_within_the_study_is_known_by_its_last_two_names(written, kept):
     assert within(written) == kept
+
+
+def test_what_a_killed_run_left_of_the_best_is_not_taken_for_it(moved):
+    (moved / "best.new" / "model").mkdir(parents=True)
+    for name in ("model.bin", "model/scales.safetensors"):
+        (moved / "best.new" / name).write_bytes(b"of another candidate")
+    fw.Study.resume(moved)
+    files = {str(p.relative_to(moved / "best")) for p in (moved / "best").rglob("*")}
+    assert "model.onnx" in files and not files & {"model.bin", "model/scales.safetensors"}
+    assert not any(
+        "another" in name or "scales" in name
+        for name in json.loads((moved / "best" / "manifest.json").read_text())["files"]
+    )
+
+
+def test_outputs_that_were_cut_short_are_made_anew(moved):
+    """By a kill while they were copied from another file system."""
+    written = sorted((moved / "test-outputs").glob("*.npy")) + [moved / "valid-outputs" / "baseline.npy"]
+    assert len(written) >= 2
+    whole = {p: p.read_bytes() for p in written}
+    for p in written:
+        p.write_bytes(p.read_bytes()[:200])
+    heard = []
+    # one more trial is compared on valid, and what comes of it is looked at on test
+    fw.Study.resume(moved, budget=fw.Budget(trials=4), on_event=heard.append)
+    assert not [e for e in heard if e["kind"] in ("failed", "uncertified")]
+    assert (moved / "valid-outputs" / "baseline.npy").read_bytes() == whole[moved / "valid-outputs" / "baseline.npy"]
+    assert not list(moved.rglob("*.part"))

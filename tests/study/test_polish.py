@@ -66,7 +66,7 @@ def test_each_worker_trains_a_finalist_on(count):
     assert jobs.most == count and jobs.phases == 1 and not jobs.running and not jobs.cancelled
     assert len(study.polished) >= 3 and len(study.unpolished) >= 1
     assert all(e.trial == n and e.rung == rung for (n, rung), e in study.polished.items())
-    assert "finished with 6 epochs" in study.polished[0, 1].label
+    assert "trained on for 6 epochs" in study.polished[0, 1].label
 
 
 def test_an_interrupt_ends_them_all():

@@ -402,7 +402,9 @@ def test_the_minutes_hold(tmp_path, monkeypatch, seconds, workers):
     exhausted = front["trials"]["complete"] + front["trials"]["failed"] >= 30
     assert exhausted or ended - began >= 60 * 0.7
     assert all(when + timeout_s <= began + 60.0 for when, job, timeout_s in engine.submitted if job.kind == "trial")
-    assert all(t["reason"] == "the budget's time was up" for t in study.trials() if t["state"] == "stopped")
+    assert all(
+        t["reason"] == "the search's share of the time was up" for t in study.trials() if t["state"] == "stopped"
+    )
 
 
 def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):

@@ -299,3 +299,8 @@ def test_random_depends_on_the_seed_alone():
     same = all(torch.equal(runs[0][k], runs[1][k]) for k in runs[0])
     other = all(runs[0][k].shape == runs[2][k].shape and torch.equal(runs[0][k], runs[2][k]) for k in runs[0])
     assert same and not other
+
+
+def test_more_ratios_than_groups_are_refused():
+    with pytest.raises(InputError, match="more ratios than there are groups"):
+        pruned(toy.plain, ratios=(0.5,) * 12)

@@ -76,7 +76,7 @@ def test_a_block_that_does_nothing_has_no_influence_and_goes_first():
     for p in (idle.self_attn.out_proj, idle.linear2):
         nn.init.zeros_(p.weight)
         nn.init.zeros_(p.bias)
-    values = measure_blocks(net, (torch.randn(4, 1, 8, 8),))["blocks"]
+    values = measure_blocks(net, (torch.randn(4, 1, 8, 8),))[0]["blocks"]
     assert values[2] == pytest.approx(0, abs=1e-6) and min(v for i, v in values.items() if i != 2) > 1e-4
     x = torch.randn(3, 5, 7)
     assert influence(x, x) == pytest.approx(0, abs=1e-6) and influence(x, -x) == pytest.approx(2, abs=1e-6)

@@ -58,12 +58,10 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
         value = evaluate(m, outputs, targets, runner.seed, runner.units("valid"))
         paired = None
         if job.outputs and ref is None:
-            Path(job.outputs).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(str(got.outputs), job.outputs)
+            _place(got.outputs, Path(job.outputs))
         elif job.outputs and ref is not None and not job.alone:
-            if not Path(job.outputs).exists():
-                write_outputs(runner, Made(ref.artifact, ref.target, job.outputs), "valid", job.timeout_s)
-            paired, _ = compare(m, np.load(job.outputs), outputs, targets, runner.seed, runner.units("valid"))
+            base = _outputs(runner, Made(ref.artifact, ref.target, job.outputs), "valid", job.timeout_s)
+            paired, _ = compare(m, base, outputs, targets, runner.seed, runner.units("valid"))
         if job.alone:
             paired, _ = compare(m, None, outputs, targets, runner.seed, runner.units("valid"))
     finally:
@@ -110,23 +108,38 @@ def write_outputs(runner: Runner, made: Made, split: str, timeout_s: float) -> N
     try:
         target = Target.parse(made.target)
         got = runner.probe(Path(made.artifact), target, split, work, reference=None, seconds=0.05, timeout_s=timeout_s)
-        Path(made.to).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(str(got.outputs), made.to)
+        _place(got.outputs, Path(made.to))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
     """{"certificate": of an artifact against the baseline's, on the test split}."""
-    for side in (job.baseline, job.candidate):
-        if not Path(side.to).exists():
-            write_outputs(runner, side, "test", job.timeout_s)
-    base, mine = np.load(job.baseline.to), np.load(job.candidate.to)
+    base, mine = (_outputs(runner, side, "test", job.timeout_s) for side in (job.baseline, job.candidate))
     m, targets = metric(runner.task.metric), runner.targets("test")
     units = runner.units("test")
     said = certify(m, base, mine, targets, job.max_drop, runner.seed, job.level, units, job.min_metric)
     differ = differences(m, base, mine, targets, runner.split("test").classes)
     return {"certificate": {**said, "differences": differ}}
+
+
+def _place(outputs: Path | str | None, to: Path) -> None:
+    """Copy a file to where others look for it, whole or not at all."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    part = to.with_name(f"{to.name}.{os.getpid()}.part")
+    shutil.copyfile(str(outputs), part)
+    part.replace(to)
+
+
+def _outputs(runner: Runner, made: Made, split: str, timeout_s: float) -> np.ndarray:
+    """What an artifact gives on a split: as written before, if that is whole."""
+    try:
+        found: np.ndarray = np.load(made.to)
+        return found
+    except (OSError, EOFError, ValueError):  # not there, or cut short
+        write_outputs(runner, made, split, timeout_s)
+    again: np.ndarray = np.load(made.to)
+    return again
 
 
 def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:

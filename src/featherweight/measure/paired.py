@@ -24,6 +24,8 @@ from .accuracy import Metric, bootstrap, counted, mean_of_units
 Interval = tuple[float, float]
 _RATES = 41  # of differing, that are looked at
 _TRIES, _DRAWS = 30, 20  # at another sample's answer; of samples that fail
+# samples that fail at once, draws of them among those of one target, and kinds of targets, at most
+_FAILING, _ALIKE_DRAWS, _KINDS = 3, 3, 200
 
 
 def compare(
@@ -84,6 +86,9 @@ def compare(
     more = mean_of_units(m.sign * (w - failed), units)
     if m.within is None and float(more.mean()) < -3 * float(more.std(ddof=1)) / math.sqrt(n):
         raise _backwards(m)
+    if not (more > 0).any() and baseline_outputs is not None:  # the candidate gives all samples one answer
+        failed = m.scores(_answers_of_others(baseline_outputs, targets, seed), targets)
+        more = mean_of_units(m.sign * (w - failed), units)
     cost = _worst_hundredth(more[more > 0]) if (more > 0).any() else _worst(m, w)
     return Paired(float(d.mean()), n, float(d.std(ddof=1)), cost=cost, best=best), None
 
@@ -123,18 +128,41 @@ def _worst(m: Metric, w: np.ndarray) -> float:
 
 def _cost_of_some(m: Metric, outputs: np.ndarray, targets: np.ndarray, value: float, seed: int) -> float:
     """The drop of a whole metric for each share of samples that fails, from three that do: the
-    worst of some draws, for those that matter may fail. InputError if it has no value then."""
+    worst of some draws, for those that matter may fail; of draws among the samples of one target,
+    too, for of a class of few samples each counts for many. InputError if it has no value then."""
     rng, n = np.random.default_rng(derive(seed, "cost")), len(targets)
-    wrong, k, rises = _answers_of_others(outputs, targets, seed), min(3, n), []
-    for _ in range(_DRAWS):
-        some = outputs.copy()
-        rows = rng.choice(n, k, replace=False)
+    wrong, some = _answers_of_others(outputs, targets, seed), outputs.copy()
+
+    def rise(rows: np.ndarray) -> float:
         some[rows] = wrong[rows]
-        rises.append(m.sign * (value - float(m.scores(some, targets))))
-    rise = max(rises) * n / k
-    if rise <= 0 and m.within is None:
+        try:
+            return m.sign * (value - float(m.scores(some, targets))) * n / len(rows)
+        finally:
+            some[rows] = outputs[rows]
+
+    worst = max(rise(rng.choice(n, min(_FAILING, n), replace=False)) for _ in range(_DRAWS))
+    for rows in _alike(targets):
+        for _ in range(_ALIKE_DRAWS):
+            try:
+                worst = max(worst, rise(rng.choice(rows, min(_FAILING, len(rows)), replace=False)))
+            except InputError:  # without these samples it has no value, which costs nothing that is known
+                continue
+    if worst <= 0 and m.within is None:
         raise _backwards(m)
-    return rise if rise > 0 else _worst(m, np.array([value]))
+    return worst if worst > 0 else _worst(m, np.array([value]))
+
+
+def _alike(targets: np.ndarray) -> list[np.ndarray]:
+    """The rows that have one target, for each kind of target that there is; of targets of several
+    columns, that have one value in a column. None of values of too many kinds: those do not make
+    classes."""
+    out: list[np.ndarray] = []
+    for column in targets.reshape(len(targets), -1).T:
+        kinds, which, counts = np.unique(column, return_inverse=True, return_counts=True)
+        if 1 < len(kinds) <= min(_KINDS, len(column) // 2):
+            order = np.argsort(which, kind="stable")
+            out += np.split(order, np.cumsum(counts)[:-1])
+    return sorted(out, key=len)[:_KINDS]
 
 
 def _backwards(m: Metric) -> InputError:

@@ -130,7 +130,7 @@ def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float,
                 raise TargetError(
                     f"measuring on {target} took too long",
                     got=f"over {timeout_s:g} s, while {_phase(workdir)}",
-                    fix="raise the trial's time limit",
+                    fix="give it more time: the study's minutes, or the limit of one trial if it has one",
                 )
             used = _resident(psutil, process.pid) if memory_bytes is not None else 0
             if memory_bytes is not None and used > memory_bytes:

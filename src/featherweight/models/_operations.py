@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._trace import Trace
 
 _POINTWISE = frozenset(
-    "_prelu_kernel log_sigmoid_forward rrelu_with_noise native_dropout bernoulli clone _to_copy copy".split()
+    "_prelu_kernel log_sigmoid_forward rrelu_with_noise hardswish native_dropout bernoulli clone _to_copy copy".split()
 )
 # they make numbers that fit whatever width there is
 _FRESH = frozenset(

@@ -88,7 +88,8 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
     is), "half": a half of max_drop, "needed": samples that would certify that (None: no number),
     "differing": the share of samples that are right for one of the two only, or None, "even": the
     largest such share with which one that is as good as the baseline is certified one time in two
-    (None: none is), "sd": of one sample's drop, "assumed": was it?}.
+    (None: none is), "sd": of one sample's drop, "hidden": what failures that none of the samples
+    shows may cost (of a metric that is right or wrong: None), "assumed": was it?}.
 
     seen: candidates measured so far, of which the middle one counts; none: `ASSUMED`, and a metric
     that is right or wrong.
@@ -100,7 +101,8 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
         most = provable(differing, samples, max_drop, level)
         enough = needed(half, max(differing, half), max_drop, level)
         even = _even(samples, max_drop, level)
-        return out | {"differing": differing, "even": even, "sd": None, "provable": _finite(most), "needed": enough}
+        found = {"provable": _finite(most), "needed": enough, "hidden": None}
+        return out | {"differing": differing, "even": even, "sd": None, **found}
     sd, cost = statistics.median(p.sd for p in seen), statistics.median(p.cost or 0.0 for p in seen)
 
     def certified(n: int) -> bool:
@@ -108,7 +110,8 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
 
     most = _provable_mean(sd, cost, samples, max_drop, level)
     enough = _least(certified) if half > 0 else None
-    return out | {"differing": None, "even": None, "sd": sd, "provable": _finite(most), "needed": enough}
+    found = {"provable": _finite(most), "needed": enough, "hidden": unseen.hidden(samples, cost, level)}
+    return out | {"differing": None, "even": None, "sd": sd, **found}
 
 
 def attainable(samples: int, floor: float, seen: Sequence[Paired] = (), level: float = LEVEL) -> dict[str, Any]:

@@ -50,6 +50,12 @@ def _simpson(f: Callable[[float], float], a: float, b: float) -> float:
     return width / 3 * (f(a) + inner + f(b))
 
 
+def hidden(n: int, cost: float, level: float) -> float:
+    """What failures that n samples do not show may cost: the least limit that can be certified of
+    what does not differ on any of them."""
+    return cost * -math.expm1(math.log(level) / n)
+
+
 def provable(e: float, n: int, cost: float, limit: float, level: float) -> float:
     """The largest observed drop that certifies `limit` at this level; -inf if none does, because
     the samples are too few."""

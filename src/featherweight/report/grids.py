@@ -13,6 +13,7 @@ from .analysis import Analysis
 from .importance import MIN_TRIALS, Importance, floor
 from .rows import (
     Json,
+    certified_text,
     drop,
     filling_text,
     identity,
@@ -168,6 +169,7 @@ def trial_grid(front: Json, trials: Sequence[Json]) -> Json:
             lambda e: e.get("params"),
         ),
         of_entry("limits", "", limits),
+        of_entry("on test", "+", lambda e: certified_text(e) or ""),
         ("time\n(reused)", "n+", _time, lambda t: t.get("seconds")),
         ("target", "+", lambda t: (t.get("entry") or t).get("target") or "", None),
         ("candidate", "w+", trial_label, None),
@@ -218,8 +220,14 @@ def _failed(trials: Sequence[Json]) -> list[Json]:
     return [t for t in trials if t["state"] == "failed"]
 
 
-def failure_grid(trials: Sequence[Json]) -> Json:
-    """The failed trials with their reasons, at most MAX_FAILURES of them."""
+def failure_grid(front: Json, trials: Sequence[Json]) -> Json:
+    """The failed trials with their reasons, at most MAX_FAILURES of them, and finalists that could
+    not be trained on."""
+    known = {t["number"]: t for t in trials}
+    after = [
+        {**known.get(f["trial"], {}), "number": f["trial"], "reason": f"trained longer: {f['reason']}", "seconds": None}
+        for f in front.get("unfinished_finalists") or []
+    ]
     columns: list[Column] = [
         ("trial", "n", lambda t: t["number"], None),
         ("candidate", "w", trial_label, None),
@@ -227,12 +235,14 @@ def failure_grid(trials: Sequence[Json]) -> Json:
         ("time", "n", lambda t: units.seconds(t.get("seconds")), lambda t: t.get("seconds")),
     ]
     caption = "Trials that failed, with the reason. A failed trial never ends a study."
-    return grid(caption, columns, _failed(trials)[:MAX_FAILURES], lambda t: False, sortable=True)
+    return grid(caption, columns, [*_failed(trials)[:MAX_FAILURES], *after], lambda t: False, sortable=True)
 
 
 def failure_note(trials: Sequence[Json]) -> str:
     """How many trials failed and the commonest reasons."""
     failed = _failed(trials)
+    if not failed:
+        return "No trial failed, but finalists could not be trained longer; they stand as they were searched."
     reasons = Counter((str(t.get("reason") or NO_REASON).splitlines() or [""])[0] for t in failed).most_common(5)
     text = (
         f"{len(failed)} of {len(trials)} trials failed. Most often: "
@@ -240,6 +250,26 @@ def failure_note(trials: Sequence[Json]) -> str:
         + "."
     )
     return text + (f" The first {MAX_FAILURES} are listed." if len(failed) > MAX_FAILURES else "")
+
+
+def look_grid(front: Json) -> Json:
+    """What was looked at on the test split, in this order, and what came of it."""
+    name, looks = metric_name(front), list(enumerate(front.get("looks") or [], 1))
+    columns: list[Column] = [
+        ("look", "n", lambda r: r[0], None),
+        ("candidate", "w", lambda r: label(r[1]), None),
+        ("verdict", "", lambda r: r[1].get("verdict", ""), None),
+        ("chance before", "n", lambda r: units.percent(r[1].get("chance")), None),
+        ("level", "n", lambda r: units.NONE if r[1].get("level") is None else f"{r[1]['level']:.2g}", None),
+        (f"{name} drop on test", "n", lambda r: units.difference(r[1].get("drop"), name), None),
+        ("speedup", "n", lambda r: units.ratio(r[1].get("speedup")), None),
+        ("size", "n", lambda r: units.size(r[1].get("size_bytes")), None),
+        ("it needs", "w", lambda r: r[1].get("needs") or "", None),
+    ]
+    shown = [c for i, c in enumerate(columns) if i < 3 or any(c[2](r) not in ("", units.NONE) for r in looks)]
+    caption = "The order is that of the chances on valid; a certificate passes its level on to the next look."
+    best = front.get("best") or {}
+    return grid(caption, shown, looks, lambda r: all(r[1][k] == best.get(k) for k in ("label", "trial", "target")))
 
 
 def measured_grid(front: Json) -> Json:

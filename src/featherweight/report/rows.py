@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 from .. import registry
+from ..errors import FeatherweightError
 from ..limits import objectives
+from ..recipe import decode
 from ..records import Entry
 from . import units
 
@@ -157,6 +159,8 @@ def violation_text(violation: Json, entry: Json, reference: str = "original", sa
     word, asked = ("least", "asked") if quantity == "metric" else ("most", "allowed")
     what = {"metric": name, "drop": f"{name} drop"}.get(quantity, quantity)
     text = f"{what} is {value}{',' if ',' in value else ''} where at {word} {bound} is {asked}"
+    if "chance" in violation and _held(violation) and quantity == "drop":
+        text = f"{name} is {units.change(float(violation['value']), name)}, and {bound} is allowed"
     if "chance" not in violation or (violation["chance"] == 0.0 and quantity == "drop" and not _held(violation)):
         return text
     likely, wanted = odds(violation["chance"], violation["confidence"])
@@ -170,9 +174,14 @@ def verdict_text(entry: Json, samples: int | None = None) -> str:
     if entry.get("feasible"):
         return "met"
     broken = entry.get("violations") or []
-    word = "not proven" if broken and all("chance" in v and _held(v) for v in broken) else "broken"
+    word = "not proven" if broken and all(map(lacks_proof, broken)) else "broken"
     said = ", ".join(_short(v, entry, samples) for v in broken)
     return f"{word}: {said}" if said else word
+
+
+def lacks_proof(violation: Json) -> bool:
+    """Is it a floor that holds as it was measured, and only cannot be proven?"""
+    return "chance" in violation and _held(violation)
 
 
 def chance_text(entry: Json) -> str | None:
@@ -306,8 +315,21 @@ def recipe_steps(recipe: Any, reference: str = "original") -> list[str]:
         if recipe
         else []
     )
-    out = [_step(s) for s in steps]
+    out = [_step(s) for s in steps if not _idle(s)]
     return out or [f"The {'original model' if reference == 'original' else reference}, as it is"]
+
+
+def _idle(step: Any) -> bool:
+    """Does a filled step leave the model as it is?"""
+    if not isinstance(step, dict) or len(step) != 1:
+        return False
+    kind, fields = next(iter(step.items()))
+    if kind not in registry.names("transforms") or not isinstance(fields, dict):
+        return False
+    try:
+        return bool(decode(step).idle)
+    except FeatherweightError:  # of another release, or a plug-in's
+        return False
 
 
 def _step(step: Any) -> str:

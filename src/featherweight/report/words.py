@@ -18,6 +18,7 @@ from .rows import (
     drop,
     epochs,
     identity,
+    lacks_proof,
     pair,
     reference,
     score,
@@ -44,6 +45,7 @@ def summary(front: Json) -> list[str]:
         lines += [
             f"{found}: {best['label']} on {where}, {_numbers(best, baseline, named)}.",
             certificate(best, front.get("uncertified")),
+            *_lucky(front),
         ]
         lines += _unproven(front, best)
         lines += [] if lost else [_against_baselines(front, best, baseline)]
@@ -77,13 +79,13 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
     numbers = f"{best['label']} on {best.get('target') or target_text(front.get('target'))}, "
     numbers += _numbers(best, baseline, reference(front))
     proof = certificate(best, front.get("uncertified"))
+    proof = " ".join([proof, *_lucky(front)])
     if not (front.get("trials") or {}).get("complete"):
         why = f"No candidate was measured ({_unmeasured(front)})."
         return [f"The best needs no search: {numbers}.", proof, why]
     lines = [f"The search did not beat what needs no search: {numbers}.", proof]
-    searched = [e for e in front.get("front") or [] if e.get("trial") is not None]
-    if searched:
-        top = min(searched, key=lambda e: score(front, e))
+    top = front.get("searched")
+    if top is not None:
         said = certified_text(top)
         lines.append(
             f"The best that it found: {top['label']}, {_numbers(top, baseline, reference(front))}"
@@ -97,15 +99,24 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
     return lines
 
 
+def _lucky(front: Json) -> list[str]:
+    """That the best's speed is the one that it was chosen by, if it is."""
+    if front.get("retimed", True) is not False or front.get("running"):
+        return []
+    return ["Its speed was not measured again after it was chosen for it, so it may be a lucky measurement."]
+
+
 def _unmeasured(front: Json) -> str:
     """Why no candidate was measured."""
     trials = front.get("trials") or {}
+    if front.get("running"):
+        return "the study still runs"
     if front.get("broken_off"):
         return f"the run ended with an error, {front['broken_off']}"
     if trials.get("failed"):
         return "see the failures"
     if not front.get("finished", True):
-        return "the study was interrupted, or still runs"
+        return "the study was interrupted"
     known = (front.get("budget") or {}).get("minutes") is not None
     return "the minutes were up before a trial had ended" if known else "no trial ended"
 
@@ -144,6 +155,9 @@ def notes(front: Json) -> list[str]:
         f"{units.many(trials.get('complete', 0), 'trial')} measured, {trials.get('failed', 0)} failed, "
         f"{trials.get('stopped', 0)} stopped early"
     )
+    done = sum(int(trials.get(k, 0)) for k in ("complete", "failed", "stopped"))
+    if budget.get("trials") and budget.get("minutes") and front.get("finished") and not front.get("ended"):
+        counts += f" of {budget['trials']}: the minutes allowed no more" if done < int(budget["trials"]) else ""
     if budget.get("spent_s") is not None:
         counts += f", in {units.seconds(float(budget['spent_s']))}"
     steps, reused = cache.get("steps", 0), cache.get("reused", 0)
@@ -157,9 +171,11 @@ def _unfinished(front: Json) -> list[str]:
     """That the last run did not come to its end, and why, if that is known."""
     if front.get("finished", True):
         return []
+    if front.get("running"):
+        return ["The study still runs: this is what it knows so far."]
     if front.get("broken_off"):
         return [f"The last run ended with an error: {front['broken_off']}."]
-    return ["The last run has not come to its end: it was interrupted, or still runs."]
+    return ["The last run did not come to its end: it was interrupted."]
 
 
 def proof(outlook: Json, name: str) -> str:
@@ -183,7 +199,7 @@ def proof(outlook: Json, name: str) -> str:
         better = "better than the original" + (
             f" by about {units.difference(-most, name)}" if most is not None else ", and by much"
         )
-        text += f"can be certified for {who} only if it is {better}; {_easier(outlook)}"
+        text += f"can be certified for {who} only if it is {better}; {_easier(outlook, name)}"
     if outlook["needed"] is None:
         return f"{text}; no number of samples would certify one of {units.difference(outlook['half'], name)}."
     return f"{text}; a drop of {units.difference(outlook['half'], name)} needs about {_rounded(outlook['needed']):,}."
@@ -207,8 +223,11 @@ def _attainable(outlook: Json, name: str) -> str:
     return f"{text}; {as_good} needs about {_rounded(outlook['needed']):,}."
 
 
-def _easier(outlook: Json) -> str:
+def _easier(outlook: Json, name: str) -> str:
     """Which candidates can be certified where the middle one cannot."""
+    if (outlook.get("hidden") or 0.0) >= outlook["max_drop"]:
+        least = units.difference(outlook["hidden"], name)
+        return f"so must any other be, for failures that none of so few samples shows may cost {least}"
     if outlook["differing"] is None:
         return "one whose drop varies less may be certified without that"
     if not outlook.get("even"):
@@ -232,7 +251,8 @@ def speed(entry: Json, reference: str = "original") -> str:
         return "speed not measured"
     if ends is None:
         return f"{claim} in speed (time ratio {units.ratio(float(value))}, no interval)"
-    interval = f"95 % interval {units.between(units.ratio(ends[0]), units.ratio(ends[1]))}"
+    low, high = (units.ratio(e) if units.ratio(e) != "1.00x" or e == 1 else f"{e:.3f}x" for e in ends)
+    interval = f"95 % interval {units.between(low, high)}"
     if claim == "faster":
         return f"{units.ratio(float(value))} faster than the {reference} ({interval})"
     if claim == "slower":
@@ -299,9 +319,13 @@ def next_command(front: Json, out: str | Path) -> str:
     never made smaller."""
     folder = shlex.quote(str(out))
     best = front.get("best")
+    if front.get("running"):
+        return f"featherweight front {folder}, when it has ended"
     verdict = ((best or {}).get("certificate") or {}).get("verdict")
     if best is None and str(front.get("ended") or "").startswith("no candidate that may run"):
         return "loosen the limits, and search again into another --out"
+    if best is None and _unprovable(front):
+        return "give the test split more samples, or loosen the floor: more trials cannot be proven either"
     lacks = verdict is None and front.get("uncertified") is not None
     if best is None or verdict == "refuted" or lacks:
         more = _more(front, lacks and best is not None)
@@ -311,6 +335,14 @@ def next_command(front: Json, out: str | Path) -> str:
             return _call_again(front["call"], more)
         return " ".join(["featherweight resume", folder, *more])
     return f"featherweight export {folder} --to {shlex.quote(str(Path(out).name or 'best') + '-best')}"
+
+
+def _unprovable(front: Json) -> bool:
+    """Is all that the nearest candidate lacks a proof, which test has too few samples for?"""
+    outlook, broken = front.get("proof") or {}, (front.get("nearest") or {}).get("violations") or []
+    most = outlook.get("provable")
+    able = most is not None and (most >= 0 if "max_drop" in outlook else True)
+    return bool(broken) and not able and "samples" in outlook and all(lacks_proof(v) for v in broken)
 
 
 def _call_again(call: str, more: list[str]) -> str:

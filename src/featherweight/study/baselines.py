@@ -19,6 +19,8 @@ from .config import Config
 from .jobs import Jobs, run_each
 from .request import floor_refused
 
+# by whether the search is over
+_NO_TIME = {False: "no time yet", True: "no time, but for what certificates and the report need,"}
 BASELINES_SHARE = 0.2  # of the minutes, that baselines besides the first may take before the search
 
 
@@ -54,7 +56,7 @@ def measure_baselines(
             return None
         if left < 2.0 or (late and clock.for_finalists() < 2.0):
             names = ", ".join(map(repr, waiting))
-            log.warn(f"no time {'is left ' if late else 'yet '}for the baselines {names}")
+            log.warn(f"{_NO_TIME[late]} for the baselines {names}")
             waiting.clear()
             return None
         if not announced:
@@ -69,7 +71,7 @@ def measure_baselines(
         if outcome.kind == "finished":
             _record(jobs, label, outcome)
         elif outcome.reason.startswith("time limit") and minutes is not None:
-            log.warn(f"no time {'is left' if late else 'yet'} for the baseline {label!r}")
+            log.warn(f"{_NO_TIME[late]} for the baseline {label!r}")
         else:
             log.record("baseline_failed", {"label": label, "reason": outcome.reason}, key=f"baseline {label}")
 
@@ -81,7 +83,8 @@ def _measure_first(jobs: Jobs, recipe: Recipe, target: str) -> None:
         return _record(jobs, "baseline", outcome)
     if jobs.stop.asked:  # there is nothing to finish with
         raise KeyboardInterrupt
-    fix = "give the search more time: raise the budget's minutes" if jobs.clock.out_of_time() else None
+    late = outcome.reason.startswith("time limit") and jobs.clock.out_of_time()
+    fix = "give the search more time: raise the budget's minutes" if late else None
     raise FeatherweightError(
         "the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=fix
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .. import pareto
 from ..engine.messages import CertifyJob, Made
 from ..records import Entry
 from .clock import LOOKS
 from .jobs import Jobs
-from .state import StudyState, artifact_id
+from .known import artifact_id
+from .state import StudyState
 
 LEAST = 0.1  # chance of an entry that is looked at, after all others
 
@@ -56,11 +58,13 @@ def certify(jobs: Jobs) -> None:
 def to_certify(state: StudyState) -> list[Entry]:
     """The entries that are looked at on test, in their order: greatest chance first.
 
-    Those of the front, baselines among them, and those that would be on it but for their chance,
-    if it is at least LEAST; at most LOOKS, and then those stay that score best where chances are
-    alike."""
-    able = [e for e in state.entries() if _may(e)]
-    front = [*state.front(), *state.outstanding(able)]
+    Those of the front, baselines among them, and those that no other beats in both the objectives
+    and the chance (Pareto Testing), if that is at least LEAST: what is a little worse and more
+    likely comes first, for if what is better fails it is all that there is. At most LOOKS, and then
+    those stay that score best where chances are alike."""
+    able = [e for e in state.entries() if _may(e) and e is not state.baseline]
+    sides = [(*state.point(e)[: len(state.minimize)], -round(e.chance or 0.0, 2)) for e in able]
+    front = [*state.front(), *(able[i] for i in pareto.front(sides))]
     fresh: dict[str, Entry] = {}
     for entry in sorted(front, key=lambda e: (-(e.chance or 0.0), state.score(e))):
         if artifact_id(entry) not in state.certificates and entry is not state.baseline:

@@ -259,11 +259,34 @@ class Known:
             return min(leading, key=lambda e: e.metric.error, default=None)
         return max(ranked, key=lambda e: e.chance or 0.0)
 
+    def searched(self) -> Entry | None:
+        """Of what was searched and is feasible the best, as `best` chooses it, whatever a baseline
+        offers; None if there is none."""
+        able = [e for e in self.found() if e.feasible]
+        return min(filter(proven, able) if any(map(proven, able)) else able, key=self.score, default=None)
+
     def nearest(self) -> Entry | None:
         """If nothing searched is feasible: the entry that breaks the constraints least."""
         if any(e.feasible for e in self.found()):
             return None
         return min(self.found(), key=lambda e: (distance(e.violations), -(e.chance or 0.0)), default=None)
+
+    def looks(self) -> list[dict[str, Any]]:
+        """What test was asked, in order: {"label", "trial", "target", "speedup", "size_bytes"} of
+        the entry, and its certificate's fields. An entry that is not known any more is left out."""
+        known = {artifact_id(e): e for e in self.entries()}
+        return [
+            {
+                "label": e.label,
+                "trial": e.trial,
+                "target": e.target,
+                "speedup": e.speedup.ratio,
+                "size_bytes": e.size_bytes,
+                **certificate,
+            }
+            for name, certificate in self.certificates.items()
+            if (e := known.get(name)) is not None
+        ]
 
     def finalists(self) -> list[dict[str, Any]]:
         """Candidates as they were trained on: {"trial", "rung", "epochs", "entry"}."""
@@ -275,7 +298,7 @@ class Known:
     def front_json(self) -> dict[str, Any]:
         """front.json of the study (format 1)."""
         counts = {s: sum(r.state == s for r in self.trials) for s in ENDED}
-        best, nearest = self.best(), self.nearest()
+        best, nearest, searched = self.best(), self.nearest(), self.searched()
         config = self.begun.to_json()
         return {
             "format": 1,
@@ -298,10 +321,18 @@ class Known:
             "broken_off": self.broken_off,
             # made in a program, so that no command goes on with it: by which call
             "call": config["mode"] if config["task"] is None else None,
+            "looks": self.looks(),
             "finalists": self.finalists(),
+            "unfinished_finalists": [
+                {"trial": number, "rung": rung, "reason": reason}
+                for (number, rung), reason in sorted(self.unpolished.items())
+            ],
             "uncertified": self.uncertified if best is not None and not best.certificate else None,
             "front": [e.to_json() for e in self.front()],
             "best": best.to_json() if best else None,
+            # was the best timed again, after it was chosen?
+            "retimed": artifact_id(best) in self.settled if best else None,
+            "searched": searched.to_json() if searched else None,
             "nearest": nearest.to_json() if nearest else None,
         }
 
@@ -309,3 +340,8 @@ class Known:
 def proven(entry: Entry) -> bool:
     """Is it certified, or, where nothing is to be certified, measured on test?"""
     return (entry.certificate or {}).get("verdict") in ("certified", "measured")
+
+
+def artifact_id(entry: Entry) -> str:
+    """What a certificate belongs to: these bytes on this target."""
+    return f"{entry.sha256}@{entry.target}"

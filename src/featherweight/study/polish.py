@@ -68,7 +68,7 @@ def _job(jobs: Jobs, entry: Entry, epochs: int) -> TrialJob:
     state = jobs.log.state
     trial = state.trials[entry.trial if entry.trial is not None else -1]
     done = sum(state.polish_epochs[trial.number, k] for k in range(1, entry.rung + 1))
-    label = f"{trial.entry.label if trial.entry else ''}, finished with {done + epochs} epochs"
+    label = f"{trial.entry.label if trial.entry else ''}, trained on for {done + epochs} epochs"
     more: dict[str, Any] = {"id": trial.number, "trial": trial.number, "filling": trial.filling}
     more["timeout_s"] = jobs.clock.timeout(finalist=True)
     return jobs.trial_job(longer(Recipe.from_json(entry.recipe), epochs), entry.target, label, **more)

@@ -35,6 +35,18 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def running(folder: Path) -> bool:
+    """Does a process hold the folder's lock?"""
+    try:
+        with (folder / ".lock").open() as f:
+            fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock, or a file system without them
+        return False
+    return False
+
+
 @contextmanager
 def interruptible(stop: Stop, warn: Callable[[str], None]) -> Iterator[None]:
     """The first Ctrl-C finishes cleanly with what there is; the second stops at once (what is

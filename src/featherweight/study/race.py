@@ -16,9 +16,8 @@ from typing import Any
 from ..recipe import Recipe
 from ..records import Entry, Latency, Speedup
 from .jobs import Jobs
-from .known import proven
+from .known import artifact_id, proven
 from .speeds import anew
-from .state import artifact_id
 
 RACERS = 3  # entries that run again before the best of them is chosen
 PROCESSES = 5  # in which the best runs, in each anew

@@ -32,6 +32,7 @@ def package_best(jobs: Jobs) -> None:
     if entry is None:
         return
     restore(jobs)
+    shutil.rmtree(jobs.folder / "best.new", ignore_errors=True)  # of a run that was killed
     to = str(jobs.folder / "best.new" / "model")
     outcome = jobs.run_one(PackageJob(recipe=entry.recipe, to=to), 600.0, closing=True)
     if outcome.kind != "finished":

@@ -31,6 +31,8 @@ _SCREENS = 2
 # candidates proposed, a trial of the budget, at most: those that are refused at no cost are not
 # counted as trials
 _REFUSALS = 20
+# of the minutes: the rest is kept for the finalists, and for certificates
+UP = "the search's share of the time was up"
 
 
 class Search:
@@ -63,7 +65,7 @@ class Search:
             for message in self.engine.wait(0.5):
                 self.outcome(message)
             self.jobs.heartbeat()
-        why = "interrupted" if self.stop.asked else "the budget's time was up"
+        why = "interrupted" if self.stop.asked else UP
         for number in self.engine.cancel():
             if self.state.trials[number].state == "running":
                 self.log.record("stopped", {"reason": why, "seconds": 0.0}, trial=number)
@@ -210,7 +212,7 @@ class Search:
             self.log.record("finished", {**told, "seconds": message.seconds}, trial=number)
             self.forget(number)
         elif self.clock.out_of_time() and message.reason.startswith("time limit"):
-            self.log.record("stopped", {"reason": "the budget's time was up", "seconds": message.seconds}, trial=number)
+            self.log.record("stopped", {"reason": UP, "seconds": message.seconds}, trial=number)
         else:
             body: dict[str, Any] = {"reason": message.reason, "seconds": message.seconds}
             if message.over is not None:  # nothing was trained for it

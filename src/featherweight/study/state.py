@@ -11,7 +11,7 @@ from pathlib import PurePath
 from ..limits import Budget, judge
 from ..records import Entry, Event, Latency, Speedup, State, Trial
 from .config import Config
-from .known import Known
+from .known import Known, artifact_id
 
 ARTIFACTS = "artifacts"  # the folder of a study in which its artifacts are kept
 
@@ -226,8 +226,3 @@ def within(artifact: str) -> str | None:
     None if it is kept elsewhere."""
     path = PurePath(artifact)
     return f"{ARTIFACTS}/{path.name}" if path.parent.name == ARTIFACTS else None
-
-
-def artifact_id(entry: Entry) -> str:
-    """What a certificate belongs to: these bytes on this target."""
-    return f"{entry.sha256}@{entry.target}"

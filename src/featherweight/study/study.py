@@ -18,6 +18,7 @@ from ..report.analysis import Analysis
 from ..report.words import summary
 from .command import command, goes_on
 from .log import Listener
+from .process import running
 from .reading import chosen_manifest, read_state
 from .state import StudyState
 
@@ -96,7 +97,8 @@ class Study:
         return Found(self, entry) if entry else None
 
     def front_json(self) -> dict[str, Any]:
-        return self.state.front_json()
+        """front.json; of a study that runs, what it knows so far, with "running"."""
+        return {**self.state.front_json(), **({"running": True} if running(self.out) else {})}
 
     def trials(self) -> list[dict[str, Any]]:
         return [t.to_json() for t in self.state.trials]
@@ -108,9 +110,11 @@ class Study:
     def export(self, to: str | Path, trial: int | None = None) -> Path:
         """Copy the best candidate (or a trial's artifact: its best on the front) to a folder: a
         new one, or one that holds just that. InputError if the trial has none."""
+        chosen = self.state.best() or self.state.nearest()
+        if trial is not None and chosen is not None and chosen.trial == trial and _made_of(self._best) == chosen.sha256:
+            trial = None  # with its card and weights
         if trial is None:
             source = self._best
-            chosen = self.state.best() or self.state.nearest()
             if chosen is not None and source.is_dir() and _made_of(source) not in (None, chosen.sha256):
                 raise InputError(
                     "the best candidate is another one than its folder holds",
@@ -140,19 +144,19 @@ class Study:
         front the certified one, then the one that scores best; else what else is kept of it."""
         state = self.state
         mine = [e for e in state.found() if e.trial == trial]
+        kept = sorted({e.trial for e in state.found() if e.trial is not None and Path(e.artifact).is_dir()})
+        allowed = ", ".join(map(str, kept))[:500] or "no trial's is here"
         if not mine:
-            allowed = ", ".join(str(t.number) for t in state.trials if t.entry)[:500] or "none is complete"
             raise InputError("this trial has no artifact", got=trial, allowed=allowed)
         best = state.best() or state.nearest()
         front = sorted(state.ranked(), key=lambda e: (e.certificate or {}).get("verdict") != "certified")
         for entry in [*([best] if best else []), *front, *reversed(mine)]:
             if entry.trial == trial and Path(entry.artifact).is_dir():
                 return Path(entry.artifact)
-        kept = sorted({e.trial for e in state.found() if e.trial is not None and Path(e.artifact).is_dir()})
         raise InputError(
             "this trial's artifact was not kept: it is not on the front",
             got=trial,
-            allowed=", ".join(map(str, kept))[:500] or "no trial's is here",
+            allowed=allowed,
             fix="name one that is on the front, or none: the best is exported",
         )
 

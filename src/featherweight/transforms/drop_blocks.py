@@ -32,12 +32,12 @@ def influence(x: Tensor, y: Tensor) -> float:
     return float(1 - F.cosine_similarity(x.float(), y.float(), dim=axis).mean())
 
 
-def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, dict[int, float]]:
-    """{path of a ModuleList or Sequential: {index of a droppable child
-    (`models.blocks.droppable`): influence}}."""
+def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[dict[str, dict[int, float]], dict[str, str]]:
+    """({path of a ModuleList or Sequential: {index of a droppable child: influence}}, {path: why
+    its blocks have to stay}), as `models.blocks.examined` has it."""
     import torch
 
-    from ..models.blocks import droppable
+    from ..models.blocks import examined
     from ..models.hooks import watched
 
     found: dict[str, dict[int, float]] = {}
@@ -46,11 +46,12 @@ def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, d
         x = next(a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor))
         found.setdefault(path, {})[i] = influence(x, out[0] if isinstance(out, tuple) else out)
 
-    blocks = [(path, i) for path, index in droppable(module, inputs).items() for i in index]
+    able, whole = examined(module, inputs)
+    blocks = [(path, i) for path, index in able.items() for i in index]
     after = {f"{path}.{i}" if path else str(i): partial(watch, path, i) for path, i in blocks}
     with torch.inference_mode(), watched(module, after, with_kwargs=True):
         module(*inputs)
-    return found
+    return found, whole
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class DropBlocks(Transform):
     @property
     def shape(self) -> Shape:
         return Shape.FIELDS if self.criterion in ("last", "spaced") else Shape.WEIGHTS
+
+    version = 2
 
     drop: int = param(1, search=Int(0, 4), legal=Int(0, 10_000), doc="how many blocks to remove")
     criterion: str = param(
@@ -87,11 +90,8 @@ class DropBlocks(Transform):
         if self.idle:
             return model.noted(step="drop_blocks", dropped=[])
         module = model.copied().eval()
-        blocks = [
-            (path, i, v)
-            for path, each in measure_blocks(module, tuple(context.calibration(self.samples).values())).items()
-            for i, v in sorted(each.items())
-        ]
+        measured, whole = measure_blocks(module, tuple(context.calibration(self.samples).values()))
+        blocks = [(path, i, v) for path, each in measured.items() for i, v in sorted(each.items())]
         held = {path: len(module.get_submodule(path)) for path in dict.fromkeys(b[0] for b in blocks)}  # type: ignore[arg-type]
         # of a row that could go whole, one stays
         most = len(blocks) - sum(n == sum(b[0] == path for b in blocks) for path, n in held.items())
@@ -102,6 +102,7 @@ class DropBlocks(Transform):
                 allowed=(
                     f"at most {most}: {len(blocks)} blocks keep their input's shape, "
                     "and of each row of blocks at least one stays"
+                    + "".join(f"; {path} stays whole: {why}" for path, why in whole.items())
                 ),
             )
         gone: set[tuple[str, int]] = set()
@@ -118,7 +119,7 @@ class DropBlocks(Transform):
         return (
             model.edited(module=module, sparse=names_of(module, sparse))
             .restructured(*edits)
-            .noted(step="drop_blocks", dropped=sorted(map(list, gone)))
+            .noted(step="drop_blocks", dropped=sorted(map(list, gone)), **({"whole": whole} if whole else {}))
         )
 
     def _order(self, influences: list[float], seed: int) -> list[int]:

@@ -55,6 +55,12 @@ class Cutter:
                 got=coupling.whole or "no such layers",
                 allowed="channel, head, mlp, all: one that the model has",
             )
+        if groups and len(self.prune.ratios) > len(groups):
+            raise InputError(
+                "more ratios than there are groups of layers to cut",
+                got=f"{len(self.prune.ratios)} ratios, {len(groups)} groups: {', '.join(g.name for g in groups)[:300]}",
+                fix=f"give at most {len(groups)}",
+            )
         for g in groups:
             self.full.setdefault(g.name, len(g.units))
         importance = self._importance(module, groups, step)
