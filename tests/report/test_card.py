@@ -112,3 +112,10 @@ def test_what_runs_in_integers_is_said():
     text = card(coverage={"quantized": {"QLinearConv": 7}, "float": {"Gemm": 1}, "layers": layers})
     assert "integers: 7 QLinearConv. In floating point: 1 Gemm." in text and "- 1 layers: float (as planned)" in text
     assert "compute with integers" not in card()
+
+
+def test_how_inputs_are_made_stands_before_the_lines_that_run_it():
+    found = study()
+    told = {**found.info(), "prepared": "Each image is divided by 255."}
+    text = model_card(found.front_json(), found.front_json()["best"], told, found.config)
+    assert text.index("How to run it") < text.index("Each image is divided by 255.") < text.index("```python")

@@ -32,7 +32,7 @@ _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "int32", "
 
 def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
     """MODEL_CARD.md of one entry. `info["inputs"]`: {name: {"shape": [...], "dtype": ...}}, batch
-    first; `info["splits"]`: the data's report."""
+    first; `info["splits"]`: the data's report; `info["prepared"]`: how inputs are made."""
     front = named(front, config)
     task = plain(front.get("task"))
     parts = [
@@ -56,6 +56,7 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         "",
         "## How to run it",
         "",
+        *([plain(info["prepared"]), ""] if info.get("prepared") else []),
         *snippet(entry, info),
         "",
         "## Intended use and limits",

@@ -219,4 +219,5 @@ def _info(task: Task) -> dict[str, Any]:
     m = metric(task.metric)
     judged = {"name": m.name, "right_or_wrong": m.zero_one is True}
     splits = {**task.splits().report, **({"notes": list(task.notes)} if task.notes else {})}
-    return {"splits": splits, "machine": machine(), "inputs": inputs, "metric": judged}
+    prepared = {"prepared": task.prepared} if task.prepared else {}
+    return {"splits": splits, "machine": machine(), "inputs": inputs, "metric": judged, **prepared}

@@ -40,7 +40,8 @@ class Task:
     `featherweight.measure`; baseline: how the baseline is trained from what `model` makes
     (None: its weights are ready); recipe: the search space if the caller gives none;
     ref: how another process loads this task (JSON); sources: files whose contents identify it;
-    notes: what is to be said of the data to who uses them.
+    notes: what is to be said of the data to who uses them; prepared: how the model's inputs are
+    made from what people have, for who runs what is exported (a sentence or more).
     """
 
     name: str
@@ -54,6 +55,7 @@ class Task:
     ref: dict[str, Any] | None = None
     sources: tuple[str | Path, ...] = ()
     notes: tuple[str, ...] = ()
+    prepared: str = ""
 
     def __post_init__(self) -> None:
         self._splits: Splits | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,19 @@ def image_classification(
         },
         sources=local_sources(file),
         notes=notes,
+        prepared=_prepared(shape, planes, depth, classes),
+    )
+
+
+def _prepared(shape: Size, planes: int, depth: int | None, classes: Sequence[str]) -> str:
+    """What `_pixels` does, in words."""
+    mode, layout = ("grey (L)", "") if planes == 1 else ("RGB", ", channels before rows and columns")
+    deep = f"; grey of more than 8 bits keeps its depth, divided by 2^{depth} - 1" if depth else ""
+    height, width = shape
+    return (
+        f"Each image is converted to {mode}, resized to {width} x {height} pixels (width x height, bilinear, with "
+        f"Pillow) if it has another size, and divided by 255 as float32{layout}{deep}. Nothing is subtracted. The "
+        f"outputs are logits, one a class: {', '.join(classes)}."
     )
 
 

@@ -58,6 +58,10 @@ def text_classification(
         name=f"{folder.name}-{file.stem}",
         model=lambda: classifier(folder, len(classes), own_head=own_head),
         data=lambda: tokenized(folder, texts, targets, max_length, classes),
+        prepared=(
+            f"Each text goes through the tokenizer of {folder.name}, is cut at {max_length} tokens, and padded to the "
+            f"width given here. The outputs are logits, one a class: {', '.join(classes)}."
+        ),
         baseline=fine_tuning(epochs) if epochs else None,
         split_seed=split_seed,
         ref={
