@@ -44,6 +44,10 @@ class StoreError(FeatherweightError):
     """A study or an artifact cannot be read or written."""
 
 
+class NoStudy(StoreError, InputError):
+    """There is no study where one was named."""
+
+
 class MissingExtra(FeatherweightError):
     """An optional dependency is not installed."""
 

@@ -14,6 +14,7 @@ from .errors import InputError
 from .space.space import Filling, key
 
 State = Literal["running", "complete", "failed", "stopped"]
+TOO_LONG = "took too long"  # what the error of a measurement says that ran out of time
 Event = dict[str, Any]  # {"kind": .., "trial": n or None, "time": unix seconds, ...}
 
 

@@ -6,7 +6,17 @@ import pytest
 
 import featherweight as fw
 from featherweight.engine.jobs import JOBS
-from featherweight.engine.messages import CertifyJob, Made, Message, PackageJob, RelaxJob, RungPlan, Setup, TrialJob
+from featherweight.engine.messages import (
+    CertifyJob,
+    Made,
+    Message,
+    PackageJob,
+    RelaxJob,
+    RungPlan,
+    Setup,
+    TrialJob,
+    timed_out,
+)
 
 MADE = Made("runs/a", "onnxruntime:threads=2", "out.npy")
 TRIAL = {
@@ -54,3 +64,15 @@ def test_others(plain):
 
 def test_every_kind_of_job_has_an_example():
     assert {job.kind for job in JOB_EXAMPLES} == set(JOBS)
+
+
+def test_a_measurement_that_took_too_long_is_out_of_time_like_a_job_that_did(tmp_path, monkeypatch):
+    from featherweight.errors import TargetError
+    from featherweight.measure import run
+    from featherweight.targets.base import Target
+
+    monkeypatch.setattr(run, "POLL_S", 0.01)
+    with open(tmp_path / "log", "wb") as log, pytest.raises(TargetError) as e:
+        run._supervised(tmp_path, log, Target(), 0.0, None)
+    assert timed_out(f"TargetError: {e.value}") and timed_out("time limit: it was still running after 26 s")
+    assert not timed_out("ValueError: no such layer")

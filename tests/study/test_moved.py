@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 import featherweight as fw
 from featherweight.cli import app
 from featherweight.errors import InputError, StoreError
+from featherweight.report.words import next_command, summary
 from featherweight.store.events import EventStore
 from featherweight.study import results
+from featherweight.study.process import alone
 from featherweight.study.reading import read_state
 from featherweight.study.state import within
 from featherweight.study.study import Study
@@ -166,3 +168,19 @@ def test_outputs_that_were_cut_short_are_made_anew(moved):
     assert not [e for e in heard if e["kind"] in ("failed", "uncertified")]
     assert (moved / "valid-outputs" / "baseline.npy").read_bytes() == whole[moved / "valid-outputs" / "baseline.npy"]
     assert not list(moved.rglob("*.part"))
+
+
+def test_a_folder_without_a_study_is_wrong_input(tmp_path):
+    for line in (["front", str(tmp_path)], ["export", str(tmp_path), "--to", str(tmp_path / "to")]):
+        done = CliRunner().invoke(app, line)
+        assert done.exit_code == 2 and "there is no study in this folder" in done.output + done.stderr
+    with pytest.raises(StoreError):
+        Study.open(tmp_path)
+
+
+def test_a_study_that_runs_says_so(moved):
+    with alone(moved):
+        front = Study.open(moved).front_json()
+        assert front["running"] and "still runs" in " ".join(summary(front))
+        assert next_command(front, moved).startswith("featherweight front")
+    assert "running" not in Study.open(moved).front_json()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 from ..limits import Constraint
+from ..records import TOO_LONG
 
 Kind = Literal["progress", "report", "finished", "paused", "failed"]
 # kinds after which a job still runs; a report waits for its answer
@@ -162,3 +163,8 @@ class Message(Plain):
     error: str = ""
     over: dict[str, Any] | None = None
     violation: float = 0.0
+
+
+def timed_out(reason: str) -> bool:
+    """Does a job's reason say that its time was up: its own, or that of its measurement?"""
+    return reason.startswith("time limit") or TOO_LONG in reason

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InputError, TargetError
 from ..graphs.session import Inputs
-from ..records import Measured
+from ..records import TOO_LONG, Measured
 from ..targets.base import Target
 
 POLL_S = 0.05
@@ -128,7 +128,7 @@ def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float,
                 return process.wait(POLL_S)
             if time.monotonic() - start > timeout_s:
                 raise TargetError(
-                    f"measuring on {target} took too long",
+                    f"measuring on {target} {TOO_LONG}",
                     got=f"over {timeout_s:g} s, while {_phase(workdir)}",
                     fix="give it more time: the study's minutes, or the limit of one trial if it has one",
                 )

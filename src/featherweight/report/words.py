@@ -169,10 +169,10 @@ def notes(front: Json) -> list[str]:
 
 def _unfinished(front: Json) -> list[str]:
     """That the last run did not come to its end, and why, if that is known."""
-    if front.get("finished", True):
-        return []
     if front.get("running"):
         return ["The study still runs: this is what it knows so far."]
+    if front.get("finished", True):
+        return []
     if front.get("broken_off"):
         return [f"The last run ended with an error: {front['broken_off']}."]
     return ["The last run did not come to its end: it was interrupted."]

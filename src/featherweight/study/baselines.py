@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..engine.messages import Message, TrialJob
+from ..engine.messages import Message, TrialJob, timed_out
 from ..errors import FeatherweightError, RecipeError
 from ..recipe import Recipe
 from ..space import Domain, Filling, Space, resolve
@@ -70,7 +70,7 @@ def measure_baselines(
         label = outcome.id
         if outcome.kind == "finished":
             _record(jobs, label, outcome)
-        elif outcome.reason.startswith("time limit") and minutes is not None:
+        elif timed_out(outcome.reason) and minutes is not None:
             log.warn(f"{_NO_TIME[late]} for the baseline {label!r}")
         else:
             log.record("baseline_failed", {"label": label, "reason": outcome.reason}, key=f"baseline {label}")
@@ -83,7 +83,7 @@ def _measure_first(jobs: Jobs, recipe: Recipe, target: str) -> None:
         return _record(jobs, "baseline", outcome)
     if jobs.stop.asked:  # there is nothing to finish with
         raise KeyboardInterrupt
-    late = outcome.reason.startswith("time limit") and jobs.clock.out_of_time()
+    late = timed_out(outcome.reason) and jobs.clock.out_of_time()
     fix = "give the search more time: raise the budget's minutes" if late else None
     raise FeatherweightError(
         "the baseline cannot be made, so there is nothing to compare with", got=outcome.reason, fix=fix

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..engine.messages import timed_out
 from ..recipe import Recipe
 from ..records import Entry, Latency, Speedup
 from .jobs import Jobs
@@ -68,6 +69,6 @@ def _timed(jobs: Jobs, entry: Entry) -> dict[str, Any] | None:
     outcome = jobs.run_one(job, time_s)
     if outcome.kind == "finished":
         return outcome.result["entry"]  # type: ignore[no-any-return]
-    if not outcome.reason.startswith("time limit"):
+    if not timed_out(outcome.reason):
         jobs.log.warn(f"{entry.label} was not timed again: {outcome.reason}", entry.trial)
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import InputError, StoreError
+from ..errors import InputError, NoStudy
 from ..store.events import EventStore
 from .config import Config
 from .state import StudyState
@@ -18,9 +18,7 @@ def read_state(out: Path) -> StudyState:
     """All that the log in a study's folder tells. StoreError if there is none."""
     path = out / "study.db"
     if not path.exists():
-        raise StoreError(
-            "there is no study in this folder", got=str(out), fix="name the folder that was given as --out"
-        )
+        raise NoStudy("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
     store = EventStore(path)
     try:
         return StudyState(out.resolve()).fold(store.read())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
+from ..engine.messages import timed_out
 from ..recipe import Candidate, decode
 from ..space import Space
 from ..store.events import EventStore
@@ -96,7 +97,7 @@ class Run:
             return
         if self.jobs.stop.asked:
             why = "the study was interrupted"
-        elif failed is not None and not failed.startswith("time limit"):
+        elif failed is not None and not timed_out(failed):
             why = f"its job failed: {failed}"
         else:
             why = "the time was up"

@@ -10,7 +10,7 @@ import math
 import time
 from typing import Any
 
-from ..engine.messages import Message
+from ..engine.messages import Message, timed_out
 from ..engine.screen import unchecked
 from ..errors import FeatherweightError, InputError, RecipeError, TargetError
 from ..recipe import Recipe
@@ -211,7 +211,7 @@ class Search:
             told = {k: message.result[k] for k in ("entry", "steps", "reused")}
             self.log.record("finished", {**told, "seconds": message.seconds}, trial=number)
             self.forget(number)
-        elif self.clock.out_of_time() and message.reason.startswith("time limit"):
+        elif self.clock.out_of_time() and timed_out(message.reason):
             self.log.record("stopped", {"reason": UP, "seconds": message.seconds}, trial=number)
         else:
             body: dict[str, Any] = {"reason": message.reason, "seconds": message.seconds}

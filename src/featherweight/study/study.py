@@ -197,5 +197,5 @@ class Found:
         e = self.entry
         return (
             f"Found({e.label}: {e.metric.name} {e.metric.value:.4f}, {e.speedup.ratio:.2f}x, "
-            f"{e.size_bytes} bytes, {e.target})"
+            f"{e.size_bytes} bytes, {e.target}{'' if e.feasible else ', breaks limits'})"
         )

@@ -6,6 +6,7 @@ A task file is the user's own code and is executed. torch is imported only when 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -165,11 +166,14 @@ class Task:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 out = module(*[as_tensor(v) for v in inputs.values()])
         except Exception as e:  # whatever the user's forward raises
+            shapes = re.search(r"channel|shape|size|dimension", str(e))
             raise TaskError(
                 f"the model of task {self.name!r} does not run on a training batch",
                 got=f"inputs {got}; {where(e, self._file)}",
                 allowed="forward takes the inputs by position, in the order of their names in the data",
-                fix="give images and features as float32 and token ids as int64",
+                fix="make the model for inputs of these shapes, or the inputs of those that it takes"
+                if shapes
+                else "give images and features as float32 and token ids as int64",
             ) from e
         if not isinstance(out, torch.Tensor) or out.ndim not in (1, 2) or out.shape[0] != len(targets):
             shape = list(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
