@@ -387,3 +387,12 @@ def test_more_trials_are_not_advised_where_only_samples_are_lacking(front):
 
 def test_a_speed_that_was_not_measured_again_is_said_to_be_lucky(front):
     assert "lucky" not in text(front | {"retimed": True}) and "lucky" in text(front | {"retimed": False})
+
+
+def test_the_nearest_is_not_said_to_break_what_it_only_cannot_prove():
+    front = infeasible().front_json()
+    assert "which breaks them least" in text(front)
+    drop = {"constraint": "drop <= 0.01", "value": 0.004, "bound": 0.01, "excess": 1.0, "chance": 0.2}
+    front["nearest"]["violations"] = [{**drop, "confidence": 0.5}]
+    said = text(front)
+    assert "which keeps within them and cannot be proven to: accuracy is 0.4 points worse, and 1 point is" in said

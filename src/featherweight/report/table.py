@@ -17,6 +17,7 @@ from .rows import (
     pair,
     reference,
     size_ratio,
+    verdict_text,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def front_table(front: Json, title: str | None = None, limit: int | None = None,
             if entry.get("feasible")
             else "yellow"
         )
-        kept = "-" if role == "original" else "met" if entry.get("feasible") else "broken"
+        kept = "-" if role == "original" else verdict_text(entry).partition(":")[0]
         all_cells = cells(entry, baseline)
         texts = [narrow(all_cells[i]) for i in shown]
         table.add_row(

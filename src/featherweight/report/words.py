@@ -53,7 +53,7 @@ def summary(front: Json) -> list[str]:
         lines += [
             (
                 "Nothing that the search tried meets every limit. "
-                f"The nearest is {nearest['label']}, which breaks them least: {_broken(front, nearest)}."
+                f"The nearest is {nearest['label']}, {_why_not(nearest)}: {_broken(front, nearest)}."
             ),
             f"Its numbers: {_numbers(nearest, baseline, named)}.",
             *_nearer(front, nearest),
@@ -72,6 +72,13 @@ def summary(front: Json) -> list[str]:
     else:
         lines.append(f"No candidate was measured, so there is nothing to compare: {_unmeasured(front)}.")
     return [*lines, *([] if best is None else [chosen(front)]), *notes(front)]
+
+
+def _why_not(nearest: Json) -> str:
+    """In which way the nearest candidate does not meet the limits."""
+    broken = nearest.get("violations") or []
+    proven = broken and all(map(lacks_proof, broken))
+    return "which keeps within them and cannot be proven to" if proven else "which breaks them least"
 
 
 def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]:
