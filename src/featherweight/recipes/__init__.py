@@ -95,7 +95,7 @@ def encoder(
         Maybe(
             Quantize(
                 scheme=Choice("int8-dynamic", "int8-static", "weight-only"),
-                **({"embeddings": Choice(4, 8)} if tables else {}),
+                **({"embeddings": Choice(4, 8)} if tables else {}),  # a search begins with the first
             )
         ),
     )

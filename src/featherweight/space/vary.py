@@ -16,8 +16,8 @@ FINEST = 8  # a step of a continuous hole is at least 2^-FINEST of half its rang
 
 
 def centre(space: Space) -> Filling:
-    """The filling in the middle: numbers at half their range, also among options; else the first
-    option; every Maybe there, orders as written."""
+    """The filling in the middle: numbers at half their range, also among three options or more;
+    else the first option; every Maybe there, orders as written."""
     return space.walk(lambda path, domain: middle(domain))
 
 
@@ -184,4 +184,4 @@ def middle(domain: Domain) -> Any:
         return True
     options = domain.options(None if isinstance(domain, Choice) else 1) or [None]
     ordered = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in options)
-    return sorted(options)[len(options) // 2] if ordered else options[0]
+    return sorted(options)[len(options) // 2] if ordered and len(options) > 2 else options[0]
