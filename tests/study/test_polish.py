@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from featherweight.engine.messages import Message
+from featherweight.limits import Budget
+from featherweight.study.clock import Clock
 from featherweight.study.polish import polish
 from tests.study.test_certify import counted, entry, state
 
@@ -74,3 +76,11 @@ def test_an_interrupt_ends_them_all():
     jobs = Workers(study, 3, stop_after=1)
     polish(jobs)
     assert jobs.cancelled and len(study.polished) == 1 and not study.unpolished
+
+
+def test_while_nothing_is_complete_no_time_is_kept_for_finalists():
+    """A first trial longer than the search's share was stopped at it, and then begun again."""
+    budget = Budget(minutes=10)
+    for study, share in ((state(), 0.0), (state((2.0, 8, 8)), 1 / 3)):
+        clock = Clock(study, budget, polish=1 / 3, now=lambda: 0.0)
+        assert clock.for_finalists() - clock.left() == pytest.approx(600 * share)

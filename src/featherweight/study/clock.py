@@ -81,9 +81,10 @@ class Clock:
         return self.remaining() - self.ending()
 
     def left(self) -> float:
-        """Time for trials: what is not kept for the finalists and the end."""
-        finalists = self.polish * self.budget.minutes * 60 if self.budget.minutes is not None else 0.0
-        return self.for_finalists() - finalists
+        """Time for trials: what is not kept for the finalists and the end. While no trial has come
+        to its end there is nobody to keep time for."""
+        kept = self.polish if any(t.state == "complete" for t in self.state.trials) else 0.0
+        return self.for_finalists() - (kept * self.budget.minutes * 60 if self.budget.minutes is not None else 0.0)
 
     def release(self) -> bool:
         """Give what is kept for the finalists to trials from now on. Was anything kept, and is time
