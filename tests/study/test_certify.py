@@ -1,6 +1,7 @@
 """Which candidates are looked at on test, in which order, and which of them is the best."""
 
 import dataclasses
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from featherweight.limits import min_metric
 from featherweight.proof.levels import ALPHA, FIRST
 from featherweight.records import Paired
-from featherweight.study.certify import LEAST, to_certify
+from featherweight.study.certify import LEAST, chain, to_certify
 from featherweight.study.clock import LOOKS
 from featherweight.study.known import artifact_id
 from featherweight.study.polish import RUNGS, affordable, longer, next_finalist, remainder
@@ -105,10 +106,31 @@ def test_what_is_worse_and_surer_is_looked_at_first_though_it_is_on_no_front():
     assert study.best() is plain
 
 
+def test_a_sequence_of_looks_is_that_of_which_most_is_expected():
+    """int8, two cuts of the same training, the finalist and a dearer one, as a demo had them."""
+    seen = [(0.86, 0.87), (0.67, 1.475), (0.67, 1.45), (0.57, 1.87), (0.31, 2.02)]
+    assert chain(seen) == [0, 3, 4]
+
+    def worth(order):
+        left, gained, total = 1.0, 0.0, 0.0
+        for i in order:
+            left *= seen[i][0]
+            total += left * (seen[i][1] - gained)
+            gained = seen[i][1]
+        return total
+
+    every = [o for n in range(1, 6) for o in itertools.combinations([0, 1, 2, 3, 4], n) if o[1:2] != (2,) or 1 not in o]
+    best = max((o for o in every if all(seen[a][1] < seen[b][1] for a, b in itertools.pairwise(o))), key=worth)
+    assert list(best) == chain(seen)
+    assert chain([]) == [] and chain([(0.9, -0.1), (0.0, 3.0)]) == [] and chain([(0.5, 1.0), (0.5, 2.0)]) == [1]
+
+
 def test_more_than_can_be_looked_at_are_thinned_where_chances_are_alike():
     study = state(*((2.0 + k / 10, 8 + k // 3, 8) for k in range(3 * LOOKS)))
     order = to_certify(study)
-    assert len(order) == LOOKS and [e.chance for e in order] == sorted((e.chance for e in order), reverse=True)
+    assert len(order) == LOOKS == len({id(e) for e in order})
+    turns = [b.chance > a.chance for a, b in itertools.pairwise(order)]
+    assert sum(turns) == 1  # those from which most is expected, then the others: each surest first
     assert max(e.speedup.ratio for e in order) == max(
         t.entry.speedup.ratio for t in study.trials if t.entry.chance >= LEAST
     )

@@ -267,7 +267,10 @@ def look_grid(front: Json) -> Json:
         ("it needs", "w", lambda r: r[1].get("needs") or "", None),
     ]
     shown = [c for i, c in enumerate(columns) if i < 3 or any(c[2](r) not in ("", units.NONE) for r in looks)]
-    caption = "The order is that of the chances on valid; a certificate passes its level on to the next look."
+    caption = (
+        "The order was decided on valid: first the sequence from which most could be expected, surest first. "
+        "A certificate passes its level on to the next look."
+    )
     best = front.get("best") or {}
     return grid(caption, shown, looks, lambda r: all(r[1][k] == best.get(k) for k in ("label", "trial", "target")))
 

@@ -1,15 +1,15 @@
 """Opens the test split for the winners: which of them, in which order, against what.
 
-The order is the order of their chance on the validation split, and is not changed by what test
+The order goes by chances and gains on the validation split, and is not changed by what test
 says: that, and a level that is passed on from a certificate to the next look (see
 `proof.levels`), is what lets all certificates of a study hold together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from .. import pareto
 from ..engine.messages import CertifyJob, Made
 from ..records import Entry
 from .clock import LOOKS
@@ -56,26 +56,61 @@ def certify(jobs: Jobs) -> None:
 
 
 def to_certify(state: StudyState) -> list[Entry]:
-    """The entries that are looked at on test, in their order: greatest chance first.
-
-    Those of the front, baselines among them, and those that no other beats in both the objectives
-    and the chance (Pareto Testing), if that is at least LEAST: what is a little worse and more
-    likely comes first, for if what is better fails it is all that there is. At most LOOKS, and then
-    those stay that score best where chances are alike."""
+    """The entries that are looked at on test, in their order, by what validation says alone: those
+    of `chain`, then what else is on the front or likely (at least LEAST), greatest chance first; at
+    most LOOKS, and then of the others those stay that score best where chances are alike."""
     able = [e for e in state.entries() if _may(e) and e is not state.baseline]
-    sides = [(*state.point(e)[: len(state.minimize)], -round(e.chance or 0.0, 2)) for e in able]
-    front = [*state.front(), *(able[i] for i in pareto.front(sides))]
     fresh: dict[str, Entry] = {}
-    for entry in sorted(front, key=lambda e: (-(e.chance or 0.0), state.score(e))):
-        if artifact_id(entry) not in state.certificates and entry is not state.baseline:
+    first = chain([(_likely(state, e), -state.score(e)) for e in able])
+    rest = sorted([*state.front(), *able], key=lambda e: (-(e.chance or 0.0), state.score(e)))
+    for entry in (*(able[i] for i in first), *(e for e in rest if e is not state.baseline)):
+        if artifact_id(entry) not in state.certificates:
             fresh.setdefault(artifact_id(entry), entry)
-    chosen = list(fresh.values())
-    while len(chosen) > LOOKS:
+    leading = {artifact_id(able[i]) for i in first}
+    begun = [e for name, e in fresh.items() if name in leading]
+    top = state.outstanding([e for name, e in fresh.items() if name not in leading])
+    others = [e for name, e in fresh.items() if name not in leading and e in top]
+    while len(begun) + len(others) > LOOKS and others:
         # of two neighbours in chance that are most alike in it, the one with the worse score goes
-        gaps = [(chosen[i].chance or 0.0) - (chosen[i + 1].chance or 0.0) for i in range(len(chosen) - 1)]
-        i = gaps.index(min(gaps))
-        del chosen[i if state.score(chosen[i]) > state.score(chosen[i + 1]) else i + 1]
-    return chosen
+        gaps = [(others[i].chance or 0.0) - (others[i + 1].chance or 0.0) for i in range(len(others) - 1)]
+        i = gaps.index(min(gaps)) if gaps else 0
+        del others[i if not gaps or state.score(others[i]) > state.score(others[i + 1]) else i + 1]
+    return [*begun[:LOOKS], *others]
+
+
+def chain(entries: Sequence[tuple[float, float]]) -> list[int]:
+    """Which of the entries, (chance c, gain g over the original), are looked at first, surest
+    first: the sequence from which most is expected. A look that certifies passes its level on, one
+    that fails leaves a tenth, which is next to nothing; so a sequence is worth the sum over its
+    looks of c_1 .. c_k (g_k - g_k-1), and more looks are no gain in themselves: what is a little
+    worse and a little surer than the next may spoil it."""
+    order = sorted(
+        (i for i, (c, g) in enumerate(entries) if c > 0 and g > 0), key=lambda i: (-entries[i][0], -entries[i][1])
+    )
+    top: list[int] = []  # those that gain more than all that are surer
+    for i in order:
+        if not top or entries[i][1] > entries[top[-1]][1]:
+            top.append(i)
+    worth, after = [0.0] * len(top), [-1] * len(top)
+
+    def best(gained: float, start: int) -> tuple[float, int]:
+        """What can be expected of the looks from `start` on, and the first of them."""
+        found = [(entries[top[k]][0] * (entries[top[k]][1] - gained + worth[k]), k) for k in range(start, len(top))]
+        return max(found, default=(0.0, -1), key=lambda one: one[0])
+
+    for k in reversed(range(len(top))):
+        worth[k], after[k] = best(entries[top[k]][1], k + 1)
+    out, k = [], best(0.0, 0)[1]
+    while k >= 0:
+        out.append(top[k])
+        k = after[k]
+    return out
+
+
+def _likely(state: StudyState, entry: Entry) -> float:
+    """The chance of a certificate at a first look, whatever test has said since."""
+    proof = state.proof(entry, entry.paired) if entry.paired is not None else None
+    return proof.chance if proof is not None else entry.chance or 0.0
 
 
 def _may(entry: Entry) -> bool:
