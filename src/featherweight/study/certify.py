@@ -56,9 +56,10 @@ def certify(jobs: Jobs) -> None:
 
 
 def to_certify(state: StudyState) -> list[Entry]:
-    """The entries that are looked at on test, in their order, by what validation says alone: those
-    of `chain`, then what else is on the front or likely (at least LEAST), greatest chance first; at
-    most LOOKS, and then of the others those stay that score best where chances are alike."""
+    """The entries that are looked at on test, in their order, by what validation says (in a study
+    that goes on, what was refuted is left out): those of `chain`, then what else is on the front or
+    likely (at least LEAST), greatest chance first; at most LOOKS, and then of the others those stay
+    that score best where chances are alike."""
     able = [e for e in state.entries() if _may(e) and e is not state.baseline]
     fresh: dict[str, Entry] = {}
     first = chain([(_likely(state, e), -state.score(e)) for e in able])
@@ -68,8 +69,9 @@ def to_certify(state: StudyState) -> list[Entry]:
             fresh.setdefault(artifact_id(entry), entry)
     leading = {artifact_id(able[i]) for i in first}
     begun = [e for name, e in fresh.items() if name in leading]
-    top = state.outstanding([e for name, e in fresh.items() if name not in leading])
-    others = [e for name, e in fresh.items() if name not in leading and e in top]
+    after = [e for name, e in fresh.items() if name not in leading]
+    top = set(map(id, state.outstanding(after)))
+    others = [e for e in after if id(e) in top]
     while len(begun) + len(others) > LOOKS and others:
         # of two neighbours in chance that are most alike in it, the one with the worse score goes
         gaps = [(others[i].chance or 0.0) - (others[i + 1].chance or 0.0) for i in range(len(others) - 1)]

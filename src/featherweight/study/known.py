@@ -260,8 +260,8 @@ class Known:
         return max(ranked, key=lambda e: e.chance or 0.0)
 
     def searched(self) -> Entry | None:
-        """Of what was searched and is feasible the best, as `best` chooses it, whatever a baseline
-        offers; None if there is none."""
+        """Of what was searched and is feasible the one that scores best, of the certified ones if
+        there are any, whatever a baseline offers; None if there is none."""
         able = [e for e in self.found() if e.feasible]
         return min(filter(proven, able) if any(map(proven, able)) else able, key=self.score, default=None)
 
