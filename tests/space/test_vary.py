@@ -150,7 +150,7 @@ def test_the_order_of_a_fillings_keys_means_nothing(recipe, seed):
         assert (encoding.rows([c]) == encoding.rows([a])).all() and (cube.point(c) == cube.point(a)).all()
 
 
-def test_halfway_is_the_middle_of_numbers_and_nearer_to_the_first():
+def test_halfway_is_the_middle_of_numbers_and_nearer_to_what_is_asked():
     space = Space(
         (
             Choice(0, 1, 4, 16),
@@ -164,10 +164,11 @@ def test_halfway_is_the_middle_of_numbers_and_nearer_to_the_first():
     paths = [h.path for h in space.holes]
     a = dict(zip(paths, (0, 0.2, 0.01, 1, 0.0, "a"), strict=True))
     b = dict(zip(paths, (16, 0.6, 1.0, 8, 0.7, "b"), strict=True))
-    half, *rest = (list(f.values()) for f in between(space, a, b))
+    half, *rest = (list(f.values()) for f in between(space, a, b, a))
     assert half == [1, pytest.approx(0.4), pytest.approx(0.1), 4, 0.3, "b"]
-    assert next(iter(between(space, b, a)))[paths[0]] == 4  # nearer to the first
+    for way in (between(space, b, a, b), between(space, a, b, b)):
+        assert list(next(iter(way)).values())[:5] == [4, pytest.approx(0.4), pytest.approx(0.1), 5, pytest.approx(0.4)]
     assert rest[0] == [16, 0.2, 0.01, 1, 0.0, "b"] and rest[-1] == [0, 0.2, 0.01, 1, 0.7, "b"] and len(rest) == 5
-    assert list(between(space, a, a)) == []
+    assert list(between(space, a, a, a)) == []
     near = a | {paths[3]: 2, paths[5]: "b"}  # there is nothing in the middle
-    assert [list(f.values()) for f in between(space, a, near)] == [[0, 0.2, 0.01, 2, 0.0, "b"]]
+    assert [list(f.values()) for f in between(space, a, near, a)] == [[0, 0.2, 0.01, 2, 0.0, "b"]]

@@ -27,6 +27,7 @@ from featherweight.testing.strategies import (
     mixed_space,
 )
 from featherweight.transforms.prune import Prune
+from featherweight.transforms.quantize import Quantize
 from featherweight.warm.strategy import Warm
 
 
@@ -230,6 +231,18 @@ def test_it_is_halved_four_times_at_most():
         proposal = warm.propose(space, history, 1, generator(number))[0]
         history.add(Trial(number, proposal.filling, "complete", (0.5,), 9.0 - number, note=proposal.note))
     assert [t.note.get("warm") for t in history] == ["start", *["halfway"] * 4, None, None, None]
+
+
+def test_what_has_no_middle_stays_by_turns_as_in_the_one_and_in_the_other():
+    """4 bits may have cost nothing of what broke the limits, or all of it."""
+    space = Space(Recipe(Prune(ratio=Float(0.0, 0.8)), Quantize(scheme="weight-only", embeddings=Choice(4, 8))))
+    seen = {"filling": {"prune.ratio": 0.0, "quantize.embeddings": 8}, "values": [1.0], "violation": 0.0}
+    warm = Warm(Random(), starts=('{"prune.ratio":0.8,"quantize.embeddings":4}',), earlier=(json.dumps(seen),))
+    history = History()
+    for number in range(4):
+        proposal = warm.propose(space, history, 1, generator(number))[0]
+        history.add(Trial(number, proposal.filling, "complete", (0.5,), 9.0 - number, note=proposal.note))
+    assert [tuple(t.filling.values()) for t in history] == [(0.8, 4), (0.4, 4), (0.2, 8), (0.1, 8)]
 
 
 def test_a_baseline_is_not_what_guesses_are_laid_over():

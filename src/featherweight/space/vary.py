@@ -39,10 +39,11 @@ def mutated(space: Space, filling: Filling, rng: np.random.Generator, rate: floa
     return space.complete(kept, rng)
 
 
-def between(space: Space, a: Filling, b: Filling) -> Iterator[Filling]:
+def between(space: Space, a: Filling, b: Filling, nearer: Filling) -> Iterator[Filling]:
     """Fillings halfway from a to b: numbers, and options that are numbers, in the middle of both,
-    nearer to a where there are two; all else as in b. Then those with the numbers of a but one, for
-    each in turn; none with all of them."""
+    where there are two (and of neighbours) the one on the side of `nearer`, which is a or b; all
+    else as in b. Then those with the numbers of a but one, for each in turn; none with all of
+    them."""
 
     def filled(numbers: Callable[[str, Domain], Any]) -> Filling:
         def choose(path: str, domain: Domain) -> Any:
@@ -53,7 +54,7 @@ def between(space: Space, a: Filling, b: Filling) -> Iterator[Filling]:
         return space.walk(choose)
 
     differ = [h.path for h in space.holes if _numbers(h.domain) and a.get(h.path) != b.get(h.path)]
-    half = filled(lambda path, domain: _halfway(domain, a[path], b[path]))
+    half = filled(lambda path, domain: _halfway(domain, nearer[path], (b if nearer is a else a)[path]))
     if any(half.get(path) != a.get(path) for path in differ):
         yield half
     for kept in differ:
@@ -69,7 +70,7 @@ def _numbers(domain: Domain) -> bool:
 
 
 def _halfway(domain: Domain, a: Any, b: Any) -> Any:
-    """Of a domain of numbers."""
+    """Of a domain of numbers, on the side of a where two are in the middle."""
     if isinstance(domain, (Float, Int)) and (domain.log or domain.step is None):
         half = math.sqrt(a * b) if domain.log else (a + b) / 2
         return domain.check(min(max(half, domain.low), domain.high), "", snap=True)

@@ -41,7 +41,8 @@ class Warm(Strategy):
 
     While nothing of this study meets the limits, but something that was known before does, the next
     is halfway from that to what breaks them least (a bisection, of four steps): of few trials, none
-    is spent on what must break them more.
+    is spent on what must break them more. What has no middle (4 or 8 bits) stays by turns as in the
+    one and in the other: it may have cost nothing.
 
     `inner` sees the trials of this study after those of earlier ones, and the notes of its own
     proposals alone. Of what earlier studies tried it proposes nothing again; that comes when
@@ -129,8 +130,9 @@ def _halfway(space: Space, view: _View, fresh: Fresh) -> Proposal | None:
     is no such pair, or it was tried."""
     if view.met is None or view.broken is None or view.broken[0][0] <= 0 or view.halved >= _HALVINGS:
         return None
-    pair = (view.history[number].filling for number in (view.met[1], view.broken[1]))
-    found = next((filling for filling in between(space, *pair) if filling in fresh), None)
+    met, broken = (view.history[number].filling for number in (view.met[1], view.broken[1]))
+    ways = between(space, met, broken, met if view.halved % 2 else broken)
+    found = next((filling for filling in ways if filling in fresh), None)
     return None if found is None else fresh.take(found, {"warm": "halfway"})
 
 
