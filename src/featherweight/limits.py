@@ -235,6 +235,11 @@ def judge(entry: Entry, baseline: Entry, constraints: list[Constraint], proof: P
     return sum(float(v["excess"]) for v in broken)
 
 
+def of_floor(violation: dict[str, Any]) -> bool:
+    """Is it one of a floor, which is for test to decide, and not of a limit?"""
+    return "chance" in violation or violation["constraint"].split(" ")[0] in ("drop", "metric")
+
+
 def distance(violations: list[dict[str, Any]]) -> float:
     """How far an entry is from its limits, as it was measured: of a floor that only cannot be
     proven, nothing."""

@@ -93,6 +93,18 @@ def test_looks_go_by_chance_and_baselines_are_among_them():
     assert [e.label for e in to_certify(study)] == [e.label for e in order[1:]]
 
 
+@pytest.mark.parametrize("verdict", ["certified", "not certifiable", "refuted"])
+def test_a_study_that_goes_on_looks_in_the_order_that_validation_gave(verdict):
+    """Whatever test said of those before, and though what they dominated would stand on a front without
+    them."""
+    study = state((2.0, 8, 8), (1.9, 9, 8), (3.0, 18, 8), (2.9, 19, 8), (2.5, 12, 8), plain=(1, 4))
+    order = to_certify(study)
+    assert len(order) > 2
+    for i, e in enumerate(order):
+        looked(study, e, verdict, 0.02)
+        assert [one.label for one in to_certify(study)] == [one.label for one in order[i + 1 :]]
+
+
 def test_what_is_worse_and_surer_is_looked_at_first_though_it_is_on_no_front():
     study = state((2.0, 14, 8), plain=(14, 8))  # plain int8 is as right and slower, so not on the front
     searched, plain = study.trials[0].entry, study.baselines["plain int8"]

@@ -7,10 +7,12 @@ says: that, and a level that is passed on from a certificate to the next look (s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.messages import CertifyJob, Made
+from ..limits import of_floor
 from ..records import Entry
 from .clock import LOOKS
 from .jobs import Jobs
@@ -56,28 +58,23 @@ def certify(jobs: Jobs) -> None:
 
 
 def to_certify(state: StudyState) -> list[Entry]:
-    """The entries that are looked at on test, in their order, by what validation says (in a study
-    that goes on, what was refuted is left out): those of `chain`, then what else is on the front or
-    likely (at least LEAST), greatest chance first; at most LOOKS, and then of the others those stay
-    that score best where chances are alike."""
-    able = [e for e in state.entries() if _may(e) and e is not state.baseline]
-    fresh: dict[str, Entry] = {}
-    first = chain([(_likely(state, e), -state.score(e)) for e in able])
-    rest = sorted([*state.front(), *able], key=lambda e: (-(e.chance or 0.0), state.score(e)))
-    for entry in (*(able[i] for i in first), *(e for e in rest if e is not state.baseline)):
-        if artifact_id(entry) not in state.certificates:
-            fresh.setdefault(artifact_id(entry), entry)
-    leading = {artifact_id(able[i]) for i in first}
-    begun = [e for name, e in fresh.items() if name in leading]
-    after = [e for name, e in fresh.items() if name not in leading]
-    top = set(map(id, state.outstanding(after)))
-    others = [e for e in after if id(e) in top]
+    """The entries that are still to be looked at on test, in their order: those of `chain`, then
+    what else is likely (at least LEAST) and not dominated among the rest, greatest chance first; at
+    most LOOKS, and then of the others those stay that score best where chances are alike. All of it
+    goes by validation, whatever test has said of some before the study went on."""
+    able = {artifact_id(e): e for e in reversed(state.entries()) if e is not state.baseline and _may(state, e)}
+    found = [(_likely(state, e), state.score(e), e) for e in reversed(able.values())]
+    begun = chain([(likely, -score) for likely, score, _ in found])
+    rest = sorted((one for i, one in enumerate(found) if i not in begun), key=lambda one: (-one[0], one[1]))
+    top = set(map(id, state.outstanding([e for *_, e in rest])))
+    others = [one for one in rest if id(one[2]) in top]
     while len(begun) + len(others) > LOOKS and others:
         # of two neighbours in chance that are most alike in it, the one with the worse score goes
-        gaps = [(others[i].chance or 0.0) - (others[i + 1].chance or 0.0) for i in range(len(others) - 1)]
+        gaps = [a[0] - b[0] for a, b in itertools.pairwise(others)]
         i = gaps.index(min(gaps)) if gaps else 0
-        del others[i if not gaps or state.score(others[i]) > state.score(others[i + 1]) else i + 1]
-    return [*begun[:LOOKS], *others]
+        del others[i if not gaps or others[i][1] > others[i + 1][1] else i + 1]
+    order = [*(found[i][2] for i in begun[:LOOKS]), *(e for *_, e in others)]
+    return [e for e in order if artifact_id(e) not in state.certificates]
 
 
 def chain(entries: Sequence[tuple[float, float]]) -> list[int]:
@@ -112,13 +109,14 @@ def chain(entries: Sequence[tuple[float, float]]) -> list[int]:
 def _likely(state: StudyState, entry: Entry) -> float:
     """The chance of a certificate at a first look, whatever test has said since."""
     proof = state.proof(entry, entry.paired) if entry.paired is not None else None
-    return proof.chance if proof is not None else entry.chance or 0.0
+    if proof is not None:
+        return proof.chance
+    return entry.chance if entry.chance is not None else float(entry.feasible)
 
 
-def _may(entry: Entry) -> bool:
+def _may(state: StudyState, entry: Entry) -> bool:
     """Might it be certified, and meets it all other limits?"""
-    others = [v for v in entry.violations if "chance" not in v]
-    return not others and (entry.chance if entry.chance is not None else float(entry.feasible)) >= LEAST
+    return all(map(of_floor, entry.violations)) and _likely(state, entry) >= min(LEAST, state.begun.confidence)
 
 
 def _side(entry: Entry, folder: Path) -> Made:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import pareto
 from ..engine.messages import TrialJob
-from ..limits import objectives
+from ..limits import objectives, of_floor
 from ..proof.chance import recovered
 from ..recipe import Recipe
 from ..records import Entry, Paired, Trial
@@ -86,8 +86,8 @@ def next_finalist(
     trials = {t.number: t for t in state.trials if t.state == "complete" and t.entry is not None}
     latest: dict[int, Entry] = {n: t.entry for n, t in trials.items() if t.entry is not None}
     latest |= {n: e for (n, _), e in sorted(state.polished.items())}
-    able = [e for e in latest.values() if all(map(_floor, e.violations))]
-    ready = [e for e in state.baselines.values() if state.takeable(e) and all(map(_floor, e.violations))]
+    able = [e for e in latest.values() if all(map(of_floor, e.violations))]
+    ready = [e for e in state.baselines.values() if state.takeable(e) and all(map(of_floor, e.violations))]
     now, leads = max(
         ((chance * gain, gain) for e in [*able, *ready] for chance, gain in [_prospect(state, e)]), default=(0.0, 0.0)
     )
@@ -198,10 +198,6 @@ def _prospect(state: StudyState, entry: Entry, paired: Paired | None = None, kep
 def _undominated(state: StudyState, entries: list[Entry]) -> list[Entry]:
     """Those that no other is as good as in score and error, and better in one."""
     return [entries[i] for i in pareto.front([(state.score(e), e.metric.error) for e in entries])]
-
-
-def _floor(violation: dict[str, Any]) -> bool:
-    return "chance" in violation or violation["constraint"].split(" ")[0] in ("drop", "metric")
 
 
 def _epochs(trial: Trial) -> int:
