@@ -95,8 +95,8 @@ def test_looks_go_by_chance_and_baselines_are_among_them():
 
 @pytest.mark.parametrize("verdict", ["certified", "not certifiable", "refuted"])
 def test_a_study_that_goes_on_looks_in_the_order_that_validation_gave(verdict):
-    """Whatever test said of those before, and though what they dominated would stand on a front without
-    them."""
+    """Whatever test said of those before, and though what they dominated would stand on a front
+    without them."""
     study = state((2.0, 8, 8), (1.9, 9, 8), (3.0, 18, 8), (2.9, 19, 8), (2.5, 12, 8), plain=(1, 4))
     order = to_certify(study)
     assert len(order) > 2

@@ -249,18 +249,36 @@ def test_layers_that_cannot_be_replaced_are_named(tmp_path):
         assert torch.equal(reloaded(package, t, tmp_path).module(X), package.module(X))
 
 
-def test_a_model_that_reads_its_layers_weight_is_refused_with_a_way_out():
-    class Reads(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.out = nn.Linear(64, 64), nn.Linear(64, 4)
+class Reads(nn.Module):
+    """Its code reads the weight of `a` and asks whether `b` has one; `c` is a layer like any."""
 
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.out = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 4)
+
+    def forward(self, x):
+        x = self.a(x.flatten(1).to(self.a.weight.dtype))
+        x = self.b(x) if hasattr(self.b, "weight") else x
+        return self.out(self.c(x))
+
+
+def test_a_layer_that_the_models_code_reads_is_left_whole():
+    package, _ = run(Factorize(), Reads)
+    note = package.notes[-1]
+    said = "the model's code reads its weight, or how wide it is"
+    assert list(note["layers"]) == ["c"] and [note["whole"][p] for p in "ab"] == [said, said]
+    assert type(package.module.a) is type(package.module.b) is nn.Linear
+
+
+def test_a_model_that_does_not_run_with_the_factors_is_refused_with_a_way_out():
+    class Asks(Reads):
         def forward(self, x):
-            return self.out(self.a(x.flatten(1).to(self.a.weight.dtype)))
+            assert not isinstance(self.c, nn.Sequential)
+            return super().forward(x)
 
     with pytest.raises(InputError, match="factorize.skip"):
-        run(Factorize(), Reads)
-    assert run(Factorize(skip=("a",)), Reads)[0].notes[-1]["layers"] == {}
+        run(Factorize(), Asks)
+    assert run(Factorize(skip=("c",)), Asks)[0].notes[-1]["layers"] == {}
 
 
 def test_ranks_by_latency_are_those_measured_faster(monkeypatch):

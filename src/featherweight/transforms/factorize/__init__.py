@@ -35,15 +35,15 @@ class Factorize(Transform):
     """Replace Linear and convolution layers by low-rank ones,
     where that saves parameters and multiply-accumulates.
 
-    The output layer, grouped convolutions, shared layers and those that would save nothing are left
-    whole and named in the note. A rank is a multiple of `round_to`, at least one; by `ratio` the
+    The output layer, grouped convolutions, shared layers, those whose weight the model's code reads
+    and those that would save nothing are left whole and named in the note. A rank is a multiple of `round_to`, at least one; by `ratio` the
     next one below, by `energy` the next one above what is asked. By `latency` nine ranks a layer
     are timed on `on`; of those that are measured faster it takes the one with the most milliseconds
     saved per share of energy lost; a layer with no faster rank is left whole. InputError if `skip`
     names no layer, or if the model does not run with its new layers.
     """
 
-    version = 3
+    version = 4
 
     says = "Replace layers by pairs of thinner ones (low-rank factorization)"
 
@@ -106,7 +106,7 @@ class Factorize(Transform):
 
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.zeros import holding
-        from .ranks import Bench, form, grams_of, groups, layers, observe, whole_layers
+        from .ranks import Bench, form, grams_of, groups, layers, observe, read_elsewhere, whole_layers
 
         if self.idle:
             return model.noted(step="factorize", layers={}, whole={})
@@ -119,6 +119,8 @@ class Factorize(Transform):
         whole = whole_layers(module, one, self.skip, self.convolutions)
         runs = observe(module, [p for p, m in layers(module) if p not in whole], one)
         whole |= {p: "it is not called in a forward pass" for p, run in runs.items() if run.n_out == 0}
+        read = read_elsewhere(module, [p for p in runs if p not in whole], one)
+        whole |= dict.fromkeys(read, "the model's code reads its weight, or how wide it is")
         edits, done = [], {}
         for group in groups(module, [p for p in runs if p not in whole]):
             grams = grams_of(model.module, group, samples) if self.form == "activation" else {}

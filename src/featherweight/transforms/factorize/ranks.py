@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -115,6 +115,50 @@ def whole_layers(
         if reason := next((r for r, holds in reasons.items() if holds), None):
             out[path] = reason
     return out
+
+
+def read_elsewhere(module: nn.Module, paths: Iterable[str], inputs: tuple[Tensor, ...]) -> set[str]:
+    """Those of the layers of which the model's code wants more than their output (their weight, or
+    how wide they are), which would not be there any more: found by forward passes of one sample in
+    which the layers are hidden behind modules that only compute."""
+    hidden, read = {p: module.get_submodule(p) for p in paths}, set[str]()
+    try:
+        while True:
+            found: set[str] = set()
+            for path, layer in hidden.items():
+                _put(module, path, layer if path in read else _OnlyComputes(layer, partial(found.add, path)))
+            try:
+                with torch.no_grad():
+                    module(*inputs)
+            except Exception:  # whatever a model's code makes of a layer that it does not know
+                if not found:
+                    return read  # none of these layers is what it misses
+            if not found:
+                return read
+            read |= found
+    finally:
+        for path, layer in hidden.items():
+            _put(module, path, layer)
+
+
+class _OnlyComputes(nn.Module):
+    """A layer's forward, and a word to `told` whenever something else of it is wanted."""
+
+    def __init__(self, layer: nn.Module, told: Callable[[], None]) -> None:
+        super().__init__()
+        self._layer, self._told = (layer,), told  # in a tuple: no child
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._layer[0](*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        self._told()
+        raise AttributeError(name)
+
+
+def _put(module: nn.Module, path: str, layer: nn.Module) -> None:
+    parent, _, leaf = path.rpartition(".")
+    setattr(module.get_submodule(parent), leaf, layer)
 
 
 def observe(module: nn.Module, paths: list[str], inputs: tuple[Tensor, ...]) -> dict[str, Run]:
