@@ -145,13 +145,30 @@ def test_another_training_of_the_original_is_another_study(tmp_path):
     assert e.value.got.endswith("where these were different: the task's baseline (how it is trained)")
 
 
+def test_a_study_goes_on_with_the_targets_that_it_was_begun_with(tmp_path):
+    """What was installed since does not make it another study; what was taken away does."""
+    task = load_task(str(Path(__file__).parents[1] / "tasks" / "tiny.py"))
+    now = configure(task, Settings.of("optimize", task.recipe, budget=Budget(trials=1), target="auto"))
+    fewer = dataclasses.replace(now.target, choice="onnxruntime", runtimes=("onnxruntime",), originals=("onnxruntime",))
+    gone = dataclasses.replace(now.target, originals=(*now.target.originals, "elsewhere"))
+    settings = Settings.of("optimize", task.recipe, budget=Budget(trials=2), target="auto")
+    for target, kept in [(fewer, True), (gone, False)]:
+        before = dataclasses.replace(now, target=target)
+        after = configure(task, settings, before)
+        assert (after.target == target) is kept and ("target" not in before.differences(after)) is kept
+    with pytest.raises(StoreError) as e:
+        _check_same(before, after, tmp_path)
+    runs = ", ".join(dict.fromkeys((*now.target.runtimes, *now.target.originals)))
+    assert f"what target auto finds installed ({runs}, elsewhere; now {runs})" in e.value.got
+
+
 def test_what_differs_is_said_with_both_values(tmp_path):
     before = fake_study.study().state.begun
-    found = dataclasses.replace(before.target, runtimes=("onnxruntime", "torch"))
+    found = dataclasses.replace(before.target, runtimes=("onnxruntime", "torch"), originals=("onnxruntime", "torch"))
     for changes, words in [
         ({"seed": 7}, f"seed ({before.seed}; now 7)"),
         ({"target": dataclasses.replace(before.target, text="torch")}, "target (onnxruntime; now torch)"),
-        ({"target": found}, "what target onnxruntime finds installed (onnxruntime; now onnxruntime, torch)"),
+        ({"target": found}, "what target onnxruntime finds installed (onnxruntime, openvino; now onnxruntime, torch)"),
         ({"mode": "search", "fingerprint": "f"}, "mode (optimize; now search)"),
     ]:
         with pytest.raises(StoreError) as e:

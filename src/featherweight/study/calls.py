@@ -179,7 +179,7 @@ def _difference(name: str, before: Config, now: Config) -> str:
     said = {"fingerprint": "the task's code or data", "original": "the task's baseline (how it is trained)"}
     was, found = getattr(before, name), getattr(now, name)
     if name == "target" and was.text == found.text:
-        runtimes = (", ".join(choice.runtimes) for choice in (was, found))
+        runtimes = (", ".join(dict.fromkeys((*one.runtimes, *one.originals))) for one in (was, found))
         return "what target {} finds installed ({}; now {})".format(was.text, *runtimes)
     if name == "target":
         was, found = was.text, found.text

@@ -31,7 +31,7 @@ from .words import can_pause, proxy_of, stopper_of
 def configure(task: Task, asked: Settings, before: Config | None = None) -> Config:
     """The study's settings, all defaults decided and everything checked that can be
     checked before running. before: of the study that goes on; the epochs of a recipe that nobody
-    gave stay as they were timed when it began."""
+    gave stay as they were timed when it began, and its targets as they were found then."""
     registry.find("strategies", asked.strategy)
     check_device(asked.device)
     searching = asked.mode == "search"
@@ -77,7 +77,7 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
         task_name=task.name,
         fingerprint=task.fingerprint,
         recipe=recipe.to_json(),
-        target=targets_of(asked.target, asked.threads, asked.batch),
+        target=_still(targets_of(asked.target, asked.threads, asked.batch), before),
         constraints=limits,
         minimize=minimize,
         strategy=asked.strategy,
@@ -222,6 +222,14 @@ def check_supernet(method: str | None, recipe: Recipe) -> None:
 
     with torch.device("meta"):  # built without memory, only to hear what it objects to
         net.supernet()
+
+
+def _still(found: Targets, before: Config | None) -> Targets:
+    """What the study that goes on was begun with, if all of it still runs here: what was installed
+    since is for new studies."""
+    was = before.target if before is not None else found
+    kept = set(was.runtimes) <= set(found.runtimes) and set(was.originals) <= set(found.originals)
+    return was if was.text == found.text and kept else found
 
 
 def targets_of(text: str, threads: int = 1, batch: int = 1) -> Targets:
