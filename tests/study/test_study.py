@@ -112,6 +112,12 @@ def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
         study.export(tmp_path / "full")
     with pytest.raises(InputError, match="no artifact"):
         study.export(tmp_path / "other", trial=99)
+    for label, entry in study.state.baselines.items():  # as it is what others are compared with
+        made = json.loads((study.export(tmp_path / label.replace(' ', '-'), label) / "manifest.json").read_text())
+        assert made["sha256"] == entry.sha256
+    with pytest.raises(InputError, match="no such baseline") as e:
+        study.export(tmp_path / "none", "int7")
+    assert "'baseline'" in e.value.allowed
 
 
 def test_the_report_is_one_file_without_network(study):

@@ -1,4 +1,4 @@
-"""`featherweight export`: copy the best model, or a trial's, out of a study."""
+"""`featherweight export`: copy the best model, or another, out of a study."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ def export(
     out: OutArgument,
     to: Annotated[Path, typer.Option("--to", help="The new folder.")],
     trial: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--trial", help="The artifact of this trial \\[default: the best, with weights, recipe and card]."
+            "--trial",
+            help="The artifact of this trial, or of a baseline by its label, as 'plain int8' "
+            "\\[default: the best, with weights, recipe and card].",
         ),
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Copy the best model of a study (or a trial's artifact) to a folder."""
+    """Copy the best model of a study (or a trial's or a baseline's artifact) to a folder."""
     from ..report.words import summary
     from ..study.study import Study
 
     study = Study.open(out)
-    path = study.export(to, trial)
+    path = study.export(to, int(trial) if trial is not None and trial.isdecimal() else trial)
     files = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
     if as_json:
         print_json({"folder": str(path), "files": files})

@@ -107,11 +107,12 @@ class Study:
         """{"splits", "machine", "inputs", "phases_s"}: what the numbers were measured on."""
         return {**self.state.info, "phases_s": self.state.phases}
 
-    def export(self, to: str | Path, trial: int | None = None) -> Path:
-        """Copy the best candidate (or a trial's artifact: its best on the front) to a folder: a
-        new one, or one that holds just that. InputError if the trial has none."""
+    def export(self, to: str | Path, trial: int | str | None = None) -> Path:
+        """Copy the best candidate (or a trial's artifact, its best on the front, or a baseline's, by
+        its label) to a folder: a new one, or one that holds just that. InputError if there is
+        none."""
         chosen = self.state.best() or self.state.nearest()
-        if trial is not None and chosen is not None and chosen.trial == trial and _made_of(self._best) == chosen.sha256:
+        if chosen is not None and _name(chosen) == trial and _made_of(self._best) == chosen.sha256:
             trial = None  # with its card and weights
         if trial is None:
             source = self._best
@@ -130,7 +131,7 @@ class Study:
             if not source.is_dir():
                 raise InputError("this study has no best candidate to export", fix="name a trial: --trial N")
         else:
-            source = self._kept(trial)
+            source = self._kept_baseline(trial) if isinstance(trial, str) else self._kept(trial)
         to = Path(to)
         if to.is_dir() and _made_of(to) is not None and _same_files(source, to):
             return to  # a script that runs again exports again
@@ -160,12 +161,28 @@ class Study:
             fix="name one that is on the front, or none: the best is exported",
         )
 
+    def _kept_baseline(self, label: str) -> Path:
+        kept = {name: e for name, e in self.state.baselines.items() if Path(e.artifact).is_dir()}
+        if label not in kept:
+            raise InputError(
+                "this study has no such baseline",
+                got=label,
+                allowed=", ".join(map(repr, kept)) or "no baseline's artifact is here",
+                fix="name a baseline by its label, or a trial by its number",
+            )
+        return Path(kept[label].artifact)
+
     def report(self, path: str | Path, found: Analysis | None = None) -> Path:
         """Write the study's report, one HTML file, to `path`, which is returned. found: what
         `report.analysis.analyse` made of the study, if it was asked before."""
         more = {"command": command(self.state.begun, self.out), "manifest": chosen_manifest(self.state)}
         config = {**self.config, "out": str(self.out), **more}
         return html.write(Path(path), self.front_json(), self.trials(), self.info(), config, found)
+
+
+def _name(entry: Entry) -> int | str:
+    """By what `Study.export` knows the entry: its trial, or the label of a baseline."""
+    return entry.label if entry.trial is None else entry.trial
 
 
 def _made_of(folder: Path) -> str | None:
@@ -191,7 +208,7 @@ class Found:
     def export(self, to: str | Path) -> Path:
         """Copy the artifact, and for the best one its weights and card, to a new folder."""
         best = self.study.state.best() or self.study.state.nearest()
-        return self.study.export(to, None if best is not None and best.trial == self.entry.trial else self.entry.trial)
+        return self.study.export(to, None if best is not None and _name(best) == _name(self.entry) else _name(self.entry))
 
     def __repr__(self) -> str:
         e = self.entry
