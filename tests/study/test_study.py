@@ -113,7 +113,7 @@ def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
     with pytest.raises(InputError, match="no artifact"):
         study.export(tmp_path / "other", trial=99)
     for label, entry in study.state.baselines.items():  # as it is what others are compared with
-        made = json.loads((study.export(tmp_path / label.replace(' ', '-'), label) / "manifest.json").read_text())
+        made = json.loads((study.export(tmp_path / label.replace(" ", "-"), label) / "manifest.json").read_text())
         assert made["sha256"] == entry.sha256
     with pytest.raises(InputError, match="no such baseline") as e:
         study.export(tmp_path / "none", "int7")

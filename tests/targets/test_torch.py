@@ -13,7 +13,8 @@ from featherweight import machine
 from featherweight.errors import TargetError
 from featherweight.models.package import Package
 from featherweight.targets.base import Target
-from featherweight.targets.torch import FILE, refuse_pickles
+from featherweight.targets._pt2 import check, may_evaluate
+from featherweight.targets.torch import FILE
 from featherweight.testing import check_target
 from tests.targets.nets import NETS, attention, cnn, plan
 
@@ -96,9 +97,9 @@ class Bomb:
         return (print, ("code ran",))
 
 
-def test_a_file_that_would_run_code_is_not_loaded(exported, tmp_path, capsys):
+def test_a_file_with_pickles_is_not_loaded(exported, tmp_path, capsys):
     folder, *_ = exported
-    refuse_pickles(folder / FILE)
+    check(folder / FILE)
 
     def pickled_weight(name, body):
         if name.endswith("weights_config.json"):
@@ -118,5 +119,138 @@ def test_a_file_that_would_run_code_is_not_loaded(exported, tmp_path, capsys):
             Target("torch").load_runtime().load(bad, Target("torch"), 1)
     (tmp_path / FILE).write_bytes(b"no archive")
     with pytest.raises(TargetError, match="trusted"):
-        refuse_pickles(tmp_path / FILE)
+        check(tmp_path / FILE)
     assert "code ran" not in capsys.readouterr().out
+
+
+CODE = "__import__('pathlib').Path('ran').touch()"
+
+
+def _walk(data, key, change):
+    """Every value under `key` of a program's JSON, changed in place."""
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        _walk(value, key, change)
+    if isinstance(data, dict) and key in data:
+        data[key] = change(data[key])
+
+
+def _program(key, change):
+    def changed(name, body):
+        if not name.endswith("models/model.json"):
+            return body
+        program = json.loads(body)
+        _walk(program, key, change)
+        return json.dumps(program)
+
+    return changed
+
+
+def _enum(spec):
+    """A container whose context is an enumeration of a module, which is imported for it."""
+    context = json.dumps({"__enum__": True, "fqn": "evil:Evil", "name": "A"})
+    return json.dumps([1, {"type": "builtins.dict", "context": context, "children_spec": []}])
+
+
+def _factory(spec):
+    context = {"default_factory_module": "evil", "default_factory_name": "dict", "dict_context": []}
+    node = {"type": "collections.defaultdict", "context": json.dumps(context), "children_spec": []}
+    return json.dumps([1, node])
+
+
+HOSTILE = {
+    "an expression": _program("expr_str", lambda text: CODE),
+    "a call in an expression": _program("expr_str", lambda text: f"Integer({CODE})"),
+    "a large power": _program("expr_str", lambda text: "Pow(Integer(9), Pow(Integer(9), Integer(99)))"),
+    "another operator": _program("target", lambda text: "torch.os.system"),
+    "an operator that reads files": _program("target", lambda text: "torch.ops.aten.from_file.default"),
+    "a name in generated source": _program("name", lambda text: f"x = {CODE}"),
+    "a parameter in generated source": _program("parameter_name", lambda text: f'a", {CODE}), "b'),
+    "an enumeration": _program("in_spec", _enum),
+    "a factory": _program("out_spec", _factory),
+    "what is not known": _program("schema_version", lambda version: {**version, "new": CODE}),
+    "another key": _program("schema_version", lambda version: {**version, CODE: 1}),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_program_that_could_run_code_is_refused_by_name(kind, exported, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("open('ran', 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    _edited(exported[0] / FILE, tmp_path / FILE, HOSTILE[kind])
+    with pytest.raises(TargetError, match="could run code"):
+        Target("torch").load_runtime().load(tmp_path, Target("torch"), 1)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_guards_of_a_program_are_not_compiled(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _edited(exported[0] / FILE, tmp_path / FILE, _program("guards_code", lambda guards: [f"{CODE} is None"]))
+    session = Target("torch").load_runtime().load(tmp_path, Target("torch"), 1)
+    session.run({k: v[:1].numpy() for k, v in exported[2].items()})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_other_members_and_older_formats_are_refused(exported, tmp_path):
+    source = exported[0] / FILE
+    with zipfile.ZipFile(source) as z:
+        members = {i.filename: z.read(i) for i in z.infolist()}
+    (first, *_) = (name for name in members if "/weight_0" in name)
+    odd = {
+        "more": {**members, "model/data/aotinductor/model/code.so": b"x"},
+        "two folders": {**members, f"other/{first.partition('/')[2]}": b"x"},
+        "older": {"version": b"8.0", "serialized_state_dict.pt": pickle.dumps(Bomb())},
+    }
+    for name, entries in odd.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as z:
+            for member, body in entries.items():
+                z.writestr(member, body)
+        with pytest.raises(TargetError, match="could run code"):
+            check(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as z:
+        for member, body in members.items():
+            z.writestr(member, body)
+    with pytest.raises(TargetError, match="compressed"):
+        check(tmp_path / "packed")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Integer(3)",
+        "Mul(Integer(12), Symbol('s21', positive=True, integer=True))",
+        "Add(Integer(-1), FloorDiv(Symbol('s0', integer=True), Integer(2)))",
+        "Pow(Symbol('s0', integer=True), Integer(2))",
+        "Float('0.5', precision=53)",
+        "Mul(Rational(1, 2), ToFloat(Symbol('u3')))",
+    ],
+)
+def test_expressions_of_sizes_may_be_evaluated(text):
+    assert may_evaluate(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CODE,
+        f"Integer({CODE})",
+        "Symbol('x').__class__",
+        "(lambda: 1)()",
+        "[1 for x in ()]",
+        "Symbol('a b')",
+        "Symbol(Symbol('x'))",
+        "Add(*x)",
+        "Add(**x)",
+        "Add(Integer(1), evaluate=print)",
+        "Integer(99999999999999999999)",
+        "Pow(Pow(Symbol('s0'), Integer(9)), Integer(9))",
+        "LShift(Integer(1), Integer(99999999999))",
+        "f'{1}'",
+        "(" * 500 + "1" + ")" * 500,
+        "Add(" + "1," * 4000 + ")",
+        "",
+        "\0",
+    ],
+)
+def test_other_expressions_may_not(text):
+    assert not may_evaluate(text)

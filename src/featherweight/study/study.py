@@ -208,7 +208,9 @@ class Found:
     def export(self, to: str | Path) -> Path:
         """Copy the artifact, and for the best one its weights and card, to a new folder."""
         best = self.study.state.best() or self.study.state.nearest()
-        return self.study.export(to, None if best is not None and _name(best) == _name(self.entry) else _name(self.entry))
+        return self.study.export(
+            to, None if best is not None and _name(best) == _name(self.entry) else _name(self.entry)
+        )
 
     def __repr__(self) -> str:
         e = self.entry
