@@ -12,8 +12,8 @@ import torch
 from featherweight import machine
 from featherweight.errors import TargetError
 from featherweight.models.package import Package
-from featherweight.targets.base import Target
 from featherweight.targets._pt2 import check, may_evaluate
+from featherweight.targets.base import Target
 from featherweight.targets.torch import FILE
 from featherweight.testing import check_target
 from tests.targets.nets import NETS, attention, cnn, plan

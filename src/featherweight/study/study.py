@@ -108,9 +108,9 @@ class Study:
         return {**self.state.info, "phases_s": self.state.phases}
 
     def export(self, to: str | Path, trial: int | str | None = None) -> Path:
-        """Copy the best candidate (or a trial's artifact, its best on the front, or a baseline's, by
-        its label) to a folder: a new one, or one that holds just that. InputError if there is
-        none."""
+        """Copy the best candidate (or a trial's artifact, its best on the front; or that of a
+        baseline, by its label) to a folder: a new one, or one that holds just that. InputError if
+        there is none."""
         chosen = self.state.best() or self.state.nearest()
         if chosen is not None and _name(chosen) == trial and _made_of(self._best) == chosen.sha256:
             trial = None  # with its card and weights

@@ -36,11 +36,12 @@ class Factorize(Transform):
     where that saves parameters and multiply-accumulates.
 
     The output layer, grouped convolutions, shared layers, those whose weight the model's code reads
-    and those that would save nothing are left whole and named in the note. A rank is a multiple of `round_to`, at least one; by `ratio` the
-    next one below, by `energy` the next one above what is asked. By `latency` nine ranks a layer
-    are timed on `on`; of those that are measured faster it takes the one with the most milliseconds
-    saved per share of energy lost; a layer with no faster rank is left whole. InputError if `skip`
-    names no layer, or if the model does not run with its new layers.
+    and those that would save nothing are left whole and named in the note. A rank is a multiple of
+    `round_to`, at least one; by `ratio` the next one below, by `energy` the next one above what is
+    asked. By `latency` nine ranks a layer are timed on `on`; of those that are measured faster it
+    takes the one with the most milliseconds saved per share of energy lost; a layer with no faster
+    rank is left whole. InputError if `skip` names no layer, or if the model does not run with its
+    new layers.
     """
 
     version = 4
