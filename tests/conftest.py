@@ -73,6 +73,7 @@ def no_users_store(tmp_path_factory):
     """Neither does what tests share."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path_factory.mktemp("store")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 

@@ -218,7 +218,9 @@ def test_run_yaml_is_run_again_and_options_go_before_it(task, asked):
     saved = config() | {"task": {"file": str(Path(task).resolve()), "name": "task"}, "seed": 9}
     Path("run.yaml").write_text(yaml.safe_dump(saved))
     assert run("optimize", "run.yaml").exit_code == 2  # needs --out
-    assert run("optimize", "run.yaml", "--out", "again", "--max-size", "0.25x", "--trials", "5").exit_code == 0
+    again = ("run.yaml", "--out", "again", "--max-size", "0.25x", "--trials", "5")
+    assert run("optimize", *again).exit_code == 2  # names a file that no run of this user's has run
+    assert run("optimize", *again, "--trust").exit_code == 0
     call = asked[0]
     assert call["seed"] == 9 and call["task"].name == "my digits" and call["out"] == Path("again")
     assert call["constraints"] == [
@@ -237,7 +239,7 @@ def test_the_command_search_stays_one_with_an_optimization_s_file(task, monkeypa
     """Its recipe does not begin with Build, so it is refused where a search's recipe is checked."""
     saved = config() | {"task": {"file": str(Path(task).resolve()), "name": "task"}}
     Path("run.yaml").write_text(json.dumps(saved))  # JSON is YAML
-    result = run("search", "run.yaml", "--proxy", "naswot", "--dry-run")
+    result = run("search", "run.yaml", "--trust", "--proxy", "naswot", "--dry-run")
     assert result.exit_code == 2 and "begins with Build" in result.stderr
 
 
@@ -438,7 +440,7 @@ def test_export(opened):
 def test_resume(opened, monkeypatch):
     calls = []
 
-    def resume(out, *, budget=None, on_event=None):
+    def resume(out, *, budget=None, on_event=None, trust=False):
         calls.append((out, budget))
         return study(12)
 

@@ -70,6 +70,12 @@ OUT = Annotated[
         help="The study's folder; the same command again goes on there \\[default: runs/TASK or runs/TASK-search].",
     ),
 ]
+TRUST = Annotated[
+    bool,
+    _output(
+        "--trust", help="Run the Python files that a study's folder or a run.yaml names, though you did not begin it."
+    ),
+]
 DRY_RUN = Annotated[
     bool, _output("--dry-run", help="Print the space, its size and the predicted time and memory; search nothing.")
 ]
@@ -86,6 +92,7 @@ def takes_options(mode: str, verb: Callable[..., None]) -> Callable[..., None]:
             **recipe,
             **_settings(mode),
             "out": OUT,
+            "trust": TRUST,
             "dry_run": DRY_RUN,
             "as_json": JsonOption,
             "debug": DebugOption,

@@ -80,13 +80,18 @@ def task(options: Mapping[str, Any]) -> Task:
             fix="leave them out",
         )
     if _is_run_file(text):
-        ref = _config(Path(str(text))).task
+        from ..study.trust import check_trusted
+
+        config = _config(Path(str(text)))
+        ref = config.task
         if ref is None:
             raise InputError(
                 "this run's task was made in a program, not in a file, and cannot be loaded again",
                 got=text,
                 fix="call optimize(...) there again",
             )
+        if not options.get("trust"):
+            check_trusted(config, str(text))
         return load_task(ref)
     return load_task(str(text))
 

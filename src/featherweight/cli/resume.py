@@ -11,7 +11,13 @@ from ._shared import DebugOption, JsonOption, OutArgument, guarded
 
 
 def register(app: typer.Typer) -> None:
-    options = {"out": OutArgument, **_options.budget(more=True), "as_json": JsonOption, "debug": DebugOption}
+    options = {
+        "out": OutArgument,
+        **_options.budget(more=True),
+        "trust": _options.TRUST,
+        "as_json": JsonOption,
+        "debug": DebugOption,
+    }
     app.command("resume")(guarded(_options.shown(resume, options)))
 
 
@@ -20,8 +26,10 @@ def resume(**options: Any) -> None:
     a limit that is not given stays."""
     from ..study import calls
 
-    out = options["out"]
+    out, trust = options["out"], bool(options["trust"])
     budget = _request.larger(out, options)
     raise typer.Exit(
-        _run.watched(lambda listen: calls.resume(out, budget=budget, on_event=listen), out, options["as_json"])
+        _run.watched(
+            lambda listen: calls.resume(out, budget=budget, on_event=listen, trust=trust), out, options["as_json"]
+        )
     )

@@ -37,6 +37,7 @@ from .run import Run
 from .state import StudyState
 from .statics import Statics, sample_shape
 from .study import Study
+from .trust import check_trusted, signed
 
 F = TypeVar("F", bound="Callable[..., Study]")
 
@@ -100,8 +101,12 @@ def search(
     return _run(load_task(task), asked, out, on_event, began)
 
 
-def resume(out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None) -> Study:
-    """Go on with the study in a folder, as far as its budget (or a new one) allows."""
+def resume(
+    out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None, trust: bool = False
+) -> Study:
+    """Go on with the study in a folder, as far as its budget (or a new one) allows. That executes
+    the Python files that the folder names: InputError if they are not those with which this user
+    began the study on this machine, unless they are to be trusted."""
     began = begun()
     config = read_config(Path(out))
     if config.task is None:
@@ -110,6 +115,8 @@ def resume(out: str | Path, *, budget: Budget | None = None, on_event: Listener 
             got=config.task_name,
             fix="call optimize(...) with the same arguments again: it goes on where it was",
         )
+    if not trust:
+        check_trusted(config, str(out))
     return _run(load_task(config.task), config.settings(budget), out, on_event, began)
 
 
@@ -136,11 +143,14 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
         with alone(folder):
             _check_same(run.state.config, config, folder)
             _check_whole(run.state)
+            code = signed(config.task, config.recipe)
             if run.state.config is None:
-                run.log.record("study", {"config": config.to_json()}, key="study")
+                run.log.record("study", {"config": {**config.to_json(), "code": code}}, key="study")
                 run.log.record("info", {"info": _info(task)}, key="info")
             elif run.state.config.budget != config.budget:
                 run.log.record("budget", {"budget": config.to_json()["budget"]})
+            if code is not None and run.state.begun.code != code:
+                run.log.record("trusted", {"code": code})
             for note in noticed(task, config):
                 run.log.warn(note)
             try:

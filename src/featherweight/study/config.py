@@ -326,6 +326,8 @@ class Config:
     measure_seconds: float = decided(False, 2.0)
     force: bool = decided(False, False)
     store: str = decided(False, "")
+    # the Python files that the task and the recipe name, sealed by who began the study (`trust`)
+    code: dict[str, Any] | None = decided(False, None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives back an equal config."""
@@ -380,6 +382,7 @@ class Config:
             "reuse": isinstance(self.reuse, bool),
             "force": isinstance(self.force, bool),
             "measure_seconds": _is_number(self.measure_seconds) and self.measure_seconds > 0,
+            "code": self.code is None or isinstance(self.code, dict),
             "supernet": self.supernet is None or isinstance(self.supernet, str),
             "task_name, fingerprint, strategy, device, store or target": all(isinstance(t, str) for t in texts),
         }

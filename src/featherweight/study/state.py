@@ -37,7 +37,7 @@ class StudyState(Known):
         if event["kind"] == "open" and (before := event.get("before_s", 0.0)):
             self.spent_s += before
             self.phases["start"] = self.phases.get("start", 0.0) + before
-        if event["kind"] in ("open", "study", "info", "budget"):
+        if event["kind"] in ("open", "study", "info", "budget", "trusted"):
             self._phase = None
         elif self._opened is not None:
             passed = max(0.0, event["time"] - self._last)
@@ -69,6 +69,11 @@ class StudyState(Known):
     def _on_budget(self, event: Event) -> None:
         if self.config is not None:
             self.config = dataclasses.replace(self.config, budget=Budget(**event["budget"]))
+
+    def _on_trusted(self, event: Event) -> None:
+        """Its user named the study's code, or said that it is trusted."""
+        if self.config is not None:
+            self.config = dataclasses.replace(self.config, code=event["code"])
 
     def _on_info(self, event: Event) -> None:
         self.info = event["info"]

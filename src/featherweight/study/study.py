@@ -45,10 +45,13 @@ class Study:
         return cls(Path(out), state)
 
     @classmethod
-    def resume(cls, out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None) -> Study:
+    def resume(
+        cls, out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None, trust: bool = False
+    ) -> Study:
         """Go on with the study in a folder, as far as its budget (or a new one) allows.
         The same as `calls.resume`."""
-        again: Study = importlib.import_module(f"{__package__}.calls").resume(out, budget=budget, on_event=on_event)
+        call = importlib.import_module(f"{__package__}.calls").resume
+        again: Study = call(out, budget=budget, on_event=on_event, trust=trust)
         return again
 
     def __repr__(self) -> str:

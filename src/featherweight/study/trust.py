@@ -1,0 +1,104 @@
+"""Whose code a study's folder may run.
+
+To go on with a study, or to run a run.yaml, is to execute the Python files that it names, and
+either may come from anybody. So a run that was given its task by its user leaves a signature: which
+files these are, what they say, sealed with a key that only this user has. Files that no such
+signature covers run only where they are trusted by word.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..task.files import local_sources
+from .config import Config
+
+_BYTES = 32  # of a key
+
+
+def signed(task: Any, recipe: Any) -> dict[str, Any] | None:
+    """{"files": {path: sha256 of what it says}, "seal": hex} of the code that the task's reference
+    and the recipe (both as JSON) name; None where this user can keep no key."""
+    files, key = digests(task, recipe), _key()
+    return None if key is None else {"files": files, "seal": _seal(key, files)}
+
+
+def check_trusted(config: Config, what: str) -> None:
+    """InputError if to load the study's task would run code which this user has not run in that
+    study. what: the folder or file that names it."""
+    files, said = digests(config.task, config.recipe), config.code or {}
+    if not files:
+        return
+    key, mine = _key(), said.get("files")
+    own = key is not None and isinstance(mine, dict) and hmac.compare_digest(_seal(key, mine), str(said.get("seal")))
+    if own and mine == files:
+        return
+    changed = [p for p in files if own and isinstance(mine, dict) and files[p] != mine.get(p)]
+    raise InputError(
+        "this would run code that is not as it was when the study began"
+        if own
+        else "this would run code that a folder names which you did not make here",
+        got=f"{what} names {', '.join(changed or files)}",
+        allowed="a study that you began on this machine, its code as it was then",
+        fix="read these files; if you trust them, add --trust (in Python: trust=True)",
+    )
+
+
+def digests(task: Any, recipe: Any) -> dict[str, str]:
+    """sha256 of what each Python file says that the references name, or that those import from
+    their own folders; comments and layout left aside. Files that are not there are left out."""
+    out: dict[str, str] = {}
+    for named in _named([task, recipe]):
+        for file in local_sources(named) if named.is_file() else ():
+            text = file.read_bytes()
+            with suppress(SyntaxError, ValueError):
+                text = ast.dump(ast.parse(text)).encode()
+            out[str(file)] = hashlib.sha256(text).hexdigest()
+    return dict(sorted(out.items()))
+
+
+def _named(data: Any) -> Iterator[Path]:
+    """The files of every `FILE.py` or `FILE.py:NAME` in JSON data."""
+    if isinstance(data, dict):
+        data = list(data.values())
+    if isinstance(data, list):
+        for value in data:
+            yield from _named(value)
+    elif isinstance(data, str):
+        head, colon, _ = data.rpartition(":")
+        path = head if colon and head.endswith(".py") else data
+        if path.endswith(".py"):
+            yield Path(path).absolute().resolve()
+
+
+def _seal(key: bytes, files: dict[str, str]) -> str:
+    return hmac.new(key, json.dumps(files, sort_keys=True).encode(), "sha256").hexdigest()
+
+
+def _key() -> bytes | None:
+    """This user's key, made when it is first asked for; None where none can be kept."""
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        file = Path(state) / "featherweight" / "key"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            own = file.with_name(f"key.{os.getpid()}.{secrets.token_hex(4)}")
+            with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
+                f.write(secrets.token_bytes(_BYTES))
+            with suppress(FileExistsError):  # another run was first
+                os.link(own, file)
+            own.unlink()
+        key = file.read_bytes()
+    except (OSError, RuntimeError):  # no home, or one that cannot be written
+        return None
+    return key if len(key) == _BYTES else None

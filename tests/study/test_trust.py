@@ -1,0 +1,135 @@
+"""Whose code a study's folder may run."""
+
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import featherweight as fw
+from featherweight.cli import app
+from featherweight.errors import InputError
+from featherweight.study.reading import read_state
+from featherweight.study.trust import digests, signed
+from tests.lean import BASELINES, reference_only
+
+TINY = Path(__file__).parents[1] / "tasks" / "tiny.py"
+FAST = {"measure_seconds": 0.1, "minimize": ["params", "size"], "strategy": "greedy", "constraints": [fw.max_drop(0.5)]}
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder with a task, a study of it, its store, and the state folder of who began it."""
+    root = tmp_path_factory.mktemp("begun")
+    (root / "task.py").write_text(TINY.read_text() + "\nopen(__file__ + '.ran', 'w').close()\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BASELINES, reference_only)
+        patch.setenv("FEATHERWEIGHT_CACHE", str(root / "store"))
+        patch.setenv("XDG_STATE_HOME", str(root / "state"))
+        fw.optimize(str(root / "task.py"), out=root / "study", budget=fw.Budget(trials=1), **FAST)
+    return root
+
+
+@pytest.fixture
+def ours(begun, monkeypatch):
+    """The same, with the task and the study as they were, in the hands of who began it."""
+    monkeypatch.setattr(BASELINES, reference_only)
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(begun / "store"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(begun / "state"))
+    text = (begun / "task.py").read_text()
+    shutil.copytree(begun / "study", begun / "copy")
+    (begun / "task.py.ran").unlink(missing_ok=True)
+    yield begun
+    (begun / "task.py").write_text(text)
+    shutil.rmtree(begun / "copy")
+
+
+def ran(root):
+    return (root / "task.py.ran").exists()
+
+
+def test_who_began_a_study_goes_on_with_it(ours):
+    fw.Study.resume(ours / "copy")
+    assert ran(ours)
+
+
+def test_layout_and_comments_are_no_change(ours):
+    (ours / "task.py").write_text("# a word\n\n" + (ours / "task.py").read_text())
+    fw.Study.resume(ours / "copy")
+
+
+def test_code_that_was_changed_is_named_and_does_not_run(ours):
+    (ours / "task.py").write_text((ours / "task.py").read_text() + "\nprint('more')\n")
+    with pytest.raises(InputError, match="not as it was when") as e:
+        fw.Study.resume(ours / "copy")
+    assert str(ours / "task.py") in e.value.got and "--trust" in e.value.fix and not ran(ours)
+
+
+def test_somebody_elses_study_runs_nothing_until_it_is_trusted(ours, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(InputError, match="which you did not make here") as e:
+        fw.Study.resume(ours / "copy")
+    assert str(ours / "task.py") in e.value.got and not ran(ours)
+    result = CliRunner().invoke(app, ["resume", str(ours / "copy")])
+    assert result.exit_code == 2 and "--trust" in result.stderr and not ran(ours)
+    result = CliRunner().invoke(app, ["optimize", str(ours / "copy" / "run.yaml"), "--out", str(tmp_path / "again")])
+    assert result.exit_code == 2 and "--trust" in result.stderr and not ran(ours)
+    fw.Study.resume(ours / "copy", trust=True)
+    assert ran(ours)
+    fw.Study.resume(ours / "copy")  # it was said once
+
+
+def test_an_older_study_has_no_seal_and_is_asked_for(ours):
+    """The same call again names the file itself, so it needs no trust, and seals the study."""
+    state = read_state(ours / "copy")
+    assert state.begun.code == signed(state.begun.task, state.begun.recipe)
+    with sqlite3.connect(ours / "copy" / "study.db") as db:
+        (body,) = db.execute("SELECT body FROM events WHERE kind = 'study'").fetchone()
+        told = json.loads(body)
+        del told["config"]["code"]
+        db.execute("UPDATE events SET body = ? WHERE kind = 'study'", (json.dumps(told),))
+    db.close()
+    with pytest.raises(InputError, match="which you did not make here"):
+        fw.Study.resume(ours / "copy")
+    fw.optimize(str(ours / "task.py"), out=ours / "copy", budget=fw.Budget(trials=1), **FAST)
+    fw.Study.resume(ours / "copy")
+
+
+def test_a_run_file_with_another_file_in_it_is_not_ours(ours, tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit('ran')")
+    said = yaml.safe_load((ours / "copy" / "run.yaml").read_text())
+    evil = said | {"task": said["task"] | {"file": str(tmp_path / "evil.py")}}
+    files = {**digests(evil["task"], evil["recipe"])}
+    for code, words in [(said["code"], "not as it was when"), (said["code"] | {"files": files}, "did not make here")]:
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(evil | {"code": code}))
+        result = CliRunner().invoke(app, ["optimize", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")])
+        assert result.exit_code == 2 and words in result.stderr and "evil.py" in result.stderr
+
+
+def test_code_is_found_wherever_a_reference_names_it(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.py").write_text("import helper")
+    (tmp_path / "helper.py").write_text("")
+    task = {"kind": "text-classification", "options": {"model": f"{tmp_path}/a.py:NET", "data": "x.csv"}}
+    recipe = {"recipe": [{"distill": {"data": f"{tmp_path}/b.py"}}, {"choice": [{"distill": {"data": "gone.py"}}]}]}
+    assert [Path(p).name for p in digests(task, recipe)] == ["a.py", "b.py", "helper.py"]
+    assert digests(None, {"recipe": [{"quantize": {}}]}) == {}
+
+
+def test_the_key_is_for_its_owner_alone_and_made_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "a.py").write_text("")
+    first = signed(str(tmp_path / "a.py"), None)
+    assert first == signed(str(tmp_path / "a.py"), None)
+    assert os.stat(tmp_path / "featherweight" / "key").st_mode & 0o777 == 0o600
+    assert [p.name for p in (tmp_path / "featherweight").iterdir()] == ["key"]
+
+
+def test_without_a_place_for_a_key_nothing_is_sealed(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    assert signed(str(TINY), None) is None
