@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import MissingExtra, TaskError
+from ...errors import TaskError
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
 from ..task import Task
+from ._pretrained import load_config, load_model, load_tokenizer, model_files
 from ._table import labelled_texts
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-EPOCHS = 3
-# what transformers reads from a model directory
-_LOADED = (".json", ".txt", ".model", ".safetensors", ".jinja")
+__all__ = ["classifier", "model_files", "text_classification", "tokenized"]
 
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+EPOCHS = 3
 
 
 def text_classification(
@@ -95,40 +94,6 @@ def fine_tuning(epochs: int) -> Recipe:
     return Recipe.from_json([{"train": settings}])
 
 
-def model_files(folder: Path) -> tuple[Path, ...]:
-    """The files of a model directory that decide what is loaded from it."""
-    return tuple(sorted(p for p in folder.iterdir() if p.suffix in _LOADED and p.is_file()))
-
-
-def load_config(folder: Path) -> Any:
-    """The directory's transformers config. TaskError if it is no model directory with
-    safetensors weights."""
-    try:
-        from transformers import AutoConfig
-    except ImportError as e:
-        raise MissingExtra("transformers", "llm") from e
-    if not (folder / "config.json").is_file():
-        raise TaskError(
-            "this is no Hugging Face model directory",
-            got=str(folder),
-            allowed="a folder with config.json, tokenizer files and *.safetensors",
-            fix="model.save_pretrained(DIR); tokenizer.save_pretrained(DIR)",
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise TaskError(
-            "the model directory has no safetensors weights",
-            got=", ".join(sorted(p.name for p in folder.iterdir()))[:300],
-            fix=(
-                "save the model again with save_pretrained(DIR, safe_serialization=True): "
-                "pickled weights are never loaded"
-            ),
-        )
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as e:
-        raise TaskError("the model's config.json cannot be used", got=f"{folder}: {e}") from e
-
-
 def classifier(folder: Path, classes: int, *, own_head: bool = False) -> nn.Module:
     """forward(input_ids [n, length] int64, attention_mask [n, length]
     int64) -> logits [n, classes].
@@ -138,20 +103,9 @@ def classifier(folder: Path, classes: int, *, own_head: bool = False) -> nn.Modu
     """
     from transformers import AutoModel, AutoModelForSequenceClassification
 
-    kind = AutoModelForSequenceClassification if own_head else AutoModel
-    net = _quietly(lambda: _load(kind, folder))
-    return _own(net) if own_head else _pooled(net, classes)
-
-
-def _load(kind: Any, folder: Path) -> Any:
-    import torch
-
-    try:
-        return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, KeyError) as e:
-        raise TaskError(
-            "the model cannot be loaded", got=f"{folder}: {e}", allowed="a model that transformers knows"
-        ) from e
+    if own_head:
+        return _own(load_model(AutoModelForSequenceClassification, folder))
+    return _pooled(load_model(AutoModel, folder, pooler=False), classes)  # which mean pooling does without
 
 
 def _own(net: Any) -> nn.Module:
@@ -204,25 +158,7 @@ def tokenized(
 ) -> LazySplit:
     """The texts as input_ids and attention_mask, int64 [n, length];
     kept as int32 without the mask until they are read."""
-    from transformers import AutoTokenizer
-
-    found = sorted(p.name for p in folder.iterdir())
-    # transformers would make an empty one up
-    if not any(name in _TOKENIZERS or name.endswith(".model") for name in found):
-        raise TaskError(
-            "the model directory has no tokenizer",
-            got=", ".join(found)[:300],
-            allowed=f"one of {', '.join(_TOKENIZERS)}, *.model",
-            fix="tokenizer.save_pretrained(DIR)",
-        )
-    try:
-        tokenizer = _quietly(lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True))
-    except (OSError, ValueError, KeyError) as e:
-        raise TaskError(
-            "the model directory has a tokenizer that cannot be loaded",
-            got=f"{folder}: {e}",
-            fix="save_pretrained(DIR)",
-        ) from e
+    tokenizer = load_tokenizer(folder)
     limit = _length_limit(folder, tokenizer)
     if not 1 <= max_length <= limit:
         raise TaskError("max_length does not fit the model", got=max_length, allowed=f"1 to {limit}")
@@ -286,19 +222,3 @@ def _class_order(found: list[str], config: Any) -> tuple[list[str], bool]:
     if sorted(n.lower() for n in names) == sorted(by_lower):
         return [by_lower[n.lower()] for n in names], True
     return found, found == [str(i) for i in range(len(found))]
-
-
-def _quietly(load: Callable[[], Any]) -> Any:
-    """Run `load` without transformers' progress bars and reports on stderr;
-    its settings are put back."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        return load()
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
