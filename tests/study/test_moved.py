@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from featherweight.study.reading import read_state
 from featherweight.study.state import within
 from featherweight.study.study import Study
 from tests.lean import BASELINES, reference_only
+from tests.older import rewritten
 
 TINY = str(Path(__file__).parents[1] / "tasks" / "tiny.py")
 FAST = {"measure_seconds": 0.1, "minimize": ["params", "size"], "strategy": "greedy", "constraints": [fw.max_drop(0.5)]}
@@ -49,9 +49,8 @@ def moved(home, tmp_path, monkeypatch, request):
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(home / "store"))
     shutil.copytree(home / "runs" / "tiny", tmp_path / "renamed")
     if request.param.endswith("older versions"):
-        with sqlite3.connect(tmp_path / "renamed" / "study.db") as db:
-            db.execute("""UPDATE events SET body = replace(body, '"artifacts/', '"runs/tiny/artifacts/')""")
-        db.close()
+        paths = """UPDATE events SET body = replace(body, '"artifacts/', '"runs/tiny/artifacts/')"""
+        rewritten(tmp_path / "renamed" / "study.db", (paths,))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     return Path("..") / "renamed"

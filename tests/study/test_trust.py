@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from featherweight.errors import InputError
 from featherweight.study.reading import read_state
 from featherweight.study.trust import digests, signed
 from tests.lean import BASELINES, reference_only
+from tests.older import rewritten
 
 TINY = Path(__file__).parents[1] / "tasks" / "tiny.py"
 FAST = {"measure_seconds": 0.1, "minimize": ["params", "size"], "strategy": "greedy", "constraints": [fw.max_drop(0.5)]}
@@ -87,12 +87,11 @@ def test_an_older_study_has_no_seal_and_is_asked_for(ours):
     """The same call again names the file itself, so it needs no trust, and seals the study."""
     state = read_state(ours / "copy")
     assert state.begun.code == signed(state.begun.task, state.begun.recipe)
-    with sqlite3.connect(ours / "copy" / "study.db") as db:
-        (body,) = db.execute("SELECT body FROM events WHERE kind = 'study'").fetchone()
-        told = json.loads(body)
-        del told["config"]["code"]
-        db.execute("UPDATE events SET body = ? WHERE kind = 'study'", (json.dumps(told),))
-    db.close()
+    told = state.begun.to_json() | {"code": None}
+    rewritten(
+        ours / "copy" / "study.db",
+        ("UPDATE events SET body = ? WHERE kind = 'study'", json.dumps({"config": told})),
+    )
     with pytest.raises(InputError, match="which you did not make here"):
         fw.Study.resume(ours / "copy")
     fw.optimize(str(ours / "task.py"), out=ours / "copy", budget=fw.Budget(trials=1), **FAST)

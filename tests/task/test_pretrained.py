@@ -68,7 +68,10 @@ def test_other_heads_are_left_out(kind, tmp_path):
         (lambda w: w | {"encoder.layer.2.output.dense.bias": torch.zeros(16)}, "1 left over: encoder.layer.2"),
         (lambda w: w | {"pooler.dense.bias": torch.zeros(3)}, r"pooler.dense.bias \[3\], wanted \[16\]"),
         (lambda w: w | {"pooler.dense.bias": torch.full((16,), math.nan)}, "1 not finite: pooler.dense.bias"),
-        (lambda w: {"embeddings.word_embeddings.weight": w["embeddings.word_embeddings.weight"]}, "num_hidden_layers 2, of 1"),
+        (
+            lambda w: {"embeddings.word_embeddings.weight": w["embeddings.word_embeddings.weight"]},
+            "num_hidden_layers 2, of 1",
+        ),
     ],
 )
 def test_weights_that_are_not_the_configurations_are_refused_by_name(change, words, tmp_path):

@@ -51,7 +51,7 @@ class LiveView:
 
     def __enter__(self) -> LiveView:
         if (self.out / "study.db").exists():
-            store = EventStore(self.out / "study.db")
+            store = EventStore(self.out / "study.db", writable=False)
             try:
                 self.state.fold(store.read())
             finally:

@@ -3,12 +3,15 @@ Nothing is ever updated, so nothing can be torn.
 
 Interface: `append`, `read`, `close`. SQLite (WAL) here; the SQL is plain, and every row carries its
 study, so that a server database can hold many studies. An append with a key that is there already
-does nothing: telling twice is harmless.
+does nothing: telling twice is harmless. Every row is sealed (see `chain`), and a log that is not
+as it was written is not read.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +19,26 @@ from typing import Any
 
 from ..errors import StoreError
 from ..records import Event
+from .chain import FORMAT, address, seal, survey
 
 
 class EventStore:
-    """The events of one study in an SQLite file, which is made if it is not there.
-    StoreError if it is something else."""
+    """The events of one study in an SQLite file, which is made if it is not there; one of before
+    there were seals gets them. writable: False opens a file that is there, and changes nothing.
+    StoreError if it is something else, or damaged."""
 
-    def __init__(self, path: Path, study: str = "study") -> None:
+    def __init__(self, path: Path, study: str = "study", *, writable: bool = True) -> None:
         import sqlalchemy as sa
 
-        self.path, self.study = path, study
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+        self.path, self.study, self.writable = path, study, writable
+        if writable:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        mode = "rwc" if writable else _reading_mode(path)
+        self._engine = sa.create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(address(path, mode), uri=True, timeout=30, check_same_thread=False),
+            poolclass=sa.pool.QueuePool,
+        )
         meta = sa.MetaData()
         self._table = sa.Table(
             "events",
@@ -39,16 +50,21 @@ class EventStore:
             sa.Column("trial", sa.Integer),
             sa.Column("time", sa.Float, nullable=False),
             sa.Column("body", sa.Text, nullable=False),
+            sa.Column("seal", sa.String(64)),
             sa.UniqueConstraint("study", "key"),
         )
         try:
-            with self._engine.connect() as c:
-                c.exec_driver_sql("PRAGMA journal_mode=WAL")
-                c.exec_driver_sql("PRAGMA synchronous=FULL")
-            meta.create_all(self._engine)
             self._connection = self._engine.connect()
-            self._connection.exec_driver_sql("PRAGMA synchronous=FULL")
-            self._connection.rollback()
+            if writable:
+                self._connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                self._connection.exec_driver_sql("PRAGMA synchronous=FULL")
+                self._connection.commit()
+            self.format = self._checked()
+            if writable:
+                meta.create_all(self._connection)
+                self._connection.commit()
+                if self.format < FORMAT:
+                    self._migrate()
         except sa.exc.SQLAlchemyError as e:
             raise StoreError(
                 "the study's database cannot be opened",
@@ -56,23 +72,86 @@ class EventStore:
                 fix="is it a study.db, on a disk that can be written? Move it away to start anew",
             ) from e
 
+    def _checked(self) -> int:
+        """The file's format, after SQLite's own check of its pages. StoreError if that fails, or if
+        the format is one to come."""
+        run = self._connection.exec_driver_sql
+        problem = run("PRAGMA integrity_check(1)").scalar()
+        found = int(run("PRAGMA user_version").scalar() or 0)
+        columns = {row[1] for row in run("PRAGMA table_info(events)")}
+        sealed = "seal" in columns and run("SELECT count(seal) FROM events").scalar()
+        self._connection.rollback()
+        if problem != "ok":
+            raise self.damaged(str(problem).splitlines()[-1])
+        if found > FORMAT:
+            raise StoreError(
+                "this study was written by a newer version",
+                got=f"{self.path}: format {found}",
+                allowed=f"at most {FORMAT}",
+                fix="use that version, or, if there is none, `featherweight repair`",
+            )
+        if columns and "seal" not in columns and found == FORMAT:
+            raise self.damaged("its rows have no seals")
+        return FORMAT if sealed else found if not columns else 0
+
+    def _migrate(self) -> None:
+        """Seal the rows of a file of before: all or nothing."""
+        run = self._connection.exec_driver_sql
+        run("BEGIN IMMEDIATE")
+        if "seal" not in {row[1] for row in run("PRAGMA table_info(events)")}:
+            run("ALTER TABLE events ADD COLUMN seal VARCHAR(64)")
+        if run("SELECT count(seal) FROM events").scalar() == 0:
+            heads: dict[str, str] = {}
+            rows = run("SELECT seq, study, key, kind, trial, time, body FROM events ORDER BY seq").fetchall()
+            for seq, study, *fields in rows:
+                heads[study] = seal(heads.get(study, ""), study, *fields)
+                run("UPDATE events SET seal = ? WHERE seq = ?", (heads[study], seq))
+        run(f"PRAGMA user_version = {FORMAT}")
+        self._connection.commit()
+        self.format = FORMAT
+
+    def damaged(self, why: str) -> StoreError:
+        """The error of a log that is not as it was written, with what is still sound of it."""
+        said = f"{self.path}: {why}"
+        try:
+            rows = survey(self.path, self.study)
+        except sqlite3.DatabaseError:
+            rows = []
+        if rows:
+            bad = [str(r) for r in rows if not r.sound]
+            named = f", not {', '.join(bad[:5])}{', ..' * (len(bad) > 5)}" if bad else ""
+            said += f"; {len(rows) - len(bad)} of {sum(r.number for r in rows)} events are sound{named}"
+        return StoreError(
+            "the study's log is not as it was written", got=said, fix=f"featherweight repair {self.path.parent}"
+        )
+
     def append(
-        self, kind: str, body: dict[str, Any] | None = None, *, trial: int | None = None, key: str | None = None
+        self,
+        kind: str,
+        body: dict[str, Any] | None = None,
+        *,
+        trial: int | None = None,
+        key: str | None = None,
+        when: float | None = None,
     ) -> bool:
-        """Add one event, durably, before returning; False if an event with this key was there."""
+        """Add one event, durably, before returning; False if an event with this key was there.
+        when: the time of one that is copied (seconds since 1970)."""
         import sqlalchemy as sa
         from sqlalchemy.dialects.sqlite import insert
 
-        row = {
-            "study": self.study,
-            "key": key,
-            "kind": kind,
-            "trial": trial,
-            "time": time.time(),
-            "body": json.dumps(body or {}),
-        }
+        t, text, when = self._table, json.dumps(body or {}), time.time() if when is None else when
         try:
-            done = self._connection.execute(insert(self._table).on_conflict_do_nothing(), row)
+            self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+            row = {
+                "study": self.study,
+                "key": key,
+                "kind": kind,
+                "trial": trial,
+                "time": when,
+                "body": text,
+                "seal": seal(self._head(self._connection), self.study, key, kind, trial, when, text),
+            }
+            done = self._connection.execute(insert(t).on_conflict_do_nothing(), row)
             self._connection.commit()
         except sa.exc.SQLAlchemyError as e:
             self._connection.rollback()
@@ -81,26 +160,52 @@ class EventStore:
             ) from e
         return bool(done.rowcount)
 
-    def read(self, after: int = 0) -> Iterator[Event]:
-        """The events with seq > `after`, in order, as {"seq", "kind", "trial", "time", ...body}."""
+    def _head(self, connection: Any, seq: int | None = None) -> str:
+        """The seal of the study's last row, or of the last up to `seq`; "" if there is none."""
         import sqlalchemy as sa
 
         t = self._table
-        query = (
-            sa.select(t.c.seq, t.c.kind, t.c.trial, t.c.time, t.c.body)
-            .where(t.c.study == self.study, t.c.seq > after)
-            .order_by(t.c.seq)
-        )
+        query = sa.select(t.c.seal).where(t.c.study == self.study).order_by(t.c.seq.desc()).limit(1)
+        found = connection.execute(query if seq is None else query.where(t.c.seq <= seq)).scalar()
+        return str(found or "")
+
+    def read(self, after: int = 0) -> Iterator[Event]:
+        """The events with seq > `after`, in order, as {"seq", "kind", "trial", "time", ...body}.
+        StoreError at one that is not as it was written."""
+        import sqlalchemy as sa
+
+        t, sealed = self._table, self.format >= FORMAT
+        fields = [t.c.seq, t.c.key, t.c.kind, t.c.trial, t.c.time, t.c.body, *([t.c.seal] if sealed else [])]
+        query = sa.select(*fields).where(t.c.study == self.study, t.c.seq > after).order_by(t.c.seq)
         try:
             with self._engine.connect() as c:
-                for seq, kind, trial, when, body in c.execute(query.execution_options(yield_per=1000)):
+                head = self._head(c, after) if sealed and after else ""
+                for seq, key, kind, trial, when, body, *stored in c.execute(query.execution_options(yield_per=1000)):
+                    if sealed and stored[0] != (head := _sealed(head, self.study, key, kind, trial, when, body)):
+                        raise self.damaged("a row does not fit its seal")
                     yield {**json.loads(body), "seq": seq, "kind": kind, "trial": trial, "time": when}
-        except sa.exc.SQLAlchemyError as e:
-            raise StoreError("the study's database cannot be read", got=f"{self.path}: {_first_line(e)}") from e
+        except (sa.exc.SQLAlchemyError, ValueError, TypeError) as e:
+            raise self.damaged(_first_line(e)) from e
 
     def close(self) -> None:
         self._connection.close()
         self._engine.dispose()
+
+
+def _sealed(*row: Any) -> str:
+    """The seal of a row as it was read; "" if its fields are none of a row."""
+    try:
+        return seal(*row)
+    except (TypeError, ValueError):
+        return ""
+
+
+def _reading_mode(path: Path) -> str:
+    """How to open a file that is only read: with what other processes are adding just now, where
+    SQLite may keep its own files beside it."""
+    if not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
+        return "immutable"
+    return "ro"
 
 
 def _first_line(e: Exception) -> str:

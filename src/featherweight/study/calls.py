@@ -146,9 +146,10 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
             code = signed(config.task, config.recipe)
             if run.state.config is None:
                 run.log.record("study", {"config": {**config.to_json(), "code": code}}, key="study")
-                run.log.record("info", {"info": _info(task)}, key="info")
             elif run.state.config.budget != config.budget:
                 run.log.record("budget", {"budget": config.to_json()["budget"]})
+            if not run.state.info:  # a new study, or one of which that was lost
+                run.log.record("info", {"info": _info(task)}, key="info")
             if code is not None and run.state.begun.code != code:
                 run.log.record("trusted", {"code": code})
             for note in noticed(task, config):

@@ -19,7 +19,7 @@ def read_state(out: Path) -> StudyState:
     path = out / "study.db"
     if not path.exists():
         raise NoStudy("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
-    store = EventStore(path)
+    store = EventStore(path, writable=False)
     try:
         return StudyState(out.resolve()).fold(store.read())
     finally:
@@ -38,7 +38,7 @@ def begun_as(out: Path) -> Config | None:
     """The settings with which the study in a folder began; None if there is none."""
     if not (out / "study.db").exists():
         return None
-    store = EventStore(out / "study.db")
+    store = EventStore(out / "study.db", writable=False)
     try:
         return next((Config.from_json(e["config"]) for e in store.read() if e["kind"] == "study"), None)
     finally:

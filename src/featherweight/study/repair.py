@@ -1,0 +1,175 @@
+"""A study whose log is damaged, made whole of what is still sound in it.
+
+Trials of which the outcome is damaged run again, and find their steps in the store; one of which
+the proposal is damaged is failed, with that reason. A look at test that cannot be read any more
+counts as one that certified nothing: it may have been any.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FeatherweightError, NoStudy, StoreError
+from ..records import Event
+from ..store.chain import Row, survey
+from ..store.events import EventStore
+from .clock import LOOKS
+from .process import alone
+from .reading import read_config
+from .state import StudyState
+
+DB, REASON = "study.db", "its record in the study's log was damaged"
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """kept: events; lost: those that were not sound, in words; again: trials that a resumed study
+    runs once more; old: where the damaged file is now (None: nothing was to repair)."""
+
+    kept: int
+    lost: tuple[str, ...] = ()
+    again: tuple[int, ...] = ()
+    old: Path | None = None
+
+
+def repair(out: str | Path) -> Repaired:
+    """Put a log of what is sound in the place of a damaged one, which stays beside it. StoreError
+    if too little is sound: the settings, or the original's measurement, to which all others are
+    relative."""
+    folder = Path(out)
+    path = folder / DB
+    if not path.is_file():
+        raise NoStudy("there is no study in this folder", got=str(folder), fix="name the folder given as --out")
+    with alone(folder):
+        try:
+            rows = survey(path)
+        except sqlite3.DatabaseError as e:
+            raise _beyond(folder, f"SQLite cannot read it: {e}") from e
+        lost = [row for row in rows if not row.sound]
+        if not lost and _reads(path):
+            return Repaired(len(rows))
+        events = list(_mended([_event(row.fields) for row in rows if row.sound], rows, folder))
+        try:
+            state = StudyState(folder.resolve()).fold(events)
+        except Exception as e:  # whatever folding makes of a log with gaps
+            raise _beyond(folder, f"what is sound does not fit together ({type(e).__name__}: {e})") from e
+        new = path.with_name(f"{DB}.new")
+        new.unlink(missing_ok=True)
+        store = EventStore(new)
+        try:
+            for event in events:
+                body = {k: v for k, v in event.items() if k not in ("key", "kind", "trial", "time")}
+                store.append(event["kind"], body, trial=event["trial"], key=event["key"], when=event["time"])
+        finally:
+            store.close()
+        old = _aside(path)
+        os.replace(new, path)
+        again = tuple(t.number for t in state.unfinished())
+        return Repaired(len(events), tuple(map(str, lost)), again, old)
+
+
+def _reads(path: Path) -> bool:
+    """Does SQLite find its pages whole, and the store all rows?"""
+    try:
+        store = EventStore(path, writable=False)
+        try:
+            for _ in store.read():
+                pass
+        finally:
+            store.close()
+    except StoreError:
+        return False
+    return True
+
+
+def _aside(path: Path) -> Path:
+    """Move the damaged file, with what SQLite keeps beside it, to a name that is free."""
+    n = next(n for n in range(1, 1_000_000) if not path.with_name(f"{DB}.damaged{n}").exists())
+    for end in ("-wal", "-shm", ""):
+        if (part := path.with_name(DB + end)).exists():
+            os.replace(part, path.with_name(f"{DB}.damaged{n}{end}"))
+    return path.with_name(f"{DB}.damaged{n}")
+
+
+def _event(fields: dict[str, Any]) -> Event:
+    return {**json.loads(fields["body"]), **{k: fields[k] for k in ("key", "kind", "trial", "time")}}
+
+
+def _mended(sound: list[Event], rows: list[Row], folder: Path) -> Iterator[Event]:
+    """The sound events with what has to stand in for the others."""
+    kinds = {e["kind"] for e in sound}
+    first = sound[0]["time"] if sound else 0.0
+    if "study" not in kinds:
+        yield _made("study", {"config": _settings(folder)}, first, key="study")
+    if "baseline" not in {e["entry"]["label"] for e in sound if e["kind"] == "baseline"}:
+        raise _beyond(folder, "the original's measurement, to which all others are relative, is damaged")
+    proposed = {e["trial"] for e in sound if e["kind"] == "proposed"}
+    told = {e["trial"] for e in sound if e["trial"] is not None}
+    results = {e["trial"]: e["entry"] for e in sound if e["kind"] == "finished"}
+    number, done = 0, set[int]()
+
+    def stand_in(at: float) -> Iterator[Event]:
+        """A proposal of trial `number`, from its result if that is sound, else failed."""
+        entry = results.get(number)
+        filling = entry["filling"] if entry is not None else {}
+        recipe, target = (entry["recipe"], entry["target"]) if entry is not None else ({"recipe": []}, "onnxruntime")
+        body = {"filling": filling, "note": {}, "recipe": recipe, "target": target}
+        yield _made("proposed", body, at, trial=number, key=f"trial {number}")
+        if entry is None:
+            done.add(number)
+            yield _made("failed", {"reason": REASON, "seconds": 0.0}, at, trial=number)
+
+    for e in sound:
+        trial = e["trial"]
+        if e["kind"] == "proposed":
+            while number < trial:
+                yield from stand_in(e["time"])
+                number += 1
+            number = trial + 1
+        elif trial is not None and trial not in proposed:
+            while number <= trial:
+                yield from stand_in(e["time"])
+                number += 1
+        if trial not in done or trial is None:
+            yield e
+    last = sound[-1]["time"] if sound else 0.0
+    while number <= max(told, default=-1):
+        yield from stand_in(last)
+        number += 1
+    for i in range(sum(map(_possible_looks, rows))):
+        lost = {"verdict": "not certifiable", "reason": REASON}
+        yield _made("certified", {"artifact": f"lost {i}", "certificate": lost, "entry": {}}, last)
+
+
+def _possible_looks(row: Row) -> int:
+    """How many looks at test a row could have been."""
+    if row.sound or not row.fields:
+        return 0 if row.sound else min(row.number, LOOKS)
+    kind, key, body = (str(row.fields.get(name)) for name in ("kind", "key", "body"))
+    return int(kind == "certified" or key.startswith("certificate ") or '"verdict"' in body)
+
+
+def _made(kind: str, body: dict[str, Any], when: float, trial: int | None = None, key: str | None = None) -> Event:
+    return {**body, "kind": kind, "trial": trial, "time": when, "key": key}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The study's settings as its last run wrote them beside the log."""
+    try:
+        return read_config(folder / "run.yaml").to_json()
+    except (OSError, FeatherweightError) as e:
+        raise _beyond(folder, "its settings are damaged, and there is no run.yaml to take them from") from e
+
+
+def _beyond(folder: Path, why: str) -> StoreError:
+    return StoreError(
+        "this study's log cannot be repaired",
+        got=f"{folder / DB}: {why}",
+        fix="begin again with another --out: what was trained is found in the store",
+    )

@@ -1,0 +1,233 @@
+"""A study's log in which something was changed: refused, and made whole of what is sound."""
+
+import json
+import random
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from featherweight.cli import app
+from featherweight.errors import StoreError
+from featherweight.store.chain import survey
+from featherweight.store.events import EventStore
+from featherweight.study.repair import REASON, repair
+from featherweight.study.state import StudyState
+from featherweight.study.study import Study
+from tests.older import rewritten
+from tests.report import fake_study
+
+OWN = ("seq", "kind", "trial", "time")
+
+
+def write(path: Path, trials: int = 12) -> list[dict]:
+    """A study's log in a file, with the keys that a run gives; its events."""
+    events = fake_study.events(trials)
+    store = EventStore(path)
+    for e in events:
+        name = {"proposed": f"trial {e['trial']}", "study": "study", "info": "info"}.get(e["kind"])
+        key = f"certificate {e['artifact']}" if e["kind"] == "certified" else name
+        body = {k: v for k, v in e.items() if k not in OWN}
+        store.append(e["kind"], body, trial=e["trial"], key=key, when=e["time"])
+    store.close()
+    return read(path)
+
+
+def read(path: Path) -> list[dict]:
+    store = EventStore(path, writable=False)
+    try:
+        return list(store.read())
+    finally:
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    events = write(folder / "study.db")
+    (folder / "run.yaml").write_text(yaml.safe_dump(StudyState().fold(events).begun.to_json()))
+    return folder, events
+
+
+@pytest.fixture
+def study(sound, tmp_path):
+    shutil.copytree(sound[0], tmp_path / "study")
+    return tmp_path / "study", sound[1]
+
+
+def changed(folder, statement, *values):
+    with sqlite3.connect(folder / "study.db") as db:
+        db.execute(statement, values)
+    db.close()
+
+
+def flips(study, n, seed):
+    """Flip one bit after the other: ("same", "refused" or "wrong"; what repair made of it)."""
+    folder, events = study
+    rng, data = random.Random(seed), (folder / "study.db").read_bytes()
+    told = []
+    for _ in range(n):
+        at, bit = rng.randrange(len(data)), rng.randrange(8)
+        (folder / "study.db").write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
+        try:
+            outcome = "same" if read(folder / "study.db") == events else "wrong"
+        except StoreError as e:
+            outcome = "refused"
+            assert e.fix, e
+        try:
+            found = repair(folder)
+        except StoreError:
+            after = "beyond repair"
+        else:
+            after = "whole" if found.old is None else "repaired"
+            kept = {(e["kind"], e["trial"], e["time"]): e for e in read(folder / "study.db")}
+            mine = {(e["kind"], e["trial"], e["time"]): e for e in events}
+            for name, event in kept.items():  # what it kept is as it was, or says what stands in
+                same = {k: v for k, v in event.items() if k != "seq"} == {
+                    k: v for k, v in mine.get(name, {}).items() if k != "seq"
+                }
+                assert same or event.get("reason") == REASON or event["kind"] in ("proposed", "certified", "study")
+        told.append((outcome, after))
+        for left in folder.glob("study.db*"):
+            left.unlink()
+    return told
+
+
+def test_no_flipped_bit_passes_for_something_else(study):
+    told = flips(study, 120, seed=1)
+    assert {outcome for outcome, _ in told} <= {"same", "refused"}
+    assert sum(after != "beyond repair" for _, after in told) > 0.9 * len(told)
+    assert all(after != "whole" for outcome, after in told if outcome == "refused")
+
+
+@pytest.mark.slow
+def test_a_thousand_flipped_bits(study):
+    told = flips(study, 1000, seed=2)
+    assert {outcome for outcome, _ in told} <= {"same", "refused"}
+    assert sum(after != "beyond repair" for _, after in told) > 0.9 * len(told)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_short_is_refused(study, share):
+    folder, _ = study
+    data = (folder / "study.db").read_bytes()
+    (folder / "study.db").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(StoreError):
+        read(folder / "study.db")
+
+
+@pytest.mark.parametrize(
+    ("statement", "lost"),  # and how many rows are not sound then
+    [
+        ("UPDATE events SET body = replace(body, '{', '{ ') WHERE seq = 20", 1),
+        ("UPDATE events SET trial = 4 WHERE seq = 20", 1),
+        ("UPDATE events SET time = time + 1 WHERE seq = 20", 1),
+        ("UPDATE events SET key = NULL WHERE seq = 1", 1),
+        ("UPDATE events SET seal = NULL WHERE seq = 20", 0),
+        ("UPDATE events SET seal = (SELECT seal FROM events WHERE seq = 19) WHERE seq = 20", 0),
+        ("DELETE FROM events WHERE seq = 20", 2),  # and the next, whose seal goes on from it
+        ("UPDATE events SET seq = 100000 WHERE seq = 20", 4),
+        ("INSERT INTO events (study, kind, time, body) VALUES ('study', 'phase', 1.0, '{}')", 1),
+    ],
+)
+def test_a_row_that_was_changed_removed_added_or_moved_shows(study, statement, lost):
+    folder, _ = study
+    changed(folder, statement)
+    with pytest.raises(StoreError, match="not as it was written") as e:
+        Study.open(folder)
+    assert "featherweight repair" in e.value.fix and "events are sound" in e.value.got
+    assert sum(not r.sound for r in survey(folder / "study.db")) == lost
+    repair(folder)
+    Study.open(folder)
+
+
+def test_a_result_that_is_lost_is_run_again(study):
+    folder, events = study
+    number = next(e["trial"] for e in events if e["kind"] == "finished")
+    changed(folder, "UPDATE events SET body = '{}' WHERE trial = ? AND kind = 'finished'", number)
+    result = CliRunner().invoke(app, ["front", str(folder)])
+    assert result.exit_code == 1 and f"finished of trial {number}" in result.stderr
+    result = CliRunner().invoke(app, ["repair", str(folder)])
+    assert result.exit_code == 0 and f"To run again: trials {number}." in result.stdout
+    state = StudyState().fold(read(folder / "study.db"))
+    assert [t.number for t in state.unfinished()] == [number]
+    before = StudyState().fold(events)
+    assert [t.entry for t in state.trials if t.number != number] == [
+        t.entry for t in before.trials if t.number != number
+    ]
+    assert (folder / "study.db.damaged1").is_file()
+    assert CliRunner().invoke(app, ["repair", str(folder)]).stdout.startswith("Nothing to repair")
+
+
+def test_a_proposal_that_is_lost_is_told_from_its_result_or_failed(study):
+    folder, events = study
+    finished = next(e["trial"] for e in events if e["kind"] == "finished")
+    failed = next(e["trial"] for e in events if e["kind"] == "failed")
+    for number in (finished, failed):
+        changed(folder, "UPDATE events SET body = '{}' WHERE trial = ? AND kind = 'proposed'", number)
+    repair(folder)
+    state, before = (StudyState().fold(e) for e in (read(folder / "study.db"), events))
+    assert len(state.trials) == len(before.trials)
+    assert state.trials[finished].entry == before.trials[finished].entry
+    assert state.trials[failed].reason == REASON and state.trials[failed].state == "failed"
+
+
+def test_a_look_that_is_lost_has_taken_its_share_of_the_level(study):
+    folder, events = study
+    before = StudyState().fold(e for e in events if e["kind"] != "certified").level
+    changed(folder, "UPDATE events SET body = '{}' WHERE kind = 'certified'")
+    repair(folder)
+    state = StudyState().fold(read(folder / "study.db"))
+    assert state.level < before and len(state.certificates) == 1 and state.best().certificate is None
+
+
+def test_settings_come_from_run_yaml_and_without_them_nothing_is_repaired(study):
+    folder, events = study
+    changed(folder, "UPDATE events SET body = '{}' WHERE kind = 'study'")
+    repair(folder)
+    assert StudyState().fold(read(folder / "study.db")).begun == StudyState().fold(events).begun
+    changed(folder, "UPDATE events SET body = '[]' WHERE kind = 'study'")
+    (folder / "run.yaml").unlink()
+    with pytest.raises(StoreError, match="cannot be repaired"):
+        repair(folder)
+
+
+def test_without_the_originals_measurement_nothing_is_repaired(study):
+    folder, _ = study
+    changed(folder, "UPDATE events SET body = '{}' WHERE kind = 'baseline'")
+    with pytest.raises(StoreError, match="the original's measurement"):
+        repair(folder)
+
+
+def test_a_log_of_before_there_were_seals_is_read_and_gets_them(study):
+    folder, events = study
+    rewritten(folder / "study.db")
+    data = (folder / "study.db").read_bytes()
+    assert read(folder / "study.db") == events and (folder / "study.db").read_bytes() == data
+    store = EventStore(folder / "study.db")
+    assert list(store.read()) == events and store.append("phase", {"name": "again"})
+    store.close()
+    assert len(read(folder / "study.db")) == len(events) + 1
+    changed(folder, "UPDATE events SET body = '{}' WHERE seq = 9")
+    with pytest.raises(StoreError, match="not as it was written"):
+        read(folder / "study.db")
+
+
+def test_a_log_of_a_version_to_come_is_refused(study):
+    changed(study[0], "PRAGMA user_version = 7")
+    with pytest.raises(StoreError, match="newer version"):
+        read(study[0] / "study.db")
+
+
+@pytest.mark.parametrize("name", ["q?1", "a%20b", "a b#c", "ä;&=x"])
+def test_a_folder_is_the_one_that_is_named(name, tmp_path):
+    write(tmp_path / name / "study.db", 1)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert len(Study.open(tmp_path / name).trials()) == 1
+
+
+def test_every_row_of_a_body_is_json(sound):
+    assert all(json.loads(r.fields["body"]) is not None for r in survey(sound[0] / "study.db"))
