@@ -17,12 +17,12 @@ from ..models.package import Package
 from ..models.surgery import whole_numbers
 from ..recipe import Recipe, encode
 from ..store.artifacts import sha256_file
+from ..store.manifest import MANIFEST, combined_sha256
 from ..targets.base import Target
 from ..task.data import calibration_rows
 from ..task.task import Task
 from ..task.tensors import as_tensor
 
-MANIFEST = "manifest.json"
 WRITTEN = 2  # raised when the same model would give another file
 
 
@@ -53,14 +53,6 @@ def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe,
         "export": report,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-def combined_sha256(files: dict[str, str]) -> str:
-    """The file's own sha256 if there is one file, else that of the `sha256sum` listing of all,
-    in order of name."""
-    if len(files) == 1:
-        return next(iter(files.values()))
-    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())).encode()).hexdigest()
 
 
 def graph(module: nn.Module, recipe: Recipe, report: dict[str, Any], target: Target) -> str:

@@ -3,8 +3,9 @@ write one out, train a supernet."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
+import fcntl
 import math
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import FeatherweightError, StoreError
+from ..errors import FeatherweightError, InputError, StoreError
 from ..measure.accuracy import evaluate, metric
 from ..measure.certificate import certify
 from ..measure.differences import differences
@@ -26,16 +27,19 @@ from ..measure.paired import compare
 from ..models.package import Package
 from ..recipe import Recipe, decode
 from ..records import Entry
+from ..store.artifacts import sha256_file
+from ..store.manifest import MANIFEST, sound
 from ..targets.base import Target
-from .export import MANIFEST
 from .messages import CertifyJob, Job, Made, PackageJob, RelaxJob, TrialJob
 from .runner import Runner, chain
 from .screen import screen
 
+_FICLONE = 0x40049409  # ioctl_ficlone(2)
+
 
 def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
     """Make, export and measure one candidate on the validation split. Returns what became of it:
-    {"entry", "steps", "reused", "notes"}.
+    {"entry", "steps", "reused", "notes", "outputs": {file: sha256} of those that were written}.
 
     OverLimits if it breaks one of the limits that are checked first; `train.checkpoint.Paused` if
     it has to wait at a rung.
@@ -46,8 +50,9 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
     if job.screen:
         screen(runner, job, recipe, target)
     artifact = keep(runner.artifact(recipe, target, runner.rungs(job.rungs)), Path(job.keep))
-    manifest = json.loads((artifact / MANIFEST).read_text())
-    ref = job.reference
+    manifest, ref, written = sound(artifact), job.reference, dict[str, str]()
+    if ref is not None:
+        sound(Path(ref.artifact), ref.sha256)
     reference = (Path(ref.artifact), Target.parse(ref.target)) if ref is not None else (artifact, target)
     work = Path(tempfile.mkdtemp(prefix="featherweight-"))
     try:
@@ -58,9 +63,9 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
         value = evaluate(m, outputs, targets, runner.seed, runner.units("valid"))
         paired = None
         if job.outputs and ref is None:
-            _place(got.outputs, Path(job.outputs))
+            written |= _place(got.outputs, Path(job.outputs))
         elif job.outputs and ref is not None and not job.alone:
-            base = _outputs(runner, Made(ref.artifact, ref.target, job.outputs), "valid", job.timeout_s)
+            base = _outputs(runner, ref, "valid", job.timeout_s, written)
             paired, _ = compare(m, base, outputs, targets, runner.seed, runner.units("valid"))
         if job.alone:
             paired, _ = compare(m, None, outputs, targets, runner.seed, runner.units("valid"))
@@ -93,7 +98,8 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
         paired=paired,
         graph=manifest.get("graph"),
     )
-    return {"entry": entry.to_json(), "steps": runner.steps, "reused": runner.reused, "notes": manifest["notes"]}
+    told = {"entry": entry.to_json(), "steps": runner.steps, "reused": runner.reused, "notes": manifest["notes"]}
+    return told | {"outputs": written}
 
 
 def _coverage(report: dict[str, Any]) -> dict[str, Any]:
@@ -102,44 +108,49 @@ def _coverage(report: dict[str, Any]) -> dict[str, Any]:
     return {**report, "layers": dict(Counter(report["layers"].values()))} if "layers" in report else report
 
 
-def write_outputs(runner: Runner, made: Made, split: str, timeout_s: float) -> None:
-    """An artifact's outputs on a split, written to `made.to`."""
+def write_outputs(runner: Runner, made: Made, split: str, timeout_s: float) -> dict[str, str]:
+    """An artifact's outputs on a split, written to `made.to`; {file: sha256}."""
+    sound(Path(made.artifact), made.sha256)
     work = Path(tempfile.mkdtemp(prefix="featherweight-"))
     try:
         target = Target.parse(made.target)
         got = runner.probe(Path(made.artifact), target, split, work, reference=None, seconds=0.05, timeout_s=timeout_s)
-        _place(got.outputs, Path(made.to))
+        return _place(got.outputs, Path(made.to))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
-    """{"certificate": of an artifact against the baseline's, on the test split}."""
-    base, mine = (_outputs(runner, side, "test", job.timeout_s) for side in (job.baseline, job.candidate))
+    """{"certificate": of an artifact against the baseline's, on the test split; "outputs": {file:
+    sha256} of those that were written}."""
+    written: dict[str, str] = {}
+    base, mine = (_outputs(runner, side, "test", job.timeout_s, written) for side in (job.baseline, job.candidate))
     m, targets = metric(runner.task.metric), runner.targets("test")
     units = runner.units("test")
     said = certify(m, base, mine, targets, job.max_drop, runner.seed, job.level, units, job.min_metric)
     differ = differences(m, base, mine, targets, runner.split("test").classes)
-    return {"certificate": {**said, "differences": differ}}
+    return {"certificate": {**said, "differences": differ}, "outputs": written}
 
 
-def _place(outputs: Path | str | None, to: Path) -> None:
-    """Copy a file to where others look for it, whole or not at all."""
+def _place(outputs: Path | str | None, to: Path) -> dict[str, str]:
+    """Copy a file to where others look for it, whole or not at all; {its folder and name: its
+    sha256}."""
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{to.name}.{os.getpid()}.part")
     shutil.copyfile(str(outputs), part)
+    digest = sha256_file(part)
     part.replace(to)
+    return {f"{to.parent.name}/{to.name}": digest}
 
 
-def _outputs(runner: Runner, made: Made, split: str, timeout_s: float) -> np.ndarray:
-    """What an artifact gives on a split: as written before, if that is whole."""
-    try:
-        found: np.ndarray = np.load(made.to)
-        return found
-    except (OSError, EOFError, ValueError):  # not there, or cut short
-        write_outputs(runner, made, split, timeout_s)
-    again: np.ndarray = np.load(made.to)
-    return again
+def _outputs(runner: Runner, made: Made, split: str, timeout_s: float, written: dict[str, str]) -> np.ndarray:
+    """What an artifact gives on a split: as written before, if that is what the study's log says of
+    it; else anew, and noted in `written`."""
+    to = Path(made.to)
+    if not made.said or not to.is_file() or sha256_file(to) != made.said:
+        written |= write_outputs(runner, made, split, timeout_s)
+    found: np.ndarray = np.load(to)
+    return found
 
 
 def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:
@@ -179,19 +190,33 @@ def run(runner: Runner, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def keep(artifact: Path, folder: Path) -> Path:
-    """The artifact's files linked (copied, if it is another disk) into `folder`/<hash>,
-    where no eviction reaches them."""
-    manifest = json.loads((artifact / MANIFEST).read_text())
+    """The artifact's files copied into `folder`/<hash>, where no eviction reaches them; what is
+    there already, if it is as it was made."""
+    manifest = sound(artifact)
     final = folder / chain(manifest["sha256"], manifest["target"])[:16]
-    if final.is_dir():
+    with contextlib.suppress(InputError, StoreError):
+        sound(final, manifest["sha256"])
         return final
     folder.mkdir(parents=True, exist_ok=True)
     temp = Path(tempfile.mkdtemp(dir=folder, prefix=".incoming-"))
     for name in [*manifest["files"], MANIFEST]:
-        try:
-            os.link(artifact / name, temp / name)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(artifact / name, temp / name)
+        _copy(artifact / name, temp / name)
     os.chmod(temp, 0o755)
+    if final.is_symlink():
+        final.unlink()
+    shutil.rmtree(final, ignore_errors=True)  # of which something is missing, or was changed
     os.rename(temp, final)
+    sound(final, manifest["sha256"])
     return final
+
+
+def _copy(source: Path, to: Path) -> None:
+    """A copy that shares its blocks with the source where the file system can do that, and never
+    its inode: who edits the one does not change the other."""
+    with source.open("rb") as a, to.open("wb") as b:
+        try:
+            fcntl.ioctl(b.fileno(), _FICLONE, a.fileno())
+            return
+        except OSError:  # another file system, or one that cannot
+            pass
+    shutil.copyfile(source, to)

@@ -53,12 +53,14 @@ class Setup(Plain):
 
 @dataclass(frozen=True)
 class Made(Plain):
-    """An artifact's folder and the target that it is for; to:
-    where its outputs on test are written."""
+    """An artifact's folder, the target that it is for, and its sha256 by the study's log. to: where
+    its outputs on a split are written; said: their sha256 by the log ("": it does not say)."""
 
     artifact: str
     target: str
+    sha256: str
     to: str = ""
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,10 @@ class Job(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialJob(Job):
-    """Make, export and measure a candidate. reference: what it is timed against (None: itself);
-    seconds: of timing; timeout_s: of measuring;
-    keep: the folder that its artifact is linked into; outputs: the file with the reference's
-    outputs on the validation split, written if it is not there ("": nothing is compared); alone:
+    """Make, export and measure a candidate. reference: what it is timed against, and compared with
+    by its outputs on the validation split (None: itself); seconds: of timing; timeout_s: of
+    measuring; keep: the folder that its artifact is copied into; outputs: where the outputs are
+    written of an artifact that is its own reference ("": nothing is written or compared); alone:
     its metric is compared with the best value, not with the baseline's;
     screen: limits, absolute (or relative to the reference's latency), that are checked on the
     untrained candidate first."""

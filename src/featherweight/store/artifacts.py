@@ -49,6 +49,15 @@ def sync_folder(path: Path) -> None:
             os.close(fd)
 
 
+def _stamp(folder: Path) -> list[tuple[int, ...]]:
+    """What changes with any of a folder's files; empty if it cannot be seen."""
+    try:
+        found = [p.lstat() for p in sorted(folder.rglob("*")) if not p.is_dir()]
+    except OSError:
+        return []
+    return [(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in found]
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +93,8 @@ class ArtifactStore:
             ) from e
         stored = json.loads(self._settings.read_text())["limit_bytes"] if self._settings.exists() else DEFAULT_LIMIT
         self.limit_bytes = int(limit_bytes if limit_bytes is not None else stored)
-        self._known_good: set[str] = set()
+        # entries that this process has hashed, with what would show that a file has changed since
+        self._known_good: dict[str, list[tuple[int, ...]]] = {}
         self._written = 0
 
     def set_limit(self, limit_bytes: int) -> None:
@@ -104,10 +114,12 @@ class ArtifactStore:
         folder = self.folder(key)
         if not folder.is_dir():
             return None
-        if key not in self._known_good and not self._intact(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            return None
-        self._known_good.add(key)
+        stamp = _stamp(folder)
+        if not stamp or self._known_good.get(key) != stamp:
+            if not self._intact(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                return None
+            self._known_good[key] = stamp
         os.utime(folder)
         return folder
 
@@ -115,8 +127,9 @@ class ArtifactStore:
     def _intact(folder: Path) -> bool:
         try:
             sums = json.loads((folder / SUMS).read_text())
-            return all(sha256_file(folder / name) == digest for name, digest in sums.items())
-        except (OSError, ValueError):
+            files = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()} - {SUMS}
+            return files == set(sums) and all(sha256_file(folder / name) == digest for name, digest in sums.items())
+        except (OSError, ValueError, AttributeError, TypeError):
             return False
 
     def put(self, key: str, write: Callable[[Path], None]) -> Path:
@@ -147,7 +160,7 @@ class ArtifactStore:
                     got=f"{final}: {e.strerror or e}",
                     fix="is the disk full? `featherweight cache --clear` frees the store",
                 ) from e
-        self._known_good.add(key)
+        self._known_good[key] = _stamp(final)
         self._written += sum(p.stat().st_size for p in final.iterdir())
         # measuring the whole store costs time: only after it has grown
         if self._written > self.limit_bytes / 20:
@@ -186,7 +199,7 @@ class ArtifactStore:
             if folder.name == spare or (time.time() - used < _IN_USE_S and to_bytes > 0):
                 continue
             shutil.rmtree(folder, ignore_errors=True)
-            self._known_good.discard(folder.name)
+            self._known_good.pop(folder.name, None)
             freed += size
         return freed
 

@@ -16,7 +16,7 @@ from ..targets.base import Target
 from ..transforms.quantize import Quantize
 from ..transforms.train import Train
 from .config import Config
-from .jobs import Jobs, run_each
+from .jobs import Jobs, run_each, told
 from .request import floor_refused
 
 # by whether the search is over
@@ -91,8 +91,7 @@ def _measure_first(jobs: Jobs, recipe: Recipe, target: str) -> None:
 
 
 def _record(jobs: Jobs, label: str, outcome: Message) -> None:
-    told = {k: outcome.result[k] for k in ("entry", "steps", "reused")}
-    jobs.log.record("baseline", told, key=f"baseline {label}")
+    jobs.log.record("baseline", told(outcome), key=f"baseline {label}")
 
 
 def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) -> None:

@@ -19,6 +19,7 @@ from ..limits import Budget
 from ..machine import machine
 from ..measure.accuracy import metric
 from ..recipe import Recipe
+from ..store.manifest import sound
 from ..task.load import load_task
 from ..task.task import Task
 from .clock import begun
@@ -158,7 +159,9 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
                 run.phases()
                 found = analysed(run.state)
                 run.log.record("results", {"interrupted": run.jobs.stop.asked})
-                write_results(folder, run.state, found)
+                packaged = write_results(folder, run.state, found)
+                if packaged and packaged != run.state.packaged:
+                    run.log.record("packaged", {"files": packaged})
             except FeatherweightError as e:
                 run.log.record("broken_off", {"reason": e.what})
                 raise
@@ -199,14 +202,17 @@ def _difference(name: str, before: Config, now: Config) -> str:
 
 
 def _check_whole(state: StudyState) -> None:
-    """StoreError if the file that all candidates are timed against is gone."""
-    artifact = state.baselines["baseline"].artifact if "baseline" in state.baselines else None
-    if artifact is not None and not Path(artifact).is_dir():
-        raise StoreError(
-            "the baseline's file is not in the study's folder",
-            got=artifact,
-            fix="copy or move the whole folder, artifacts/ with it, or begin a new study with another --out",
-        )
+    """StoreError if the file that all candidates are timed against is gone, or another one."""
+    base = state.baselines.get("baseline")
+    if base is None:
+        return
+    fix = "copy or move the whole folder, artifacts/ with it, or begin a new study with another --out"
+    if not Path(base.artifact).is_dir():
+        raise StoreError("the baseline's file is not in the study's folder", got=base.artifact, fix=fix)
+    try:
+        sound(Path(base.artifact), base.sha256)
+    except (InputError, StoreError) as e:
+        raise StoreError("the baseline's file is not as it was made", got=e.got, allowed=e.allowed, fix=fix) from e
 
 
 def _portable(task: Task) -> Any:

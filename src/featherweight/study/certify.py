@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..engine.messages import CertifyJob, Made
 from ..limits import of_floor
@@ -41,7 +40,7 @@ def certify(jobs: Jobs) -> None:
     for entry in order:
         if clock.remaining() < 2.0 or stop.asked and state.certificates:
             break
-        sides = {"baseline": _side(state.baseline, jobs.folder), "candidate": _side(entry, jobs.folder)}
+        sides = {"baseline": _side(jobs, state.baseline), "candidate": _side(jobs, entry)}
         time_s = max(60.0, min(clock.remaining(), 3600.0))
         most, least = state.to_show(entry)
         job = CertifyJob(**sides, max_drop=most, min_metric=least, timeout_s=time_s, level=state.level)
@@ -52,9 +51,9 @@ def certify(jobs: Jobs) -> None:
             continue
         certificate = {**outcome.result["certificate"], "chance": entry.chance, "looks": len(state.certificates) + 1}
         name, said = artifact_id(entry), {**entry.to_json(), "certificate": certificate}
-        log.record(
-            "certified", {"artifact": name, "certificate": certificate, "entry": said}, key=f"certificate {name}"
-        )
+        body = {"artifact": name, "certificate": certificate, "entry": said}
+        outputs = {"outputs": outcome.result["outputs"]} if outcome.result["outputs"] else {}
+        log.record("certified", body | outputs, key=f"certificate {name}")
 
 
 def to_certify(state: StudyState) -> list[Entry]:
@@ -119,6 +118,5 @@ def _may(state: StudyState, entry: Entry) -> bool:
     return all(map(of_floor, entry.violations)) and _likely(state, entry) >= min(LEAST, state.begun.confidence)
 
 
-def _side(entry: Entry, folder: Path) -> Made:
-    name = artifact_id(entry).replace("/", "_")
-    return Made(entry.artifact, entry.target, str(folder / "test-outputs" / f"{name}.npy"))
+def _side(jobs: Jobs, entry: Entry) -> Made:
+    return jobs.made(entry, f"test-outputs/{artifact_id(entry).replace('/', '_')}.npy")

@@ -15,12 +15,15 @@ from ..engine.screen import QUANTITIES
 from ..errors import TargetError
 from ..limits import Constraint
 from ..recipe import Recipe
+from ..records import Entry
 from ..targets.base import Target
 from .clock import Clock
 from .config import Config
 from .log import Log
 from .process import Stop
 from .state import ARTIFACTS
+
+VALID_OUTPUTS = "valid-outputs/baseline.npy"
 
 
 class Jobs:
@@ -63,14 +66,19 @@ class Jobs:
             label=label,
             trial=None,
             filling={},
-            reference=Made(base.artifact, base.target) if base else None,
+            reference=self.made(base, VALID_OUTPUTS) if base else None,
             seconds=self.config.measure_seconds,
             timeout_s=self.clock.timeout(),
             keep=str(self.folder / ARTIFACTS),
-            outputs=str(self.folder / "valid-outputs" / "baseline.npy"),
+            outputs=str(self.folder / VALID_OUTPUTS),
             alone=self.log.state.alone,
         )
         return dataclasses.replace(job, **more)
+
+    def made(self, entry: Entry, outputs: str) -> Made:
+        """An entry's artifact, and the file in the study's folder with its outputs on a split."""
+        said = self.log.state.outputs.get(outputs, "")
+        return Made(entry.artifact, entry.target, entry.sha256, str(self.folder / outputs), said)
 
     def screened(self) -> tuple[Constraint, ...]:
         """The limits that a candidate can break before it is trained,
@@ -88,6 +96,12 @@ class Jobs:
             self._shown = time.monotonic()
             minutes = self.clock.budget.minutes
             self.log.spent(self.clock.spent(), minutes * 60 if minutes else None)
+
+
+def told(message: Message) -> dict[str, Any]:
+    """What the log keeps of a job that finished."""
+    names = ("entry", "steps", "reused", "outputs")
+    return {k: message.result[k] for k in names if k != "outputs" or message.result.get(k)}
 
 
 def run_each(jobs: Jobs, ask: Callable[[], tuple[Job, float] | None]) -> Iterator[Message]:

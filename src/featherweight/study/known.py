@@ -48,6 +48,10 @@ class Known:
     polished: dict[tuple[int, int], Entry] = field(default_factory=dict)
     polish_epochs: dict[tuple[int, int], int] = field(default_factory=dict)
     unpolished: dict[tuple[int, int], str] = field(default_factory=dict)
+    # sha256 of files with outputs, by their place in the study's folder
+    outputs: dict[str, str] = field(default_factory=dict)
+    # of the files of best/, as they were last written
+    packaged: dict[str, str] = field(default_factory=dict)
     # how often a chosen artifact was timed again
     raced: dict[str, int] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)  # of these, in the end

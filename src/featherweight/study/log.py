@@ -50,7 +50,7 @@ class Log:
         body = dict(body or {})
         if "entry" in body:
             artifact = body["entry"]["artifact"]
-            body["entry"] = {**body["entry"], "artifact": within(artifact) or artifact}
+            body["entry"] = {**body["entry"], "artifact": within(artifact)}
         if self.store.append(kind, body, trial=trial, key=key):
             event = {**body, "kind": kind, "trial": trial, "time": time.time()}
             self.state.apply(event)

@@ -19,7 +19,7 @@ from ..proof.chance import recovered
 from ..recipe import Recipe
 from ..records import Entry, Paired, Trial
 from ..transforms.base import Trained
-from .jobs import Jobs, run_each
+from .jobs import Jobs, run_each, told
 from .state import StudyState
 
 LONGER = 3  # times the recovery that it had as searched: the first time; three times as much the next
@@ -56,9 +56,9 @@ def polish(jobs: Jobs) -> None:
         rung, epochs = busy.pop(message.id)
         body: dict[str, Any] = {"rung": rung, "epochs": epochs, "seconds": message.seconds}
         if message.kind == "finished":
-            told = {k: message.result[k] for k in ("entry", "steps", "reused")}
-            told["entry"] |= {"rung": rung}
-            log.record("polished", {**body, **told}, trial=message.id)
+            found = told(message)
+            found["entry"] |= {"rung": rung}
+            log.record("polished", {**body, **found}, trial=message.id)
         else:
             log.record("unpolished", {**body, "reason": message.reason}, trial=message.id)
 

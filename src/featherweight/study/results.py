@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from ..engine.messages import PackageJob
-from ..errors import StoreError
+from ..errors import InputError, StoreError
 from ..recipe import Recipe
 from ..records import Entry
 from ..report import html
 from ..report.analysis import Analysis, analyse
 from ..report.card import model_card
 from ..store.artifacts import sha256_file, write_atomic
+from ..store.manifest import MANIFEST, sound
 from .command import command, goes_on
 from .jobs import Jobs
 from .reading import chosen_manifest
@@ -41,18 +42,28 @@ def package_best(jobs: Jobs) -> None:
 
 def restore(jobs: Jobs) -> None:
     """Make the artifacts of the front and the best candidate anew that are not in the study's
-    folder: an earlier run dropped them, as they were not on its front."""
+    folder, or not as they were: an earlier run dropped them, as they were not on its front, or
+    something damaged them."""
     state = jobs.log.state
     best = state.best() or state.nearest()
     for entry in [*state.front(), *([best] if best else [])]:
-        if Path(entry.artifact).is_dir():
+        if intact(entry):
             continue
         more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": ""}
         job = jobs.trial_job(Recipe.from_json(entry.recipe), entry.target, entry.label, **more)
         outcome = jobs.run_one(job, 600.0)
-        if not Path(entry.artifact).is_dir():
+        if not intact(entry):
             why = outcome.reason or "it came out as another file"
             jobs.log.warn(f"the file of {entry.label} is lost and was not made anew: {why}", entry.trial)
+
+
+def intact(entry: Entry) -> bool:
+    """Is the entry's artifact in the study's folder, as the log says that it was made?"""
+    try:
+        sound(Path(entry.artifact), entry.sha256)
+    except (InputError, StoreError):
+        return False
+    return True
 
 
 def analysed(state: StudyState) -> Analysis:
@@ -60,15 +71,14 @@ def analysed(state: StudyState) -> Analysis:
     return analyse(state.front_json(), [t.to_json() for t in state.trials], state.begun.to_json())
 
 
-def write_results(out: Path, state: StudyState, found: Analysis | None = None) -> None:
+def write_results(out: Path, state: StudyState, found: Analysis | None = None) -> dict[str, str]:
     """Write front.json, run.yaml, best/ and report.html; drop artifacts that are not on the front.
-    found: of `analysed`."""
+    Returns {file of best/: its sha256}, none if there is no best. found: of `analysed`."""
     front, info, config = state.front_json(), {**state.info, "phases_s": state.phases}, state.begun.to_json()
     write_atomic(out / "front.json", json.dumps(front, indent=1))
     write_atomic(out / "run.yaml", yaml.safe_dump(config, sort_keys=False))
     entry = state.best() or state.nearest()
-    if entry is not None:
-        _write_best(out, entry, state, front, info, config)
+    packaged = _write_best(out, entry, state, front, info, config) if entry is not None else {}
     html.write(
         out / "report.html",
         front,
@@ -82,30 +92,31 @@ def write_results(out: Path, state: StudyState, found: Analysis | None = None) -
     for folder in (out / ARTIFACTS).glob("*"):
         if folder.name not in names:
             shutil.rmtree(folder, ignore_errors=True)
+    return packaged
 
 
 def _write_best(
     out: Path, entry: Entry, state: StudyState, front: dict[str, Any], info: dict[str, Any], config: dict[str, Any]
-) -> None:
+) -> dict[str, str]:
     """best/: the artifact's files, model/ (spec and safetensors), recipe.json, MODEL_CARD.md,
-    manifest.json over all of them."""
+    manifest.json over all of them, which are returned."""
     if not Path(entry.artifact).is_dir():
         fix = f"{goes_on(state.config, out)}: it is made anew"
         raise StoreError("the best candidate's file is not in the study's folder", got=entry.artifact, fix=fix)
+    manifest = sound(Path(entry.artifact), entry.sha256)
     final, new, old = out / "best", out / "best.new", out / "best.old"
     new.mkdir(exist_ok=True)
-    for p in Path(entry.artifact).iterdir():
-        if p.name != "manifest.json":
-            shutil.copy2(p, new / p.name)
+    for name in manifest["files"]:
+        shutil.copy2(Path(entry.artifact) / name, new / name)
     (new / "recipe.json").write_text(json.dumps(entry.recipe, indent=1))
     (new / "MODEL_CARD.md").write_text(model_card(front, entry.to_json(), info, config))
-    manifest = json.loads((Path(entry.artifact) / "manifest.json").read_text())
     manifest["artifact_files"] = manifest.pop("files")
-    files = sorted(p for p in new.rglob("*") if p.is_file() and p.name != "manifest.json")
+    files = sorted(p for p in new.rglob("*") if p.is_file() and p.name != MANIFEST)
     manifest["files"] = {str(p.relative_to(new)): sha256_file(p) for p in files}
-    (new / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         os.rename(final, old)
     os.rename(new, final)
     shutil.rmtree(old, ignore_errors=True)
+    return dict(manifest["files"])

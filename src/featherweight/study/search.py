@@ -21,7 +21,7 @@ from ..space import Space
 from ..strategies.base import Strategy
 from ..targets.base import Target
 from .ends import in_vain, reason
-from .jobs import Jobs, check_target
+from .jobs import Jobs, check_target, told
 from .pauses import Pauses
 from .proxy import ProxyFilter
 
@@ -208,8 +208,7 @@ class Search:
             # it was paused before; its worker is free now, however it ended
             pass
         elif message.kind == "finished":
-            told = {k: message.result[k] for k in ("entry", "steps", "reused")}
-            self.log.record("finished", {**told, "seconds": message.seconds}, trial=number)
+            self.log.record("finished", {**told(message), "seconds": message.seconds}, trial=number)
             self.forget(number)
         elif self.clock.out_of_time() and timed_out(message.reason):
             self.log.record("stopped", {"reason": UP, "seconds": message.seconds}, trial=number)

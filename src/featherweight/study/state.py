@@ -4,6 +4,7 @@ resuming is replaying."""
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -28,6 +29,7 @@ class StudyState(Known):
     def apply(self, event: Event) -> None:
         handler = getattr(self, f"_on_{event['kind']}", None)
         self._clock(event)
+        self.outputs |= event.get("outputs") or {}
         if handler is not None:
             handler(event)
 
@@ -52,6 +54,10 @@ class StudyState(Known):
     def _on_results(self, event: Event) -> None:
         """The run is over but for the writing of its results, which all tell this time."""
         self.finished, self._told_s = not event["interrupted"], self.spent_s
+
+    def _on_packaged(self, event: Event) -> None:
+        """best/ was written."""
+        self.packaged = event["files"]
 
     def _on_uncertified(self, event: Event) -> None:
         self.uncertified = event["reason"]
@@ -195,9 +201,8 @@ class StudyState(Known):
     def _entry(self, event: Event) -> Entry:
         """The entry that an event tells of, its artifact where the study is now."""
         entry = Entry.from_json(event["entry"])
-        kept = within(entry.artifact)
-        if self.folder is not None and kept is not None:
-            entry.artifact = str(self.folder / kept)
+        if self.folder is not None:
+            entry.artifact = str(self.folder / within(entry.artifact))
         return entry
 
     def _align(self, entry: Entry) -> None:
@@ -226,8 +231,7 @@ class StudyState(Known):
         self.reused += event["reused"]
 
 
-def within(artifact: str) -> str | None:
-    """Where in its study's folder an artifact is kept, whatever folder that was when it was made;
-    None if it is kept elsewhere."""
-    path = PurePath(artifact)
-    return f"{ARTIFACTS}/{path.name}" if path.parent.name == ARTIFACTS else None
+def within(artifact: str) -> str:
+    """Where in its study's folder an artifact is kept, whatever folder that was when it was made:
+    by its name alone, for a log may come from anybody, and name any folder."""
+    return f"{ARTIFACTS}/{re.sub(r'[^A-Za-z0-9_-]', '_', PurePath(artifact).name) or '_'}"

@@ -16,6 +16,7 @@ from ..records import Entry
 from ..report import html
 from ..report.analysis import Analysis
 from ..report.words import summary
+from ..store.manifest import MANIFEST, sound
 from .command import command, goes_on
 from .log import Listener
 from .process import running
@@ -131,10 +132,18 @@ class Study:
                     got=str(source),
                     fix=f"{goes_on(self.state.config, self.out)}: it is written again; or name a trial: --trial N",
                 )
-            if not source.is_dir():
+            if not source.is_dir() or chosen is None:
                 raise InputError("this study has no best candidate to export", fix="name a trial: --trial N")
+            if self.state.packaged and sound(source, chosen.sha256)["files"] != self.state.packaged:
+                raise StoreError(
+                    "the best candidate's folder is not as it was written",
+                    got=f"{source / MANIFEST}: other files than the study's log has",
+                    fix=f"{goes_on(self.state.config, self.out)}: it is written again",
+                )
         else:
-            source = self._kept_baseline(trial) if isinstance(trial, str) else self._kept(trial)
+            chosen = self._kept_baseline(trial) if isinstance(trial, str) else self._kept(trial)
+            source = Path(chosen.artifact)
+        sound(source, chosen.sha256)
         to = Path(to)
         if to.is_dir() and _made_of(to) is not None and _same_files(source, to):
             return to  # a script that runs again exports again
@@ -143,9 +152,10 @@ class Study:
         shutil.copytree(source, to, dirs_exist_ok=True)
         return to
 
-    def _kept(self, trial: int) -> Path:
-        """The artifact of a trial: of the best, if it is this trial; else of its entries on the
-        front the certified one, then the one that scores best; else what else is kept of it."""
+    def _kept(self, trial: int) -> Entry:
+        """The entry of a trial whose artifact is here: the best, if it is this trial; else of its
+        entries on the front the certified one, then the one that scores best; else what else is
+        kept of it."""
         state = self.state
         mine = [e for e in state.found() if e.trial == trial]
         kept = sorted({e.trial for e in state.found() if e.trial is not None and Path(e.artifact).is_dir()})
@@ -156,7 +166,7 @@ class Study:
         front = sorted(state.ranked(), key=lambda e: (e.certificate or {}).get("verdict") != "certified")
         for entry in [*([best] if best else []), *front, *reversed(mine)]:
             if entry.trial == trial and Path(entry.artifact).is_dir():
-                return Path(entry.artifact)
+                return entry
         raise InputError(
             "this trial's artifact was not kept: it is not on the front",
             got=trial,
@@ -164,7 +174,7 @@ class Study:
             fix="name one that is on the front, or none: the best is exported",
         )
 
-    def _kept_baseline(self, label: str) -> Path:
+    def _kept_baseline(self, label: str) -> Entry:
         kept = {name: e for name, e in self.state.baselines.items() if Path(e.artifact).is_dir()}
         if label not in kept:
             raise InputError(
@@ -173,7 +183,7 @@ class Study:
                 allowed=", ".join(map(repr, kept)) or "no baseline's artifact is here",
                 fix="name a baseline by its label, or a trial by its number",
             )
-        return Path(kept[label].artifact)
+        return kept[label]
 
     def report(self, path: str | Path, found: Analysis | None = None) -> Path:
         """Write the study's report, one HTML file, to `path`, which is returned. found: what
