@@ -236,8 +236,10 @@ class Recipe(Node):
     def from_yaml(cls, text: str) -> Recipe:
         import yaml
 
+        from .plain import read_yaml
+
         try:
-            return cls.from_json(yaml.safe_load(text))
+            return cls.from_json(read_yaml(text))
         except (yaml.YAMLError, ValueError, RecursionError) as e:
             # ValueError: a date such as 2024-13-45
             raise RecipeError("the recipe is not valid YAML", got=str(e)) from e

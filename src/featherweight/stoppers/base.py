@@ -47,7 +47,7 @@ class Stopper(ABC):
 
 
 def check_budgets(kind: str, min_budget: float, max_budget: float | None, eta: int) -> None:
-    """InputError unless 0.001 <= min_budget <= max_budget and eta >= 2."""
+    """InputError unless 0.001 <= min_budget <= max_budget and 2 <= eta <= 1000."""
     numbers = [b for b in (min_budget, max_budget) if b is not None]
     if (
         any(isinstance(b, bool) or not isinstance(b, (int, float)) for b in numbers)
@@ -61,8 +61,8 @@ def check_budgets(kind: str, min_budget: float, max_budget: float | None, eta: i
                 "0.25 is a quarter of the data"
             ),
         )
-    if eta < 2:
-        raise InputError(f"{kind} keeps one trial in eta", got=f"eta={eta}", allowed="eta >= 2")
+    if isinstance(eta, bool) or not isinstance(eta, (int, float)) or not 2 <= eta <= 1000:
+        raise InputError(f"{kind} keeps one trial in eta", got=f"eta={eta}", allowed="2 <= eta <= 1000")
 
 
 def rung(epochs: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError, NoStudy
+from ..plain import read_text, read_yaml
 from ..store.events import EventStore
 from .config import Config
 from .state import StudyState
@@ -49,9 +50,13 @@ def read_config(out: Path) -> Config:
     """The settings of the study in a folder, or of a run.yaml."""
     if out.is_file():
         try:
-            data = yaml.safe_load(out.read_text())
+            data = read_yaml(read_text(out))
         except UnicodeDecodeError as e:
             raise InputError("this file is no text", got=f"{out}: {e}", allowed="a run.yaml that a run wrote") from e
+        except (yaml.YAMLError, ValueError, RecursionError) as e:
+            raise InputError(
+                "this file is not valid YAML", got=f"{out}: {e}", allowed="a run.yaml that a run wrote"
+            ) from e
         if not isinstance(data, dict) or "fingerprint" not in data:
             raise InputError("this file is no run.yaml of an earlier run", got=str(out))
         return Config.from_json(data)

@@ -1,0 +1,68 @@
+"""YAML that people write, read within limits: nothing in it is executed, a key stands once, and
+what it says stays as large as it looks (an alias of an alias of an alias is gigabytes)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LONGEST, LARGEST, DEEPEST = 10_000_000, 200_000, 100  # characters; values, aliases followed; levels
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a mapping with a key twice: of two values one would be dropped without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = f"{key.tag} {key.value}" if isinstance(key, yaml.ScalarNode) else ""
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    "in a mapping", node.start_mark, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            if name and key.value != "<<":
+                seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read_text(path: Path) -> str:
+    """A text file that somebody wrote. ValueError (of which a UnicodeDecodeError is one) says why
+    it is none."""
+    size = path.stat().st_size
+    if size > LONGEST:
+        raise ValueError(f"it has {size} bytes; at most {LONGEST} are read")
+    return path.read_text(encoding="utf-8")
+
+
+def read_yaml(text: str) -> Any:
+    """The plain data that a YAML (or JSON) text says. ValueError, yaml.YAMLError and RecursionError
+    say why it cannot be taken."""
+    if len(text) > LONGEST:
+        raise ValueError(f"it has {len(text)} characters; at most {LONGEST} are read")
+    loader = _Once(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _size(node, {}, 0)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: Any, known: dict[int, int], depth: int) -> int:
+    """How many values a node is, each alias counted as what it stands for."""
+    if depth > DEEPEST:
+        raise ValueError(f"it is more than {DEEPEST} levels deep")
+    if known.get(id(node)) == 0:
+        raise ValueError("an alias stands within what it stands for")
+    if id(node) not in known:
+        known[id(node)] = 0
+        parts = [p for pair in node.value for p in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inner = [] if isinstance(node, yaml.ScalarNode) else parts
+        known[id(node)] = 1 + sum(_size(part, known, depth + 1) for part in inner)
+    if known[id(node)] > LARGEST:
+        raise ValueError(f"it says more than {LARGEST} values")
+    return known[id(node)]
