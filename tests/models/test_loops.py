@@ -1,5 +1,9 @@
 """Blocks are dropped only where the model does the same around each of them."""
 
+import copy
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -111,7 +115,93 @@ def twice(net, x):
     return x
 
 
-@pytest.mark.parametrize("loop", [residual, masked, fresh])
+def averaged(net, x):
+    mean = x
+    for block in net.blocks:
+        x = block(x)
+        mean = 0.5 * mean + 0.5 * x
+    return x - mean
+
+
+def second_last(net, x):
+    seen = [x]
+    for block in net.blocks:
+        seen.append(block(seen[-1]))
+    return seen[-2]
+
+
+def taps(net, x):
+    seen = []
+    for i, block in enumerate(net.blocks):
+        x = block(x)
+        if i in (0, 1):
+            seen.append(x)
+    return seen[0] * torch.tanh(seen[1])
+
+
+def skips(net, x):
+    seen = [torch.tanh(x * k) for k in range(len(net.blocks))]
+    for block in net.blocks:
+        x = block(x + seen.pop())
+    return x
+
+
+def zipped(net, x):
+    for block, scale in zip(net.blocks, net.scales, strict=False):
+        x = block(x) * scale
+    return x
+
+
+def sliced(net, x):
+    for i, block in enumerate(net.blocks):
+        x = block(x + net.scales[i : i + 1])
+    return x
+
+
+def rated(net, x):
+    for block, rate in zip(net.blocks, np.array([1.5, 0.4, 0.8, 0.2], np.float32), strict=False):
+        x = block(x) * rate
+    return x
+
+
+def two_streams(net, x):
+    streams = [x, -x]
+    for i, block in enumerate(net.blocks):
+        streams[i % 2] = block(streams[i % 2])
+    return streams[0] - 0.3 * streams[1]
+
+
+def from_the_stem(net, x):
+    stem = x
+    for i, block in enumerate(net.blocks):
+        x = block(stem if i == 1 else x)
+    return x
+
+
+@torch.jit.script
+def faded(x, i: int):
+    return x * (1.0 - 0.15 * float(i))
+
+
+def scripted(net, x):
+    for i, block in enumerate(net.blocks):
+        x = faded(block(x), i)
+    return x
+
+
+def drawn(net, x):
+    for i, block in enumerate(net.blocks):
+        x = block(x) + torch.rand(x.shape, generator=torch.Generator().manual_seed(i))
+    return x
+
+
+def reads(net, x):
+    for block in net.blocks:
+        x = block(x)
+    return nn.functional.linear(x, net.blocks[1].b[0].weight)[:, :16]
+
+
+@pytest.mark.parametrize("loop", [residual, masked, fresh, averaged])
 @pytest.mark.parametrize("blocks", [2, 4])
 def test_a_loop_that_does_the_same_around_each_block_can_lose_any(loop, blocks):
     assert droppable(Net(loop, blocks).eval(), (X,)) == {"blocks": list(range(blocks))}
@@ -129,12 +219,66 @@ def test_a_loop_that_does_the_same_around_each_block_can_lose_any(loop, blocks):
         (given, "arguments of its own"),
         (backwards, "one after the other"),
         (twice, "one after the other"),
+        (second_last, "norms, scales or numbers"),
+        (taps, "norms, scales or numbers"),
+        (skips, "norms, scales or numbers"),
+        (zipped, "norms, scales or numbers"),
+        (sliced, "norms, scales or numbers"),
+        (rated, "norms, scales or numbers"),
+        (two_streams, "norms, scales or numbers"),
+        (scripted, "arguments of its own"),
+        (drawn, "norms, scales or numbers"),
+        (reads, "weights of its blocks outside"),
     ],
 )
 @pytest.mark.parametrize("blocks", [2, 3, 4])
 def test_blocks_that_belong_to_something_stay_and_are_named(loop, why, blocks):
     found, whole = examined(Net(loop, blocks).eval(), (X,))
     assert found == {} and why in whole["blocks"]
+
+
+@pytest.mark.parametrize("blocks", [3, 4])
+def test_a_block_with_an_input_of_its_own_is_not_like_the_others(blocks):
+    found, whole = examined(Net(from_the_stem, blocks).eval(), (X,))
+    assert found == {} and whole["blocks"]
+
+
+class Called(nn.Module):
+    """A Sequential that is called, and looked into as well."""
+
+    def __init__(self, more, blocks=4):
+        super().__init__()
+        self.more, self.blocks = more, nn.Sequential(*(Block() for _ in range(blocks)))
+
+    def forward(self, x):
+        return self.more(self, x)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (lambda net, x: net.blocks(x), None),
+        (lambda net, x: net.blocks(x) + net.blocks[1](x), "one after the other"),
+        (lambda net, x: net.blocks[2:](net.blocks[:2](x)), None),
+        (lambda net, x: (h := net.blocks[:2](x)) - net.blocks[2:](h), "norms, scales or numbers"),
+        (lambda net, x: net.blocks(x) @ net.blocks[2].b[2].weight[:, :16], "weights of its blocks outside"),
+    ],
+)
+def test_a_sequential_that_is_looked_into_is_no_other_row(more, why):
+    found, whole = examined(Called(more).eval(), (X,))
+    assert (found == {"blocks": [0, 1, 2, 3]}) is (why is None) and (why or "") in whole.get("blocks", "")
+
+
+@pytest.mark.parametrize("loop", [residual, masked, fresh, averaged])
+@pytest.mark.parametrize("gone", range(4))
+def test_what_is_left_computes_what_skipping_the_round_does(loop, gone):
+    net = Net(loop).eval()
+    short = copy.deepcopy(net)
+    del short.blocks[gone]
+    kept = [b for i, b in enumerate(net.blocks) if i != gone]
+    again = SimpleNamespace(blocks=kept, norms=net.norms, scales=net.scales)
+    with torch.no_grad():
+        assert torch.equal(short(X), net.out(loop(again, net.stem(X))))
 
 
 def test_a_sequential_needs_no_loop():

@@ -251,3 +251,16 @@ def test_nothing_to_cut():
 def test_it_comes_before_quantization():
     with pytest.raises(RecipeError, match="before weights are bound"):
         Recipe(Quantize(), CutRandomly()).check()
+
+
+def test_a_block_that_stands_twice_stays_where_it_is():
+    """Its row is left whole, by name, and what is tried and taken back leaves the model as it was."""
+    shared = toy.Block(8, 8, 1)
+    other = toy.Block(8, 8, 1)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Sequential(shared, other, shared, other), nn.Flatten(), nn.Linear(288, 3))
+    x = torch.randn(2, 1, 8, 8)
+    before = net.eval()(x)
+    cuts = BlockCuts(net, (x,))
+    assert cuts.paths == [] and "one after the other" in cuts.whole["1"]
+    cuts.finish()
+    assert len(net[1]) == 4 and torch.equal(net(x), before)

@@ -33,21 +33,14 @@ def examined(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[dict[str, l
         same = x is not None and isinstance(y, torch.Tensor) and x.shape == y.shape
         fits[key] = same and fits.get(key, True)
 
-    def call(path: str, *_: Any) -> None:
-        called[path] = True
-
     after: dict[str, Hook] = {}
-    calls: dict[str, Hook] = {}
-    called: dict[str, bool] = {}
     for path, holder in module.named_modules():
         children = dict(holder.named_children()) if isinstance(holder, (nn.ModuleList, nn.Sequential)) else {}
         kinds = [type(c) for c in children.values()]
-        if children and type(holder).forward is nn.Sequential.forward:
-            calls[path] = partial(call, path)
         for i, (name, block) in enumerate(children.items()):
             if kinds.count(type(block)) > 1 and list(block.children()):
                 after[f"{path}.{name}" if path else name] = partial(watch, (path, i))
-    with torch.inference_mode(), watched(module, after, with_kwargs=True), watched(module, calls, with_kwargs=True):
+    with torch.inference_mode(), watched(module, after, with_kwargs=True):
         module(*inputs)
     found: dict[str, list[int]] = {}
     for path, i in sorted(key for key, fit in fits.items() if fit):
@@ -55,7 +48,5 @@ def examined(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[dict[str, l
     found = {
         p: index for p, index in found.items() if not any(q != p and (q == "" or p.startswith(q + ".")) for q in found)
     }
-    # a Sequential that is called does nothing but call its children
-    loops = {p: index for p, index in found.items() if not called.get(p)}
-    whole = unlike(module, loops, tuple(t[:2] for t in inputs)) if loops else {}
+    whole = unlike(module, found, tuple(t[:2] for t in inputs)) if found else {}
     return {p: index for p, index in found.items() if p not in whole}, whole

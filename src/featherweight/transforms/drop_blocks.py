@@ -69,7 +69,7 @@ class DropBlocks(Transform):
     def shape(self) -> Shape:
         return Shape.FIELDS if self.criterion in ("last", "spaced") else Shape.WEIGHTS
 
-    version = 2
+    version = 3
 
     drop: int = param(1, search=Int(0, 4), legal=Int(0, 10_000), doc="how many blocks to remove")
     criterion: str = param(

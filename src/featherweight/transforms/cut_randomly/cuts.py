@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...models.blocks import droppable
+from ...models.blocks import examined
 from ...models.coupling import couple
 from ...models.cutting import cut, silence
 from ...models.exact import inexact
@@ -63,9 +63,10 @@ class BlockCuts:
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.module = module
-        found = droppable(module, inputs)
+        found, self.whole = examined(module, inputs)
         self.paths, self.blocks = list(found), list(found.values())
-        self.children = [list(module.get_submodule(p).children()) for p in self.paths]
+        # with one that stands there twice
+        self.children = [list(module.get_submodule(p)._modules.values()) for p in self.paths]
         self.sizes = [len(b) for b in self.blocks]
         self.removed: Items = []
 
@@ -96,4 +97,5 @@ class BlockCuts:
             for g, path in enumerate(self.paths)
             if any(h == g for h, _ in self.removed)
         ]
-        return edits, {"dropped": sorted([self.paths[g], self.blocks[g][u]] for g, u in self.removed)}
+        dropped = sorted([self.paths[g], self.blocks[g][u]] for g, u in self.removed)
+        return edits, {"dropped": dropped, **({"whole": self.whole} if self.whole else {})}
