@@ -23,7 +23,8 @@ from .accuracy import Metric, bootstrap, counted, mean_of_units
 
 Interval = tuple[float, float]
 _RATES = 41  # of differing, that are looked at
-_TRIES, _DRAWS = 30, 20  # at another sample's answer; of samples that fail
+# tries at another sample's answer; draws of samples that fail, and of single ones
+_TRIES, _DRAWS, _SINGLE = 30, 20, 200
 # samples that fail at once, draws of them among those of one target, and kinds of targets, at most
 _FAILING, _ALIKE_DRAWS, _KINDS = 3, 3, 200
 
@@ -127,28 +128,41 @@ def _worst(m: Metric, w: np.ndarray) -> float:
 
 
 def _cost_of_some(m: Metric, outputs: np.ndarray, targets: np.ndarray, value: float, seed: int) -> float:
-    """The drop of a whole metric for each share of samples that fails, from three that do: the
-    worst of some draws, for those that matter may fail; of draws among the samples of one target,
-    too, for of a class of few samples each counts for many. InputError if it has no value then."""
+    """The drop of a whole metric for each share of samples that fails, from some that do: the worst
+    of some draws of three and the worst hundredth of single ones, for those that matter may fail;
+    of draws among the samples of one target, too, and of others that get its answers, for in a
+    class of few samples each counts for many. InputError if it has no value then."""
     rng, n = np.random.default_rng(derive(seed, "cost")), len(targets)
     wrong, some = _answers_of_others(outputs, targets, seed), outputs.copy()
 
-    def rise(rows: np.ndarray) -> float:
-        some[rows] = wrong[rows]
+    def rise(rows: np.ndarray, answers: np.ndarray) -> float:
+        some[rows] = answers
         try:
             return m.sign * (value - float(m.scores(some, targets))) * n / len(rows)
         finally:
             some[rows] = outputs[rows]
 
-    worst = max(rise(rng.choice(n, min(_FAILING, n), replace=False)) for _ in range(_DRAWS))
-    for rows in _alike(targets):
-        for _ in range(_ALIKE_DRAWS):
-            try:
-                worst = max(worst, rise(rng.choice(rows, min(_FAILING, len(rows)), replace=False)))
-            except InputError:  # without these samples it has no value, which costs nothing that is known
-                continue
+    def drawn(rows: np.ndarray) -> np.ndarray:
+        return rng.choice(rows, min(_FAILING, len(rows)), replace=False)
+
+    def known(rows: np.ndarray, answers: np.ndarray) -> float:
+        try:
+            return rise(rows, answers)
+        except InputError:  # without these samples it has no value, which costs nothing that is known
+            return 0.0
+
+    every = np.arange(n)
+    worst = max(rise(rows, wrong[rows]) for rows in (drawn(every) for _ in range(_DRAWS)))
+    kinds = _alike(targets)
+    worst = max([worst, *(known(f, wrong[f]) for rows in kinds for f in (drawn(rows) for _ in range(_ALIKE_DRAWS)))])
     if worst <= 0 and m.within is None:
         raise _backwards(m)
+    single = [known(row, wrong[row]) for row in rng.choice(n, (min(_SINGLE, n), 1), replace=False)]
+    worst = max(worst, _worst_hundredth(np.array(single)))
+    for rows in kinds:  # others that are taken for these
+        others = np.setdiff1d(every, rows, assume_unique=True)
+        for failing in (drawn(others) for _ in range(_ALIKE_DRAWS)):
+            worst = max(worst, known(failing, outputs[rng.choice(rows, len(failing))]))
     return worst if worst > 0 else _worst(m, np.array([value]))
 
 
@@ -194,8 +208,9 @@ def p_value(paired: Paired, max_drop: float, drops: np.ndarray | None = None) ->
     Right-or-wrong values: the probability of Tango's score being as low or lower, summed over all
     tables, at the rate of differing that makes it largest (Berger & Boos, "P values maximized over
     a confidence set for the nuisance parameter", JASA 89, 1994); with many differing samples, the
-    normal distribution of the score. Others: Student's t, or the resamples, and failures that were
-    not seen (`proof.unseen`)."""
+    normal distribution of the score. Others: Student's t, or the resamples (percentile and basic
+    bootstrap, Davison & Hinkley 1997, section 5.2, the worse of both), and failures that were not
+    seen (`proof.unseen`)."""
     if paired.lost is not None and paired.won is not None:
         b, c, n = int(paired.lost), int(paired.won), paired.n
         if b + c + n * max_drop <= SUMMED:
@@ -203,8 +218,11 @@ def p_value(paired: Paired, max_drop: float, drops: np.ndarray | None = None) ->
         return normal(score(b, c, n, max_drop))
     cost = paired.cost or 0.0
     if drops is not None:
-        each = [unseen.p_value(float(d), 0.0, paired.n, cost, max_drop) for d in drops]
-        return (1 + sum(each)) / (1 + len(drops))
+        # resamples repeat the bias of a metric that has one (the worst class, a calibration error):
+        # as they are it counts twice, turned about the drop it is taken away; the worse of both
+        ways = (drops, 2 * paired.drop - drops)
+        each = [sum(unseen.p_value(float(d), 0.0, paired.n, cost, max_drop) for d in way) for way in ways]
+        return (1 + max(each)) / (1 + len(drops))
     from scipy.special import stdtr
 
     error = paired.sd / math.sqrt(paired.n)
