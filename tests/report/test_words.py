@@ -116,6 +116,8 @@ def test_nothing_measured(front):
 
 
 def test_next_command_exports_the_best(front):
+    assert words.next_command(front, "runs/my") == "featherweight resume runs/my"  # killed before best/ was written
+    front["finished"] = True
     assert shlex.split(words.next_command(front, "runs/my digits")) == [
         "featherweight",
         "export",

@@ -11,9 +11,12 @@ import pytest
 from featherweight.limits import min_metric
 from featherweight.proof.levels import ALPHA, FIRST
 from featherweight.records import Paired
+from featherweight.report.card import model_card
+from featherweight.report.words import summary
 from featherweight.study.certify import LEAST, chain, to_certify
 from featherweight.study.clock import LOOKS
 from featherweight.study.known import artifact_id
+from featherweight.study.noticed import foreseen
 from featherweight.study.polish import RUNGS, affordable, longer, next_finalist, remainder
 from featherweight.study.race import PROCESSES, race  # as it is without the fixtures of all tests
 from featherweight.study.state import StudyState
@@ -436,3 +439,52 @@ def test_a_certified_entry_stays_beside_a_better_one_that_is_not():
     looked(study, fast, "not certifiable")
     assert slow in study.front() and study.best() is slow
     assert fast.feasible and fast.chance > 0.5  # what test could not show is as likely as it was
+
+
+def test_what_is_told_of_the_search_is_the_one_that_would_be_best():
+    """Of two that score the same, the one that errs less."""
+    study = state((2.0, 30, 8), (2.0, 8, 8))
+    for t in study.trials:
+        t.entry.feasible = True
+    assert study.searched() is study.trials[1].entry
+
+
+def test_nothing_is_announced_that_is_not_timed():
+    study = state((2.0, 8, 8))
+    told = []
+    log = SimpleNamespace(state=study, record=lambda kind, body, **more: told.append(kind))
+    clock = SimpleNamespace(remaining=lambda: 1.0)
+    race(SimpleNamespace(log=log, clock=clock, config=study.begun, stop=SimpleNamespace(asked=False)))
+    assert told == []
+
+
+def test_classes_of_which_a_split_has_no_sample_are_told():
+    study = state((2.0, 8, 8))
+    counts = {"a": {"train": 9, "valid": 2, "test": 3}, "b": {"train": 5, "valid": 1}, "c": {"train": 5, "test": 1}}
+    study.info["splits"]["classes"] = counts
+    front = study.front_json()
+    assert front["unseen_classes"] == {"test": ["b"], "valid": ["c"]}
+    said = " ".join(summary(front))
+    assert "The test split has no sample of b: certificates say nothing of them." in said
+    assert "The valid split has no sample of c" in said
+    card = model_card(front, front["best"], study.info, study.begun.to_json())
+    assert "test split has no sample of b" in card
+
+
+def test_an_original_under_the_floor_is_said_when_it_is_known():
+    study = state((2.0, 8, 8))
+    assert foreseen(study) == []
+    study.constraints = [min_metric(0.97)]
+    assert "the original itself has accuracy 95.0 %, under the floor of 97.0 %" in foreseen(study)
+
+
+def test_what_cannot_be_proven_of_graded_values_is_said_after_the_baselines():
+    study = state((2.0, 8, 8), plain=(1, 4))
+    study.info["metric"] = {"name": "mse", "right_or_wrong": False}
+    graded = Paired(0.0, 2000, 0.05, cost=50.0)
+    for e in study.baselines.values():
+        e.paired = graded
+    for t in study.trials:
+        t.entry.paired = graded
+    (said,) = foreseen(study)
+    assert "ask for a floor over that, or test on more samples" in said

@@ -110,6 +110,8 @@ def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(InputError, match="not empty"):
         study.export(tmp_path / "full")
+    with pytest.raises(InputError, match="is a file"):
+        study.export(tmp_path / "full" / "mine.txt")
     with pytest.raises(InputError, match="no artifact"):
         study.export(tmp_path / "other", trial=99)
     for label, entry in study.state.baselines.items():  # as it is what others are compared with

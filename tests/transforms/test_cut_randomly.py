@@ -254,10 +254,10 @@ def test_it_comes_before_quantization():
 
 
 def test_a_block_that_stands_twice_stays_where_it_is():
-    """Its row is left whole, by name, and what is tried and taken back leaves the model as it was."""
-    shared = toy.Block(8, 8, 1)
-    other = toy.Block(8, 8, 1)
-    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Sequential(shared, other, shared, other), nn.Flatten(), nn.Linear(288, 3))
+    """Its row is left whole, by name, and what is tried and taken back changes nothing."""
+    one, other = toy.Block(8, 8, 1), toy.Block(8, 8, 1)
+    row = nn.Sequential(one, other, one, other)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), row, nn.Flatten(), nn.Linear(288, 3))
     x = torch.randn(2, 1, 8, 8)
     before = net.eval()(x)
     cuts = BlockCuts(net, (x,))

@@ -25,7 +25,7 @@ from .rows import (
     tested,
     violation_text,
 )
-from .words import certificate, speed
+from .words import certificate, lucky, speed, unseen_classes
 
 _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"}
 
@@ -50,7 +50,7 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         "",
         *_numbers(front, entry),
         "",
-        plain(certificate(entry, front.get("uncertified"))),
+        " ".join(map(plain, [certificate(entry, front.get("uncertified")), *unseen_classes(front)])),
         "",
         *_limits(front, entry),
         "",
@@ -94,6 +94,7 @@ def _what(front: Json, entry: Json) -> list[str]:
         f"A model for the task {plain(front.get('task'))}, made by Featherweight for the target `{target}`: "
         f"{units.size(entry['size_bytes'])}, "
         f"{units.count(entry.get('params'))} parameters. {plain(speed(entry, reference(front))).capitalize()}."
+        + " ".join(["", *lucky(front)])
         + ("" if entry.get("feasible") else " **It does not meet the limits of its study: see below.**")
     ]
 

@@ -98,6 +98,7 @@ def render(front: Json, trials: Sequence[Json], info: Json, config: Json, found:
         "measured": grids.measured_grid(front),
         "facts": _facts(front, trials, info, config),
         "clock": _clock(front),
+        "retimed": front.get("retimed", True) is not False,
         "command": config.get("command", ""),
         "rerun": ""
         if front.get("call")  # of a task that no command can load

@@ -45,7 +45,7 @@ def summary(front: Json) -> list[str]:
         lines += [
             f"{found}: {best['label']} on {where}, {_numbers(best, baseline, named)}.",
             certificate(best, front.get("uncertified")),
-            *_lucky(front),
+            *lucky(front),
         ]
         lines += _unproven(front, best)
         lines += [] if lost else [_against_baselines(front, best, baseline)]
@@ -86,7 +86,7 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
     numbers = f"{best['label']} on {best.get('target') or target_text(front.get('target'))}, "
     numbers += _numbers(best, baseline, reference(front))
     proof = certificate(best, front.get("uncertified"))
-    proof = " ".join([proof, *_lucky(front)])
+    proof = " ".join([proof, *lucky(front)])
     if not (front.get("trials") or {}).get("complete"):
         why = f"No candidate was measured ({_unmeasured(front)})."
         return [f"The best needs no search: {numbers}.", proof, why]
@@ -106,7 +106,7 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
     return lines
 
 
-def _lucky(front: Json) -> list[str]:
+def lucky(front: Json) -> list[str]:
     """That the best's speed is the one that it was chosen by, if it is."""
     if front.get("retimed", True) is not False or front.get("running"):
         return []
@@ -171,7 +171,19 @@ def notes(front: Json) -> list[str]:
     if steps:
         counts += f"; {reused} of {steps} steps came from the cache"
     known = [proof(front["proof"], name)] if front.get("proof") else []
+    known += unseen_classes(front)
     return [*known, text, counts + ".", *_unfinished(front)]
+
+
+def unseen_classes(front: Json) -> list[str]:
+    """Of which classes nothing was shown."""
+    out = []
+    for split, says in (("test", "certificates say"), ("valid", "the chance of a certificate knows")):
+        names = (front.get("unseen_classes") or {}).get(split) or []
+        if names:
+            some = f"{', '.join(names[:10])}{', ..' if len(names) > 10 else ''}"
+            out.append(f"The {split} split has no sample of {some}: {says} nothing of them.")
+    return out
 
 
 def _unfinished(front: Json) -> list[str]:
@@ -234,7 +246,10 @@ def _easier(outlook: Json, name: str) -> str:
     """Which candidates can be certified where the middle one cannot."""
     if (outlook.get("hidden") or 0.0) >= outlook["max_drop"]:
         least = units.difference(outlook["hidden"], name)
-        return f"so must any other be, for failures that none of so few samples shows may cost {least}"
+        return (
+            f"so must any other be, for failures that none of so few samples shows may cost {least}: "
+            "ask for a floor over that, or test on more samples"
+        )
     if outlook["differing"] is None:
         return "one whose drop varies less may be certified without that"
     if not outlook.get("even"):
@@ -326,6 +341,8 @@ def next_command(front: Json, out: str | Path) -> str:
     never made smaller."""
     folder = shlex.quote(str(out))
     best = front.get("best")
+    if best is not None and not front.get("finished", True) and not (Path(out) / "best").is_dir():
+        return _call_again(front["call"], []) if front.get("call") else f"featherweight resume {folder}"
     if front.get("running"):
         return f"featherweight front {folder}, when it has ended"
     verdict = ((best or {}).get("certificate") or {}).get("verdict")

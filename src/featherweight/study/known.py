@@ -258,16 +258,21 @@ class Known:
         ranked = self.ranked()
         certified = list(filter(proven, ranked))
         if not ranked or certified or not any(e.certificate for e in ranked):
-            able = certified or ranked
-            leading = [e for e in able if self.score(e) <= self.score(able[0]) + math.log(ALIKE)]
-            return min(leading, key=lambda e: e.metric.error, default=None)
+            return self._leading(certified or ranked)
         return max(ranked, key=lambda e: e.chance or 0.0)
 
     def searched(self) -> Entry | None:
-        """Of what was searched and is feasible the one that scores best, of the certified ones if
-        there are any, whatever a baseline offers; None if there is none."""
+        """Of what was searched and is feasible the one that scores best (as `best` has it), of the
+        certified ones if there are any, whatever a baseline offers; None if there is none."""
         able = [e for e in self.found() if e.feasible]
-        return min(filter(proven, able) if any(map(proven, able)) else able, key=self.score, default=None)
+        return self._leading(list(filter(proven, able)) or able)
+
+    def _leading(self, entries: list[Entry]) -> Entry | None:
+        """Of the entries the one that scores best, and of those as good as it (ALIKE) the one with
+        the least error; None of none."""
+        top = min(map(self.score, entries), default=0.0)
+        near = [e for e in entries if self.score(e) <= top + math.log(ALIKE)]
+        return min(near, key=lambda e: e.metric.error, default=None)
 
     def nearest(self) -> Entry | None:
         """If nothing searched is feasible: the entry that breaks the constraints least."""
@@ -299,6 +304,11 @@ class Known:
             for (number, rung), entry in sorted(self.polished.items())
         ]
 
+    def _without(self, split: str) -> list[str]:
+        """The classes that are trained on, and of which a split has no sample."""
+        counts = self.info.get("splits", {}).get("classes") or {}
+        return [str(name) for name, n in counts.items() if n.get("train") and not n.get(split)]
+
     def front_json(self) -> dict[str, Any]:
         """front.json of the study (format 1)."""
         counts = {s: sum(r.state == s for r in self.trials) for s in ENDED}
@@ -325,6 +335,9 @@ class Known:
             "broken_off": self.broken_off,
             # made in a program, so that no command goes on with it: by which call
             "call": config["mode"] if config["task"] is None else None,
+            # classes that no certificate says anything of: trained on, and not in test; and those
+            # that no chance of a certificate knows of: not in valid
+            "unseen_classes": {split: self._without(split) for split in ("test", "valid") if self._without(split)},
             "looks": self.looks(),
             "finalists": self.finalists(),
             "unfinished_finalists": [

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .. import recipes
-from ..report import units
+from ..proof.chance import outlook as outlook_of
+from ..report import units, words
 from ..task.task import Task
 from .config import Config
+from .state import StudyState
 
 
 def noticed(task: Task, config: Config) -> list[str]:
@@ -34,15 +36,34 @@ def _evidence(task: Task) -> list[str]:
 
 
 def _classes(task: Task) -> list[str]:
-    """Classes that are trained on, and that test has nothing to say of."""
+    """Classes that are trained on, and of which a split has nothing to say."""
     counts = task.splits().report.get("classes") or {}
-    missing = [name for name, n in counts.items() if n.get("train") and not n.get("test")]
-    if not missing:
-        return []
-    return [
-        f"the test split has no sample of {len(missing)} of {len(counts)} classes "
-        f"({', '.join(missing[:10])}{', ..' if len(missing) > 10 else ''}): certificates say nothing of them"
-    ]
+    out = []
+    for split, says in (("test", "certificates say"), ("valid", "the chance of a certificate knows")):
+        missing = [name for name, n in counts.items() if n.get("train") and not n.get(split)]
+        if missing:
+            out.append(
+                f"the {split} split has no sample of {len(missing)} of {len(counts)} classes "
+                f"({', '.join(missing[:10])}{', ..' if len(missing) > 10 else ''}): {says} nothing of them"
+            )
+    return out
+
+
+def foreseen(state: StudyState) -> list[str]:
+    """What the baselines showed of what can be proven at all; none if nothing stands in the way, or
+    it was said before they ran."""
+    outlook, base = state.outlook(), state.baseline
+    least = next((c.bound for c in state.constraints if c.quantity == "metric"), None)
+    out = []
+    if least is not None and base.metric.value < least:
+        own, floor = units.metric(base.metric.value, base.metric.name), units.metric(least, base.metric.name)
+        out.append(f"the original itself has {base.metric.name} {own}, under the floor of {floor}")
+    if outlook is not None and state.prospect() is None and "max_drop" in outlook:
+        seen = [e.paired for e in state.baselines.values() if e.paired is not None]
+        told = outlook_of(state.tested, outlook["max_drop"], seen) if seen else None
+        if told is not None and (told["provable"] is None or told["provable"] < 0):
+            out.append(words.proof(told, base.metric.name))
+    return out
 
 
 def _training(task: Task, config: Config) -> list[str]:

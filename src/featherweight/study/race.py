@@ -27,14 +27,14 @@ PROCESSES = 5  # in which the best runs, in each anew
 def race(jobs: Jobs) -> None:
     """Measure the best entries and then the chosen one again, while time is left."""
     log, state = jobs.log, jobs.log.state
-    if state.best() is None:
+    best = state.best()
+    leading = sorted(filter(proven, state.ranked()), key=state.score)[:RACERS]
+    first = [e for e in leading if state.raced.get(artifact_id(e), 0) == 0] if len(leading) > 1 else []
+    if best is None or not (first or artifact_id(best) not in state.settled) or not _may(jobs):
         return
     log.record("phase", {"name": "race"})
-    leading = sorted(filter(proven, state.ranked()), key=state.score)[:RACERS]
-    if len(leading) > 1:
-        for entry in leading:
-            if state.raced.get(artifact_id(entry), 0) == 0:
-                _run(jobs, entry)
+    for entry in first:
+        _run(jobs, entry)
     for _ in range(RACERS):  # the one that it makes the best was measured for the choice only
         best = state.best()
         if best is None or artifact_id(best) in state.settled or not _run(jobs, best, PROCESSES, last=True):
@@ -59,9 +59,14 @@ def _run(jobs: Jobs, entry: Entry, processes: int = 1, last: bool = False) -> bo
     return bool(speeds)
 
 
+def _may(jobs: Jobs) -> bool:
+    """Is there time for one more process?"""
+    return jobs.clock.remaining() >= 3.0 + 2 * jobs.config.measure_seconds and not jobs.stop.asked
+
+
 def _timed(jobs: Jobs, entry: Entry) -> dict[str, Any] | None:
     """The entry as measured in a new process; None if there is no time for it, or it failed."""
-    if jobs.clock.remaining() < 3.0 + 2 * jobs.config.measure_seconds or jobs.stop.asked:
+    if not _may(jobs):
         return None
     time_s = min(jobs.clock.remaining(), 3600.0)
     more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": "", "timeout_s": time_s}

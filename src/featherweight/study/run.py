@@ -20,6 +20,7 @@ from .ends import none_finished
 from .jobs import Jobs
 from .knowledge import train_supernet, with_earlier
 from .log import Listener, Log
+from .noticed import foreseen
 from .pauses import Pauses, make_stopper
 from .polish import polish
 from .process import Stop, interruptible
@@ -68,6 +69,8 @@ class Run:
                 self.log.record("open", {"pid": os.getpid(), "before_s": self.clock.this_run()})
                 measure_baselines(self.jobs, self.space, self.guess)
                 self.statics.baseline = self.state.baseline
+                for note in foreseen(self.state) if not len(self.state.trials) else ():
+                    self.log.warn(note)
                 strategy = registry.find("strategies", self.config.strategy)()
                 strategy = train_supernet(self.jobs, self.space, strategy)
                 if not self.jobs.stop.asked:  # what it is told is logged, and more baselines may follow

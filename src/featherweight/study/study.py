@@ -145,6 +145,8 @@ class Study:
             source = Path(chosen.artifact)
         sound(source, chosen.sha256)
         to = Path(to)
+        if to.exists() and not to.is_dir():
+            raise InputError("the folder to export to is a file", got=str(to), fix="name a new folder")
         if to.is_dir() and _made_of(to) is not None and _same_files(source, to):
             return to  # a script that runs again exports again
         if to.exists() and any(to.iterdir()):

@@ -50,7 +50,12 @@ def check_trusted(config: Config, what: str) -> None:
         else "this would run code that a folder names which you did not make here",
         got=f"{what} names {', '.join(changed or files)}",
         allowed="a study that you began on this machine, its code as it was then",
-        fix="read these files; if you trust them, add --trust (in Python: trust=True)",
+        fix=(
+            "put the code back, or begin a new study with another --out; --trust runs it as it is now, and goes on "
+            "if the task is still the same"
+            if own
+            else "read these files; if you trust them, add --trust (fw.Study.resume(.., trust=True))"
+        ),
     )
 
 
