@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # largest error allowed to a float artifact, relative to what each column of the output spreads
 FLOAT_TOLERANCE = 1e-3
 ROUNDING = 1e-4  # and what rounding may do besides, relative to the column's largest magnitude
+HOPELESS = 100.0  # times the power of the outputs, as noise: no quantization is that coarse
 ROWS = 64  # rows that a parity check looks at
 BATCHES = (1, 3)  # and how many at a time, besides all
 
@@ -212,7 +213,8 @@ def run_rows(
 def compare(y: np.ndarray, z: np.ndarray) -> dict[str, Any]:
     """How close z is to y: the largest error, the signal-to-quantization-noise ratio in dB
     (None if z equals y), and the share of rows with the same argmax (None if the output is not
-    2-d). TargetError if z has another shape or is not finite."""
+    2-d). TargetError if z has another shape, is not finite, or is what no rounding makes of y: far
+    larger (HOPELESS), or the same in every row of several."""
     if y.shape != z.shape:
         raise TargetError("the artifact's output has another shape than the model's", got=z.shape, allowed=y.shape)
     if not np.isfinite(z).all() and np.isfinite(y).all():
@@ -221,6 +223,14 @@ def compare(y: np.ndarray, z: np.ndarray) -> dict[str, Any]:
         )
     error = y.astype(np.float64) - z.astype(np.float64)
     noise, signal = float((error**2).sum()), float((y.astype(np.float64) ** 2).sum())
+    flat = len(y) >= 3 and not np.ptp(z, axis=0).any() and bool(np.ptp(y, axis=0).any())
+    if signal > 0.0 and (noise > HOPELESS * signal or flat):
+        raise TargetError(
+            "the artifact computes something else than the model",
+            got="the same output for every row" if flat else f"outputs up to {np.abs(z).max():.3g}",
+            allowed=f"what rounding makes of the model's, which are up to {np.abs(y).max():.3g}",
+            fix="use another target or quantization scheme: a runtime's kernel may be wrong for this model",
+        )
     sqnr = None if noise == 0.0 or signal == 0.0 else 10.0 * math.log10(signal / noise)
     agreement = float((y.argmax(1) == z.argmax(1)).mean()) if y.ndim == 2 and y.shape[1] > 1 else None
     return {

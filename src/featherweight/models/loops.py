@@ -124,7 +124,7 @@ class _Row:
         return [tuple((said[:1] if said[0] == "tensor" else said, whence) for said, whence in one) for one in told]
 
     def _told(self, words: tuple[Any, ...], j: int) -> tuple[Any, ...]:
-        return tuple((said, None if made is None else self._whence(*made, j)) for said, made in words)
+        return tuple((said, None if made is None else self._whence(made[0], made[1], j)) for said, made in words)
 
     def _whence(self, step: int, k: int, j: int) -> tuple[Any, ...]:
         """Where a tensor that stands in S_j was made."""

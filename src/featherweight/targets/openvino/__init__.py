@@ -22,7 +22,7 @@ from ...graphs.session import Session
 from ...plan import Plan, check_plan, integer_problem
 from ..base import Runtime, Target
 from .realise import fix_shapes, realise
-from .session import FILE, PRECISION, WEIGHTS, capabilities, load, openvino_module
+from .session import FILE, PRECISION, WEIGHTS, capabilities, from_onnx, load, openvino_module
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ class Openvino(Runtime):
                 **export_onnx(package.module, example, calibration, plain),
             }
             if plan is None:
-                model = ov.convert_model(str(plain))
+                model = from_onnx(plain)
                 fix_shapes(model, example)
             else:
                 model, notes["quantization"], found, held = realise(plain, package, example, calibration, Path(tmp))

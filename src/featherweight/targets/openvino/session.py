@@ -120,6 +120,20 @@ def capabilities() -> list[str]:
     return [str(c) for c in openvino_module().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
 
 
+def from_onnx(file: Path) -> Any:
+    """An ONNX file as a model of OpenVINO's. TargetError if it has no form for it."""
+    ov = openvino_module()
+    try:
+        return ov.convert_model(str(file))
+    except Exception as e:  # of types that OpenVINO's frontends make up
+        lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+        raise TargetError(
+            "OpenVINO cannot convert this model",
+            got="; ".join(lines[-3:])[:400],
+            fix="use the onnxruntime target, or other operators in the model",
+        ) from e
+
+
 def load(folder: Path, target: Target, batch: int) -> OpenvinoSession:
     for name in (FILE, WEIGHTS):
         if not (folder / name).is_file():
