@@ -20,9 +20,14 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import IO, Any
 
-from .messages import GOING_ON, Job, Message, Setup
+from .family import Family, said
+from .messages import GOING_ON, KINDS, READY, Job, Message, Setup
 
 _CHECK_S = 0.2
+_START_S = 60.0  # that a new worker may take to start, besides its first job's time limit
+LOG_BYTES = 64 * 10**6  # that a worker's log may have; then what it holds is cut
+TAIL_BYTES, REASON = 64 * 1024, 2000  # of a log, that its last line is looked for in; characters of a reason
+_MESSAGE_BYTES = 256 * 10**6  # of one message, at most
 
 
 @dataclass
@@ -30,7 +35,9 @@ class _Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
     log: IO[bytes]
+    family: Family
     job: Job | None = None
+    timeout_s: float = 0.0
     deadline: float = 0.0
     started: float = 0.0
 
@@ -64,9 +71,10 @@ class LocalEngine:
 
     def submit(self, job: Job, timeout_s: float) -> None:
         """Start a job in a free worker; a worker is started when none is idle."""
-        worker = next((w for w in self._workers if w.job is None and w.process.poll() is None), None) or self._start()
-        worker.job, worker.started = job, time.monotonic()
-        worker.deadline = worker.started + timeout_s
+        ready = next((w for w in self._workers if w.job is None and w.process.poll() is None), None)
+        worker = ready or self._start()
+        worker.job, worker.started, worker.timeout_s = job, time.monotonic(), timeout_s
+        worker.deadline = worker.started + timeout_s + (_START_S if ready is None else 0.0)
         # it died between two jobs: `wait` finds its pipe closed and says so
         with contextlib.suppress(OSError):
             worker.pipe.send_bytes(json.dumps(job.to_json()).encode())
@@ -84,6 +92,8 @@ class LocalEngine:
                 reason = self._over_limit(w)
                 if reason is not None:
                     out.append(self._kill(w, reason))
+                elif w.process.poll() is not None and not _waiting(w.pipe):
+                    out.append(self._kill(w, None))  # though a child of its own may hold the pipe
             if time.monotonic() >= until:
                 break
         return out
@@ -103,7 +113,7 @@ class LocalEngine:
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
         self._count += 1
-        log = (self._logs / f"worker-{os.getpid()}-{self._count}.log").open("wb")
+        log = (self._logs / f"worker-{os.getpid()}-{self._count}.log").open("ab")
         env = {
             "OMP_WAIT_POLICY": "PASSIVE",
             # on a busy machine, threads that spin while they wait made training 4x slower
@@ -122,7 +132,7 @@ class LocalEngine:
             start_new_session=True,
         )  # Ctrl-C is for the coordinator alone
         theirs.close()
-        worker = _Worker(process, ours, log)
+        worker = _Worker(process, ours, log, Family(process.pid))
         ours.send_bytes(json.dumps(self._setup.to_json()).encode())
         self._workers.append(worker)
         return worker
@@ -130,24 +140,32 @@ class LocalEngine:
     def _receive(self, w: _Worker) -> list[Message]:
         assert w.job is not None
         try:
-            message = Message.from_json(json.loads(w.pipe.recv_bytes()))
-        except (EOFError, OSError):
+            message = Message.from_json(json.loads(w.pipe.recv_bytes(_MESSAGE_BYTES)))
+            if message.kind not in KINDS or not isinstance(message.reason, str) or not isinstance(message.facts, dict):
+                raise ValueError(f"kind {message.kind!r:.50}")
+        except (EOFError, ConnectionError):
             return [self._kill(w, None)]
-        told = dataclasses.replace(message, id=w.job.id, seconds=time.monotonic() - w.started)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+            return [self._kill(w, f"the worker sent what is no message ({type(e).__name__}: {str(e)[:200]})")]
+        if message.facts.get("step") == READY:  # what came before is not the job's
+            now = time.monotonic()
+            w.deadline, w.started = min(w.deadline, now + w.timeout_s), now
+        told = dataclasses.replace(
+            message, id=w.job.id, seconds=time.monotonic() - w.started, reason=_capped(message.reason)
+        )
         if told.kind not in GOING_ON:
             w.job = None
+            if message.facts.get("leaving"):
+                self._end(w)
         return [told]
 
     def _over_limit(self, w: _Worker) -> str | None:
-        import psutil
-
         if time.monotonic() > w.deadline:
-            return f"time limit: it was still running after {w.deadline - w.started:.0f} s"
-        try:
-            family = [psutil.Process(w.process.pid), *psutil.Process(w.process.pid).children(recursive=True)]
-            used = sum(p.memory_info().rss for p in family)
-        except psutil.Error:  # it ended just now: its pipe says how
-            return None
+            return f"time limit: it was still running after {w.timeout_s:.0f} s"
+        if os.fstat(w.log.fileno()).st_size > LOG_BYTES:
+            os.ftruncate(w.log.fileno(), 0)
+            os.write(w.log.fileno(), f"[what was printed before this was cut: over {LOG_BYTES} bytes]\n".encode())
+        used = w.family.used_bytes()
         if used > self._memory:
             return f"memory limit: it used {used / 1e9:.2f} GB, {self._memory / 1e9:.2f} GB are allowed"
         return None
@@ -158,11 +176,7 @@ class LocalEngine:
         job, seconds = w.job, time.monotonic() - w.started
         code = self._end(w) if reason is not None else self._reap(w)
         if reason is None:
-            reason = (
-                f"the worker was killed by {signal.Signals(-code).name}"
-                if code < 0
-                else f"the worker exited with code {code}"
-            )
+            reason = f"the worker was killed by {said(-code)}" if code < 0 else f"the worker exited with code {code}"
             if code == -signal.SIGKILL:
                 reason += " (out of memory, or someone killed it)"
             reason += _tail(w.log.name)
@@ -177,7 +191,8 @@ class LocalEngine:
         return code
 
     def _end(self, w: _Worker) -> int:
-        """Kill the worker and its children (they share its session), and wait for it."""
+        """Kill the worker and all that it has started, and wait for it."""
+        w.family.end()
         try:
             os.killpg(w.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -191,7 +206,22 @@ class LocalEngine:
         return code
 
 
+def _waiting(pipe: Connection) -> bool:
+    """Is there something to read?"""
+    try:
+        return pipe.poll(0)
+    except OSError:
+        return False
+
+
+def _capped(reason: str) -> str:
+    """A reason of a length that a log is for."""
+    return reason if len(reason) <= REASON else f"{reason[:REASON]} [.. {len(reason) - REASON} characters more]"
+
+
 def _tail(path: str) -> str:
     """The last line of a worker's log, if it left one."""
-    lines = [x for x in Path(path).read_text(errors="replace").splitlines() if x.strip()]
+    with Path(path).open("rb") as f:
+        f.seek(max(0, f.seek(0, os.SEEK_END) - TAIL_BYTES))
+        lines = [x for x in f.read().decode(errors="replace").splitlines() if x.strip()]
     return f": {lines[-1][:300]}" if lines else ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from ..limits import Constraint
 from ..records import TOO_LONG
 
 Kind = Literal["progress", "report", "finished", "paused", "failed"]
+KINDS = get_args(Kind)
+READY = "ready"  # the step of a worker that has started, and begins its first job
 # kinds after which a job still runs; a report waits for its answer
 GOING_ON = ("progress", "report")
 
@@ -150,7 +152,8 @@ class Message(Plain):
 
     progress: facts ("step", "epoch", "of", "loss"); report: a score at a rung, `epoch` of `of`,
     less is better; paused: it waits at `epoch`; finished: its result; failed: the reason, with the
-    kind of error, and of limits that are broken before training `over` and `violation`.
+    kind of error, and of limits that are broken before training `over` and `violation`. Of an
+    outcome, facts: "leaving": the worker ends with it.
     """
 
     kind: Kind

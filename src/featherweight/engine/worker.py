@@ -30,8 +30,10 @@ from ..store.artifacts import ArtifactStore
 from ..task.load import load_task
 from ..task.task import Task
 from ..train.checkpoint import Paused
+from .family import adopt_orphans
 from .jobs import run
-from .messages import Message, Setup
+from .kept import kept_state
+from .messages import READY, Message, Setup
 from .runner import Runner
 from .screen import OverLimits
 
@@ -91,11 +93,17 @@ def serve(connection: Connection) -> None:
         try:
             if runner is None or scratch is not None:
                 runner = make_runner(setup, scratch or Path(setup.store), report, ask)
-            send(Message(kind="finished", result=run(runner, job)))
+                report({"step": READY})
+            with kept_state(setup.threads):
+                result = run(runner, job)
+            send(Message(kind="finished", result=result))
         except Paused as e:
             send(Message(kind="paused", epoch=e.epoch))
         except OverLimits as e:
             send(Message(kind="failed", reason=str(e), error="OverLimits", over=e.over, violation=e.violation))
+        except TaskError as e:  # the user's code: nobody knows in which state it left the process
+            send(Message(kind="failed", reason=str(e), error=type(e).__name__, facts={"leaving": True}))
+            return
         except FeatherweightError as e:
             send(Message(kind="failed", reason=str(e), error=type(e).__name__))
         except MemoryError:
@@ -103,8 +111,9 @@ def serve(connection: Connection) -> None:
         except Exception as e:
             traceback.print_exc()
             last = traceback.extract_tb(e.__traceback__)[-1]
-            said = f"{type(e).__name__}: {e} ({Path(last.filename).name}:{last.lineno})"
-            send(Message(kind="failed", reason=said, error=type(e).__name__))
+            said = f"{type(e).__name__}: {str(e)[:100_000]} ({Path(last.filename).name}:{last.lineno})"
+            send(Message(kind="failed", reason=said, error=type(e).__name__, facts={"leaving": True}))
+            return
         finally:
             if scratch is not None:
                 runner = None
@@ -112,6 +121,7 @@ def serve(connection: Connection) -> None:
 
 
 def main() -> None:
+    adopt_orphans()
     die_with_parent(int(sys.argv[2]))
     serve(Connection(int(sys.argv[1])))
 
