@@ -1,9 +1,10 @@
 import os
+from pathlib import Path
 
 import pytest
 
 from featherweight.errors import InputError, StoreError
-from featherweight.store.artifacts import ArtifactStore, write_atomic
+from featherweight.store.artifacts import ArtifactStore, default_root, write_atomic
 
 KEYS = [f"{i:02x}" + "0" * 62 for i in range(20)]
 
@@ -95,3 +96,13 @@ def test_write_atomic_replaces_whole(tmp_path):
     write_atomic(tmp_path / "a" / "f.txt", "one")
     write_atomic(tmp_path / "a" / "f.txt", "two")
     assert (tmp_path / "a" / "f.txt").read_text() == "two" and len(list((tmp_path / "a").iterdir())) == 1
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    for name in ("FEATHERWEIGHT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(
+        Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home directory."))
+    )
+    with pytest.raises(StoreError, match="FEATHERWEIGHT_CACHE"):
+        default_root()

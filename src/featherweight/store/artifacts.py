@@ -27,10 +27,20 @@ _IN_USE_S = 600
 
 
 def default_root() -> Path:
-    """$FEATHERWEIGHT_CACHE, or featherweight/ in the user's cache folder; absolute."""
-    named = os.environ.get("FEATHERWEIGHT_CACHE")
-    root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "featherweight"
-    return root.absolute()
+    """$FEATHERWEIGHT_CACHE, or featherweight/ in the user's cache folder; absolute. StoreError if
+    the user has none."""
+    if named := os.environ.get("FEATHERWEIGHT_CACHE"):
+        return Path(named).absolute()
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return (Path(cache) / "featherweight").absolute()
+    try:
+        return (Path.home() / ".cache" / "featherweight").absolute()
+    except RuntimeError as e:
+        raise StoreError(
+            "there is no place for the artifact store: this user has no home",
+            got=str(e),
+            fix="set FEATHERWEIGHT_CACHE to a folder that can be written",
+        ) from e
 
 
 def sha256_file(path: Path) -> str:

@@ -70,6 +70,7 @@ class Known:
     # the share of a drop that is left after longer recovery, before it was seen
     RECOVERED: ClassVar[float] = 0.5
     _last: float = 0.0
+    _last_s: float | None = None
     _phase: str | None = None
 
     @property

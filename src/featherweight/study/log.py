@@ -38,7 +38,7 @@ class Log:
     and what is not worth a line in the log."""
 
     def __init__(self, store: EventStore, listener: Listener) -> None:
-        self.store, self.tell = store, listener
+        self.store, self.tell, self._began = store, listener, time.monotonic()
         self.state = StudyState(store.path.parent.resolve()).fold(store.read())
 
     def record(
@@ -47,7 +47,8 @@ class Log:
         """Log an event, fold it into the state, and tell the listener. An event whose `key` is in
         the log is not logged again. An artifact in the study's folder is logged by its place in
         it, so that the folder can be moved."""
-        body = dict(body or {})
+        # the wall clock may be set meanwhile: time that was spent is told by one that only goes on
+        body = {**(body or {}), "at_s": round(time.monotonic() - self._began, 6)}
         if "entry" in body:
             artifact = body["entry"]["artifact"]
             body["entry"] = {**body["entry"], "artifact": within(artifact)}

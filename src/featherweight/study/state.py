@@ -35,18 +35,21 @@ class StudyState(Known):
 
     def _clock(self, event: Event) -> None:
         """Time spent = the sum over runs of (last event - when the call began); a run begins with
-        an `open` event, which says how long the call ran before it; settings come before it."""
+        an `open` event, which says how long the call ran before it; settings come before it. By the
+        run's own clock (`at_s`), or, in studies of before, by the wall's."""
         if event["kind"] == "open" and (before := event.get("before_s", 0.0)):
             self.spent_s += before
             self.phases["start"] = self.phases.get("start", 0.0) + before
         if event["kind"] in ("open", "study", "info", "budget", "trusted"):
             self._phase = None
         elif self._opened is not None:
-            passed = max(0.0, event["time"] - self._last)
+            at, last = event.get("at_s"), self._last_s
+            passed = max(0.0, at - last if at is not None and last is not None else event["time"] - self._last)
             self.spent_s += passed
             if self._phase is not None:
                 self.phases[self._phase] = self.phases.get(self._phase, 0.0) + passed
         self._opened = self._last = event["time"]
+        self._last_s = event.get("at_s")
 
     def _on_open(self, event: Event) -> None:
         self.finished, self.uncertified, self.broken_off, self._told_s = False, None, None, None
