@@ -111,6 +111,21 @@ def test_live_view_starts_and_stops_in_a_terminal(tmp_path):
     assert v._live is not None and not v._live.is_started
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "Input/output error")])
+def test_a_study_goes_on_when_nobody_reads_what_it_says(error, tmp_path):
+    """As behind `| head`, or when its terminal was closed."""
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise error
+
+    v = LiveView(Console(file=Closed()), tmp_path)
+    with v:
+        for e in events(5):
+            v(e)
+    assert len(v.state.trials) == 5 and v.console.quiet
+
+
 @pytest.mark.parametrize(
     ("event", "text"),
     [

@@ -2,6 +2,7 @@
 stoppers with several workers, early ends."""
 
 import dataclasses
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import featherweight as fw
 from featherweight.errors import InputError
 from featherweight.study.baselines import baseline_candidates
 from featherweight.study.config import Settings
+from featherweight.study.process import Stop, interruptible
 from featherweight.study.request import check_supernet, configure
 from featherweight.task.load import load_task
 from tests.lean import BASELINES
@@ -151,7 +153,7 @@ import featherweight as fw
 
 def listen(event):
     if event["kind"] == "phase" and event["name"] == "baseline":
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
 
 try:
     fw.search(sys.argv[1], out=sys.argv[2], budget=fw.Budget(trials=1), strategy="random", on_event=listen)
@@ -160,10 +162,20 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_before_the_baseline_is_measured_ends_as_an_interrupt(tmp_path):
-    command = [sys.executable, "-c", INTERRUPTED, str(TASKS / "bare.py"), str(tmp_path)]
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_an_interrupt_before_the_baseline_is_measured_ends_as_an_interrupt(name, tmp_path):
+    command = [sys.executable, "-c", INTERRUPTED, str(TASKS / "bare.py"), str(tmp_path), name]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=GENEROUS_S)
     assert ended.returncode == 0 and ended.stdout.split() == ["interrupted"], ended.stderr[-2000:]
+
+
+def test_a_hang_up_that_is_to_be_outlived_is(monkeypatch):
+    """As under nohup."""
+    monkeypatch.setattr(signal, "getsignal", lambda s: signal.SIG_IGN)
+    asked = []
+    monkeypatch.setattr(signal, "signal", lambda s, handler: asked.append(s))
+    with interruptible(Stop(), print):
+        assert asked == [signal.SIGINT, signal.SIGTERM]
 
 
 def test_two_workers_share_a_stopper(tmp_path):

@@ -40,6 +40,8 @@ class LiveView:
 
     def __init__(self, console: Console, out: Path, began: float | None = None) -> None:
         self.console, self.out = console, out
+        # rich would end the program: what it shows is not what it runs for
+        console.on_broken_pipe = self._unheard  # type: ignore[method-assign]
         self.state = StudyState()
         self.interrupted = False
         self.phase = "starting"
@@ -89,9 +91,16 @@ class LiveView:
             self.running.pop(event.get("trial"), None)
         text = self.line(event)
         if text and (self._live is None or kind in ("warning", "unchecked", "baseline_failed")):
-            self.console.print(
-                text, markup=False, soft_wrap=True, style="yellow" if kind in ("warning", "unchecked") else ""
-            )
+            try:
+                self.console.print(
+                    text, markup=False, soft_wrap=True, style="yellow" if kind in ("warning", "unchecked") else ""
+                )
+            except OSError:  # the terminal is gone
+                self._unheard()
+
+    def _unheard(self) -> None:
+        """Nobody reads what is shown any more: the study goes on without a word."""
+        self.console.quiet = True
 
     # --- text -------------------------------------------------------------------------------------
 

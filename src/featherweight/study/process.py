@@ -61,7 +61,9 @@ def interruptible(stop: Stop, warn: Callable[[str], None]) -> Iterator[None]:
         stop.asked = True
         warn("interrupted: finishing with what there is (once more to stop at once)")
 
-    before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM)}
+    # a terminal that closes is an interrupt, too, unless the program was told to outlive it (nohup)
+    hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    before = {s: signal.signal(s, heard) for s in (signal.SIGINT, signal.SIGTERM, *hung_up)}
     try:
         yield
     finally:
