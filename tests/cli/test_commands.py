@@ -422,6 +422,17 @@ def test_front(opened):
     assert run("front", opened / "gone").exit_code == 1
 
 
+def test_trial(opened):
+    result = run("trial", opened, "3")
+    assert result.exit_code == 0 and result.stdout.startswith("Trial 3:") and "It printed nothing." in result.stdout
+    (opened / "logs").mkdir()
+    (opened / "logs" / "trial-3.log").write_text("\n".join(f"line {i} [bold]" for i in range(300)))
+    said = run("trial", opened, "3").stdout
+    assert "the last 200 lines" in said and "  line 299 [bold]" in said and "line 99 " not in said
+    assert json.loads(run("trial", opened, "3", "--json").stdout)["number"] == 3
+    assert run("trial", opened, "99").exit_code == 2 and run("trial", opened, "x").exit_code == 2
+
+
 def test_report(opened):
     assert run("report", opened).exit_code == 0
     assert f"featherweight optimize {opened}/run.yaml" in (opened / "report.html").read_text()

@@ -215,6 +215,30 @@ os._exit(3)
     assert cuts >= 2 and found[0].reason.endswith("code 3: the last words")
 
 
+def test_what_each_job_printed_is_kept_by_its_name(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "PRINTED_BYTES", 1000)
+    with contextlib.closing(engine):
+        for name, do in [
+            (7, "print('seven', flush=True)"),
+            (8, ""),
+            ("plain int8", "os.write(2, b'a warning')"),
+            (9, "os._exit(3)"),
+        ]:
+            (tmp_path / "do.py").write_text(f"print('of {name}', flush=True); {do}" if do else "")
+            engine.submit(PackageJob(id=name, recipe={"recipe": []}, to=str(tmp_path / "to")), GENEROUS_S)
+            until(lambda: [m for m in engine.wait(1.0) if m.kind != "progress"], "outcome")
+        (tmp_path / "do.py").write_text("print('x' * 5000 + ' end', flush=True)")
+        engine.submit(PackageJob(id=10, recipe={"recipe": []}, to=str(tmp_path / "to")), GENEROUS_S)
+        until(lambda: [m for m in engine.wait(1.0) if m.kind != "progress"], "outcome")
+    text = {name: local.printed(tmp_path / "logs", name) for name in (7, 8, "plain int8", 9, 10)}
+    assert set(text[7].read_text().splitlines()) == {"of 7", "seven"}  # the model is built more than once
+    assert not text[8].exists() and text[7].name == "trial-7.log"
+    assert "of plain int8" in text["plain int8"].read_text() and "a warning" in text["plain int8"].read_text()
+    assert "of 9" in text[9].read_text()
+    long = text[10].read_text()
+    assert long.startswith("[what was printed before this was cut]") and long.endswith("x end\n") and len(long) < 1100
+
+
 def test_a_workers_start_is_none_of_its_first_jobs_time(tmp_path, monkeypatch):
     """By a clock of the coordinator that runs 50 s while the task is loaded."""
 

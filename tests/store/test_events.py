@@ -44,3 +44,13 @@ def test_a_kill_loses_nothing_that_was_appended_and_leaves_a_readable_log(tmp_pa
     child.join()
     ticks = [e["i"] for e in EventStore(path).read()]
     assert len(ticks) >= 20 and ticks == list(range(len(ticks)))
+
+
+def test_control_characters_of_a_log_are_shown_and_command_no_terminal(tmp_path):
+    store = EventStore(tmp_path / "s.db")
+    odd = "a\x1b[2J\x07\x08\x7f\x9b31m\r\nb\tc \\u001b \\\\ ä"
+    store.append("failed", {"reason": odd, "deep": [{odd: 1}]})
+    (event,) = store.read()
+    want = "a?[2J????31m?\nb\tc \\u001b \\\\ ä"
+    assert event["reason"] == want and event["deep"] == [{want: 1}]
+    store.close()

@@ -122,6 +122,21 @@ def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
     assert "'baseline'" in e.value.allowed
 
 
+def test_a_trial_is_shown_with_what_it_printed(study):
+    log = study.out / "logs" / "trial-2.log"
+    log.write_bytes(b"epoch 1\r\n\x1b[31mred\xff\n")
+    try:
+        told = study.trial(2)
+    finally:
+        log.unlink()
+    assert told["number"] == 2 and told["printed"] == "epoch 1\n?[31mred\ufffd\n"
+    assert told["lines"][0].startswith("Trial 2: complete in") and any("prune.ratio = " in x for x in told["lines"])
+    assert any(line.startswith("Limits: ") for line in told["lines"]) and "accuracy" in " ".join(told["lines"])
+    with pytest.raises(InputError, match="no such trial") as e:
+        study.trial(99)
+    assert e.value.allowed == "0 to 7"
+
+
 def test_the_report_is_one_file_without_network(study):
     loads = []
 

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ _CHECK_S = 0.2
 _START_S = 60.0  # that a new worker may take to start, besides its first job's time limit
 LOG_BYTES = 64 * 10**6  # that a worker's log may have; then what it holds is cut
 TAIL_BYTES, REASON = 64 * 1024, 2000  # of a log, that its last line is looked for in; characters of a reason
+PRINTED_BYTES = 10**6  # of what one job printed, that are kept
 _MESSAGE_BYTES = 256 * 10**6  # of one message, at most
 
 
@@ -37,6 +39,7 @@ class _Worker:
     log: IO[bytes]
     family: Family
     job: Job | None = None
+    printed: int = 0  # bytes of its log when its job began
     timeout_s: float = 0.0
     deadline: float = 0.0
     started: float = 0.0
@@ -74,6 +77,7 @@ class LocalEngine:
         ready = next((w for w in self._workers if w.job is None and w.process.poll() is None), None)
         worker = ready or self._start()
         worker.job, worker.started, worker.timeout_s = job, time.monotonic(), timeout_s
+        worker.printed = os.fstat(worker.log.fileno()).st_size
         worker.deadline = worker.started + timeout_s + (_START_S if ready is None else 0.0)
         # it died between two jobs: `wait` finds its pipe closed and says so
         with contextlib.suppress(OSError):
@@ -154,6 +158,7 @@ class LocalEngine:
             message, id=w.job.id, seconds=time.monotonic() - w.started, reason=_capped(message.reason)
         )
         if told.kind not in GOING_ON:
+            self._keep_printed(w, w.job)
             w.job = None
             if message.facts.get("leaving"):
                 self._end(w)
@@ -180,7 +185,20 @@ class LocalEngine:
             if code == -signal.SIGKILL:
                 reason += " (out of memory, or someone killed it)"
             reason += _tail(w.log.name)
+        self._keep_printed(w, job)
         return Message(kind="failed", id=job.id, reason=reason, error="WorkerDied", seconds=seconds)
+
+    def _keep_printed(self, w: _Worker, job: Job) -> None:
+        """Put what the worker printed during a job beside its log, by the job's name."""
+        with Path(w.log.name).open("rb") as f:
+            size = f.seek(0, os.SEEK_END)
+            begin = max(w.printed if size >= w.printed else 0, size - PRINTED_BYTES)
+            f.seek(begin)
+            text = f.read()
+        if text.strip():
+            cut = b"[what was printed before this was cut]\n" if begin > w.printed or size < w.printed else b""
+            with printed(self._logs, job.id).open("ab") as to:
+                to.write(cut + text)
 
     def _reap(self, w: _Worker) -> int:
         try:
@@ -204,6 +222,12 @@ class LocalEngine:
             self._workers.remove(w)
         w.job = None
         return code
+
+
+def printed(logs: Path, name: Any) -> Path:
+    """Where it is that a job printed: a trial's by its number, another's by its name."""
+    kind = "trial-" if isinstance(name, int) else ""
+    return logs / f"{kind}{re.sub(r'[^A-Za-z0-9_-]+', '-', str(name))}.log"
 
 
 def _waiting(pipe: Connection) -> bool:

@@ -175,6 +175,26 @@ def notes(front: Json) -> list[str]:
     return [*known, text, counts + ".", *_unfinished(front)]
 
 
+def trial_lines(trial: Json, front: Json) -> list[str]:
+    """What became of a trial. trial: as JSON, with its reason and entry."""
+    entry, state = trial.get("entry"), str(trial.get("state"))
+    took = f" in {units.seconds(float(trial['cost_s']))}" if trial.get("cost_s") else ""
+    steps = f", {trial.get('reused', 0)} of {trial['steps']} steps from the cache" if trial.get("steps") else ""
+    lines = [f"Trial {trial['number']}: {'waits at a rung' if trial.get('paused') else state}{took}{steps}."]
+    lines += [f"  {path} = {value}" for path, value in (trial.get("filling") or {}).items()]
+    if trial.get("reason"):
+        lines.append(f"Why: {trial['reason']}")
+    if entry is not None:
+        lines.append(
+            f"{entry['label']} on {entry['target']}: {_numbers(entry, front.get('baseline'), reference(front))}."
+        )
+        broken = entry.get("violations") or []
+        lines.append(f"Limits: {_broken(front, entry)}." if broken else "Limits: it meets them all.")
+        if entry.get("certificate"):
+            lines.append(certificate(entry))
+    return lines
+
+
 def unseen_classes(front: Json) -> list[str]:
     """Of which classes nothing was shown."""
     out = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ from typing import Any
 from ..errors import StoreError
 from ..records import Event
 from .chain import FORMAT, address, seal, survey
+
+# in JSON text: a backslash that stands for itself, or an escaped control character
+_CONTROL = re.compile(r"(\\\\)|\\u00(?:[01][0-9a-fA-F]|7[fF]|[89][0-9a-fA-F])|\\[bfr]")
+_RAW = dict.fromkeys([0x7F, *range(0x80, 0xA0)], "?")
 
 
 class EventStore:
@@ -183,7 +188,7 @@ class EventStore:
                 for seq, key, kind, trial, when, body, *stored in c.execute(query.execution_options(yield_per=1000)):
                     if sealed and stored[0] != (head := _sealed(head, self.study, key, kind, trial, when, body)):
                         raise self.damaged("a row does not fit its seal")
-                    yield {**json.loads(body), "seq": seq, "kind": kind, "trial": trial, "time": when}
+                    yield {**json.loads(_visible(body)), "seq": seq, "kind": kind, "trial": trial, "time": when}
         except (sa.exc.SQLAlchemyError, ValueError, TypeError) as e:
             raise self.damaged(_first_line(e)) from e
 
@@ -198,6 +203,14 @@ def _sealed(*row: Any) -> str:
         return seal(*row)
     except (TypeError, ValueError):
         return ""
+
+
+def _visible(body: str) -> str:
+    """JSON text with its control characters, but for tabs and line ends, as question marks: what a
+    log says is shown in terminals, which some of them command."""
+    if "\\u00" in body:
+        body = _CONTROL.sub(lambda found: found[0] if found[1] else "?", body)
+    return body if body.isascii() and "\x7f" not in body else body.translate(_RAW)
 
 
 def _reading_mode(path: Path) -> str:

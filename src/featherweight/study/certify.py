@@ -52,7 +52,7 @@ def certify(jobs: Jobs) -> None:
         certificate = {**outcome.result["certificate"], "chance": entry.chance, "looks": len(state.certificates) + 1}
         name, said = artifact_id(entry), {**entry.to_json(), "certificate": certificate}
         body = {"artifact": name, "certificate": certificate, "entry": said}
-        outputs = {"outputs": outcome.result["outputs"]} if outcome.result["outputs"] else {}
+        outputs = {"outputs": told} if (told := outcome.result.get("outputs")) else {}
         log.record("certified", body | outputs, key=f"certificate {name}")
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import filecmp
 import importlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..engine.local import printed
 from ..errors import InputError, StoreError
 from ..limits import Budget
 from ..records import Entry
 from ..report import html
 from ..report.analysis import Analysis
-from ..report.words import summary
+from ..report.words import summary, trial_lines
 from ..store.manifest import MANIFEST, sound
 from .command import command, goes_on
 from .log import Listener
@@ -186,6 +188,22 @@ class Study:
                 fix="name a baseline by its label, or a trial by its number",
             )
         return kept[label]
+
+    def trial(self, number: int) -> dict[str, Any]:
+        """A trial as JSON data, with "printed": what its code printed, and "lines": what became of
+        it, in words. InputError if there is no such trial."""
+        trials = self.state.trials
+        if not 0 <= number < len(trials):
+            raise InputError(
+                "this study has no such trial",
+                got=number,
+                allowed=f"0 to {len(trials) - 1}" if len(trials) else "there are none yet",
+            )
+        log = printed(self.out / "logs", number)
+        text = log.read_bytes().decode(errors="replace") if log.is_file() else ""
+        told = trials[number].to_json()
+        shown = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "?", text.replace("\r\n", "\n").replace("\r", "\n"))
+        return {**told, "printed": shown, "lines": trial_lines(told, self.front_json())}
 
     def report(self, path: str | Path, found: Analysis | None = None) -> Path:
         """Write the study's report, one HTML file, to `path`, which is returned. found: what
