@@ -98,7 +98,8 @@ def measured(job, latency_ms=10.0):
     folder = Path(job.keep) / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(bytes_)
-    (folder / "manifest.json").write_text(json.dumps({"files": {"model.onnx": digest}, "inputs": {}}))
+    told = {"target": job.target, "inputs": {"x": {"shape": ["batch", 1], "dtype": "float32"}}, "sha256": digest}
+    (folder / "manifest.json").write_text(json.dumps({**told, "files": {"model.onnx": digest}}))
     value, size = 0.9 - 0.02 * ratio, int(10_000 * (1 - ratio)) + len(job.recipe["recipe"])
     return Entry.from_json(
         dict(

@@ -164,6 +164,7 @@ def test_minutes_alone_leave_the_trials_open(task, asked):
 
 
 def test_output_in_words_and_progress_on_stderr(task, asked):
+    Path("runs/my-digits/best").mkdir(parents=True)
     result = run("optimize", task)
     assert "faster than the original (95 % interval" in result.stdout
     assert "* best" in result.stdout and "Next: featherweight export runs/my-digits" in result.stdout

@@ -9,6 +9,7 @@ import pytest
 from featherweight.errors import InputError, StoreError
 from featherweight.limits import Budget, max_drop, max_latency
 from featherweight.records import Speedup
+from featherweight.store.artifacts import sha256_file
 from featherweight.study.calls import _check_same
 from featherweight.study.config import Settings
 from featherweight.study.known import artifact_id
@@ -121,8 +122,11 @@ def test_a_best_folder_of_another_candidate_is_not_exported(tmp_path, monkeypatc
     found = fake_study.study()
     folder = found.out / "best"
     folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"")
+    found.best.entry.sha256 = sha256_file(folder / "model.onnx")
+    told = {"target": "onnxruntime", "inputs": {"x": {}}, "files": {"model.onnx": found.best.entry.sha256}}
     for sha, words in (("other", "another one than its folder holds"), (found.best.entry.sha256, None)):
-        (folder / "manifest.json").write_text(json.dumps({"sha256": sha}))
+        (folder / "manifest.json").write_text(json.dumps(told | {"sha256": sha}))
         if words is None:
             assert (found.export(tmp_path / "to") / "manifest.json").exists()
             continue
