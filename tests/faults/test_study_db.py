@@ -231,3 +231,15 @@ def test_a_folder_is_the_one_that_is_named(name, tmp_path):
 
 def test_every_row_of_a_body_is_json(sound):
     assert all(json.loads(r.fields["body"]) is not None for r in survey(sound[0] / "study.db"))
+
+
+def test_a_look_leaves_nothing_and_sees_what_is_being_written(tmp_path):
+    path = tmp_path / "study.db"
+    store = EventStore(path)
+    store.append("a")
+    assert [e["kind"] for e in read(path)] == ["a"]  # not checkpointed yet
+    store.append("b")
+    assert [e["kind"] for e in read(path)] == ["a", "b"]
+    store.close()
+    assert [e["kind"] for e in read(path)] == ["a", "b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["study.db"]

@@ -10,7 +10,6 @@ as it was written is not read.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 import time
@@ -214,11 +213,10 @@ def _visible(body: str) -> str:
 
 
 def _reading_mode(path: Path) -> str:
-    """How to open a file that is only read: with what other processes are adding just now, where
-    SQLite may keep its own files beside it."""
-    if not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
-        return "immutable"
-    return "ro"
+    """How to open a file that is only read. While it is written, or if its writer was killed, there
+    is a -wal beside it, without which it is not whole; else it is read as it stands, and nothing is
+    left beside it: it may be on a disk where nothing can be written."""
+    return "ro" if path.with_name(path.name + "-wal").exists() else "immutable"
 
 
 def _first_line(e: Exception) -> str:
