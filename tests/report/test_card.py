@@ -24,7 +24,7 @@ def code(text):
 def test_numbers_with_intervals_and_n():
     text = card()
     assert "Certified: on 360 test samples" in text and "n = 360" in text and "95 % interval" in text
-    assert "sha256" in text and "This model meets all of them on the validation split" in text
+    assert "sha256" in text and "meets all of them: the floor by its certificate, the others as they were" in text
     assert "The licence of this model is that of the model and the data" in text
 
 
@@ -119,3 +119,17 @@ def test_how_inputs_are_made_stands_before_the_lines_that_run_it():
     told = {**found.info(), "prepared": "Each image is divided by 255."}
     text = model_card(found.front_json(), found.front_json()["best"], told, found.config)
     assert text.index("How to run it") < text.index("Each image is divided by 255.") < text.index("```python")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("not certifiable", "meets them as far as the validation split tells; that it keeps the floor is not proven"),
+        (None, "This model meets all of them on the validation split."),
+    ],
+)
+def test_a_floor_that_is_not_proven_is_not_said_to_be_met(verdict, words):
+    found = study()
+    front, best = found.front_json(), found.best.entry.to_json()
+    best["certificate"] = None if verdict is None else best["certificate"] | {"verdict": verdict}
+    assert words in model_card(front, best, found.info(), found.config)

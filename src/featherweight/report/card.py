@@ -192,11 +192,23 @@ def _limits(front: Json, entry: Json) -> list[str]:
     name = str(entry["metric"]["name"])
     asked = "; ".join(constraint_text(c, name, reference(front)) for c in front.get("constraints") or []) or "none"
     broken = [violation_text(v, entry, reference(front), tested(front)) for v in entry.get("violations") or []]
+    said = (entry.get("certificate") or {}).get("verdict")
+    if not entry.get("feasible"):
+        told = "This model does **not** meet all of them on the validation split"
+    elif said == "certified":
+        told = "This model meets all of them: the floor by its certificate, the others as they were measured"
+    elif said is not None and floor(front):
+        told = "This model meets them as far as the validation split tells; that it keeps the floor is not proven"
+    else:
+        told = "This model meets all of them on the validation split"
     return [
-        f"Limits that were asked for: {plain(asked)}. "
-        f"This model {'meets' if entry.get('feasible') else 'does **not** meet'} all of them on the validation split"
-        + (f": {plain('; '.join(broken))}." if broken else ".")
+        f"Limits that were asked for: {plain(asked)}. {told}" + (f": {plain('; '.join(broken))}." if broken else ".")
     ]
+
+
+def floor(front: Json) -> bool:
+    """Was a floor asked for?"""
+    return any(c.get("quantity") in ("drop", "metric") for c in front.get("constraints") or [])
 
 
 def _use(info: Json, config: Json) -> list[str]:

@@ -225,7 +225,8 @@ def trade_off(front: Json, trials: Sequence[Json], x: str, y: str) -> Json:
     _fit(data, layout, groups, front)
     alt = (
         f"Scatter plot of {objective_title(y, reference(front))} (up) against {objective_title(x, reference(front))} "
-        "(right) for every measured candidate; lower left is better. The same numbers are in the tables."
+        "(right) for the trials, the baselines and what is on the front; lower left is better. "
+        "The same numbers are in the tables."
     )
     title = f"{y} against {x}".replace("error", "drop").replace("params", "parameters")
     return {"id": f"pair-{x}-{y}", "section": "tradeoffs", "title": title, "alt": alt, "data": data, "layout": layout}

@@ -268,7 +268,8 @@ def look_grid(front: Json) -> Json:
     ]
     shown = [c for i, c in enumerate(columns) if i < 3 or any(c[2](r) not in ("", units.NONE) for r in looks)]
     caption = (
-        "The order was decided on valid: first the sequence from which most could be expected, surest first. "
+        "The order was decided on valid: first the sequence from which most could be expected, surest first; "
+        "then what else was likely, surest first. What another entry beats in everything was not looked at. "
         "A certificate passes its level on to the next look."
     )
     best = front.get("best") or {}

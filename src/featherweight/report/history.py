@@ -140,7 +140,7 @@ def _best(
     marks = _arms(points, proposed, kind[0], names[kind[0]])
     alt += (
         (
-            f" Points: {names[kind[0]].replace('error', 'the drop')} of each trial, "
+            f" Points: {names[kind[0]].replace('error', 'the drop')} of each of these trials, "
             "coloured by the strategy that proposed it."
         )
         if marks

@@ -62,8 +62,9 @@ def parallel(analysis: Analysis, reference: str, share: bool) -> Json | None:
     alt = (
         f"Parallel coordinates: {len(kept)} trials as lines through {len(shown)} settings and "
         f"{len(analysis.objectives)} objectives, from top to bottom, "
-        f"coloured by {analysis.objectives[0].replace('error', 'the drop in the metric')}; "
-        "less is better and stands left."
+        "those that meet the limits in three colours by "
+        f"{analysis.objectives[0].replace('error', 'the drop in the metric')} (best tenth, better and worse half), "
+        "the others grey; less is better and stands left."
     )
     alt += f" {left} settings that varied least or explained least are left out." if left else ""
     layout = _layout(axes)
