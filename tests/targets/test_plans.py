@@ -494,3 +494,39 @@ def test_a_recurrent_layer_that_no_plan_lists_stays_in_floating_point(runtime, t
     }
     assert found["float"] and not found["quantized"]
     assert notes["parity"]["sqnr_db"] > 30  # 15.4 with an LSTM of 8 bits on OpenVINO
+
+
+class Tied(nn.Module):
+    """Its code reads the encoder's weight once more, the other way round."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.enc, self.head = nn.Linear(32, hidden), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.head(torch.tanh(torch.relu(self.enc(x)) @ self.enc.weight))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("hidden", [32, 64])
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ({"scheme": "weight-only"}, 0.03),
+        ({"scheme": "weight-only", "bits": 4, "granularity": "group", "group": 32}, 0.3),
+        ({"scheme": "int8-dynamic"}, 0.05),
+        ({"scheme": "int8-static"}, 0.1),
+    ],
+    ids=lambda v: v.get("scheme", "") + str(v.get("bits", "")) if isinstance(v, dict) else "",
+)
+def test_a_weight_that_is_read_both_ways_is_held_both_ways(what, error, hidden, runtime, tmp_path):
+    """Square, one of the two was packed as the other; else the file could not be loaded."""
+    torch.manual_seed(0)
+    module, x = Tied(hidden).eval(), torch.randn(32, 32)
+    target = Target(runtime)
+    target.load_runtime().export(Package(module, plan=plan(**what)), {"x": x[:1]}, {"x": x}, target, tmp_path)
+    session = target.load_runtime().load(tmp_path, target, 1)
+    got = np.concatenate([session.run({"x": row[None].numpy()}) for row in x])
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    assert np.sqrt(((got - wanted) ** 2).mean()) < error * wanted.std()

@@ -143,18 +143,19 @@ def row_factor(w: np.ndarray, v: np.ndarray) -> np.ndarray | None:
 
 
 def unshare(model: Any, found: list[Site], key: dict[str, Any]) -> list[Site]:
-    """Give nodes that share a weight but want different things of it (`key` by node name) copies of
-    their own. In place; the new sites."""
+    """Give nodes that share a weight but want different things of it (`key` by node name; or one
+    its rows, the other its columns) copies of their own. In place; the new sites."""
     tensors = {w.name: w for w in model.graph.initializer}
     nodes = {n.name: n for n in model.graph.node}
-    owner: dict[str, list[tuple[Any, str]]] = {}
+    owner: dict[str, list[tuple[tuple[Any, bool], str]]] = {}
     out = []
     for site in found:
         taken = owner.setdefault(site.weight, [])
-        name = next((n for k, n in taken if k == key[site.node]), None)
+        wants = (key[site.node], site.transposed)
+        name = next((n for k, n in taken if k == wants), None)
         if name is None:
             name = site.weight if not taken else f"{site.weight}_of_{len(taken)}"
-            taken.append((key[site.node], name))
+            taken.append((wants, name))
             if name != site.weight:
                 copy = type(tensors[site.weight])()
                 copy.CopyFrom(tensors[site.weight])
