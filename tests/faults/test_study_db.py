@@ -241,5 +241,5 @@ def test_a_look_leaves_nothing_and_sees_what_is_being_written(tmp_path):
     store.append("b")
     assert [e["kind"] for e in read(path)] == ["a", "b"]
     store.close()
-    assert [e["kind"] for e in read(path)] == ["a", "b"]
+    assert [e["kind"] for e in read(path)] == ["a", "b"] and len(survey(path)) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["study.db"]

@@ -130,7 +130,7 @@ def test_a_trial_is_shown_with_what_it_printed(study):
     finally:
         log.unlink()
     assert told["number"] == 2 and told["printed"] == "epoch 1\n?[31mred\ufffd\n"
-    assert told["lines"][0].startswith("Trial 2: complete") and any("prune.ratio = " in x for x in told["lines"])
+    assert told["lines"][0].startswith("Trial 2: complete in") and any("prune.ratio = " in x for x in told["lines"])
     assert any(line.startswith("Limits: ") for line in told["lines"]) and "accuracy" in " ".join(told["lines"])
     with pytest.raises(InputError, match="no such trial") as e:
         study.trial(99)

@@ -178,7 +178,7 @@ def notes(front: Json) -> list[str]:
 def trial_lines(trial: Json, front: Json) -> list[str]:
     """What became of a trial. trial: as JSON, with its reason and entry."""
     entry, state = trial.get("entry"), str(trial.get("state"))
-    took = f" in {units.seconds(float(trial['cost_s']))}" if trial.get("cost_s") else ""
+    took = f" in {units.seconds(float(trial['seconds']))}" if trial.get("seconds") else ""
     steps = f", {trial.get('reused', 0)} of {trial['steps']} steps from the cache" if trial.get("steps") else ""
     lines = [f"Trial {trial['number']}: {'waits at a rung' if trial.get('paused') else state}{took}{steps}."]
     lines += [f"  {path} = {value}" for path, value in (trial.get("filling") or {}).items()]

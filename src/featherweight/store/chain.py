@@ -27,9 +27,12 @@ def seal(previous: str, study: str, key: str | None, kind: str, trial: int | Non
 
 
 def address(path: Path, mode: str) -> str:
-    """A file as an SQLite address, whatever characters are in its name. mode: rwc, ro, or
-    immutable: a file that nobody writes, on a disk where nothing can be written."""
-    how = "immutable=1" if mode == "immutable" else f"mode={mode}"
+    """A file as an SQLite address, whatever characters are in its name. mode: rwc, or ro: while it
+    is written, or if its writer was killed, there is a -wal beside it, without which it is not
+    whole; else it is read as it stands, and nothing is left beside it, which may be on a disk where
+    nothing can be written."""
+    still = mode == "ro" and not path.with_name(path.name + "-wal").exists()
+    how = "immutable=1" if still else f"mode={mode}"
     return f"file:{quote(str(path.absolute()))}?{how}"
 
 

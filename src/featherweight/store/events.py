@@ -37,7 +37,7 @@ class EventStore:
         self.path, self.study, self.writable = path, study, writable
         if writable:
             path.parent.mkdir(parents=True, exist_ok=True)
-        mode = "rwc" if writable else _reading_mode(path)
+        mode = "rwc" if writable else "ro"
         self._engine = sa.create_engine(
             "sqlite://",
             creator=lambda: sqlite3.connect(address(path, mode), uri=True, timeout=30, check_same_thread=False),
@@ -210,13 +210,6 @@ def _visible(body: str) -> str:
     if "\\u00" in body:
         body = _CONTROL.sub(lambda found: found[0] if found[1] else "?", body)
     return body if body.isascii() and "\x7f" not in body else body.translate(_RAW)
-
-
-def _reading_mode(path: Path) -> str:
-    """How to open a file that is only read. While it is written, or if its writer was killed, there
-    is a -wal beside it, without which it is not whole; else it is read as it stands, and nothing is
-    left beside it: it may be on a disk where nothing can be written."""
-    return "ro" if path.with_name(path.name + "-wal").exists() else "immutable"
 
 
 def _first_line(e: Exception) -> str:
