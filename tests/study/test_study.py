@@ -117,6 +117,7 @@ def test_best_holds_a_file_that_runs_and_what_it_was_made_from(study, tmp_path):
     for label, entry in study.state.baselines.items():  # as it is what others are compared with
         made = json.loads((study.export(tmp_path / label.replace(" ", "-"), label) / "manifest.json").read_text())
         assert made["sha256"] == entry.sha256
+    assert (study.export(tmp_path / "shown", "random cutting (3 epochs)") / "manifest.json").is_file()
     with pytest.raises(InputError, match="no such baseline") as e:
         study.export(tmp_path / "none", "int7")
     assert "'baseline'" in e.value.allowed

@@ -180,6 +180,7 @@ class Study:
 
     def _kept_baseline(self, label: str) -> Entry:
         kept = {name: e for name, e in self.state.baselines.items() if Path(e.artifact).is_dir()}
+        label = label if label in kept else re.sub(r" \(\d+ epochs?\)$", "", label)  # as tables have it
         if label not in kept:
             raise InputError(
                 "this study has no such baseline",
