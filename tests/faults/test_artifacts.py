@@ -118,6 +118,16 @@ def test_a_log_that_names_another_folder_hands_out_nothing_of_it(study, tmp_path
     assert not (tmp_path / "to").exists()
 
 
+def test_what_somebody_put_beside_the_files_is_not_handed_out(study, tmp_path):
+    base = Path(read_state(study).baseline.artifact)
+    for folder in (study / "best", study / "best" / "model", base):
+        (folder / "extra.py").write_text("")
+    found = fw.Study.open(study)
+    for to, name in (("best", None), ("base", "baseline")):
+        assert not list(found.export(tmp_path / to, name).rglob("extra.py"))
+        assert found.export(tmp_path / to, name) == tmp_path / to  # again
+
+
 def test_a_link_in_an_artifact_is_no_file_of_it(study, tmp_path):
     folder = Path(read_state(study).baseline.artifact)
     os.rename(folder / "model.onnx", tmp_path / "model.onnx")

@@ -243,3 +243,20 @@ def test_a_look_leaves_nothing_and_sees_what_is_being_written(tmp_path):
     store.close()
     assert [e["kind"] for e in read(path)] == ["a", "b"] and len(survey(path)) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["study.db"]
+
+
+def test_a_log_without_any_seal_is_none_of_this_version(study):
+    changed(study[0], "UPDATE events SET seal = NULL")
+    with pytest.raises(StoreError, match="not as it was written"):
+        read(study[0] / "study.db")
+    with pytest.raises(StoreError, match="cannot be repaired"):
+        repair(study[0])
+
+
+def test_a_trigger_in_a_log_is_not_pulled(study):
+    folder, events = study
+    changed(folder, "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events WHERE seq = 13; END")
+    for writable in (True, False):
+        with pytest.raises(StoreError, match="a trigger or a view"):
+            EventStore(folder / "study.db", writable=writable)
+    assert repair(folder).kept == len(events) and read(folder / "study.db") == events

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from typer.testing import CliRunner
 
 import featherweight as fw
 from featherweight.cli import app
-from featherweight.errors import InputError
+from featherweight.errors import InputError, TaskError
+from featherweight.store.events import EventStore
 from featherweight.study.reading import read_state
 from featherweight.study.trust import digests, signed
 from tests.lean import BASELINES, reference_only
 from tests.older import rewritten
+from tests.report import fake_study
 
 TINY = Path(__file__).parents[1] / "tasks" / "tiny.py"
 FAST = {"measure_seconds": 0.1, "minimize": ["params", "size"], "strategy": "greedy", "constraints": [fw.max_drop(0.5)]}
@@ -86,7 +89,7 @@ def test_somebody_elses_study_runs_nothing_until_it_is_trusted(ours, tmp_path, m
 def test_an_older_study_has_no_seal_and_is_asked_for(ours):
     """The same call again names the file itself, so it needs no trust, and seals the study."""
     state = read_state(ours / "copy")
-    assert state.begun.code == signed(state.begun.task, state.begun.recipe)
+    assert state.begun.code == signed(state.begun)
     told = state.begun.to_json() | {"code": None}
     rewritten(
         ours / "copy" / "study.db",
@@ -102,7 +105,7 @@ def test_a_run_file_with_another_file_in_it_is_not_ours(ours, tmp_path):
     (tmp_path / "evil.py").write_text("raise SystemExit('ran')")
     said = yaml.safe_load((ours / "copy" / "run.yaml").read_text())
     evil = said | {"task": said["task"] | {"file": str(tmp_path / "evil.py")}}
-    files = {**digests(evil["task"], evil["recipe"])}
+    files = {**digests([evil["task"], evil["recipe"]])}
     for code, words in [(said["code"], "not as it was when"), (said["code"] | {"files": files}, "did not make here")]:
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(evil | {"code": code}))
         result = CliRunner().invoke(app, ["optimize", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")])
@@ -115,15 +118,14 @@ def test_code_is_found_wherever_a_reference_names_it(tmp_path):
     (tmp_path / "helper.py").write_text("")
     task = {"kind": "text-classification", "options": {"model": f"{tmp_path}/a.py:NET", "data": "x.csv"}}
     recipe = {"recipe": [{"distill": {"data": f"{tmp_path}/b.py"}}, {"choice": [{"distill": {"data": "gone.py"}}]}]}
-    assert [Path(p).name for p in digests(task, recipe)] == ["a.py", "b.py", "helper.py"]
-    assert digests(None, {"recipe": [{"quantize": {}}]}) == {}
+    assert [Path(p).name for p in digests([task, recipe])] == ["a.py", "b.py", "helper.py"]
+    assert digests({"recipe": [{"quantize": {}}]}) == {}
 
 
 def test_the_key_is_for_its_owner_alone_and_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    (tmp_path / "a.py").write_text("")
-    first = signed(str(tmp_path / "a.py"), None)
-    assert first == signed(str(tmp_path / "a.py"), None)
+    config = replace(fake_study.study().state.begun, task={"file": str(TINY), "name": "task"})
+    assert signed(config) == signed(config) and list(signed(config)["files"]) == [str(TINY)]
     assert os.stat(tmp_path / "featherweight" / "key").st_mode & 0o777 == 0o600
     assert [p.name for p in (tmp_path / "featherweight").iterdir()] == ["key"]
 
@@ -131,4 +133,45 @@ def test_the_key_is_for_its_owner_alone_and_made_once(tmp_path, monkeypatch):
 def test_without_a_place_for_a_key_nothing_is_sealed(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    assert signed(str(TINY), None) is None
+    assert signed(fake_study.study().state.begun) is None
+
+
+@pytest.mark.parametrize("name", ["evil.txt", "evil.py/", "evil.py/.", "evil"])
+def test_a_task_file_is_looked_at_whatever_it_is_called(name, ours, tmp_path):
+    file = tmp_path / name.split("/")[0]
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    told = read_state(ours / "copy").begun.to_json() | {"code": None, "task": {"file": f"{tmp_path}/{name}"}}
+    body = json.dumps({"config": told})
+    rewritten(ours / "copy" / "study.db", ("UPDATE events SET body = ? WHERE kind = 'study'", body))
+    with pytest.raises(InputError, match="which you did not make here"):
+        fw.Study.resume(ours / "copy")
+    if not name.startswith("evil.py"):
+        with pytest.raises(TaskError, match="Python file"):
+            fw.Study.resume(ours / "copy", trust=True)
+    assert not (tmp_path / "ran").exists() or name.startswith("evil.py")
+
+
+def test_a_trial_that_names_code_of_its_own_runs_nothing(ours, tmp_path):
+    """Though the study is ours, and its settings say nothing of it; nor when its user goes on by
+    the call that began it."""
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    recipe = {"recipe": [{"distill": {"data": str(tmp_path / "evil.py"), "alpha": 1.0}}]}
+    body = {"filling": {"prune.ratio": 0.25}, "note": {}, "recipe": recipe, "target": "onnxruntime"}
+    store = EventStore(ours / "copy" / "study.db")
+    store.append("proposed", body, trial=1, key="trial 1")
+    store.close()
+    with pytest.raises(InputError, match="not as it was when") as e:
+        fw.Study.resume(ours / "copy", budget=fw.Budget(trials=2))
+    assert "evil.py" in e.value.got
+    with pytest.raises(InputError, match="not begun with") as e:
+        fw.optimize(str(ours / "task.py"), out=ours / "copy", budget=fw.Budget(trials=2), **FAST)
+    assert "evil.py" in e.value.got and not (tmp_path / "ran").exists()
+
+
+def test_modules_of_folders_without_an_init_file_are_code_of_the_task(tmp_path):
+    (tmp_path / "lib" / "deep").mkdir(parents=True)
+    for name in ("lib/a", "lib/b", "lib/deep/c", "lib/unused"):
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "task.py").write_text("from lib.a import x\nfrom lib import b\nimport lib.deep.c\n")
+    found = digests({"file": str(tmp_path / "task.py")})
+    assert sorted(Path(p).stem for p in found) == ["a", "b", "c", "task"]

@@ -61,11 +61,12 @@ def survey(path: Path, study: str = "study") -> list[Row]:
     with closing(sqlite3.connect(address(path, "ro"), uri=True)) as db:
         db.text_factory = bytes
         columns = {name.decode("utf-8", "replace") for _, name, *_ in db.execute("PRAGMA table_info(events)")}
+        ((version,),) = db.execute("PRAGMA user_version")
         wanted = [*COLUMNS, *(["seal"] if "seal" in columns else [])]
         found = [dict(zip(wanted, map(_text, values), strict=True)) for values in _all_rows(db, ", ".join(wanted))]
     others = {r["study"] for r in found if isinstance(r["study"], str)} - {study}
     mine = [r for r in found if r["study"] == study or not others]
-    unsealed = all(r.get("seal") is None for r in mine)
+    unsealed = version < FORMAT and all(r.get("seal") is None for r in mine)
     out: list[Row] = []
     true, told = "", ""  # the seal of the row before: by what it says, if that is sound, and as it is stored
     for r, after in zip(mine, [*mine[1:], None], strict=bool(mine)):

@@ -73,7 +73,7 @@ class EventStore:
             raise StoreError(
                 "the study's database cannot be opened",
                 got=f"{path}: {_first_line(e)}",
-                fix="is it a study.db, on a disk that can be written? Move it away to start anew",
+                fix="is it a study.db, on a disk that can be written? `featherweight repair` keeps what is sound of it",
             ) from e
 
     def _checked(self) -> int:
@@ -83,7 +83,8 @@ class EventStore:
         problem = run("PRAGMA integrity_check(1)").scalar()
         found = int(run("PRAGMA user_version").scalar() or 0)
         columns = {row[1] for row in run("PRAGMA table_info(events)")}
-        sealed = "seal" in columns and run("SELECT count(seal) FROM events").scalar()
+        rows, seals = run("SELECT count(*), count(seal) FROM events").one() if "seal" in columns else (0, 0)
+        odd = run("SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')").scalar()
         self._connection.rollback()
         if problem != "ok":
             raise self.damaged(str(problem).splitlines()[-1])
@@ -94,9 +95,11 @@ class EventStore:
                 allowed=f"at most {FORMAT}",
                 fix="use that version, or, if there is none, `featherweight repair`",
             )
-        if columns and "seal" not in columns and found == FORMAT:
-            raise self.damaged("its rows have no seals")
-        return FORMAT if sealed else found if not columns else 0
+        if odd is not None:
+            raise self.damaged(f"it has a trigger or a view, {odd!r:.50}, which no study makes")
+        if columns and found == FORMAT and ("seal" not in columns or seals < rows):
+            raise self.damaged("rows have no seals")
+        return FORMAT if seals else found if not columns else 0
 
     def _migrate(self) -> None:
         """Seal the rows of a file of before: all or nothing."""

@@ -31,14 +31,14 @@ from .log import LOGGER, Listener, logged
 from .noticed import noticed
 from .process import alone
 from .proxy import ProxyFilter
-from .reading import begun_as, read_config
+from .reading import begun_as, read_config, read_state
 from .request import configure
 from .results import analysed, write_results
 from .run import Run
 from .state import StudyState
 from .statics import Statics, sample_shape
 from .study import Study
-from .trust import check_trusted, signed
+from .trust import check_tried, check_trusted, signed
 
 F = TypeVar("F", bound="Callable[..., Study]")
 
@@ -109,7 +109,8 @@ def resume(
     the Python files that the folder names: InputError if they are not those with which this user
     began the study on this machine, unless they are to be trusted."""
     began = begun()
-    config = read_config(Path(out))
+    state = read_state(Path(out)) if Path(out).is_dir() else None
+    config = read_config(Path(out)) if state is None else state.begun
     if config.task is None:
         raise InputError(
             "this study's task was made in a program, not in a file, and cannot be loaded again",
@@ -117,8 +118,8 @@ def resume(
             fix="call optimize(...) with the same arguments again: it goes on where it was",
         )
     if not trust:
-        check_trusted(config, str(out))
-    return _run(load_task(config.task), config.settings(budget), out, on_event, began)
+        check_trusted(config, str(out), state)
+    return _run(load_task(config.task), config.settings(budget), out, on_event, began, trust)
 
 
 def dry_run(
@@ -130,7 +131,9 @@ def dry_run(
     return forecast(loaded, configure(loaded, Settings.of(mode, recipe, **settings)))
 
 
-def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None, began: float) -> Study:
+def _run(
+    task: Task, asked: Settings, out: str | Path, on_event: Listener | None, began: float, trust: bool = False
+) -> Study:
     """A study from its request to its results. began: when the call did, from which its minutes
     count."""
     folder = Path(out)
@@ -144,7 +147,9 @@ def _run(task: Task, asked: Settings, out: str | Path, on_event: Listener | None
         with alone(folder):
             _check_same(run.state.config, config, folder)
             _check_whole(run.state)
-            code = signed(config.task, config.recipe)
+            if run.state.config is not None and not trust:
+                check_tried(config, str(out), run.state)
+            code = signed(config)
             if run.state.config is None:
                 run.log.record("study", {"config": {**config.to_json(), "code": code}}, key="study")
             elif run.state.config.budget != config.budget:

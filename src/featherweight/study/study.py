@@ -145,15 +145,17 @@ class Study:
         else:
             chosen = self._kept_baseline(trial) if isinstance(trial, str) else self._kept(trial)
             source = Path(chosen.artifact)
-        sound(source, chosen.sha256)
+        names = [*sound(source, chosen.sha256)["files"], MANIFEST]
         to = Path(to)
         if to.exists() and not to.is_dir():
             raise InputError("the folder to export to is a file", got=str(to), fix="name a new folder")
-        if to.is_dir() and _made_of(to) is not None and _same_files(source, to):
+        if to.is_dir() and _made_of(to) is not None and _same_files(source, to, names):
             return to  # a script that runs again exports again
         if to.exists() and any(to.iterdir()):
             raise InputError("the folder to export to is not empty", got=str(to), fix="name a new folder")
-        shutil.copytree(source, to, dirs_exist_ok=True)
+        for name in names:  # and nothing that somebody else has put there
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, to / name)
         return to
 
     def _kept(self, trial: int) -> Entry:
@@ -227,10 +229,10 @@ def _made_of(folder: Path) -> str | None:
         return None
 
 
-def _same_files(source: Path, to: Path) -> bool:
-    """Has a folder the files of another, byte for byte?"""
-    names = [sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) for folder in (source, to)]
-    return names[0] == names[1] and filecmp.cmpfiles(source, to, names[0], shallow=False)[1:] == ([], [])
+def _same_files(source: Path, to: Path, names: list[str]) -> bool:
+    """Has a folder these files of another, byte for byte, and no others?"""
+    there = sorted(str(p.relative_to(to)) for p in to.rglob("*") if p.is_file())
+    return there == sorted(names) and filecmp.cmpfiles(source, to, names, shallow=False)[1:] == ([], [])
 
 
 class Found:

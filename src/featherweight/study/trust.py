@@ -22,21 +22,22 @@ from typing import Any
 from ..errors import InputError
 from ..task.files import local_sources
 from .config import Config
+from .state import StudyState
 
 _BYTES = 32  # of a key
 
 
-def signed(task: Any, recipe: Any) -> dict[str, Any] | None:
-    """{"files": {path: sha256 of what it says}, "seal": hex} of the code that the task's reference
-    and the recipe (both as JSON) name; None where this user can keep no key."""
-    files, key = digests(task, recipe), _key()
+def signed(config: Config) -> dict[str, Any] | None:
+    """{"files": {path: sha256 of what it says}, "seal": hex} of the code that a study's settings
+    name; None where this user can keep no key."""
+    files, key = digests(_recipes(config)), _key()
     return None if key is None else {"files": files, "seal": _seal(key, files)}
 
 
-def check_trusted(config: Config, what: str) -> None:
-    """InputError if to load the study's task would run code which this user has not run in that
-    study. what: the folder or file that names it."""
-    files, said = digests(config.task, config.recipe), config.code or {}
+def check_trusted(config: Config, what: str, state: StudyState | None = None) -> None:
+    """InputError if to go on would run code which this user has not run in that study. what: the
+    folder or file that names it; state: of the study, whose trials have recipes, too."""
+    files, said = digests([_recipes(config), _tried(state)]), config.code or {}
     if not files:
         return
     key, mine = _key(), said.get("files")
@@ -59,11 +60,33 @@ def check_trusted(config: Config, what: str) -> None:
     )
 
 
-def digests(task: Any, recipe: Any) -> dict[str, str]:
-    """sha256 of what each Python file says that the references name, or that those import from
+def check_tried(config: Config, what: str, state: StudyState) -> None:
+    """InputError if a trial's recipe names code that the settings do not: nothing that was searched
+    can have it."""
+    named = set(_named(_recipes(config)))
+    if odd := sorted({str(p) for p in _named(_tried(state))} - {str(p) for p in named}):
+        raise InputError(
+            "this would run code that the study was not begun with",
+            got=f"trials of {what} name {', '.join(odd)}",
+            allowed="the files that its task and recipe name",
+            fix="read these files; if you trust them, `featherweight resume` with --trust",
+        )
+
+
+def _recipes(config: Config) -> list[Any]:
+    return [config.task, config.recipe, config.original, config.baseline, list(config.extra_baselines)]
+
+
+def _tried(state: StudyState | None) -> list[Any]:
+    """All recipes in a study's log."""
+    return [] if state is None else [t.recipe for t in state.trials] + [e.recipe for e in state.entries()]
+
+
+def digests(data: Any) -> dict[str, str]:
+    """sha256 of what each Python file says that JSON data name, or that those import from
     their own folders; comments and layout left aside. Files that are not there are left out."""
     out: dict[str, str] = {}
-    for named in _named([task, recipe]):
+    for named in _named(data):
         for file in local_sources(named) if named.is_file() else ():
             text = file.read_bytes()
             with suppress(SyntaxError, ValueError):
@@ -73,8 +96,11 @@ def digests(task: Any, recipe: Any) -> dict[str, str]:
 
 
 def _named(data: Any) -> Iterator[Path]:
-    """The files of every `FILE.py` or `FILE.py:NAME` in JSON data."""
+    """The files of every `FILE.py` or `FILE.py:NAME` in JSON data, and that of a task's reference,
+    whatever it is called."""
     if isinstance(data, dict):
+        if isinstance(data.get("file"), str):
+            yield Path(data["file"]).absolute().resolve()
         data = list(data.values())
     if isinstance(data, list):
         for value in data:

@@ -74,6 +74,12 @@ def local_sources(path: Path) -> tuple[Path, ...]:
                 if isinstance(node, ast.ImportFrom)
                 else []
             )
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names += [f"{node.module}.{a.name}" for a in node.names]
+            # of folders without an __init__.py
+            queue += [
+                m for n in names if "." in n and (m := folder.joinpath(*n.split(".")).with_suffix(".py")).is_file()
+            ]
             for top in {n.partition(".")[0] for n in names} - {"", "featherweight"}:
                 module, package = folder / f"{top}.py", folder / top
                 queue += (

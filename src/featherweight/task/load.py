@@ -33,6 +33,8 @@ def load_task(ref: str | Path | dict[str, Any] | Task) -> Task:
 
 
 def _from_file(path: Path, name: str) -> Task:
+    if path.suffix != ".py":  # what is executed is what `study.trust` has looked at
+        raise TaskError("a task is a Python file", got=str(path), allowed="FILE.py")
     module = load_file(path)
     path = path.resolve()
     tasks = sorted(k for k, v in vars(module).items() if isinstance(v, Task))
