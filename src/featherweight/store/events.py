@@ -69,7 +69,7 @@ class EventStore:
                 self._connection.commit()
                 if self.format < FORMAT:
                     self._migrate()
-        except sa.exc.SQLAlchemyError as e:
+        except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as e:  # its names may be no text
             raise StoreError(
                 "the study's database cannot be opened",
                 got=f"{path}: {_first_line(e)}",
