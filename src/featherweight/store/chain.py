@@ -58,12 +58,15 @@ def survey(path: Path, study: str = "study") -> list[Row]:
     """All rows of a study, in order; one whose number is missing is a row that is not sound. Of a
     log of before there were seals, each row that can be read is taken to be sound. What is lost
     after the last row that can be read does not show."""
-    with closing(sqlite3.connect(address(path, "ro"), uri=True)) as db:
-        db.text_factory = bytes
-        columns = {name.decode("utf-8", "replace") for _, name, *_ in db.execute("PRAGMA table_info(events)")}
-        ((version,),) = db.execute("PRAGMA user_version")
-        wanted = [*COLUMNS, *(["seal"] if "seal" in columns else [])]
-        found = [dict(zip(wanted, map(_text, values), strict=True)) for values in _all_rows(db, ", ".join(wanted))]
+    try:
+        with closing(sqlite3.connect(address(path, "ro"), uri=True)) as db:
+            db.text_factory = bytes
+            columns = {name.decode("utf-8", "replace") for _, name, *_ in db.execute("PRAGMA table_info(events)")}
+            ((version,),) = db.execute("PRAGMA user_version")
+            wanted = [*COLUMNS, *(["seal"] if "seal" in columns else [])]
+            found = [dict(zip(wanted, map(_text, values), strict=True)) for values in _all_rows(db, ", ".join(wanted))]
+    except UnicodeDecodeError as e:  # names of columns that are no text
+        raise sqlite3.DatabaseError(f"its names are no text: {e}") from e
     others = {r["study"] for r in found if isinstance(r["study"], str)} - {study}
     mine = [r for r in found if r["study"] == study or not others]
     unsealed = version < FORMAT and all(r.get("seal") is None for r in mine)
@@ -87,16 +90,16 @@ def survey(path: Path, study: str = "study") -> list[Row]:
 def _all_rows(db: sqlite3.Connection, columns: str) -> list[tuple[Any, ...]]:
     """The rows by number; where that breaks off, each that can be reached by its own number."""
     found: dict[int, tuple[Any, ...]] = {}
-    with suppress(sqlite3.DatabaseError):
+    with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
         for values in db.execute(f"SELECT {columns} FROM events ORDER BY seq"):
             found[values[0]] = values
         return list(found.values())
     last = max(found, default=0)
-    with suppress(sqlite3.DatabaseError):
+    with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
         last = max(last, *(n or 0 for n in db.execute("SELECT max(seq) FROM events").fetchone()))
     for seq in range(1, min(last, 10_000_000) + 1):
         if seq not in found:
-            with suppress(sqlite3.DatabaseError):
+            with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
                 for values in db.execute(f"SELECT {columns} FROM events WHERE seq = ?", (seq,)):
                     found[seq] = values
     return [found[seq] for seq in sorted(found)]
