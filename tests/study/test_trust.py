@@ -63,6 +63,7 @@ def test_who_began_a_study_goes_on_with_it(ours):
 def test_layout_and_comments_are_no_change(ours):
     (ours / "task.py").write_text("# a word\n\n" + (ours / "task.py").read_text())
     fw.Study.resume(ours / "copy")
+    assert ran(ours)
 
 
 def test_code_that_was_changed_is_named_and_does_not_run(ours):

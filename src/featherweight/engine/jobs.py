@@ -213,10 +213,7 @@ def keep(artifact: Path, folder: Path) -> Path:
 def _copy(source: Path, to: Path) -> None:
     """A copy that shares its blocks with the source where the file system can do that, and never
     its inode: who edits the one does not change the other."""
-    with source.open("rb") as a, to.open("wb") as b:
-        try:
-            fcntl.ioctl(b.fileno(), _FICLONE, a.fileno())
-            return
-        except OSError:  # another file system, or one that cannot
-            pass
+    with source.open("rb") as a, to.open("wb") as b, contextlib.suppress(OSError):  # where it cannot
+        fcntl.ioctl(b.fileno(), _FICLONE, a.fileno())
+        return
     shutil.copyfile(source, to)

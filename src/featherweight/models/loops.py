@@ -246,23 +246,9 @@ def _without(
         return ORDER
     parts, given, whole, asked = left.parts(), left.arguments(), row.parts(), row.arguments()
     same = parts[:-1] == whole[: len(kept)] and given == asked[: len(kept)]
-    after = parts[-1] == whole[-1] or (len(kept) == 1 and _shorter(parts[-1], whole[-1]))
+    # what follows a single block takes from ahead of the loop what it took from the round before
+    after = parts[-1] == whole[-1] or (len(kept) == 1 and _alike(parts[-1], whole[-1]))
     return None if same and after else OWN
-
-
-def _shorter(one: list[Any], whole: list[Any]) -> bool:
-    """Is what follows a single block what follows the last of several? What these take from the
-    round before, it takes from ahead of the loop."""
-    return len(one) == len(whole) and all(
-        name == other
-        and len(words) == len(others)
-        and all(
-            said == same
-            and (made == whence or (made is not None and made[0] == "ahead" and (whence or ("",))[0] == "before"))
-            for (said, made), (same, whence) in zip(words, others, strict=True)
-        )
-        for (name, words), (other, others) in zip(one, whole, strict=True)
-    )
 
 
 def _recorded(module: nn.Module, holders: Mapping[str, nn.Module], inputs: tuple[Tensor, ...]) -> dict[str, _Row]:

@@ -34,7 +34,7 @@ class EventStore:
     def __init__(self, path: Path, study: str = "study", *, writable: bool = True) -> None:
         import sqlalchemy as sa
 
-        self.path, self.study, self.writable = path, study, writable
+        self.path, self.study = path, study
         if writable:
             path.parent.mkdir(parents=True, exist_ok=True)
         mode = "rwc" if writable else "ro"
