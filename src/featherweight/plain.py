@@ -1,8 +1,10 @@
-"""YAML that people write, read within limits: nothing in it is executed, a key stands once, and
-what it says stays as large as it looks (an alias of an alias of an alias is gigabytes)."""
+"""YAML and JSON that people write, read within limits: nothing in it is executed, a key stands once
+in YAML, and what it says stays as large as it looks (an alias of an alias of an alias is
+gigabytes)."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,14 @@ def read_text(path: Path) -> str:
     if size > LONGEST:
         raise ValueError(f"it has {size} bytes; at most {LONGEST} are read")
     return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The data in a JSON file that somebody wrote. ValueError says why it cannot be taken."""
+    try:
+        return json.loads(read_text(path))
+    except RecursionError as e:
+        raise ValueError("its values are too deep within each other") from e
 
 
 def read_yaml(text: str) -> Any:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from ..errors import FeatherweightError, InputError, RecipeError, TaskError
+from ..errors import DiskError, FeatherweightError, InputError, RecipeError, TaskError
 from ..report.table import front_table
 from ..report.words import feasible, next_command, summary
+from ..store.disk import FULL
 from ..study.ends import NONE_FINISHED
 
 if TYPE_CHECKING:
@@ -44,17 +45,17 @@ R = TypeVar("R")
 def out_console() -> Console:
     """For results: standard output. What is no terminal (a file, a pipe) gets long lines,
     not folded ones."""
-    from rich.console import Console
+    from ._console import SafeConsole
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+    console = SafeConsole(highlight=False)
+    return console if console.is_terminal else SafeConsole(highlight=False, width=WIDE)
 
 
 def err_console() -> Console:
     """For progress and errors: standard error."""
-    from rich.console import Console
+    from ._console import SafeConsole
 
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True, highlight=False)
 
 
 def guarded(verb: Callable[P, R]) -> Callable[P, R]:
@@ -78,6 +79,13 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from e
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
+        except OSError as e:
+            if e.errno not in FULL:
+                _unexpected(e, as_json, debug)
+            else:
+                where = f"{e.filename}: " if e.filename else ""
+                _print_error(DiskError("a disk is full, or cannot be written", got=f"{where}{e.strerror}"), as_json)
+            raise typer.Exit(FAILED) from e
         except Exception as e:
             _unexpected(e, as_json, debug)
             raise typer.Exit(FAILED) from e

@@ -8,12 +8,17 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
+from ..limits import max_memory as memory_limit
 from ..records import Measured
 from ..report import units
 from ..report.rows import speed_claim
 from ._shared import DebugOption, JsonOption, guarded, out_console, print_json
 
-TIMEOUT_S = 600.0  # to load and run: a hanging runtime is an error, not a hanging command
+TIMEOUT_S = 60.0  # to load and run: a hanging runtime is an error, not a hanging command
+_BYTES_IN_S = 20_000_000  # of a file, that surely are read in a second
+# what an artifact may take: a runtime, and so many bytes for each of its files and inputs
+_RUNTIME, _FOR_FILES, _FOR_INPUTS = 800_000_000, 10, 100
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +36,17 @@ def measure(
     threads: Annotated[
         int | None, typer.Option("--threads", help="Threads of one inference \\[default: the manifest's].")
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory",
+            help="End it when it takes more \\[default: 0.8 GB, and 10 times its files and 100 times its inputs].",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", help="Seconds to load and run it \\[default: 60, and 1 for each 20 MB].", min=1.0),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -41,15 +57,19 @@ def measure(
 
     mine = _artifact.read(artifact, threads)
     other = None if against is None else _artifact.read(against, threads)
+    example = mine.example()
+    files = mine.size_bytes + (0 if other is None else other.size_bytes)
+    inputs = mine.target.batch * sum(v.nbytes for v in example.values())
     with tempfile.TemporaryDirectory(prefix="featherweight-") as work:
         found = run(
             artifact,
             mine.target,
             reference=None if against is None or other is None else (against, other.target),
-            example=mine.example(),
+            example=example,
             inputs=None,
             seconds=seconds,
-            timeout_s=TIMEOUT_S + seconds,
+            timeout_s=seconds + (timeout or TIMEOUT_S + files / _BYTES_IN_S),
+            memory_bytes=_limit(max_memory) if max_memory else _RUNTIME + _FOR_FILES * files + _FOR_INPUTS * inputs,
             workdir=Path(work),
         )
     if as_json:
@@ -58,6 +78,13 @@ def measure(
         print_json(facts | {k: numbers[k] for k in ("latency_ms", "reference_ms", "speedup", "peak_memory_bytes")})
     else:
         _print(artifact, str(mine.target), against, found)
+
+
+def _limit(text: str) -> int:
+    limit = memory_limit(text)
+    if limit.relative:
+        raise InputError("there is nothing that this is relative to", got=f"--max-memory {text}", allowed="as 2GB")
+    return int(limit.bound)
 
 
 def _print(artifact: Path, target: str, against: Path | None, found: Measured) -> None:

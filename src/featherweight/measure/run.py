@@ -130,7 +130,7 @@ def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float,
                 raise TargetError(
                     f"measuring on {target} {TOO_LONG}",
                     got=f"over {timeout_s:g} s, while {_phase(workdir)}",
-                    fix="give it more time: the study's minutes, or the limit of one trial if it has one",
+                    fix="give it more time: the study's minutes, the limit of one trial if it has one, or --timeout",
                 )
             used = _resident(psutil, process.pid) if memory_bytes is not None else 0
             if memory_bytes is not None and used > memory_bytes:
@@ -138,7 +138,7 @@ def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float,
                     f"measuring on {target} took too much memory",
                     got=f"{used:,} bytes, while {_phase(workdir)}",
                     allowed=f"{memory_bytes:,} bytes",
-                    fix="raise the trial's memory limit",
+                    fix="raise the limit (--max-memory), if you know where it comes from",
                 )
     finally:
         if process.poll() is None:

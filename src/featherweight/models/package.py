@@ -18,6 +18,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ..errors import InputError, RecipeError, StoreError
+from ..plain import read_json
 from ..plan import Plan
 from ..recipe import decode
 from .copies import copied
@@ -99,7 +100,7 @@ class Package:
     def load(cls, folder: Path, build: Callable[[], nn.Module]) -> Package:
         """Read what `save` wrote. StoreError if the files do not belong to what `build` makes."""
         try:
-            spec = json.loads((folder / SPEC).read_text())
+            spec = read_json(folder / SPEC)
             with safetensors.safe_open(str(folder / WEIGHTS), framework="pt") as f:
                 shapes = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()}  # noqa: SIM118 (no mapping)
             edits = tuple(spec["edits"])

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 from urllib.parse import quote
 
 FORMAT = 1  # user_version of a log whose rows are sealed; 0: of before
+SCHEMA = "SELECT type, name, sql FROM sqlite_master"
+_COMPUTED = re.compile(r"\b(check|generated|virtual|where)\b|\bas\s*\(|\bon\b.*\(.*\(", re.IGNORECASE | re.DOTALL)
 COLUMNS = ("seq", "study", "key", "kind", "trial", "time", "body")
 
 
@@ -34,6 +38,17 @@ def address(path: Path, mode: str) -> str:
     still = mode == "ro" and not path.with_name(path.name + "-wal").exists()
     how = "immutable=1" if still else f"mode={mode}"
     return f"file:{quote(str(path.absolute()))}?{how}"
+
+
+def strange(schema: Iterable[tuple[str, str, str | None]]) -> str | None:
+    """What a database holds that no study makes, by (type, name, sql) of its parts: reading a view
+    or a computed column is to run what the file says, which may never end."""
+    for kind, name, sql in schema:
+        if kind not in ("table", "index"):
+            return f"a {kind:.20}, {name!r:.50}"
+        if sql is not None and _COMPUTED.search(sql):
+            return f"a {kind} that computes, {name!r:.50}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,8 @@ def survey(path: Path, study: str = "study") -> list[Row]:
     after the last row that can be read does not show."""
     try:
         with closing(sqlite3.connect(address(path, "ro"), uri=True)) as db:
+            if odd := strange(row for row in db.execute(SCHEMA) if row[0] != "trigger"):  # that only writing pulls
+                raise sqlite3.DatabaseError(f"it has {odd}, which no study makes")
             db.text_factory = bytes
             columns = {name.decode("utf-8", "replace") for _, name, *_ in db.execute("PRAGMA table_info(events)")}
             ((version,),) = db.execute("PRAGMA user_version")
@@ -123,5 +140,5 @@ def _sealed(previous: str, row: dict[str, Any]) -> str | None:
 def _is_json(body: Any) -> bool:
     try:
         return isinstance(json.loads(body), dict)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False

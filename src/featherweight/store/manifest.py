@@ -6,11 +6,11 @@ the one that was made.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, StoreError
+from ..plain import read_json
 from .artifacts import sha256_file
 
 MANIFEST = "manifest.json"
@@ -72,9 +72,9 @@ def _manifest(folder: Path) -> dict[str, Any]:
             allowed="OUT/best, a folder of OUT/artifacts, or one that was exported",
         )
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except (OSError, ValueError) as e:
-        raise StoreError("this manifest cannot be read", got=f"{path}: {e}") from e
+        raise StoreError("this manifest cannot be read", got=f"{path}: {e}"[:500]) from e
     missing = [k for k in ("target", "inputs", "files") if not isinstance(data, dict) or k not in data]
     if missing or not data["inputs"] or not all(isinstance(data[k], dict) for k in ("inputs", "files")):
         raise StoreError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..errors import InputError, NoStudy
-from ..plain import read_text, read_yaml
+from ..errors import InputError, NoStudy, StoreError
+from ..plain import read_json, read_text, read_yaml
 from ..store.events import EventStore
 from .config import Config
 from .state import StudyState
@@ -31,8 +30,11 @@ def chosen_manifest(state: StudyState) -> dict[str, Any]:
     """The manifest of the best (or nearest) candidate's artifact; empty if there is none here."""
     entry = state.best() or state.nearest()
     path = Path(entry.artifact) / "manifest.json" if entry is not None else None
-    found: dict[str, Any] = json.loads(path.read_text()) if path is not None and path.is_file() else {}
-    return found
+    try:
+        found = read_json(path) if path is not None and path.is_file() else {}
+    except (OSError, ValueError) as e:
+        raise StoreError("this manifest cannot be read", got=f"{path}: {e}"[:500]) from e
+    return found if isinstance(found, dict) else {}
 
 
 def begun_as(out: Path) -> Config | None:

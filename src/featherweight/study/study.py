@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import importlib
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.local import printed
 from ..errors import InputError, StoreError
 from ..limits import Budget
+from ..plain import read_json
 from ..records import Entry
 from ..report import html
 from ..report.analysis import Analysis
@@ -224,8 +224,8 @@ def _name(entry: Entry) -> int | str:
 def _made_of(folder: Path) -> str | None:
     """The sha256 of the artifact that a folder was made of; None if it does not say."""
     try:
-        return str(json.loads((folder / "manifest.json").read_text())["sha256"])
-    except (OSError, KeyError, ValueError):
+        return str(read_json(folder / "manifest.json")["sha256"])
+    except (OSError, KeyError, ValueError, TypeError):
         return None
 
 

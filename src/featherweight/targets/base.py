@@ -45,11 +45,11 @@ class Target(Node):
             if not eq:
                 name, value = ("mode" if part == "compile" else "dtype"), part
             if name not in ("dtype", "mode", "threads", "batch", "device") or (
-                name in ("threads", "batch") and not value.isdigit()
+                name in ("threads", "batch") and not (value.isascii() and value.isdigit() and len(value) < 10)
             ):
                 raise InputError(
                     "this target is not understood",
-                    got=text,
+                    got=text[:200],
                     allowed="RUNTIME[:DTYPE][:compile][:threads=N][:batch=N][:device=NAME], as openvino:bf16:threads=2",
                 )
             values[name] = int(value) if name in ("threads", "batch") else value

@@ -22,8 +22,8 @@ TAB = "\t"
 Rows = list[tuple[int, list[str]]]  # number of the first line, fields
 
 
-def read_delimited(file: Path) -> dict[str, list[str | None]]:
-    """{column name: cells} of a .csv or .tsv file with a header line; an empty cell is None. Of
+def read_delimited(file: Path) -> tuple[dict[str, int], list[list[str]]]:
+    """The place of each column by name, and the rows, of a .csv or .tsv file with a header line. Of
     columns without a name the first is taken. TaskError names the line that does not fit, another
     delimiter, or columns that have the same name."""
     tabs = file.suffix.lower() == ".tsv"
@@ -51,10 +51,11 @@ def read_delimited(file: Path) -> dict[str, list[str | None]]:
     if not rows:
         raise TaskError("the data file is empty", got=str(file), allowed="a header line, then one row a sample")
     (_, names), *body = rows
-    if twice := [name for name in dict.fromkeys(names) if name.strip() and names.count(name) > 1]:
+    first = {name: i for i, name in reversed(list(enumerate(names)))}
+    if twice := [name for i, name in enumerate(names) if name.strip() and first[name] != i]:
         raise TaskError(
             f"{file.name} has columns with the same name",
-            got=", ".join(repr(name) for name in twice),
+            got=", ".join(repr(name) for name in dict.fromkeys(twice))[:500],
             allowed=f"names that differ: {', '.join(names)}"[:500],
             fix="rename them in the header line",
         )
@@ -63,10 +64,10 @@ def read_delimited(file: Path) -> dict[str, list[str | None]]:
             raise TaskError(
                 f"{file.name} has a row that does not fit its header",
                 got=f"line {line}: {len(row)} fields: {' | '.join(row)[:100]}",
-                allowed=f"{len(names)} fields: {', '.join(names)}",
+                allowed=f"{len(names)} fields: {', '.join(names)}"[:500],
                 fix="mend this line; a field that holds the delimiter stands between quotation marks",
             )
-    return {name: [row[names.index(name)] or None for _, row in body] for name in dict.fromkeys(names)}
+    return {name: first[name] for name in names}, [row for _, row in body]
 
 
 def _delimiter(text: str) -> str | None:

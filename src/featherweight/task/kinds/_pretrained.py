@@ -5,12 +5,17 @@ at random.
 
 from __future__ import annotations
 
+import json
+import math
+import queue
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ...errors import MissingExtra, TaskError
+from ...plain import read_text
 
 # what transformers reads from a model directory
 _LOADED = (".json", ".txt", ".model", ".safetensors", ".jinja")
@@ -19,18 +24,18 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 _SAFE = {"local_files_only": True, "trust_remote_code": False}
 # buffers that files of older versions hold, and the code computes
 _COMPUTED = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias|attn\.bias)$")
-_LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "num_decoder_layers")
-_SIZES = (
-    "hidden_size",
-    "intermediate_size",
-    "vocab_size",
-    "dim",
-    "hidden_dim",
-    "d_model",
-    "d_ff",
-    "n_embd",
-    "embedding_size",
+# numbers in a config.json: of what is made one by one and has weights, of what else is counted, and
+# widths
+_LAYERS = re.compile(r"(^|_)(n|num)_(\w+_)?(layer|block|expert|stage)s?$|^(en|de)coder_layers$|^(layers?|depths?)$")
+_COUNTS = re.compile(r"(^|_)(n|num)_\w+|^n_?class(es)?$")
+_SIZES = re.compile(
+    r"(^|_)(hidden|intermediate|vocab|embedding|head|ffn|inner|projection)_(size|dim)s?$|^d_|^dim$|^n_embd$"
 )
+_FEW = 1000  # that may be counted in any model
+# of a tokenizer: seconds for any texts and characters a second, slower than which none is
+_SLOWEST_S, _SLOWEST = 20.0, 10_000
+_MOST_TOKENIZER = 200_000_000  # bytes of one of its files
+_MORE = 1.5  # times the numbers that a folder's files hold, a model may have, and a head
 
 
 def model_files(folder: Path) -> tuple[Path, ...]:
@@ -62,9 +67,12 @@ def load_config(folder: Path) -> Any:
             ),
         )
     try:
+        _check_sizes(json.loads(read_text(folder / "config.json")), folder)
         return AutoConfig.from_pretrained(folder, **_SAFE)
-    except (OSError, ValueError, KeyError) as e:
-        raise TaskError("the model's config.json cannot be used", got=f"{folder}: {e}") from e
+    except TaskError:
+        raise
+    except Exception as e:  # each kind of model checks its configuration with its own code
+        raise TaskError("the model's config.json cannot be used", got=f"{folder}: {e}"[:500]) from e
 
 
 def load_model(kind: Any, folder: Path, pooler: bool = True) -> Any:
@@ -73,8 +81,9 @@ def load_model(kind: Any, folder: Path, pooler: bool = True) -> Any:
     the pooler's too), left over, of another shape, or no finite number."""
     import torch
 
-    _check_sizes(load_config(folder), folder)
+    config = load_config(folder)
     try:
+        _check_numbers(kind, config, folder)
         net, told = quietly(
             lambda: kind.from_pretrained(
                 folder,
@@ -85,9 +94,11 @@ def load_model(kind: Any, folder: Path, pooler: bool = True) -> Any:
                 ignore_mismatched_sizes=True,  # they are named below
             )
         )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as e:
+    except TaskError:
+        raise
+    except Exception as e:
         raise TaskError(
-            "the model cannot be loaded", got=f"{folder}: {e}", allowed="a model that transformers knows"
+            "the model cannot be loaded", got=f"{folder}: {e}"[:500], allowed="a model that transformers knows"
         ) from e
     mine, prefix = {name for name, _ in net.named_children()}, f"{net.base_model_prefix}."
     parts = {k: k.removeprefix(prefix).partition(".")[0] for k in (*told["missing_keys"], *told["unexpected_keys"])}
@@ -106,40 +117,74 @@ def load_model(kind: Any, folder: Path, pooler: bool = True) -> Any:
         if names
     ]
     if said:
-        raise TaskError(
-            "the model's weights are not those that its config.json describes",
-            got=f"{folder}: {'; '.join(said)}",
-            allowed="a folder whose *.safetensors hold all weights of the model, and no others",
-            fix="save it again, whole: model.save_pretrained(DIR)",
-        )
+        allowed = "a folder whose *.safetensors hold all weights of the model, and no others"
+        raise _not_described(folder, "; ".join(said), allowed)
     return net
 
 
 def _check_sizes(config: Any, folder: Path) -> None:
-    """TaskError if the configuration asks for more than the weights can fill, before anything of
-    that size is made."""
+    """TaskError if a config.json asks for more, or for wider, layers than the weights can fill,
+    before any of them is made."""
+    shapes = [shape for _, shape in _tensors(folder)]
+    largest = max((d for shape in shapes for d in shape), default=0)
+    odd = [
+        f"{name} {value}, of {most}"
+        for name, value in _whole_numbers(config)
+        if value > (most := len(shapes) if _LAYERS.search(name) else max(largest, _FEW))
+        and any(kind.search(name) for kind in (_LAYERS, _COUNTS, _SIZES))
+    ]
+    if odd:
+        raise _not_described(
+            folder,
+            ", ".join(odd[:4]),
+            f"at most what is in its *.safetensors: {len(shapes)} tensors, none wider than {largest}",
+        )
+
+
+def _check_numbers(kind: Any, config: Any, folder: Path) -> None:
+    """TaskError if the model has far more numbers than the weights, before memory is taken."""
+    import torch
+
+    with torch.device("meta"):
+        net = kind.from_config(config, trust_remote_code=False)
+    wanted = sum(t.numel() for t in (*net.parameters(), *net.buffers()))
+    found = sum(math.prod(shape) for _, shape in _tensors(folder))
+    if wanted > _MORE * found + 1e7:
+        raise _not_described(folder, f"{wanted:,} numbers, of {found:,}", "a model whose weights are all in the folder")
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """Name and shape of each tensor in the weights, which are not read."""
     import safetensors
 
-    tensors, largest = 0, 0
-    for file in folder.glob("*.safetensors"):
+    for file in sorted(folder.glob("*.safetensors")):
         try:
             with safetensors.safe_open(str(file), framework="pt") as f:
                 for name in f.keys():  # noqa: SIM118 (no mapping)
-                    tensors, largest = tensors + 1, max(largest, *f.get_slice(name).get_shape(), 0)
+                    yield name, f.get_slice(name).get_shape()
         except (OSError, safetensors.SafetensorError) as e:
             raise TaskError("a file of the model's weights is damaged", got=f"{file}: {e}", fix="copy it again") from e
-    said = {**{n: tensors for n in _LAYERS}, **{n: largest for n in _SIZES}}
-    odd = [
-        f"{name} {value}, of {most}"
-        for name, most in said.items()
-        if isinstance(value := getattr(config, name, None), int) and value > most
-    ]
-    if odd:
-        raise TaskError(
-            "the model's weights are not those that its config.json describes",
-            got=f"{folder}: {', '.join(odd)}",
-            allowed=f"at most what is in its *.safetensors: {tensors} tensors, none wider than {largest}",
-        )
+
+
+def _whole_numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """All whole numbers in plain data, with the name that they have there."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _whole_numbers(inner, str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _whole_numbers(inner, name)
+    elif isinstance(value, int):
+        yield name, value
+
+
+def _not_described(folder: Path, got: str, allowed: str) -> TaskError:
+    return TaskError(
+        "the model's weights are not those that its config.json describes",
+        got=f"{folder}: {got}",
+        allowed=allowed,
+        fix="save it again, whole: model.save_pretrained(DIR)",
+    )
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -155,14 +200,49 @@ def load_tokenizer(folder: Path) -> Any:
             allowed=f"one of {', '.join(_TOKENIZERS)}, *.model",
             fix="tokenizer.save_pretrained(DIR)",
         )
+    if large := [p for p in model_files(folder) if p.suffix != ".safetensors" and p.stat().st_size > _MOST_TOKENIZER]:
+        raise TaskError(
+            "a file of the model directory is too large to be read",
+            got=f"{large[0]}: {large[0].stat().st_size:,} bytes",
+            allowed=f"{_MOST_TOKENIZER:,} bytes",
+        )
     try:
         return quietly(lambda: AutoTokenizer.from_pretrained(folder, **_SAFE))
-    except (OSError, ValueError, KeyError) as e:
+    except Exception as e:  # some of it says no more than that
         raise TaskError(
             "the model directory has a tokenizer that cannot be loaded",
-            got=f"{folder}: {e}",
+            got=f"{folder}: {e}"[:500],
             fix="save_pretrained(DIR)",
         ) from e
+
+
+def in_time(tokenize: Callable[[list[str]], Any], texts: list[str]) -> Any:
+    """What `tokenize` makes of the texts. TaskError if that takes far longer than it can: a
+    tokenizer is a file, and a regular expression in it may take for ever on some texts."""
+    out: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            out.put((tokenize(texts), None))
+        except BaseException as e:
+            out.put((None, e))
+
+    # no program waits for such a thread at its end; a tokenizer of Rust holds up no other meanwhile
+    threading.Thread(target=run, daemon=True).start()
+    limit_s = _SLOWEST_S + sum(map(len, texts)) / _SLOWEST
+    try:
+        found, error = out.get(timeout=limit_s)
+    except queue.Empty:
+        raise TaskError(
+            "the tokenizer does not come to an end",
+            got=f"over {limit_s:.0f} s for {len(texts)} texts, of which the first is {texts[0][:60]!r}",
+            fix="give a model directory whose tokenizer.json comes from a source you know",
+        ) from None
+    if error is not None:  # a panic in Rust is no Exception
+        raise TaskError(
+            "the tokenizer failed", got=f"{type(error).__name__}: {error}"[:500], fix="is its tokenizer.json whole?"
+        ) from error
+    return found
 
 
 def quietly(load: Callable[[], Any]) -> Any:

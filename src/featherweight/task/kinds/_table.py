@@ -1,10 +1,13 @@
-"""Tables of texts and labels: csv, tsv, jsonl, parquet."""
+"""Tables of texts and labels: csv, tsv, jsonl, parquet. What a file says, or unfolds to, is held to
+limits before it is made: a parquet of 10 KB can hold a billion rows.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,18 @@ from ._delimited import read_delimited
 TEXT_COLUMNS = ("text", "sentence", "content", "body")
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-Columns = dict[str, list[Any]]
+MOST_ROWS, MOST_COLUMNS, LONGEST_TEXT = 10_000_000, 10_000, 1_000_000  # of a text: characters
+_IN_MEMORY = 4  # bytes for each of a file's
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")  # "1.0" is 1; "01" is a name
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The names of a table's columns, in order, and a function from one of them to its values."""
+
+    names: Sequence[str]
+    column: Callable[[str], list[Any]]
 
 
 def labelled_texts(file: Path, text_column: str | None, label_column: str | None) -> tuple[list[str], list[str]]:
@@ -26,8 +38,8 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
     text_name = _pick("text", text_column, TEXT_COLUMNS, table, file)
     label_name = _pick("label", label_column, LABEL_COLUMNS, table, file)
     if text_name == label_name:
-        raise TaskError("text and label are the same column", got=text_name, allowed=", ".join(table))
-    texts, labels = table[text_name], [_label(v) for v in table[label_name]]
+        raise TaskError("text and label are the same column", got=text_name, allowed=_shown(table.names))
+    texts, labels = table.column(text_name), [_label(v) for v in table.column(label_name)]
     if not texts:
         raise TaskError("the table has no rows", got=str(file))
     _complain(
@@ -35,20 +47,40 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
         f"no text in column {text_name!r}",
         [i for i, v in enumerate(texts) if not isinstance(v, str) or not v.strip()],
     )
+    _complain(
+        file,
+        f"a text of more than {LONGEST_TEXT:,} characters",
+        [i for i, v in enumerate(texts) if len(v) > LONGEST_TEXT],
+        "split or cut them",
+    )
     _complain(file, f"no usable label in column {label_name!r}", [i for i, v in enumerate(labels) if v is None])
+    odd = [i for i, row in enumerate(zip(texts, labels, strict=True)) if not all(map(_encodable, row))]
+    _complain(file, "text that is no Unicode (half of a surrogate pair)", odd, "write the table again, as UTF-8")
     found = _classes(file, [v for v in labels if v is not None])
     if len(set(found)) > max(2, len(found) // 2):
         raise TaskError(
             "the label column does not look like classes",
             got=f"{label_name!r}: {len(set(found))} different values in {len(found)} rows",
-            allowed=f"columns: {', '.join(table)}",
+            allowed=f"columns: {_shown(table.names)}",
             fix="name the column of the classes with label_column",
         )
-    return [str(t) for t in texts], found
+    return texts, found
 
 
-def read_table(file: Path) -> Columns:
-    """{column name: values} of a .csv, .tsv, .jsonl or .parquet file."""
+def _encodable(text: str | None) -> bool:
+    """JSON can say characters that do not exist."""
+    try:
+        return text is None or text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(names)[:500]
+
+
+def read_table(file: Path) -> Table:
+    """A .csv, .tsv, .jsonl or .parquet file. TaskError if it cannot be read, or is too large."""
     if not file.is_file():
         raise TaskError(
             "there is no such data file", got=str(file), allowed=f"a file that ends in {', '.join(SUFFIXES)}"
@@ -56,23 +88,98 @@ def read_table(file: Path) -> Columns:
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
         raise TaskError("this data file has an unknown format", got=file.name, allowed=", ".join(SUFFIXES))
+    if suffix == ".parquet":
+        return _read_parquet(file)
+    _check_memory(file, file.stat().st_size)
     if suffix == ".jsonl":
         return _read_jsonl(file)
-    if suffix != ".parquet":  # every cell is text: "None" and "NA" are words here, and "01" is no number
-        return dict(read_delimited(file))
-    import pandas as pd
+    place, rows = read_delimited(file)
+    _check_counts(file, len(rows), len(place))
+    # every cell is text: "None" and "NA" are words here, and "01" is no number
+    return Table(list(place), lambda name: [row[place[name]] or None for row in rows])
 
+
+def _check_counts(file: Path, rows: int, columns: int) -> None:
+    if rows > MOST_ROWS or columns > MOST_COLUMNS:
+        raise TaskError(
+            "the data file is too large",
+            got=f"{file}: {rows:,} rows, {columns:,} columns",
+            allowed=f"{MOST_ROWS:,} rows, {MOST_COLUMNS:,} columns",
+            fix="give a sample of the rows, with the text and the label",
+        )
+
+
+def _check_memory(file: Path, size_bytes: int) -> None:
+    """TaskError if what these bytes become is more than there is room for."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    if _IN_MEMORY * size_bytes > free:
+        raise TaskError(
+            "the data file is too large for this machine's memory",
+            got=f"{file}: {size_bytes:,} bytes, for which {_IN_MEMORY} times as many are needed",
+            allowed=f"{free:,} bytes are free",
+            fix="give a sample of the rows",
+        )
+
+
+def _read_parquet(file: Path) -> Table:
+    """Columns of plain values, each read on its own and in pieces."""
     try:
-        frame = pd.read_parquet(file)
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ImportError as e:
         raise MissingExtra("pyarrow", "llm") from e
-    except (ValueError, OSError) as e:
-        raise TaskError("the data file cannot be read", got=f"{file}: {e}", allowed="parquet") from e
-    return {str(name): [None if v is None or v != v else v for v in frame[name].tolist()] for name in frame.columns}
+
+    def failed(e: Exception) -> TaskError:
+        return TaskError("the data file cannot be read", got=f"{file}: {e}"[:500], allowed="parquet")
+
+    broken = (ValueError, OSError, KeyError, RecursionError, pa.ArrowException)
+    try:
+        found = pq.ParquetFile(file)
+        meta, schema = found.metadata, found.schema_arrow
+    except broken as e:
+        raise failed(e) from e
+    _check_counts(file, meta.num_rows, meta.num_columns)
+
+    def column(name: str) -> list[Any]:
+        kind = schema.field(name).type
+        if not _plain(kind):
+            raise TaskError(
+                "a column is neither text nor a number",
+                got=f"{file}: {name!r}, {kind}",
+                allowed="text, whole and other numbers, true and false, dates",
+            )
+        leaf = schema.names.index(name) if meta.num_columns == len(schema.names) else None
+        if leaf is not None:
+            groups = range(meta.num_row_groups)
+            _check_memory(file, sum(meta.row_group(g).column(leaf).total_uncompressed_size for g in groups))
+        values: list[Any] = []
+        known: dict[Any, Any] = {}  # values that are repeated are one object
+        try:
+            for piece in found.iter_batches(batch_size=16_384, columns=[name]):
+                for v in piece.column(0).to_pylist():
+                    v = None if v != v else v
+                    values.append(known.setdefault(v, v) if len(known) < 100_000 else known.get(v, v))
+        except broken as e:
+            raise failed(e) from e
+        return values
+
+    return Table([n for n in schema.names if not n.startswith("__index_level_")], column)
 
 
-def _read_jsonl(file: Path) -> Columns:
+def _plain(kind: Any) -> bool:
+    import pyarrow.types as t
+
+    kind = kind.value_type if t.is_dictionary(kind) else kind
+    text = t.is_string(kind) or t.is_large_string(kind)
+    number = t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_boolean(kind)
+    return bool(text or number or t.is_temporal(kind) or t.is_null(kind))
+
+
+def _read_jsonl(file: Path) -> Table:
     rows: list[dict[str, Any]] = []
+    names: dict[str, None] = {}
     try:
         with file.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
@@ -86,14 +193,15 @@ def _read_jsonl(file: Path) -> Columns:
                         allowed='{"text": "...", "label": "..."}',
                     )
                 rows.append(row)
-    except (OSError, ValueError) as e:
+                names.update(dict.fromkeys(row))
+                _check_counts(file, len(rows), len(names))
+    except (OSError, ValueError, RecursionError) as e:
         raise TaskError(
             "the data file cannot be read",
             got=f"{file}, line {len(rows) + 1} or later: {e}",
             allowed="one JSON object a line, UTF-8",
         ) from e
-    names = dict.fromkeys(str(k) for row in rows for k in row)
-    return {name: [row.get(name) for row in rows] for name in names}
+    return Table(list(names), lambda name: [row.get(name) for row in rows])
 
 
 def _label(value: Any) -> str | None:
@@ -122,33 +230,33 @@ def _classes(file: Path, labels: list[str]) -> list[str]:
     return labels
 
 
-def _pick(what: str, given: str | None, usual: Sequence[str], table: Columns, file: Path) -> str:
+def _pick(what: str, given: str | None, usual: Sequence[str], table: Table, file: Path) -> str:
     """The column named, or the first of the usual names that the table has (in any case)."""
     if given is not None:
-        if given not in table:
+        if given not in table.names:
             raise TaskError(
                 f"{file.name} has no column {given!r}",
                 got=f"{what}_column={given!r}",
-                allowed=f"columns: {', '.join(table)}",
+                allowed=f"columns: {_shown(table.names)}",
             )
         return given
-    by_lower = {name.strip().lower(): name for name in reversed(list(table))}
+    by_lower = {name.strip().lower(): name for name in reversed(table.names)}
     for name in usual:
         if name in by_lower:
             return by_lower[name]
     raise TaskError(
         f"{file.name} has no column that is surely the {what}",
-        got=f"columns: {', '.join(table)}",
+        got=f"columns: {_shown(table.names)}",
         allowed=f"a column called {', '.join(usual)}",
         fix=f"name it with {what}_column",
     )
 
 
-def _complain(file: Path, what: str, rows: list[int]) -> None:
+def _complain(file: Path, what: str, rows: list[int], fix: str = "fill or remove them") -> None:
     if rows:
         shown = ", ".join(str(r + 1) for r in rows[:10]) + (", ..." if len(rows) > 10 else "")
         raise TaskError(
             f"{file.name} has rows with {what}",
             got=f"{len(rows)}: rows {shown} (the first row of data is 1)",
-            fix="fill or remove them",
+            fix=fix,
         )

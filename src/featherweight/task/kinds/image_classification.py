@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +25,19 @@ if TYPE_CHECKING:
 
 EPOCHS = 10
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# what a file is read as, whatever its name or content says: Pillow would start other programs for
+# some of the others (Ghostscript for EPS)
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MOST_PIXELS = 100_000_000  # of one image: a file of 100 KB can say billions
 Size = tuple[int, int]  # height, width
 _LOOKED_AT = 64  # 16-bit images that are decoded to see how many bits are used
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
+# what Pillow raises for files that are not what they should be (some of its readers only look for
+# what they need)
+UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError),
+    *(struct.error, zlib.error),
+)
 
 
 def image_classification(
@@ -200,22 +214,20 @@ def _check_depth(depth: int | None) -> None:
 def _form(files: list[Path], size: Size | None, channels: int | None, depth: int | None) -> tuple[Size, int]:
     """Height, width and channels that all images get, from their headers; only of images with 16
     bits are some decoded."""
-    from PIL import Image
-
     if channels not in (None, 1, 3):
         raise TaskError("images have 1 or 3 channels", got=channels, allowed="1 (grey), 3 (colour)")
     sizes: dict[Size, Path] = {}
     grey, unreadable, deep = True, [], []
     for path in files:
         try:
-            with Image.open(path) as image:
+            with _opened(path) as image:
                 # orientations 5 to 8 lie on their side
-                turned = image.getexif().get(0x0112, 1) >= 5
+                turned = image.width != image.height and image.getexif().get(0x0112, 1) >= 5
                 sizes.setdefault(image.size if turned else (image.height, image.width), path)
                 grey = grey and (image.mode in ("1", "L", "F") or image.mode.startswith("I"))
                 if image.mode.startswith("I") and _bits(image) == 16:
                     deep.append(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        except UNREADABLE as e:
             unreadable.append(f"{path}: {e}")
     _refuse(unreadable)
     if depth is None:
@@ -230,17 +242,35 @@ def _form(files: list[Path], size: Size | None, channels: int | None, depth: int
     return size or next(iter(sizes)), channels or (1 if grey else 3)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """An image whose header is read, as one of `FORMATS`. One of `UNREADABLE` if that fails, or if
+    it has more pixels than `MOST_PIXELS`."""
+    from PIL import Image, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of more than 89 million pixels, of tags that are cut
+        try:
+            image = Image.open(path, formats=FORMATS)
+        except UnidentifiedImageError as e:
+            raise ValueError(f"no {', '.join(FORMATS)} that can be read, whatever its name says") from e
+        except Image.DecompressionBombError as e:
+            raise ValueError(f"more pixels than the {MOST_PIXELS:,} that are read") from e
+        with image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are read")
+            yield image
+
+
 def _refuse_dark(deep: list[Path]) -> None:
     """TaskError if 16-bit images use 12 bits at most: cameras and scanners store 10 or 12 so, which
     would be read as next to black. Up to `_LOOKED_AT` of them are decoded."""
-    from PIL import Image
-
     top = 0
     for i in np.unique(np.linspace(0, max(len(deep) - 1, 0), _LOOKED_AT).astype(int)) if deep else ():
         try:
-            with Image.open(deep[i]) as image:
+            with _opened(deep[i]) as image:
                 top = max(top, int(np.asarray(image).max()))
-        except (OSError, ValueError, SyntaxError) as e:
+        except UNREADABLE as e:
             _refuse([f"{deep[i]}: {e}"])
     if deep and top < 2**12:
         raise TaskError(
@@ -260,17 +290,18 @@ def _read(
     files: list[Path], targets: np.ndarray, index: np.ndarray, size: Size, channels: int, depth: int | None
 ) -> Batch:
     """images: float32 [n, channels, height, width] in [0, 1]."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     out = np.empty((len(index), channels, *size), dtype=np.float32)
     unreadable = []
     for row, i in enumerate(index.tolist()):
         try:
-            with Image.open(files[i]) as image:
+            with _opened(files[i]) as image:
                 whole = image.mode != "F" or depth is not None
                 top = 2.0 ** (depth or _bits(image)) - 1 if whole else 1.0
-                out[row] = _pixels(ImageOps.exif_transpose(image), size, channels, top)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+                ImageOps.exif_transpose(image, in_place=True)
+                out[row] = _pixels(image, size, channels, top)
+        except UNREADABLE as e:
             unreadable.append(f"{files[i]}: {e}")
     _refuse(unreadable)
     return {"image": out}, targets[index]
@@ -290,7 +321,8 @@ def _pixels(image: Image, size: Size, channels: int, top: float) -> np.ndarray:
         if not (low >= 0 and high <= top):
             said = "; depth=8 takes them as 0 to 255" if top == 1 else ""
             raise ValueError(f"samples from {low:g} to {high:g}; allowed: 0 to {top:g}{said}")
-    image = image.convert("F" if deep else "L" if channels == 1 else "RGB")
+    mode = "F" if deep else "L" if channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
     if image.size != (width, height):
         image = image.resize((width, height), pil.Resampling.BILINEAR)
     values = np.asarray(image, dtype=np.float32) / np.float32(top)

@@ -14,7 +14,7 @@ from ...errors import TaskError
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
 from ..task import Task
-from ._pretrained import load_config, load_model, load_tokenizer, model_files
+from ._pretrained import in_time, load_config, load_model, load_tokenizer, model_files
 from ._table import labelled_texts
 
 if TYPE_CHECKING:
@@ -164,8 +164,11 @@ def tokenized(
         raise TaskError("max_length does not fit the model", got=max_length, allowed=f"1 to {limit}")
     rows: list[np.ndarray] = []
     for start in range(0, len(texts), 1024):
-        chunk = tokenizer(list(texts[start : start + 1024]), truncation=True, max_length=max_length, padding=False)
-        rows += [np.asarray(ids, dtype=np.int32) for ids in chunk["input_ids"]]
+        chunk = list(texts[start : start + 1024])
+        found = in_time(
+            lambda some: tokenizer(some, truncation=True, max_length=max_length, padding=False)["input_ids"], chunk
+        )
+        rows += [np.asarray(ids, dtype=np.int32) for ids in found]
     lengths = np.array([len(r) for r in rows])
     width = min(max_length, -(-int(lengths.max()) // 8) * 8)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
