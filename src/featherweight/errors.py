@@ -44,6 +44,10 @@ class StoreError(FeatherweightError):
     """A study or an artifact cannot be read or written."""
 
 
+class DiskError(StoreError):
+    """A disk is full, or cannot be written: no fault of what was tried."""
+
+
 class NoStudy(StoreError, InputError):
     """There is no study where one was named."""
 

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,15 @@ def test_a_thousand_flipped_bits(study):
     told = flips(study, 1000, seed=2)
     assert {outcome for outcome, _ in told} <= {"same", "refused"}
     assert sum(after != "beyond repair" for _, after in told) > 0.9 * len(told)
+
+
+def test_a_file_that_was_only_made_is_a_study_that_is_yet_to_begin(study):
+    folder, _ = study
+    (folder / "study.db").write_bytes(b"")
+    with pytest.raises(StoreError, match="holds nothing, though"):
+        read(folder / "study.db")
+    (folder / "run.yaml").unlink()
+    assert read(folder / "study.db") == []
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 0.999])
@@ -257,6 +267,28 @@ def test_a_trigger_in_a_log_is_not_pulled(study):
     folder, events = study
     changed(folder, "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events WHERE seq = 13; END")
     for writable in (True, False):
-        with pytest.raises(StoreError, match="a trigger or a view"):
+        with pytest.raises(StoreError, match="a trigger, 't'"):
             EventStore(folder / "study.db", writable=writable)
     assert repair(folder).kept == len(events) and read(folder / "study.db") == events
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE VIEW events AS WITH RECURSIVE c(seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM c) SELECT seq, 's' AS "
+        "study, NULL AS key, 'k' AS kind, 0 AS trial, 0.0 AS time, '{}' AS body, '' AS seal FROM c",
+        "CREATE TABLE events (seq INTEGER PRIMARY KEY, study TEXT, key TEXT, kind TEXT, trial INTEGER, time FLOAT, "
+        "body TEXT, seal TEXT AS (hex(zeroblob(400000000))))",
+    ],
+)
+def test_a_log_that_computes_is_not_asked(made, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "study.db")) as db:
+        db.execute(made)
+        with suppress(sqlite3.DatabaseError):
+            db.execute("INSERT INTO events (seq, study, body) VALUES (1, 'study', '{}')")
+        db.commit()
+    for writable in (True, False):
+        with pytest.raises(StoreError, match="which no study makes"):
+            EventStore(tmp_path / "study.db", writable=writable)
+    with pytest.raises(StoreError, match="cannot be repaired"):
+        repair(tmp_path)

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..records import Event
-from .chain import FORMAT, address, seal, survey
+from .chain import FORMAT, SCHEMA, address, seal, strange, survey
 
 # in JSON text: a backslash that stands for itself, or an escaped control character
 _CONTROL = re.compile(r"(\\\\)|\\u00(?:[01][0-9a-fA-F]|7[fF]|[89][0-9a-fA-F])|\\[bfr]")
@@ -37,7 +37,7 @@ class EventStore:
         self.path, self.study = path, study
         if writable:
             path.parent.mkdir(parents=True, exist_ok=True)
-        mode = "rwc" if writable else "ro"
+        mode, self._was_there = "rwc" if writable else "ro", path.exists()
         self._engine = sa.create_engine(
             "sqlite://",
             creator=lambda: sqlite3.connect(address(path, mode), uri=True, timeout=30, check_same_thread=False),
@@ -67,6 +67,7 @@ class EventStore:
             if writable:
                 meta.create_all(self._connection)
                 self._connection.commit()
+                self._empty = False
                 if self.format < FORMAT:
                     self._migrate()
         except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as e:  # its names may be no text
@@ -80,12 +81,18 @@ class EventStore:
         """The file's format, after SQLite's own check of its pages. StoreError if that fails, or if
         the format is one to come."""
         run = self._connection.exec_driver_sql
+        odd = strange(run(SCHEMA).tuples())
+        if odd is not None:  # before anything of it is looked at
+            self._connection.rollback()
+            raise self.damaged(f"it has {odd}, which no study makes")
         problem = run("PRAGMA integrity_check(1)").scalar()
         found = int(run("PRAGMA user_version").scalar() or 0)
         columns = {row[1] for row in run("PRAGMA table_info(events)")}
+        self._empty = not columns  # made, and killed, or on a full disk, before anything was written
         rows, seals = run("SELECT count(*), count(seal) FROM events").one() if "seal" in columns else (0, 0)
-        odd = run("SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')").scalar()
         self._connection.rollback()
+        if not columns and self._was_there and self.path.with_name("run.yaml").exists():
+            raise self.damaged("it holds nothing, though a study was here, whose run.yaml is beside it")
         if problem != "ok":
             raise self.damaged(str(problem).splitlines()[-1])
         if found > FORMAT:
@@ -95,8 +102,6 @@ class EventStore:
                 allowed=f"at most {FORMAT}",
                 fix="use that version, or, if there is none, `featherweight repair`",
             )
-        if odd is not None:
-            raise self.damaged(f"it has a trigger or a view, {odd!r:.50}, which no study makes")
         if columns and found == FORMAT and ("seal" not in columns or seals < rows):
             raise self.damaged("rows have no seals")
         return FORMAT if seals else found if not columns else 0
@@ -181,6 +186,8 @@ class EventStore:
         StoreError at one that is not as it was written."""
         import sqlalchemy as sa
 
+        if self._empty:
+            return
         t, sealed = self._table, self.format >= FORMAT
         fields = [t.c.seq, t.c.key, t.c.kind, t.c.trial, t.c.time, t.c.body, *([t.c.seal] if sealed else [])]
         query = sa.select(*fields).where(t.c.study == self.study, t.c.seq > after).order_by(t.c.seq)
@@ -191,7 +198,7 @@ class EventStore:
                     if sealed and stored[0] != (head := _sealed(head, self.study, key, kind, trial, when, body)):
                         raise self.damaged("a row does not fit its seal")
                     yield {**json.loads(_visible(body)), "seq": seq, "kind": kind, "trial": trial, "time": when}
-        except (sa.exc.SQLAlchemyError, ValueError, TypeError) as e:
+        except (sa.exc.SQLAlchemyError, ValueError, TypeError, RecursionError) as e:
             raise self.damaged(_first_line(e)) from e
 
     def close(self) -> None:

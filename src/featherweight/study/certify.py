@@ -40,6 +40,8 @@ def certify(jobs: Jobs) -> None:
     for entry in order:
         if clock.remaining() < 2.0 or stop.asked and state.certificates:
             break
+        if not jobs.restored(entry, max(5.0, clock.remaining()) if clock.budget.minutes else 3600.0):
+            continue
         sides = {"baseline": _side(jobs, state.baseline), "candidate": _side(jobs, entry)}
         time_s = max(60.0, min(clock.remaining(), 3600.0))
         most, least = state.to_show(entry)

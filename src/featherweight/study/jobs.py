@@ -12,10 +12,13 @@ from typing import Any
 from ..engine.local import LocalEngine
 from ..engine.messages import Job, Made, Message, Setup, TrialJob
 from ..engine.screen import QUANTITIES
-from ..errors import TargetError
+from ..errors import DiskError, InputError, StoreError, TargetError
 from ..limits import Constraint
 from ..recipe import Recipe
 from ..records import Entry
+from ..store import disk
+from ..store.artifacts import default_root
+from ..store.manifest import sound
 from ..targets.base import Target
 from .clock import Clock
 from .config import Config
@@ -39,6 +42,7 @@ class Jobs:
         self.engine = LocalEngine(setup, config.workers, limit, folder / "logs")
         self.failures: dict[str, str] = {}  # by kind of job: why the last one that `run_one` ran failed
         self._shown = 0.0
+        self._places = (folder, Path(config.store) if config.store else default_root())
 
     def run_one(self, job: Job, timeout_s: float, closing: bool = False) -> Message:
         """Run one job to its end and return its outcome; used before and after the search,
@@ -46,7 +50,7 @@ class Jobs:
         it."""
         self.engine.submit(dataclasses.replace(job, id=job.kind), timeout_s)
         while True:
-            for message in self.engine.wait(0.5):
+            for message in self.messages():
                 if message.kind == "failed":
                     self.failures[job.kind] = message.reason
                 if message.kind != "progress":
@@ -56,6 +60,25 @@ class Jobs:
             if self.stop.asked and not closing:
                 self.engine.cancel()
                 return Message(kind="failed", reason="interrupted")
+
+    def messages(self) -> Iterator[Message]:
+        """What workers say within half a second. DiskError after it, if jobs failed because a disk
+        is full or cannot be written: they are as if they had never ended, and run again when the
+        study goes on."""
+        faults = []
+        for message in self.engine.wait(0.5):
+            why = disk.fault(message.reason, self._places) if message.kind == "failed" else None
+            if why is None:
+                yield message
+            else:
+                faults.append(why)
+        if faults:
+            raise DiskError(
+                "the study cannot go on: a disk is full, or cannot be written",
+                got=faults[0],
+                fix=f"free space (`featherweight cache --clear` empties the cache), then `featherweight resume "
+                f"{self.folder}`: nothing that was finished is lost",
+            )
 
     def trial_job(self, recipe: Recipe, target: str, label: str, **more: Any) -> TrialJob:
         """The job that makes and measures a candidate. more: other fields of it."""
@@ -80,6 +103,20 @@ class Jobs:
         said = self.log.state.outputs.get(outputs, "")
         return Made(entry.artifact, entry.target, entry.sha256, str(self.folder / outputs), said)
 
+    def restored(self, entry: Entry, timeout_s: float) -> bool:
+        """Is the entry's artifact in the study's folder, as the log says that it was made? One that
+        is not (an earlier run dropped it, as it was not on its front, or something damaged it) is
+        made anew; that this was in vain is told."""
+        if intact(entry):
+            return True
+        more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": ""}
+        job = self.trial_job(Recipe.from_json(entry.recipe), entry.target, entry.label, **more)
+        why = self.run_one(job, timeout_s).reason or "it came out as another file"
+        if not intact(entry):
+            self.log.warn(f"the file of {entry.label} is lost and was not made anew: {why}", entry.trial)
+            return False
+        return True
+
     def screened(self) -> tuple[Constraint, ...]:
         """The limits that a candidate can break before it is trained,
         absolute (a relative latency is measured as one)."""
@@ -98,6 +135,15 @@ class Jobs:
             self.log.spent(self.clock.spent(), minutes * 60 if minutes else None)
 
 
+def intact(entry: Entry) -> bool:
+    """Is the entry's artifact in the study's folder, as the log says that it was made?"""
+    try:
+        sound(Path(entry.artifact), entry.sha256)
+    except (InputError, StoreError):
+        return False
+    return True
+
+
 def told(message: Message) -> dict[str, Any]:
     """What the log keeps of a job that finished."""
     names = ("entry", "steps", "reused", "outputs")
@@ -114,7 +160,7 @@ def run_each(jobs: Jobs, ask: Callable[[], tuple[Job, float] | None]) -> Iterato
             engine.submit(*found)
         if not engine.running:
             return
-        for message in engine.wait(0.5):
+        for message in jobs.messages():
             if message.kind == "progress":
                 jobs.log.progress(message)
             else:

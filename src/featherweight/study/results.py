@@ -12,8 +12,7 @@ from typing import Any
 import yaml
 
 from ..engine.messages import PackageJob
-from ..errors import InputError, StoreError
-from ..recipe import Recipe
+from ..errors import StoreError
 from ..records import Entry
 from ..report import html
 from ..report.analysis import Analysis, analyse
@@ -47,23 +46,7 @@ def restore(jobs: Jobs) -> None:
     state = jobs.log.state
     best = state.best() or state.nearest()
     for entry in [*state.front(), *([best] if best else [])]:
-        if intact(entry):
-            continue
-        more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": ""}
-        job = jobs.trial_job(Recipe.from_json(entry.recipe), entry.target, entry.label, **more)
-        outcome = jobs.run_one(job, 600.0)
-        if not intact(entry):
-            why = outcome.reason or "it came out as another file"
-            jobs.log.warn(f"the file of {entry.label} is lost and was not made anew: {why}", entry.trial)
-
-
-def intact(entry: Entry) -> bool:
-    """Is the entry's artifact in the study's folder, as the log says that it was made?"""
-    try:
-        sound(Path(entry.artifact), entry.sha256)
-    except (InputError, StoreError):
-        return False
-    return True
+        jobs.restored(entry, 600.0)
 
 
 def analysed(state: StudyState) -> Analysis:

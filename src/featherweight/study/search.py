@@ -62,7 +62,7 @@ class Search:
                 self.start(trial)
             if self.engine.free == self.config.workers:  # nothing runs, and nothing may start
                 break
-            for message in self.engine.wait(0.5):
+            for message in self.jobs.messages():
                 self.outcome(message)
             self.jobs.heartbeat()
         why = "interrupted" if self.stop.asked else UP
