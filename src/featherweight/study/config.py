@@ -328,10 +328,13 @@ class Config:
     store: str = decided(False, "")
     # the Python files that the task and the recipe name, sealed by who began the study (`trust`)
     code: dict[str, Any] | None = decided(False, None)
+    # the fields that a log or run.yaml did not say, as they were decided before there were any
+    unsaid: tuple[str, ...] = field(default=(), compare=False, repr=False, metadata={"same": False})
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives back an equal config."""
         out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del out["unsaid"]
         out["guesses"] = [[dict(g.values), g.weight] for g in self.guesses]
         out |= {name: dataclasses.asdict(out[name]) for name in ("target", "budget")}
         out["constraints"] = [c.to_json() for c in self.constraints]
@@ -341,8 +344,9 @@ class Config:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:
         """Of a study of any age. InputError if the data are no settings of a study."""
-        known = {f.name for f in dataclasses.fields(cls)}
+        known = {f.name for f in dataclasses.fields(cls)} - {"unsaid"}
         values = {k: v for k, v in data.items() if k in known}
+        values["unsaid"] = tuple(sorted(known - set(values)))
         try:
             values["target"] = Targets(
                 **{**data["target"], **{k: tuple(data["target"][k]) for k in ("runtimes", "originals")}}

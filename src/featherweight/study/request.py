@@ -58,6 +58,8 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     if searching and asked.strategy == "oneshot" and supernet is None:
         supernet = "oneshot"
     check_supernet(supernet, recipe)
+    if before is not None and "polish" in before.unsaid:  # it began before there was any
+        asked = replace(asked, polish=0.0)
     polish = float(asked.polish) if any(map(can_pause, recipe.steps)) else 0.0
     fixed = recipes.fixed(task, recipe, 1 + LONGER if polish else 1).to_json() if searching else None
     beside = fixed is not None and task.model is not None  # the task's own model is the baseline
