@@ -93,7 +93,7 @@ class Instant:
     def running(self) -> set[Any]:
         return {job.id for job in self.jobs}
 
-    def submit(self, job: TrialJob, timeout_s: float) -> None:
+    def submit(self, job: TrialJob, timeout_s: float, within_s: float = 0.0) -> None:
         self.jobs.append(job)
 
     def wait(self, timeout_s: float) -> list[Message]:

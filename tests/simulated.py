@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from featherweight.engine.messages import Message
+from featherweight.engine.messages import READY, Message
 from featherweight.records import Entry
 
 CLOCKS = [
@@ -31,13 +31,14 @@ class Clock:
 
 
 class Engine:
-    """takes: job -> seconds, `HANGS` for ever; every job that ends succeeds.
-    submitted: (when, job, timeout_s) of each."""
+    """takes: job -> seconds, `HANGS` for ever; every job that ends succeeds. start_s: what a worker
+    takes to start, at first and after a job that was ended. submitted: (when, job, timeout_s) of
+    each."""
 
-    def __init__(self, clock, workers, takes):
-        self.clock, self.workers, self.takes = clock, workers, takes
+    def __init__(self, clock, workers, takes, start_s=0.0):
+        self.clock, self.workers, self.takes, self.start_s = clock, workers, takes, start_s
         # jobs: (when it ends, why it failed or None, job, when it began)
-        self.jobs, self.submitted = [], []
+        self.jobs, self.submitted, self.ready, self.told = [], [], 0, []
 
     @property
     def free(self):
@@ -47,13 +48,16 @@ class Engine:
     def running(self):
         return {job.id for _, _, job, _ in self.jobs}
 
-    def submit(self, job, timeout_s):
+    def submit(self, job, timeout_s, within_s=math.inf):
         assert self.free > 0
         now, needs = self.clock.now, self.takes(job)
-        late = needs > timeout_s
-        reason = f"time limit: it was still running after {timeout_s:.0f} s" if late else None
-        self.jobs.append((now + min(needs, timeout_s), reason, job, now))
+        began, self.ready = now + (0.0 if self.ready else self.start_s), max(0, self.ready - 1)
+        end = min(began + timeout_s, now + within_s)
+        reason = f"time limit: it was still running after {timeout_s:.0f} s" if began + needs > end else None
+        self.jobs.append((min(began + needs, end), reason, job, began))
         self.submitted.append((now, job, timeout_s))
+        if began > now and end > began:
+            self.told.append(Message(kind="progress", id=job.id, facts={"step": READY, "start_s": self.start_s}))
 
     def wait(self, timeout_s):
         until = self.clock.now + timeout_s
@@ -61,7 +65,9 @@ class Engine:
         self.clock.now = min(until, ends)
         over = [j for j in self.jobs if j[0] <= self.clock.now]
         self.jobs = [j for j in self.jobs if j[0] > self.clock.now]
-        return [self.message(*j) for j in over]
+        self.ready += sum(reason is None for _, reason, _, _ in over)
+        told, self.told = self.told, []
+        return told + [self.message(*j) for j in over]
 
     def message(self, end, reason, job, began):
         told = {"kind": "failed", "reason": reason} if reason else {"kind": "finished", "result": outcome(job)}

@@ -253,7 +253,7 @@ class Timings:
     def trial_job(self, recipe, target, label, **more):
         return label
 
-    def run_one(self, job, time_s):
+    def run_one(self, job, time_s, within_s):
         if not self.ratios:
             return SimpleNamespace(kind="failed", reason="the process died")
         found = self.state.trials[0].entry

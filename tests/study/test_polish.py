@@ -29,7 +29,7 @@ class Workers:
     def trial_job(self, recipe, target, label, **more):
         return SimpleNamespace(recipe=recipe, label=label, **more)
 
-    def submit(self, job, timeout_s):
+    def submit(self, job, timeout_s, within_s):
         assert self.free and job.trial not in {j.trial for j in self.running}
         self.running.append(job)
         self.most = max(self.most, len(self.running))

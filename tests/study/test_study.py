@@ -386,12 +386,12 @@ def takes(trial=2.0, certificate=1.8, hangs=()):
     return seconds
 
 
-def timed(out, monkeypatch, seconds, minutes=1.0, workers=1, **more):
+def timed(out, monkeypatch, seconds, minutes=1.0, workers=1, start_s=0.0, **more):
     """(study, its engine, its events, when it began and when it ended) on a simulated clock."""
     clock, heard, engines = simulated.Clock(), [], []
 
     def engine(setup, workers, memory_bytes, logs):
-        engines.append(simulated.Engine(clock, workers, seconds))
+        engines.append(simulated.Engine(clock, workers, seconds, start_s))
         return engines[0]
 
     for name in simulated.CLOCKS:
@@ -429,6 +429,14 @@ def test_the_minutes_hold(tmp_path, monkeypatch, seconds, workers):
     assert all(
         t["reason"] == "the search's share of the time was up" for t in study.trials() if t["state"] == "stopped"
     )
+
+
+@pytest.mark.parametrize("trial", [2.0, 11.0, 25.0])
+def test_the_minutes_hold_where_workers_start_slowly(tmp_path, monkeypatch, trial):
+    """Also after a trial that is ended with the search, whose worker goes with it."""
+    study, _, _, began, ended = timed(tmp_path, monkeypatch, takes(trial=trial), minutes=3.0, start_s=15.0)
+    front = study.front_json()
+    assert ended - began <= 180 * 1.05 and front["best"]["certificate"]["verdict"] == "certified"
 
 
 def test_time_is_kept_for_the_certificates(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import signal
@@ -72,13 +73,14 @@ class LocalEngine:
                 with contextlib.suppress(OSError):  # it died meanwhile: `wait` says so
                     w.pipe.send_bytes(json.dumps({"answer": answer}).encode())
 
-    def submit(self, job: Job, timeout_s: float) -> None:
-        """Start a job in a free worker; a worker is started when none is idle."""
+    def submit(self, job: Job, timeout_s: float, within_s: float = math.inf) -> None:
+        """Start a job in a free worker; a worker is started when none is idle. timeout_s: of the
+        job itself; within_s: from now, the worker's start included."""
         ready = next((w for w in self._workers if w.job is None and w.process.poll() is None), None)
         worker = ready or self._start()
         worker.job, worker.started, worker.timeout_s = job, time.monotonic(), timeout_s
         worker.printed = os.fstat(worker.log.fileno()).st_size
-        worker.deadline = worker.started + timeout_s + (_START_S if ready is None else 0.0)
+        worker.deadline = worker.started + min(timeout_s + (_START_S if ready is None else 0.0), within_s)
         # it died between two jobs: `wait` finds its pipe closed and says so
         with contextlib.suppress(OSError):
             worker.pipe.send_bytes(json.dumps(job.to_json()).encode())
@@ -153,6 +155,7 @@ class LocalEngine:
             return [self._kill(w, f"the worker sent what is no message ({type(e).__name__}: {str(e)[:200]})")]
         if message.facts.get("step") == READY:  # what came before is not the job's
             now = time.monotonic()
+            message.facts["start_s"] = now - w.started
             w.deadline, w.started = min(w.deadline, now + w.timeout_s), now
         told = dataclasses.replace(
             message, id=w.job.id, seconds=time.monotonic() - w.started, reason=_capped(message.reason)

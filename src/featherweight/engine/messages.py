@@ -150,10 +150,11 @@ class RelaxJob(Job):
 class Message(Plain):
     """What is said of a job, `id`, that has run for `seconds`.
 
-    progress: facts ("step", "epoch", "of", "loss"); report: a score at a rung, `epoch` of `of`,
-    less is better; paused: it waits at `epoch`; finished: its result; failed: the reason, with the
-    kind of error, and of limits that are broken before training `over` and `violation`. Of an
-    outcome, facts: "leaving": the worker ends with it.
+    progress: facts ("step", "epoch", "of", "loss"; of READY "start_s", what the start took);
+    report: a score at a rung, `epoch` of `of`, less is better; paused: it waits at `epoch`;
+    finished: its result; failed: the reason, with the kind of error, and of limits that are broken
+    before training `over` and `violation`. Of an outcome, facts: "leaving": the worker ends with
+    it.
     """
 
     kind: Kind

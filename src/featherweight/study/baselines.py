@@ -49,9 +49,10 @@ def measure_baselines(
     minutes = clock.budget.minutes
     until = clock.spent() + BASELINES_SHARE * minutes * 60 if minutes is not None and not late else float("inf")
 
-    def ask() -> tuple[TrialJob, float] | None:
+    def ask() -> tuple[TrialJob, float, float] | None:
         nonlocal announced
-        left = min(clock.timeout(finalist=late), until - clock.spent())
+        within = min(clock.for_finalists() if late else clock.left(), until - clock.spent())
+        left = min(clock.timeout(finalist=late), within)
         if not waiting or stop.asked:
             return None
         if left < 2.0 or (late and clock.for_finalists() < 2.0):
@@ -64,7 +65,7 @@ def measure_baselines(
             announced = True
         label = next(iter(waiting))
         _, recipe, target = waiting.pop(label)
-        return jobs.trial_job(recipe, target, label, id=label), left
+        return jobs.trial_job(recipe, target, label, id=label), left, within
 
     for outcome in run_each(jobs, ask):
         label = outcome.id

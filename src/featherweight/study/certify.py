@@ -47,7 +47,7 @@ def certify(jobs: Jobs) -> None:
         most, least = state.to_show(entry)
         job = CertifyJob(**sides, max_drop=most, min_metric=least, timeout_s=time_s, level=state.level)
         time_s = max(5.0, clock.remaining()) if clock.budget.minutes else 3600.0
-        outcome = jobs.run_one(job, time_s, closing=not state.certificates)
+        outcome = jobs.run_one(job, time_s, closing=not state.certificates, within_s=time_s)
         if outcome.kind != "finished":
             log.warn(f"no certificate for {entry.label}: {outcome.reason}", entry.trial)
             continue

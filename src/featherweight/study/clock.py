@@ -13,6 +13,7 @@ from .state import StudyState
 
 LOOKS = 8  # at the test split, that time is kept for
 END_SHARE = 0.25  # of the minutes, at most, is kept for certification and reports
+_SAVED = 2e7  # bytes of a model that are saved, loaded again and hashed in a second
 _LONGEST = 7 * 86400.0  # of one job
 _BEGAN: ContextVar[float | None] = ContextVar("began", default=None)
 
@@ -50,6 +51,7 @@ class Clock:
         self.state, self.budget, self.polish, self._now = state, budget, polish, now or time.monotonic
         self._started = self._now() if began is None else began
         self._spent_before = state.spent_s
+        self.start_s = 0.0  # the longest that a worker took to be ready, in this run
 
     def spent(self) -> float:
         """Time that the study has taken, earlier runs of it included."""
@@ -74,6 +76,8 @@ class Clock:
             base = self.state.baseline
             per_sample = base.latency_ms.median / 1e3
             predicted = 8.0 + looks * (1.2 + per_sample * self.state.tested)
+            # a worker that was stopped at a trial starts anew; the best is saved, loaded and hashed
+            predicted += self.start_s + base.size_bytes / _SAVED
         return float(min(predicted, END_SHARE * self.budget.minutes * 60))
 
     def for_finalists(self) -> float:

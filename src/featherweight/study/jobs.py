@@ -4,6 +4,7 @@ and what a target must be able to do."""
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,11 +45,11 @@ class Jobs:
         self._shown = 0.0
         self._places = (folder, Path(config.store) if config.store else default_root())
 
-    def run_one(self, job: Job, timeout_s: float, closing: bool = False) -> Message:
+    def run_one(self, job: Job, timeout_s: float, closing: bool = False, within_s: float = math.inf) -> Message:
         """Run one job to its end and return its outcome; used before and after the search,
         when nothing else runs. closing: it belongs to a clean end, so one interrupt does not stop
-        it."""
-        self.engine.submit(dataclasses.replace(job, id=job.kind), timeout_s)
+        it. within_s: with a worker's start, if there is none."""
+        self.engine.submit(dataclasses.replace(job, id=job.kind), timeout_s, within_s)
         while True:
             for message in self.messages():
                 if message.kind == "failed":
@@ -69,6 +70,7 @@ class Jobs:
         for message in self.engine.wait(0.5):
             why = disk.fault(message.reason, self._places) if message.kind == "failed" else None
             if why is None:
+                self.clock.start_s = max(self.clock.start_s, message.facts.get("start_s", 0.0))
                 yield message
             else:
                 faults.append(why)
@@ -150,10 +152,11 @@ def told(message: Message) -> dict[str, Any]:
     return {k: message.result[k] for k in names if k != "outputs" or message.result.get(k)}
 
 
-def run_each(jobs: Jobs, ask: Callable[[], tuple[Job, float] | None]) -> Iterator[Message]:
-    """Run jobs, each with its timeout (s), on all workers, and give their outcomes as they end.
-    `ask` gives the next one, or None while there is none; it is called whenever a worker is free
-    and all outcomes so far were taken. An interrupt ends those that run, without a word of them."""
+def run_each(jobs: Jobs, ask: Callable[[], tuple[Job, float, float] | None]) -> Iterator[Message]:
+    """Run jobs on all workers, and give their outcomes as they end. `ask` gives the next one, with
+    its timeout and the time that it has together with a worker's start (s), or None while there is
+    none; it is called whenever a worker is free and all outcomes so far were taken. An interrupt
+    ends those that run, without a word of them."""
     engine = jobs.engine
     while not jobs.stop.asked:
         while engine.free and (found := ask()) is not None:

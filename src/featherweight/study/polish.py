@@ -39,7 +39,7 @@ def polish(jobs: Jobs) -> None:
     busy: dict[int, tuple[int, int]] = {}  # the trials that are trained on, with rung and epochs
     announced = False
 
-    def ask() -> tuple[TrialJob, float] | None:
+    def ask() -> tuple[TrialJob, float, float] | None:
         nonlocal announced
         left_s, minutes = clock.for_finalists(), jobs.config.budget.minutes
         found = next_finalist(state, left_s, jobs.config.polish, minutes, {n: e for n, (_, e) in busy.items()})
@@ -50,7 +50,7 @@ def polish(jobs: Jobs) -> None:
             announced = True
         entry, epochs = found
         busy[entry.trial if entry.trial is not None else -1] = entry.rung + 1, epochs
-        return _job(jobs, entry, epochs), clock.timeout(finalist=True)
+        return _job(jobs, entry, epochs), clock.timeout(finalist=True), left_s
 
     for message in run_each(jobs, ask):
         rung, epochs = busy.pop(message.id)

@@ -71,7 +71,7 @@ def _timed(jobs: Jobs, entry: Entry) -> dict[str, Any] | None:
     time_s = min(jobs.clock.remaining(), 3600.0)
     more: dict[str, Any] = {"trial": entry.trial, "filling": entry.filling, "outputs": "", "timeout_s": time_s}
     job = jobs.trial_job(Recipe.from_json(entry.recipe), entry.target, entry.label, **more)
-    outcome = jobs.run_one(job, time_s)
+    outcome = jobs.run_one(job, time_s, within_s=time_s)
     if outcome.kind == "finished":
         return outcome.result["entry"]  # type: ignore[no-any-return]
     if not timed_out(outcome.reason):

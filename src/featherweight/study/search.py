@@ -195,7 +195,7 @@ class Search:
         job = self.jobs.trial_job(
             recipe, trial.target or "", label, id=trial.number, trial=trial.number, filling=trial.filling, **more
         )
-        self.engine.submit(job, self.clock.timeout())
+        self.engine.submit(job, self.clock.timeout(), self.clock.left())
 
     def outcome(self, message: Message) -> None:
         """Log what a worker says of its trial."""
