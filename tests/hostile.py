@@ -130,6 +130,16 @@ def _equal_rows(folder: Path) -> None:
             out.write_table(table)
 
 
+def _equal_texts(folder: Path) -> None:
+    """8 TB in 110 KB."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    codes = pa.array(np.zeros(9_000_000, "int32"))
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(codes, ["x" * 900_000]), "label": codes})
+    pq.write_table(table, folder / "evil.parquet", compression="zstd")
+
+
 def _arrow(**columns: object) -> Callable[[Path], object]:
     def write(folder: Path) -> None:
         import pyarrow as pa
@@ -166,6 +176,7 @@ TABLES = [
     Hostile("half a pair", _jsonl([*_FINE, {"text": "\ud800", "label": 1}]), "no Unicode"),
     Hostile("half a pair in a label", _jsonl([*_FINE, {"text": "a", "label": "\ud800"}]), "no Unicode"),
     Hostile("parquet of equal rows", _equal_rows, _TOO_LARGE),
+    Hostile("parquet of one text", _equal_texts, "too large"),
     Hostile("parquet of columns", _arrow(**{f"c{i}": [1] for i in range(10_001)}), _TOO_LARGE),
     Hostile("parquet of lists", _arrow(text=[["a"] * 1000] * 1000, label=[1] * 1000), "neither text nor a number"),
     Hostile("parquet of bytes", _arrow(text=[b"\xff"] * 4, label=[1] * 4), "neither text nor a number"),
@@ -235,6 +246,10 @@ MODELS = [
     Hostile("a word for a number", _config(hidden_size="16"), "cannot be loaded|cannot be used"),
     Hostile("another kind", _config(model_type="evil"), _CONFIG),
     Hostile("code", _config(auto_map={"AutoConfig": "evil.Config"}, model_type="evil"), _CONFIG),
+    Hostile("a kernel from elsewhere", _config(_attn_implementation="evil/kernel"), "code from elsewhere"),
+    Hostile("quantized already", _config(quantization_config={"quant_method": "bitsandbytes"}), "quantized already"),
+    Hostile("fewer layers than there are", _config(num_hidden_layers=1), "left over"),
+    Hostile("layers below nothing", _config(num_hidden_layers=-1), _SIZES),
     Hostile("no mapping", lambda f: (f / "config.json").write_text("[]"), _CONFIG),
     Hostile("deep", lambda f: (f / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000), _CONFIG),
     Hostile("long", lambda f: _sparse(f / "config.json", 50_000_000), _CONFIG),
@@ -379,6 +394,8 @@ ARTIFACTS = [
         lambda f: sound_artifact(f, inputs={"../../x": {"shape": ["batch", 4], "dtype": "float32"}}),
         "files of their names",
     ),
+    Hostile("no files", lambda f: sound_artifact(f, files={}), "not complete"),
+    Hostile("files that are not there", lambda f: sound_artifact(f, files={"evil": "0" * 64}), "not in its manifest"),
     Hostile("deep", lambda f: (f / "manifest.json").write_text("[" * 100_000), "manifest"),
     Hostile("long", lambda f: (sound_artifact(f), _sparse(f / "manifest.json", 10**9)), "manifest"),
     Hostile("digits", lambda f: (f / "manifest.json").write_text('{"a": ' + "9" * 10_000 + "}"), "manifest"),
@@ -392,6 +409,20 @@ def _yaml(text: str) -> Callable[[Path], object]:
     return lambda f: (f / "run.yaml").write_text(text)
 
 
+def _run(**fields: object) -> Callable[[Path], object]:
+    """Settings as a run writes them, but for these."""
+
+    def write(folder: Path) -> None:
+        import yaml
+
+        from tests.report import fake_study
+
+        (config,) = (e["config"] for e in fake_study.events(1) if e["kind"] == "study")
+        (folder / "run.yaml").write_text(yaml.safe_dump({**config, **fields}))
+
+    return write
+
+
 _ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 _SETTINGS = "YAML|settings|run.yaml|tags"
 SETTINGS = [
@@ -402,6 +433,12 @@ SETTINGS = [
     Hostile("code", _yaml("!!python/object/apply:os.system ['touch evil']\n"), _SETTINGS),
     Hostile("twice", _yaml("task: a\ntask: b\n"), _SETTINGS),
     Hostile("digits", _yaml("seed: " + "9" * 10_000 + "\n"), _SETTINGS),
+    Hostile("a task of bytes", _run(task={"file": b"evil.py"}), _SETTINGS),
+    Hostile("a task of zeros", _run(task={"file": "evil\0.py"}), _SETTINGS),
+    Hostile("a task of options", _run(task={"kind": "text-classification", "options": {1: 2}}), _SETTINGS),
+    Hostile("a task that is long", _run(task={"file": "a" * 5000 + ".py"}), _SETTINGS),
+    Hostile("a crowd", _run(workers=10**9), _SETTINGS),
+    Hostile("a seed of digits", _run(seed=10**400), _SETTINGS),
     Hostile("colours", _yaml('"\\e[2J": 1\n'), _SETTINGS),
     Hostile("noise", lambda f: (f / "run.yaml").write_bytes(bytes(range(256))), _SETTINGS),
 ]

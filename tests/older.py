@@ -9,5 +9,6 @@ def rewritten(path, *statements):
     with closing(sqlite3.connect(path)) as db, db:
         for statement, *values in statements:
             db.execute(statement, values)
+        db.execute("UPDATE events SET body = json_remove(body, '$.at_s')")  # which those did not write either
         db.execute("ALTER TABLE events DROP COLUMN seal")
         db.execute("PRAGMA user_version = 0")

@@ -142,7 +142,7 @@ def _parse(quantity: str, bound: str | float) -> Constraint:
     except ValueError as e:
         raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed) from e
     unit = match[2]
-    if not 0 < value < float("inf") or (
+    if not 0 < value * units.get(unit, 1) < float("inf") or (
         unit != "x" and unit not in units and not (unit == "" and not isinstance(bound, str))
     ):
         raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed)

@@ -191,6 +191,17 @@ class Entry:
         numbers = {name: kind.from_json(data[name]) for name, kind in _MEASURED.items() if data.get(name) is not None}
         return cls(**{**data, **numbers})
 
+    def check(self) -> None:
+        """ValueError or TypeError if it says what no measurement says, as in a file that was
+        edited."""
+        ends = (*self.speedup.ci95, *(self.metric.ci95 or ()), self.latency_ms.p90, self.seconds)
+        odd = {k: v for k, v in self.quantities.items() if not math.isfinite(v)}
+        if odd or not all(map(math.isfinite, ends)) or min(self.size_bytes, self.params, self.macs) < 0:
+            raise ValueError(f"numbers of {self.label!r:.80} that no measurement gives: {odd or ends}")
+        texts = (self.label, self.target, self.artifact, self.sha256)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(self.recipe, (dict, list)):
+            raise TypeError(f"label, target, artifact, sha256 or recipe: {texts!r:.200}")
+
     @property
     def quantities(self) -> dict[str, float]:
         """The numbers that constraints and objectives are about.

@@ -43,8 +43,9 @@ def test_what_a_failure_says_of_the_disk(reason, why, tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_found_out(tmp_path):
-    assert "gone" in str(fault("anything", [tmp_path, tmp_path / "gone"]))
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    assert "file" in str(fault("anything", [tmp_path, tmp_path / "file" / "gone"]))
+    assert fault("anything", [tmp_path, tmp_path / "new"]) is None and not list((tmp_path / "new").iterdir())
 
 
 def task(folder, error):

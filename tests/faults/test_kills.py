@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import random
+import shutil
 
 import pytest
 
@@ -70,3 +72,35 @@ def test_killed_or_not_the_proposals_are_the_same(kind, strategy, tmp_path, monk
     for told in ("proposed", "finished"):  # once each, but those that the space refused
         numbers = [trial for k, trial in heard if k == told]
         assert len(numbers) == len(set(numbers)) and len(numbers) >= TRIALS - 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", sorted(registry.names("strategies")))
+def test_forty_two_kills_at_random_moments(strategy, tmp_path, monkeypatch):
+    """Of 12 strategies: five hundred. Each study is killed once or several times, at any event."""
+    told: list[str] = []
+    whole = story(begin(tmp_path / "whole", strategy, monkeypatch, lambda e: told.append(e["kind"])))
+    rng, kills, number = random.Random(strategy), 0, 0
+    while kills < 42:
+        number += 1
+        while True:
+            killer = Killer(rng.randrange(1, len(told)) if rng.random() < 0.6 else None)
+            try:
+                study = begin(tmp_path / f"study-{number}", strategy, monkeypatch, killer)
+                break
+            except Killed:
+                kills += 1
+        assert story(study) == whole, f"study {number}"
+        shutil.rmtree(tmp_path / f"study-{number}")
+
+
+class Killer:
+    """A listener that ends all at the event of this number (None: never), but for the last word."""
+
+    def __init__(self, at):
+        self.at, self.heard = at, 0
+
+    def __call__(self, event):
+        self.heard += 1
+        if self.heard == self.at and event["kind"] != "close":
+            raise Killed

@@ -1,6 +1,7 @@
 """A study's log in which something was changed: refused, and made whole of what is sound."""
 
 import json
+import math
 import random
 import shutil
 import sqlite3
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from featherweight.cli import app
 from featherweight.errors import StoreError
-from featherweight.store.chain import survey
+from featherweight.store.chain import seal, survey
 from featherweight.store.events import EventStore
 from featherweight.study.repair import REASON, repair
 from featherweight.study.state import StudyState
@@ -292,3 +293,75 @@ def test_a_log_that_computes_is_not_asked(made, tmp_path):
             EventStore(tmp_path / "study.db", writable=writable)
     with pytest.raises(StoreError, match="cannot be repaired"):
         repair(tmp_path)
+
+
+def resealed(folder, change):
+    """A log in which somebody changed the rows, each a list of its fields, and sealed all anew."""
+    with closing(sqlite3.connect(folder / "study.db")) as db, db:
+        rows = [list(row) for row in db.execute("SELECT * FROM events ORDER BY seq")]
+        change({row[0]: row for row in rows})
+        db.execute("DELETE FROM events")
+        head = ""
+        for row in rows:
+            head = seal(head, *row[1:7])
+            db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*row[:7], head])
+
+
+def put(kind, change):
+    """Change what the first event of a kind says."""
+
+    def work(rows):
+        row = next(row for row in rows.values() if row[3] == kind)
+        row[6] = json.dumps(change(json.loads(row[6])))
+
+    return work
+
+
+ODD = {
+    "a result that is a word": put("finished", lambda b: b | {"entry": "x"}),
+    "a result of nothing": put("finished", lambda b: b | {"entry": {}}),
+    "no number": put("finished", lambda b: b | {"entry": b["entry"] | {"size_bytes": math.nan}}),
+    "less than nothing": put("finished", lambda b: b | {"entry": b["entry"] | {"params": -1}}),
+    "a label that is none": put("finished", lambda b: b | {"entry": b["entry"] | {"label": 3}}),
+    "a filling of nobody": put("proposed", lambda b: {}),
+    "info that is a list": put("info", lambda b: {"info": []}),
+    "a certificate that is a word": put("certified", lambda b: b | {"certificate": "certified"}),
+    "settings that are a word": put("study", lambda b: {"config": "x"}),
+    "a trial of nobody": lambda rows: next(r for r in rows.values() if r[3] == "finished").__setitem__(4, None),
+    "a trial below nothing": lambda rows: next(r for r in rows.values() if r[3] == "finished").__setitem__(4, -1),
+    "a trial that there cannot be": lambda rows: next(r for r in rows.values() if r[3] == "proposed").__setitem__(
+        4, 10**9
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_no_study_writes_is_an_error_that_names_the_event_and_is_repaired(name, study):
+    """Though all seals are whole."""
+    folder, events = study
+    resealed(folder, ODD[name])
+    result = CliRunner().invoke(app, ["front", str(folder)])
+    assert result.exit_code == 1 and "bug" not in result.stderr and "repair" in result.stderr, result.stderr
+    found = repair(folder)
+    assert 1 <= len(found.lost) <= 2 and found.kept >= len(events) - 2
+    assert CliRunner().invoke(app, ["front", str(folder)]).exit_code == 0
+    assert repair(folder).lost == ()
+
+
+def test_numbers_of_rows_that_jump_are_no_gap_if_the_seals_go_on(study):
+    folder, events = study
+    changed(folder, "UPDATE events SET seq = seq + 1000 WHERE seq > 20")
+    assert len(read(folder / "study.db")) == len(events) and repair(folder).lost == ()
+
+
+def test_a_log_that_lost_its_seals_is_no_older_one(study):
+    folder, _ = study
+    with closing(sqlite3.connect(folder / "study.db")) as db, db:
+        db.execute("UPDATE events SET body = json_set(body, '$.at_s', 1.5)")  # as runs write it
+        db.execute("UPDATE events SET body = replace(body, '\"at_s\":', '\"at_s\": '), seal = NULL")
+        db.execute("PRAGMA user_version = 0")
+    for writable in (True, False):
+        with pytest.raises(StoreError, match="rows had seals"):
+            EventStore(folder / "study.db", writable=writable)
+    with pytest.raises(StoreError, match="cannot be repaired"):
+        repair(folder)

@@ -1,9 +1,13 @@
 """Whose code a study's folder may run."""
 
+import importlib.util
 import json
 import os
+import py_compile
 import shutil
+import sys
 from dataclasses import replace
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -176,3 +180,87 @@ def test_modules_of_folders_without_an_init_file_are_code_of_the_task(tmp_path):
     (tmp_path / "task.py").write_text("from lib.a import x\nfrom lib import b\nimport lib.deep.c\n")
     found = digests({"file": str(tmp_path / "task.py")})
     assert sorted(Path(p).stem for p in found) == ["a", "b", "c", "task"]
+
+
+PARTS = """
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+sys.path.insert(0, str(Path(__file__).parent / "aside"))
+import helpers
+import shared
+import spaces.one
+"""
+FILES = {
+    "helpers.py": "X = 1\n",
+    "aside/shared.py": "from deeper import Y\n",
+    "aside/deeper.py": "Y = 1\n",
+    "spaces/one.py": "from .two import Z\nfrom . import three\n",
+    "spaces/two.py": "Z = 1\n",
+    "spaces/three.py": "",
+}
+MARK = "\nopen(__file__ + '.ran', 'w').close()\n"
+
+
+@pytest.fixture
+def parted(tmp_path, monkeypatch):
+    """A study whose task has modules in all places, and its folder."""
+    monkeypatch.setattr(BASELINES, reference_only)
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path / "store"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name, text in {"task.py": PARTS + TINY.read_text(), **FILES}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    fw.optimize(str(tmp_path / "task.py"), out=tmp_path / "study", budget=fw.Budget(trials=1), **FAST)
+    for name in ("helpers", "shared", "deeper", "spaces.one", "spaces.two", "spaces.three", "spaces"):
+        sys.modules.pop(name, None)
+    yield tmp_path
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not p.startswith(str(tmp_path))])
+
+
+def test_every_module_that_a_task_imports_is_sealed(parted):
+    fw.Study.resume(parted / "study")
+    sealed = read_state(parted / "study").begun.code["files"]
+    assert set(sealed) == {str(parted / name) for name in ("task.py", *FILES)}
+
+
+@pytest.mark.parametrize(
+    "name", [*FILES, "helpers/__init__.py", "spaces/two/__init__.py", f"helpers{EXTENSION_SUFFIXES[0]}"]
+)
+def test_a_module_that_was_changed_or_put_before_another_does_not_run(name, parted):
+    """Wherever it lies, and whatever Python would take for it."""
+    (parted / name).parent.mkdir(exist_ok=True)
+    (parted / name).write_text(FILES.get(name, "") + MARK)
+    with pytest.raises(InputError, match="not as it was when") as e:
+        fw.Study.resume(parted / "study")
+    assert str(parted / name) in e.value.got and not list(parted.rglob("*.ran"))
+
+
+@pytest.mark.parametrize(
+    "mode", [py_compile.PycInvalidationMode.UNCHECKED_HASH, py_compile.PycInvalidationMode.TIMESTAMP]
+)
+def test_what_is_kept_of_an_earlier_import_is_not_believed(mode, parted):
+    module = parted / "helpers.py"
+    sound, then = module.read_text(), module.stat()
+    module.write_text((sound + MARK).ljust(len(sound)))
+    py_compile.compile(str(module), importlib.util.cache_from_source(str(module)), invalidation_mode=mode)
+    module.write_text(sound)
+    os.utime(module, ns=(then.st_atime_ns, then.st_mtime_ns))
+    cached = Path(importlib.util.cache_from_source(str(module)))
+    if mode is py_compile.PycInvalidationMode.TIMESTAMP:  # as if it were of this source
+        head = int(then.st_mtime).to_bytes(4, "little") + len(sound).to_bytes(4, "little")
+        data = cached.read_bytes()
+        cached.write_bytes(data[:8] + head + data[16:])
+    fw.Study.resume(parted / "study")
+    assert not list(parted.rglob("*.ran"))
+
+
+def test_no_helper_takes_modules_from_the_current_folder(ours, tmp_path, monkeypatch):
+    """A folder from somebody else, in which one looks around."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("psutil", "numpy", "torch", "cloudpickle", "onnxruntime"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    exported = CliRunner().invoke(app, ["measure", str(ours / "copy" / "best"), "--seconds", "0.1"])
+    assert exported.exit_code == 0, exported.stderr
+    fw.Study.resume(ours / "copy", budget=fw.Budget(trials=2))
+    assert not (tmp_path / "ran").exists()

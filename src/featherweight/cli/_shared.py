@@ -3,6 +3,7 @@ and the printing of results."""
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import tempfile
@@ -29,6 +30,8 @@ EXIT_CODES = (
     "Exit codes: 0 fine, 1 failed, 2 wrong usage or input, 3 no candidate meets the limits, "
     "130 interrupted (what was finished is kept)."
 )
+# what a system says of a path that somebody named, and of which nothing was made
+_OF_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST)
 WIDE = 200  # columns where there is no terminal
 RESULTS = ("report.html", "front.json", "best", "run.yaml", "study.db")
 
@@ -80,12 +83,17 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except OSError as e:
-            if e.errno not in FULL:
+            got = (f"{str(e.filename)[:300]}: " if e.filename else "") + str(e.strerror)
+            known: FeatherweightError | None = None
+            if e.errno in FULL:
+                known = DiskError("a disk is full, or cannot be written", got=got)
+            elif e.errno in _OF_PATHS:
+                known = InputError("this path cannot be used", got=got)
+            if known is None:
                 _unexpected(e, as_json, debug)
-            else:
-                where = f"{e.filename}: " if e.filename else ""
-                _print_error(DiskError("a disk is full, or cannot be written", got=f"{where}{e.strerror}"), as_json)
-            raise typer.Exit(FAILED) from e
+                raise typer.Exit(FAILED) from e
+            _print_error(known, as_json)
+            raise typer.Exit(_code(known)) from e
         except Exception as e:
             _unexpected(e, as_json, debug)
             raise typer.Exit(FAILED) from e

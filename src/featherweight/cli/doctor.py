@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 from .. import registry
+from ..child import command, environment
 from ..errors import FeatherweightError, MissingExtra, StoreError
 from ..machine import machine
 from ..report import units
@@ -226,11 +227,11 @@ def runtime(name: str) -> Check:
     fix = f"pip install --force-reinstall {name}"
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "featherweight.cli._selftest", name],
+            command("featherweight.cli._selftest", name),
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
-            env=_environment(),
+            env=environment(),
         )
     except subprocess.TimeoutExpired:
         return Check(f"runtime {name}", bad, f"hangs: no answer in {TIMEOUT_S:g} s", fix)
@@ -249,13 +250,6 @@ def runtime(name: str) -> Check:
             "a small product"
         ),
     )
-
-
-def _environment() -> dict[str, str]:
-    """This process's, where the package can be found even if it lies on a path that only
-    this process knows."""
-    root = str(Path(__file__).resolve().parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)}
 
 
 def _last_json(text: str) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ def measure(
     against: Annotated[
         Path | None, typer.Option("--against", help="Another artifact, timed in turns with the first.")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Time for the timing.")] = 3.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Time for the timing.", min=0.01, max=3600.0)] = 3.0,
     threads: Annotated[
         int | None, typer.Option("--threads", help="Threads of one inference \\[default: the manifest's].")
     ] = None,
@@ -45,7 +45,9 @@ def measure(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", help="Seconds to load and run it \\[default: 60, and 1 for each 20 MB].", min=1.0),
+        typer.Option(
+            "--timeout", help="Seconds to load and run it \\[default: 60, and 1 for each 20 MB].", min=1.0, max=86400.0
+        ),
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -69,7 +71,9 @@ def measure(
             inputs=None,
             seconds=seconds,
             timeout_s=seconds + (timeout or TIMEOUT_S + files / _BYTES_IN_S),
-            memory_bytes=_limit(max_memory) if max_memory else _RUNTIME + _FOR_FILES * files + _FOR_INPUTS * inputs,
+            memory_bytes=_limit(max_memory)
+            if max_memory is not None
+            else _RUNTIME + _FOR_FILES * files + _FOR_INPUTS * inputs,
             workdir=Path(work),
         )
     if as_json:

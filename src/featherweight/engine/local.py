@@ -15,13 +15,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import IO, Any
 
+from ..child import command, environment
 from .family import Family, said
 from .messages import GOING_ON, KINDS, READY, Job, Message, Setup
 
@@ -124,12 +124,12 @@ class LocalEngine:
             "OMP_WAIT_POLICY": "PASSIVE",
             # on a busy machine, threads that spin while they wait made training 4x slower
             "GOMP_SPINCOUNT": "0",
-            **os.environ,
+            **environment(users=True),
             "OMP_NUM_THREADS": str(self._setup.threads),
             "TOKENIZERS_PARALLELISM": "false",
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "featherweight.engine.worker", str(theirs.fileno()), str(os.getpid())],
+            command("featherweight.engine.worker", str(theirs.fileno()), str(os.getpid())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=log,

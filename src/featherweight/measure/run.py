@@ -9,13 +9,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from ..child import command, environment
 from ..errors import InputError, TargetError
 from ..graphs.session import Inputs
 from ..records import TOO_LONG, Measured
@@ -115,11 +115,11 @@ def _supervised(workdir: Path, log: IO[bytes], target: Target, timeout_s: float,
 
     start = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "featherweight.measure.probe", str(workdir / "request.json")],
+        command("featherweight.measure.probe", str(workdir / "request.json")),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        env=_environment(),
+        env=environment(),
     )
     try:
         while True:
@@ -151,16 +151,6 @@ def _resident(psutil: Any, pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return 0  # it has just ended; its exit code says how
-
-
-def _environment() -> dict[str, str]:
-    """This process's, where the package can be found even if it lies on a path that only
-    this process knows."""
-    root = Path(__file__).resolve().parents[2]
-    env = dict(os.environ)
-    if root.name not in ("site-packages", "dist-packages"):
-        env["PYTHONPATH"] = os.pathsep.join(p for p in (str(root), env.get("PYTHONPATH", "")) if p)
-    return env
 
 
 def _phase(workdir: Path) -> str:

@@ -30,6 +30,11 @@ def seal(previous: str, study: str, key: str | None, kind: str, trial: int | Non
     return hashlib.sha256(told.encode()).hexdigest()
 
 
+def later(body: Any) -> bool:
+    """Is it of a version that sealed what it wrote?"""
+    return isinstance(body, str) and '"at_s": ' in body
+
+
 def address(path: Path, mode: str) -> str:
     """A file as an SQLite address, whatever characters are in its name. mode: rwc, or ro: while it
     is written, or if its writer was killed, there is a -wal beside it, without which it is not
@@ -86,15 +91,15 @@ def survey(path: Path, study: str = "study") -> list[Row]:
         raise sqlite3.DatabaseError(f"its names are no text: {e}") from e
     others = {r["study"] for r in found if isinstance(r["study"], str)} - {study}
     mine = [r for r in found if r["study"] == study or not others]
-    unsealed = version < FORMAT and all(r.get("seal") is None for r in mine)
+    unsealed = version < FORMAT and all(r.get("seal") is None and not later(r["body"]) for r in mine)
     out: list[Row] = []
     true, told = "", ""  # the seal of the row before: by what it says, if that is sound, and as it is stored
     for r, after in zip(mine, [*mine[1:], None], strict=bool(mine)):
         last = out[-1].seq + out[-1].number - 1 if out else 0
-        if not others and r["seq"] > last + 1:
-            out.append(Row(last + 1, {}, False, r["seq"] - last - 1))
         stored = r.get("seal")
         able = [c for c in (_sealed(true, r), _sealed(told, r)) if c is not None]
+        if not others and r["seq"] > last + 1 and stored not in able:  # a seal that goes on leaves no gap
+            out.append(Row(last + 1, {}, False, r["seq"] - last - 1))
         # the row's own seal, or that of the next one, fits what it says
         fits = [c for c in able if c == stored or after is not None and _sealed(c, after) == after.get("seal")]
         sound = _is_json(r["body"]) and (unsealed or bool(fits))

@@ -27,6 +27,7 @@ def fault(reason: str, places: Iterable[Path]) -> str | None:
         return said[:500]
     try:
         for place in (*places, Path(tempfile.gettempdir())):
+            place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=place) as f:
                 f.write(bytes(_BYTES))
                 f.flush()

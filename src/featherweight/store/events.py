@@ -90,7 +90,14 @@ class EventStore:
         columns = {row[1] for row in run("PRAGMA table_info(events)")}
         self._empty = not columns  # made, and killed, or on a full disk, before anything was written
         rows, seals = run("SELECT count(*), count(seal) FROM events").one() if "seal" in columns else (0, 0)
+        stripped = (
+            "body" in columns
+            and not seals
+            and run("SELECT 1 FROM events WHERE body LIKE '%\"at_s\": %' LIMIT 1").scalar()
+        )
         self._connection.rollback()
+        if stripped:
+            raise self.damaged("its rows had seals, and have none any more")
         if not columns and self._was_there and self.path.with_name("run.yaml").exists():
             raise self.damaged("it holds nothing, though a study was here, whose run.yaml is beside it")
         if problem != "ok":

@@ -40,6 +40,13 @@ def sound(folder: Path, sha256: str | None = None) -> dict[str, Any]:
             allowed=f"{sha256:.12}.., as the study's log says",
             fix="`featherweight resume` makes it anew",
         )
+    unknown = [p.name for p in folder.glob("model.*") if p.is_file() and p.name not in {*files, *made}]
+    if unknown:  # what a runtime would load is what was hashed
+        raise StoreError(
+            "a file of this artifact is not in its manifest",
+            got=f"{folder}: {', '.join(unknown)}",
+            fix="export it again; in a study's folder `featherweight resume` makes it anew",
+        )
     stamp = [_stamp(folder, name) for name in sorted({*files, *made})]
     if _hashed.get(folder) == (sha256, stamp):
         return manifest
@@ -75,12 +82,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
         data = read_json(path)
     except (OSError, ValueError) as e:
         raise StoreError("this manifest cannot be read", got=f"{path}: {e}"[:500]) from e
-    missing = [k for k in ("target", "inputs", "files") if not isinstance(data, dict) or k not in data]
-    if missing or not data["inputs"] or not all(isinstance(data[k], dict) for k in ("inputs", "files")):
+    kinds = {"target": str, "inputs": dict, "files": dict}
+    odd = [
+        k for k, kind in kinds.items() if not isinstance(data, dict) or not isinstance(data.get(k), kind) or not data[k]
+    ]
+    if odd:
         raise StoreError(
             "this manifest is not complete",
-            got=f"{path} lacks {', '.join(missing) or 'inputs'}",
-            allowed="target, inputs and files",
+            got=f"{path} has no {', '.join(odd)} that can be used",
+            allowed="a target, inputs and files by name",
         )
     if not isinstance(data.get("artifact_files", {}), dict) or not all(
         isinstance(v, str) for v in data["files"].values()

@@ -244,7 +244,32 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value
+
+
+def _is_plain(value: Any) -> bool:
+    """Is it JSON data whose mappings have names?"""
+    if isinstance(value, dict):
+        return all(isinstance(k, str) for k in value) and all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float))
+
+
+def _is_reference(task: Any) -> bool:
+    """Is it how a task is loaded again (`Task.ref`)?"""
+    if not isinstance(task, dict) or not _is_plain(task):
+        return False
+    if "kind" in task:
+        options = task.get("options", {})
+        texts = [v for v in options.values() if isinstance(v, str)] if isinstance(options, dict) else [""]
+        return isinstance(task["kind"], str) and all(map(_is_path, texts))
+    return _is_path(task.get("file")) and isinstance(task.get("name", ""), str)
+
+
 _LEAST = {"threads": 1, "batch": 1, "workers": 1}
+_MOST = 4096  # workers, and threads
 
 
 def _checked(f: dataclasses.Field[Any], value: Any) -> Any:
@@ -263,6 +288,10 @@ def _checked(f: dataclasses.Field[Any], value: Any) -> Any:
             raise InputError(f"{f.name} cannot be this", got=repr(value)[:200], allowed=str(f.type))
     if f.name in _LEAST and value is not None and value < _LEAST[f.name]:
         raise InputError(f"{f.name} has to be at least {_LEAST[f.name]}", got=value)
+    if f.name in ("threads", "workers") and value is not None and value > _MOST:
+        raise InputError(f"{f.name} can be at most {_MOST}", got=value)
+    if f.name == "seed" and abs(value) >= 2**63:
+        raise InputError("seed is a number of 64 bits", got=f"{value:.3e}"[:40])
     if f.name == "polish" and not 0 <= value < 1:
         raise InputError("polish is a share of the budget", got=value, allowed="from 0, below 1, as 0.3")
     if f.name == "confidence" and not 0 < value < 1:
@@ -378,15 +407,16 @@ class Config:
             "constraints": all(isinstance(c.quantity, str) and _is_number(c.bound) for c in self.constraints),
             "guesses": all(isinstance(g.values, dict) and _is_number(g.weight) for g in self.guesses),
             "target": all(isinstance(t, str) for t in (self.target.reference, *self.target.runtimes)),
-            "seed": _is_whole(self.seed),
-            "workers": _is_whole(self.workers) and self.workers > 0,
-            "train_threads": _is_whole(self.train_threads) and self.train_threads > 0,
+            "seed": _is_whole(self.seed) and abs(self.seed) < 2**63,
+            "workers": _is_whole(self.workers) and 0 < self.workers <= _MOST,
+            "train_threads": _is_whole(self.train_threads) and 0 < self.train_threads <= _MOST,
+            "task": self.task is None or _is_reference(self.task),
             "confidence": _is_number(self.confidence) and 0 < self.confidence < 1,
             "polish": _is_number(self.polish) and 0 <= self.polish < 1,
             "reuse": isinstance(self.reuse, bool),
             "force": isinstance(self.force, bool),
             "measure_seconds": _is_number(self.measure_seconds) and self.measure_seconds > 0,
-            "code": self.code is None or isinstance(self.code, dict),
+            "code": self.code is None or isinstance(self.code, dict) and _is_plain(self.code),
             "supernet": self.supernet is None or isinstance(self.supernet, str),
             "task_name, fingerprint, strategy, device, store or target": all(isinstance(t, str) for t in texts),
         }

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .process import alone
 from .reading import read_config
 from .state import StudyState
 
+_GONE, _MISFITS = 1000, 100  # rows that may be missing at one place; events that may be no study's
 DB, REASON = "study.db", "its record in the study's log was damaged"
 
 
@@ -51,15 +52,14 @@ def repair(out: str | Path) -> Repaired:
             rows = survey(path)
         except sqlite3.DatabaseError as e:
             raise _beyond(folder, f"SQLite cannot read it: {e}") from e
-        lost = [row for row in rows if not row.sound]
-        if not lost and _reads(path):
+        rows = _possible(rows)
+        if all(row.sound for row in rows) and _reads(path):
             return Repaired(len(rows))
-        events = list(_mended([_event(row.fields) for row in rows if row.sound], rows, folder))
-        try:
-            state = StudyState(folder.resolve()).fold(events)
-        except Exception as e:  # whatever folding makes of a log with gaps
-            raise _beyond(folder, f"what is sound does not fit together ({type(e).__name__}: {e})") from e
+        events, state, rows = _fitting(rows, folder)
+        lost = [row for row in rows if not row.sound]
         new = path.with_name(f"{DB}.new")
+        if new.is_dir():
+            raise StoreError("there is no place for the repaired log", got=f"{new} is a folder", fix="move it away")
         new.unlink(missing_ok=True)
         store = EventStore(new)
         try:
@@ -74,13 +74,46 @@ def repair(out: str | Path) -> Repaired:
         return Repaired(len(events), tuple(map(str, lost)), again, old)
 
 
+def _possible(rows: list[Row]) -> list[Row]:
+    """The rows; one that tells of a trial which there cannot be is not sound: each has a proposal,
+    which is a row."""
+    most = sum(min(row.number, _GONE) for row in rows)
+
+    def fits(row: Row) -> bool:
+        trial = row.fields.get("trial")
+        whole = isinstance(trial, int) and 0 <= trial < most
+        return whole or (trial is None and row.fields.get("kind") != "proposed")
+
+    return [row if not row.sound or fits(row) else replace(row, sound=False) for row in rows]
+
+
+def _fitting(rows: list[Row], folder: Path) -> tuple[list[Event], StudyState, list[Row]]:
+    """The events of what is sound, the state that they fold to, and the rows; one that says what
+    no study writes is not sound. StoreError if too little is left."""
+    for _ in range(_MISFITS):
+        sound = [(i, _event(row.fields)) for i, row in enumerate(rows) if row.sound]
+        place = {id(event): i for i, event in sound}
+        state, at = StudyState(folder.resolve()), -1
+        try:
+            events = list(_mended([event for _, event in sound], rows, folder))
+            for event in events:
+                at = place.get(id(event), -1)
+                state.fold([event])
+            return events, state, rows
+        except StoreError as e:
+            if at < 0:
+                raise _beyond(folder, f"what is sound does not fit together ({e})") from e
+        rows = [replace(row, sound=False) if i == at else row for i, row in enumerate(rows)]
+    raise _beyond(folder, f"more than {_MISFITS} of its events are none of a study")
+
+
 def _reads(path: Path) -> bool:
-    """Does SQLite find its pages whole, and the store all rows?"""
+    """Does SQLite find its pages whole, and the store all rows, and does a study say what they
+    say?"""
     try:
         store = EventStore(path, writable=False)
         try:
-            for _ in store.read():
-                pass
+            StudyState(path.parent.resolve()).fold(store.read())
         finally:
             store.close()
     except StoreError:
@@ -107,19 +140,18 @@ def _mended(sound: list[Event], rows: list[Row], folder: Path) -> Iterator[Event
     first = sound[0]["time"] if sound else 0.0
     if "study" not in kinds:
         yield _made("study", {"config": _settings(folder)}, first, key="study")
-    if "baseline" not in {e["entry"]["label"] for e in sound if e["kind"] == "baseline"}:
+    if "baseline" not in {_label(e) for e in sound if e["kind"] == "baseline"}:
         raise _beyond(folder, "the original's measurement, to which all others are relative, is damaged")
     proposed = {e["trial"] for e in sound if e["kind"] == "proposed"}
     told = {e["trial"] for e in sound if e["trial"] is not None}
-    results = {e["trial"]: e["entry"] for e in sound if e["kind"] == "finished"}
+    results = {e["trial"]: e["entry"] for e in sound if e["kind"] == "finished" and _label(e) is not None}
     number, done = 0, set[int]()
 
     def stand_in(at: float) -> Iterator[Event]:
         """A proposal of trial `number`, from its result if that is sound, else failed."""
         entry = results.get(number)
-        filling = entry["filling"] if entry is not None else {}
-        recipe, target = (entry["recipe"], entry["target"]) if entry is not None else ({"recipe": []}, "onnxruntime")
-        body = {"filling": filling, "note": {}, "recipe": recipe, "target": target}
+        unknown = {"filling": {}, "recipe": {"recipe": []}, "target": "onnxruntime"}
+        body = {"note": {}, **{k: (entry or {}).get(k, v) for k, v in unknown.items()}}
         yield _made("proposed", body, at, trial=number, key=f"trial {number}")
         if entry is None:
             done.add(number)
@@ -145,6 +177,11 @@ def _mended(sound: list[Event], rows: list[Row], folder: Path) -> Iterator[Event
     for i in range(sum(map(_possible_looks, rows))):
         lost = {"verdict": "not certifiable", "reason": REASON}
         yield _made("certified", {"artifact": f"lost {i}", "certificate": lost, "entry": {}}, last)
+
+
+def _label(event: Event) -> Any:
+    entry = event.get("entry")
+    return entry.get("label") if isinstance(entry, dict) else None
 
 
 def _possible_looks(row: Row) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import recipes, registry
-from ..errors import InputError, RecipeError, StoreError, TaskError
+from ..errors import InputError, NoStudy, RecipeError, TaskError
 from ..limits import OBJECTIVES, Budget, Constraint, max_drop
 from ..measure.accuracy import metric
 from ..recipe import Recipe, encode
@@ -153,13 +153,13 @@ def check_device(device: str) -> None:
 
 
 def check_known(guesses: Sequence[Guess], earlier: Sequence[str | Path], recipe: Recipe) -> None:
-    """InputError, StoreError for guesses that do not fit the recipe's space,
+    """InputError, NoStudy for guesses that do not fit the recipe's space,
     and earlier studies that are not there."""
     for guess in guesses:
         guess.checked(Space(recipe))
     missing = [str(p) for p in earlier if not (Path(p) / "study.db").is_file()]
     if missing:
-        raise StoreError(
+        raise NoStudy(
             "there is no study in this folder to learn from",
             got=", ".join(missing),
             fix="name folders that were given as --out",

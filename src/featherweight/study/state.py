@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from ..errors import InputError, StoreError
 from ..limits import Budget, judge
 from ..records import Entry, Event, Latency, Speedup, State, Trial
 from .config import Config
@@ -22,8 +23,19 @@ class StudyState(Known):
     """Folded events: `apply` takes one."""
 
     def fold(self, events: Iterable[Event]) -> StudyState:
+        """StoreError at an event that no study writes: what it says cannot be taken."""
         for e in events:
-            self.apply(e)
+            try:
+                trial = e["trial"]
+                if trial is not None and not (isinstance(trial, int) and 0 <= trial <= len(self.trials)):
+                    raise ValueError(f"trial {trial!r:.40}, of {len(self.trials)}")
+                self.apply(e)
+            except (KeyError, TypeError, ValueError, AttributeError, LookupError, InputError) as error:
+                raise StoreError(
+                    "the study's log says what no study writes",
+                    got=f"event {e.get('seq', '')} ({e.get('kind')!s:.40}): {type(error).__name__}: {error}"[:500],
+                    fix=f"featherweight repair {self.folder or 'OUT'}",
+                ) from error
         return self
 
     def apply(self, event: Event) -> None:
@@ -85,6 +97,8 @@ class StudyState(Known):
             self.config = dataclasses.replace(self.config, code=event["code"])
 
     def _on_info(self, event: Event) -> None:
+        if not isinstance(event["info"], dict):
+            raise TypeError(f"info {event['info']!r:.80}")
         self.info = event["info"]
 
     def _on_baseline(self, event: Event) -> None:
@@ -181,6 +195,8 @@ class StudyState(Known):
         self.ended = event["reason"]
 
     def _on_certified(self, event: Event) -> None:
+        if not isinstance(event["certificate"], dict):
+            raise TypeError(f"certificate {event['certificate']!r:.80}")
         self.certificates[event["artifact"]] = event["certificate"]
         for entry in self.entries():
             if artifact_id(entry) == event["artifact"]:
@@ -204,6 +220,7 @@ class StudyState(Known):
     def _entry(self, event: Event) -> Entry:
         """The entry that an event tells of, its artifact where the study is now."""
         entry = Entry.from_json(event["entry"])
+        entry.check()
         if self.folder is not None:
             entry.artifact = str(self.folder / within(entry.artifact))
         return entry

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..task.files import local_sources
+from ..task.imports import imported, local_sources
 from .config import Config
 from .state import StudyState
 
@@ -30,7 +30,7 @@ _BYTES = 32  # of a key
 def signed(config: Config) -> dict[str, Any] | None:
     """{"files": {path: sha256 of what it says}, "seal": hex} of the code that a study's settings
     name; None where this user can keep no key."""
-    files, key = digests(_recipes(config)), _key()
+    files, key = digests(_recipes(config), ran=True), _key()
     return None if key is None else {"files": files, "seal": _seal(key, files)}
 
 
@@ -42,9 +42,14 @@ def check_trusted(config: Config, what: str, state: StudyState | None = None) ->
         return
     key, mine = _key(), said.get("files")
     own = key is not None and isinstance(mine, dict) and hmac.compare_digest(_seal(key, mine), str(said.get("seal")))
-    if own and mine == files:
-        return
-    changed = [p for p in files if own and isinstance(mine, dict) and files[p] != mine.get(p)]
+    if own and isinstance(mine, dict):
+        # those that only running it has told, too
+        found = files | {p: digest for p in mine if (digest := _digest(Path(p))) is not None}
+        changed = sorted(p for p in {*found, *mine} if found.get(p) != mine.get(p))
+        if not changed:
+            return
+    else:
+        changed = []
     raise InputError(
         "this would run code that is not as it was when the study began"
         if own
@@ -82,17 +87,27 @@ def _tried(state: StudyState | None) -> list[Any]:
     return [] if state is None else [t.recipe for t in state.trials] + [e.recipe for e in state.entries()]
 
 
-def digests(data: Any) -> dict[str, str]:
+def digests(data: Any, ran: bool = False) -> dict[str, str]:
     """sha256 of what each Python file says that JSON data name, or that those import from
-    their own folders; comments and layout left aside. Files that are not there are left out."""
+    their own folders; comments and layout left aside. Files that are not there are left out. ran:
+    of what they imported from elsewhere as they ran, too."""
     out: dict[str, str] = {}
     for named in _named(data):
-        for file in local_sources(named) if named.is_file() else ():
-            text = file.read_bytes()
-            with suppress(SyntaxError, ValueError):
-                text = ast.dump(ast.parse(text)).encode()
-            out[str(file)] = hashlib.sha256(text).hexdigest()
+        for file in (*local_sources(named), *(imported(named) if ran else ())) if named.is_file() else ():
+            if (digest := _digest(file)) is not None:
+                out[str(file)] = digest
     return dict(sorted(out.items()))
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        text = file.read_bytes()
+    except OSError:
+        return None
+    if file.suffix == ".py":
+        with suppress(SyntaxError, ValueError, RecursionError):
+            text = ast.dump(ast.parse(text)).encode()
+    return hashlib.sha256(text).hexdigest()
 
 
 def _named(data: Any) -> Iterator[Path]:

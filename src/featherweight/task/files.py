@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FeatherweightError, TaskError
+from .imports import noted
 
 
 def parse_ref(text: str, default: str) -> tuple[Path, str]:
@@ -51,55 +52,15 @@ def load_file(path: Path) -> types.ModuleType:
     return module
 
 
-def local_sources(path: Path) -> tuple[Path, ...]:
-    """The file and the modules of its own folder that it imports,
-    directly or through each other."""
-    found: dict[Path, None] = {}
-    queue, folder = [path.resolve()], path.resolve().parent
-    while queue:
-        file = queue.pop()
-        if file in found:
-            continue
-        found[file] = None
-        try:
-            tree = ast.parse(file.read_bytes())
-        except SyntaxError:
-            # then nobody imported it either: the task file was loaded before this is called
-            continue
-        for node in ast.walk(tree):
-            names = (
-                [a.name for a in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names += [f"{node.module}.{a.name}" for a in node.names]
-            # of folders without an __init__.py
-            queue += [
-                m for n in names if "." in n and (m := folder.joinpath(*n.split(".")).with_suffix(".py")).is_file()
-            ]
-            for top in {n.partition(".")[0] for n in names} - {"", "featherweight"}:
-                module, package = folder / f"{top}.py", folder / top
-                queue += (
-                    [module]
-                    if module.is_file()
-                    else sorted(package.rglob("*.py"))
-                    if (package / "__init__.py").is_file()
-                    else []
-                )
-    return tuple(sorted(found))
-
-
 @contextmanager
 def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None]:
     """Errors inside become a TaskError that shows the user's line; the file's folder is on
-    sys.path. `mine`: ours too."""
+    sys.path, and what is imported counts as its modules. `mine`: ours too."""
     if file is not None:
         sys.path.insert(0, str(file.parent))
     try:
-        yield
+        with noted(file):
+            yield
     except FeatherweightError as e:
         if not mine:
             raise

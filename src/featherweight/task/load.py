@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TaskError
-from .files import load_file, local_sources, parse_ref, user_code
+from .files import load_file, parse_ref, user_code
+from .imports import local_sources
 from .task import Task
 
 

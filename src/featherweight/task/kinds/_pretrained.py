@@ -31,6 +31,7 @@ _COUNTS = re.compile(r"(^|_)(n|num)_\w+|^n_?class(es)?$")
 _SIZES = re.compile(
     r"(^|_)(hidden|intermediate|vocab|embedding|head|ffn|inner|projection)_(size|dim)s?$|^d_|^dim$|^n_embd$"
 )
+_OWN_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 _FEW = 1000  # that may be counted in any model
 # of a tokenizer: seconds for any texts and characters a second, slower than which none is
 _SLOWEST_S, _SLOWEST = 20.0, 10_000
@@ -67,7 +68,9 @@ def load_config(folder: Path) -> Any:
             ),
         )
     try:
-        _check_sizes(json.loads(read_text(folder / "config.json")), folder)
+        said = json.loads(read_text(folder / "config.json"))
+        _check_loaders(said, folder)
+        _check_sizes(said, folder)
         return AutoConfig.from_pretrained(folder, **_SAFE)
     except TaskError:
         raise
@@ -100,7 +103,8 @@ def load_model(kind: Any, folder: Path, pooler: bool = True) -> Any:
         raise TaskError(
             "the model cannot be loaded", got=f"{folder}: {e}"[:500], allowed="a model that transformers knows"
         ) from e
-    mine, prefix = {name for name, _ in net.named_children()}, f"{net.base_model_prefix}."
+    prefix = f"{net.base_model_prefix}."
+    mine = {name for part in (net, net.base_model) for name, _ in part.named_children()}
     parts = {k: k.removeprefix(prefix).partition(".")[0] for k in (*told["missing_keys"], *told["unexpected_keys"])}
     missing = [k for k in told["missing_keys"] if pooler or parts[k] != "pooler"]
     left = [k for k in told["unexpected_keys"] if not _COMPUTED.search(k) and parts[k] in mine - {"pooler"}]
@@ -130,7 +134,8 @@ def _check_sizes(config: Any, folder: Path) -> None:
     odd = [
         f"{name} {value}, of {most}"
         for name, value in _whole_numbers(config)
-        if value > (most := len(shapes) if _LAYERS.search(name) else max(largest, _FEW))
+        # layers may share their weights
+        if not 0 <= value <= (most := max(len(shapes), 100) if _LAYERS.search(name) else max(largest, _FEW))
         and any(kind.search(name) for kind in (_LAYERS, _COUNTS, _SIZES))
     ]
     if odd:
@@ -139,6 +144,26 @@ def _check_sizes(config: Any, folder: Path) -> None:
             ", ".join(odd[:4]),
             f"at most what is in its *.safetensors: {len(shapes)} tensors, none wider than {largest}",
         )
+
+
+def _check_loaders(config: Any, folder: Path) -> None:
+    """TaskError if a config.json names code that transformers would fetch, or weights in a form
+    that other packages have to read."""
+    for name, value in _settings(config):
+        if name.endswith("_implementation") and value not in (None, *_OWN_ATTENTION):
+            raise TaskError(
+                "the model's config.json asks for code from elsewhere",
+                got=f"{folder}: {name} {value!r}"[:300],
+                allowed=", ".join(_OWN_ATTENTION),
+                fix="remove this line",
+            )
+        if name == "quantization_config" and value is not None:
+            raise TaskError(
+                "the model is quantized already",
+                got=f"{folder}: quantization_config {value!r}"[:300],
+                allowed="a model in fp32, bf16 or fp16",
+                fix="give the model that it was made of",
+            )
 
 
 def _check_numbers(kind: Any, config: Any, folder: Path) -> None:
@@ -166,16 +191,18 @@ def _tensors(folder: Path) -> Iterator[tuple[str, list[int]]]:
             raise TaskError("a file of the model's weights is damaged", got=f"{file}: {e}", fix="copy it again") from e
 
 
-def _whole_numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
-    """All whole numbers in plain data, with the name that they have there."""
+def _settings(value: Any) -> Iterator[tuple[str, Any]]:
+    """All that plain data name, however deep, with the value that each name has."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _settings(inner)
     if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _whole_numbers(inner, str(key))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _whole_numbers(inner, name)
-    elif isinstance(value, int):
-        yield name, value
+        yield from ((str(name), inner) for name, inner in value.items())
+
+
+def _whole_numbers(config: Any) -> Iterator[tuple[str, int]]:
+    """All whole numbers in plain data, with the name that they, or their list, have there."""
+    for name, value in _settings(config):
+        yield from ((name, v) for v in (value if isinstance(value, list) else [value]) if isinstance(v, int))
 
 
 def _not_described(folder: Path, got: str, allowed: str) -> TaskError:

@@ -53,6 +53,7 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
         [i for i, v in enumerate(texts) if len(v) > LONGEST_TEXT],
         "split or cut them",
     )
+    _check_memory(file, sum(map(len, texts)))
     _complain(file, f"no usable label in column {label_name!r}", [i for i, v in enumerate(labels) if v is None])
     odd = [i for i, row in enumerate(zip(texts, labels, strict=True)) if not all(map(_encodable, row))]
     _complain(file, "text that is no Unicode (half of a surrogate pair)", odd, "write the table again, as UTF-8")
@@ -117,7 +118,7 @@ def _check_memory(file: Path, size_bytes: int) -> None:
     if _IN_MEMORY * size_bytes > free:
         raise TaskError(
             "the data file is too large for this machine's memory",
-            got=f"{file}: {size_bytes:,} bytes, for which {_IN_MEMORY} times as many are needed",
+            got=f"{file}: {size_bytes:,} bytes as it unfolds, for which {_IN_MEMORY} times as many are needed",
             allowed=f"{free:,} bytes are free",
             fix="give a sample of the rows",
         )
@@ -155,12 +156,16 @@ def _read_parquet(file: Path) -> Table:
             groups = range(meta.num_row_groups)
             _check_memory(file, sum(meta.row_group(g).column(leaf).total_uncompressed_size for g in groups))
         values: list[Any] = []
-        known: dict[Any, Any] = {}  # values that are repeated are one object
         try:
-            for piece in found.iter_batches(batch_size=16_384, columns=[name]):
-                for v in piece.column(0).to_pylist():
-                    v = None if v != v else v
-                    values.append(known.setdefault(v, v) if len(known) < 100_000 else known.get(v, v))
+            # a text that is repeated is stored once, and stays so: a row more is a number more
+            with pq.ParquetFile(file, read_dictionary=[name] if _is_text(kind) else None) as column:
+                for piece in column.iter_batches(batch_size=16_384, columns=[name]):
+                    part = piece.column(0)
+                    if pa.types.is_dictionary(part.type):
+                        words = part.dictionary.to_pylist()
+                        values += [None if i is None else words[i] for i in part.indices.to_pylist()]
+                    else:
+                        values += [None if v != v else v for v in part.to_pylist()]
         except broken as e:
             raise failed(e) from e
         return values
@@ -168,11 +173,17 @@ def _read_parquet(file: Path) -> Table:
     return Table([n for n in schema.names if not n.startswith("__index_level_")], column)
 
 
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as t
+
+    return bool(t.is_string(kind) or t.is_large_string(kind))
+
+
 def _plain(kind: Any) -> bool:
     import pyarrow.types as t
 
     kind = kind.value_type if t.is_dictionary(kind) else kind
-    text = t.is_string(kind) or t.is_large_string(kind)
+    text = _is_text(kind)
     number = t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_boolean(kind)
     return bool(text or number or t.is_temporal(kind) or t.is_null(kind))
 

@@ -16,7 +16,8 @@ import numpy as np
 from ...errors import MissingExtra, TaskError
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
-from ..files import load_file, local_sources, parse_ref
+from ..files import load_file, parse_ref
+from ..imports import local_sources
 from ..task import Task
 
 if TYPE_CHECKING:
