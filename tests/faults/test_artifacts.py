@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 import featherweight as fw
 from featherweight.cli import app
 from featherweight.errors import FeatherweightError, InputError, StoreError
+from featherweight.store.artifacts import ArtifactStore, sha256_file
 from featherweight.store.manifest import sound
+from featherweight.study.jobs import intact
 from featherweight.study.reading import read_state
 from tests.lean import BASELINES, reference_only
 from tests.older import rewritten
@@ -211,3 +213,50 @@ def test_a_thousand_flipped_bits_in_what_is_handed_out(study, tmp_path):
                 found.export(tmp_path / str(i))
         path.write_bytes(data)
     found.export(tmp_path / "whole")
+
+
+def flipped(path, rng):
+    """Flip a random bit of a file; what it said before."""
+    data = path.read_bytes()
+    at = rng.randrange(len(data))
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
+    return data
+
+
+@pytest.mark.slow
+def test_a_thousand_flipped_bits_in_the_cache(study, tmp_path):
+    """A damaged entry is not there; the flip of a bit in sums.json damages all that it names."""
+    rng, root, spare = random.Random(0), tmp_path / "store", tmp_path / "spare"
+    entries = [p for p in (root / "entries").glob("*/*") if p.is_dir()]
+    for _ in range(1000):
+        entry = rng.choice(entries)
+        shutil.rmtree(spare, ignore_errors=True)
+        shutil.copytree(entry, spare)
+        flipped(rng.choice([p for p in entry.rglob("*") if p.is_file()]), rng)
+        assert ArtifactStore(root).get(entry.name) is None
+        shutil.rmtree(entry, ignore_errors=True)
+        shutil.copytree(spare, entry)
+        assert ArtifactStore(root).get(entry.name) == entry
+
+
+@pytest.mark.slow
+def test_a_thousand_flipped_bits_in_a_studys_artifacts(study):
+    """And in its stored outputs: what differs from the log is found."""
+    rng, state = random.Random(0), read_state(study)
+    entries = {Path(e.artifact).name: e for e in state.entries() if Path(e.artifact).is_dir()}
+    files = [p for name in entries for p in (study / "artifacts" / name).iterdir() if p.is_file()]
+    outputs = [study / name for name in state.outputs if (study / name).is_file()]
+    assert files and outputs
+    for _ in range(1000):
+        path = rng.choice(files + outputs)
+        data = flipped(path, rng)
+        if path in outputs:
+            assert sha256_file(path) != state.outputs[str(path.relative_to(study))]
+        elif path.name == "manifest.json":  # of which only what says hashes is held to the log
+            entry = entries[path.parent.name]
+            with contextlib.suppress(FeatherweightError):
+                assert sound(path.parent, entry.sha256)["sha256"] == entry.sha256
+        else:
+            assert not intact(entries[path.parent.name])
+        path.write_bytes(data)
+    assert all(map(intact, entries.values()))

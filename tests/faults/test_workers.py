@@ -103,6 +103,55 @@ def test_it_is_a_failed_job_with_its_reason_and_the_next_one_is_well(kind, engin
         assert run(engine, tmp_path).kind == "finished"
 
 
+POISON = {
+    "a short stack": "sys.setrecursionlimit(60)",
+    "no environment": "os.environ.clear()",
+    "another folder": "os.chdir('/')",
+    "a folder that is gone": "d = HERE / 'gone'\nd.mkdir()\nos.chdir(d)\nd.rmdir()",
+    "double precision": "torch.set_default_dtype(torch.float64)",
+    "no gradients": "torch.set_grad_enabled(False)",
+    "inference mode": "torch.inference_mode().__enter__()",
+    "another device": "torch.set_default_device('meta')",
+    "only what is deterministic": "torch.use_deterministic_algorithms(True)",
+    "many threads": "torch.set_num_threads(64)",
+    "errors of NumPy": "np.seterr(all='raise')",
+    "warnings that are errors": "import warnings\nwarnings.simplefilter('error')",
+    "no outputs": "sys.stdout = sys.stderr = None",
+    "closed outputs": "os.close(1)\nos.close(2)",
+    "no path": "sys.path.clear()",
+    "no modules": "[sys.modules.pop(n) for n in ('json', 'tempfile', 'numpy.random', 'shutil')]",
+    "no rubbish collected": "import gc\ngc.disable()\ngc.freeze()",
+    "an alarm": "signal.setitimer(signal.ITIMER_REAL, 0.05)",
+    "signals that are ignored": "[signal.signal(s, signal.SIG_IGN) for s in (15, 10, 12, 1)]",
+    "few files": "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (24, 4096))",
+    "many open files": "KEPT = [open('/dev/null') for _ in range(400)]",
+    "small files": "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 10**9))",
+    "a mask for files": "os.umask(0o777)",
+    "a clock that stands": "time.time = time.monotonic = lambda: 0.0",
+    "a sleep that returns": "time.sleep = lambda s: None",
+    "no open": "import builtins\nbuiltins.open = None",
+    "a thread that spins": "import threading as t\nt.Thread(target=lambda: max(iter(int, 1)), daemon=True).start()",
+    "a stop": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "no end of calls": "f = lambda: f()\nf()",
+    "an end that is caught": "import atexit\natexit.register(time.sleep, 1e6)",
+    "a hook for errors": "sys.excepthook = sys.unraisablehook = None",
+    "a trace": "sys.settrace(lambda *a: 1 / 0)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", POISON)
+def test_whatever_a_job_does_to_its_process_the_next_ones_are_well(kind, engine, tmp_path):
+    """With the first 16 kinds, some fifty."""
+    do = POISON[kind]
+    with contextlib.closing(engine):
+        bad = run(engine, tmp_path, do, timeout_s=20.0)
+        assert bad.kind == "finished" or bad.reason, bad
+        for _ in range(2):
+            found = run(engine, tmp_path)
+            assert found.kind == "finished", (bad.kind, bad.reason[:300], found.reason)
+
+
 def test_nothing_that_a_worker_started_outlives_it(engine, tmp_path):
     """Though it was detached twice over, and the worker ended well."""
     do = f"""

@@ -83,7 +83,7 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except OSError as e:
-            got = (f"{str(e.filename)[:300]}: " if e.filename else "") + str(e.strerror)
+            got = (f"{str(e.filename2 or e.filename)[:300]}: " if e.filename else "") + str(e.strerror)
             known: FeatherweightError | None = None
             if e.errno in FULL:
                 known = DiskError("a disk is full, or cannot be written", got=got)

@@ -78,8 +78,8 @@ class Jobs:
             raise DiskError(
                 "the study cannot go on: a disk is full, or cannot be written",
                 got=faults[0],
-                fix=f"free space (`featherweight cache --clear` empties the cache), then `featherweight resume "
-                f"{self.folder}`: nothing that was finished is lost",
+                fix="free space there (`featherweight cache --clear` empties the cache), or name another place "
+                f"(FEATHERWEIGHT_CACHE, TMPDIR), then `featherweight resume {self.folder}`; nothing is lost",
             )
 
     def trial_job(self, recipe: Recipe, target: str, label: str, **more: Any) -> TrialJob:
