@@ -24,11 +24,16 @@ BEFORE_BEST = "2026-11-22a"  # its recipe has a field that there is no more, and
 OTHER_BEST = "2026-11-29"  # by the rules of today another one than best/ holds
 
 
-@pytest.fixture(params=STUDIES, ids=lambda p: p.name.partition(".")[0])
+@pytest.fixture
 def old(request, tmp_path):
+    """The day of a study, and a copy of it."""
     with tarfile.open(request.param) as packed:
         packed.extractall(tmp_path, filter="data")
-    return request.param.name.partition(".")[0], tmp_path / "study"
+    return day_of(request.param), tmp_path / "study"
+
+
+def day_of(path):
+    return path.name.partition(".")[0]
 
 
 def said(*words):
@@ -37,6 +42,7 @@ def said(*words):
     return result
 
 
+@pytest.mark.parametrize("old", STUDIES, ids=day_of, indirect=True)
 def test_it_is_read_as_it_is(old, tmp_path):
     day, study = old
     before = {p: p.read_bytes() for p in study.rglob("*") if p.is_file()}
@@ -53,6 +59,13 @@ def test_it_is_read_as_it_is(old, tmp_path):
     assert said("report", study).exit_code == 0 and (study / "report.html").stat().st_size > 10_000
 
 
+# each trains and looks at test: the first and the last for every run of the tests
+GO_ON = [
+    pytest.param(p, id=day_of(p), marks=[pytest.mark.slow] * (0 < i < len(STUDIES) - 1)) for i, p in enumerate(STUDIES)
+]
+
+
+@pytest.mark.parametrize("old", GO_ON, indirect=True)
 def test_it_goes_on_or_says_why_not(old, monkeypatch, own_store):
     day, study = old
     monkeypatch.setattr(BASELINES, reference_only)
