@@ -5,7 +5,7 @@ PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder  
 
 .PHONY: demo test test-all check clean
 demo: .venv/ready
-	$(BIN)/featherweight optimize examples/digits.py --max-drop 0.01 --max-latency 0.7x --max-size 0.5x --minimize latency,size \
+	$(BIN)/featherweight optimize examples/digits.py --max-drop 0.02 --max-latency 0.7x --max-size 0.5x --minimize latency,size \
 		--trials 40 --minutes 2.8 --seed 0 --out runs/digits
 
 test: .venv/ready-dev

@@ -1,6 +1,6 @@
 """Handwritten digits, 8x8 pixels (scikit-learn), and a residual CNN that is far wider than they need.
 
-featherweight optimize examples/digits.py --max-drop 0.01 --max-latency 0.7x --minimize latency,size
+featherweight optimize examples/digits.py --max-drop 0.02 --max-latency 0.7x --minimize latency,size
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class DigitsNet(nn.Module):
 
 
 def data() -> fw.Splits:
-    """A large test split: with 720 samples, a drop of one point can be certified."""
+    """A large test split: 717 samples can certify a drop of one point where two are allowed."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

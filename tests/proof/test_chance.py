@@ -102,3 +102,12 @@ def test_one_look_at_a_true_drop_at_the_limit_is_seldom_a_certificate():
         k for (b, c, _), k in zip(kinds, counts, strict=True) if p_value(counted(int(b), int(c), n), 0.01) <= ALPHA
     )
     assert wrong / 4000 <= ALPHA + 2 * math.sqrt(ALPHA * (1 - ALPHA) / 4000)
+
+
+@pytest.mark.parametrize("seen", [[], [counted(5, 3, 359)], [Paired(0.02, 100, 0.3, cost=0.5)]])
+def test_a_floor_that_suits_so_many_samples_is_one_of_which_they_certify_a_half(seen):
+    told = outlook(717, 0.01, seen)
+    suited = told["suited"]
+    assert told["provable"] is None or told["provable"] < 0.005
+    assert outlook(717, suited, seen)["provable"] >= suited / 2 > outlook(717, 0.99 * suited, seen)["provable"] * 0.98
+    assert outlook(717, 1.01 * suited, seen)["suited"] is None and outlook(10**6, 0.01, seen)["suited"] is None

@@ -15,7 +15,8 @@ from ..report import units
 from ..report.rows import speed_claim
 from ._shared import DebugOption, JsonOption, guarded, out_console, print_json
 
-TIMEOUT_S = 60.0  # to load and run: a hanging runtime is an error, not a hanging command
+# to load and run: a hanging runtime is an error, not a hanging command; and if it compiles before
+TIMEOUT_S, COMPILES_S = 60.0, 600.0
 _BYTES_IN_S = 20_000_000  # of a file, that surely are read in a second
 # what an artifact may take: a runtime, and so many bytes for each of its files and inputs
 _RUNTIME, _FOR_FILES, _FOR_INPUTS = 800_000_000, 10, 100
@@ -46,7 +47,10 @@ def measure(
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", help="Seconds to load and run it \\[default: 60, and 1 for each 20 MB].", min=1.0, max=86400.0
+            "--timeout",
+            help="Seconds to load and run it \\[default: 60, or 600 if it compiles, and 1 for each 20 MB].",
+            min=1.0,
+            max=86400.0,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -61,6 +65,8 @@ def measure(
     other = None if against is None else _artifact.read(against, threads)
     example = mine.example()
     files = mine.size_bytes + (0 if other is None else other.size_bytes)
+    compiles = any(a is not None and a.target.mode for a in (mine, other))
+    least_s = COMPILES_S if compiles else TIMEOUT_S
     inputs = mine.target.batch * sum(v.nbytes for v in example.values())
     with tempfile.TemporaryDirectory(prefix="featherweight-") as work:
         found = run(
@@ -70,7 +76,7 @@ def measure(
             example=example,
             inputs=None,
             seconds=seconds,
-            timeout_s=seconds + (timeout or TIMEOUT_S + files / _BYTES_IN_S),
+            timeout_s=seconds + (timeout or least_s + files / _BYTES_IN_S),
             memory_bytes=_limit(max_memory)
             if max_memory is not None
             else _RUNTIME + _FOR_FILES * files + _FOR_INPUTS * inputs,

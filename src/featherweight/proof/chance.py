@@ -88,8 +88,9 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
     is), "half": a half of max_drop, "needed": samples that would certify that (None: no number),
     "differing": the share of samples that are right for one of the two only, or None, "even": the
     largest such share with which one that is as good as the baseline is certified one time in two
-    (None: none is), "sd": of one sample's drop, "hidden": what failures that none of the samples
-    shows may cost (of a metric that is right or wrong: None), "assumed": was it?}.
+    (None: none is), "suited": the least floor of which so many samples certify a half (None: the
+    one asked for is, or none), "sd": of one sample's drop, "hidden": what failures that none of the
+    samples shows may cost (of a metric that is right or wrong: None), "assumed": was it?}.
 
     seen: candidates measured so far, of which the middle one counts; none: `ASSUMED`, and a metric
     that is right or wrong.
@@ -101,7 +102,8 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
         most = provable(differing, samples, max_drop, level)
         enough = needed(half, max(differing, half), max_drop, level)
         even = _even(samples, max_drop, level)
-        found = {"provable": _finite(most), "needed": enough, "hidden": None}
+        least = _suited(lambda floor: provable(differing, samples, floor, level), max_drop, 1.0)
+        found = {"provable": _finite(most), "needed": enough, "suited": least, "hidden": None}
         return out | {"differing": differing, "even": even, "sd": None, **found}
     sd, cost = statistics.median(p.sd for p in seen), statistics.median(p.cost or 0.0 for p in seen)
 
@@ -110,8 +112,22 @@ def outlook(samples: int, max_drop: float, seen: Sequence[Paired] = (), level: f
 
     most = _provable_mean(sd, cost, samples, max_drop, level)
     enough = _least(certified) if half > 0 else None
-    found = {"provable": _finite(most), "needed": enough, "hidden": unseen.hidden(samples, cost, level)}
+    least = _suited(lambda floor: _provable_mean(sd, cost, samples, floor, level), max_drop, 1000 * max_drop)
+    hidden = unseen.hidden(samples, cost, level)
+    found = {"provable": _finite(most), "needed": enough, "suited": least, "hidden": hidden}
     return out | {"differing": None, "even": None, "sd": sd, **found}
+
+
+def _suited(provable: Callable[[float], float], asked: float, most: float) -> float | None:
+    """The least floor over the one asked for, of which a half can be certified; None if that one
+    is such, or none up to `most`."""
+    if asked <= 0 or provable(asked) >= asked / 2 or provable(most) < most / 2:
+        return None
+    low, high = asked, most
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if provable(middle) >= middle / 2 else (middle, high)
+    return high
 
 
 def attainable(samples: int, floor: float, seen: Sequence[Paired] = (), level: float = LEVEL) -> dict[str, Any]:

@@ -240,8 +240,12 @@ def proof(outlook: Json, name: str) -> str:
         )
         text += f"can be certified for {who} only if it is {better}; {_easier(outlook, name)}"
     if outlook["needed"] is None:
-        return f"{text}; no number of samples would certify one of {units.difference(outlook['half'], name)}."
-    return f"{text}; a drop of {units.difference(outlook['half'], name)} needs about {_rounded(outlook['needed']):,}."
+        text = f"{text}; no number of samples would certify one of {units.difference(outlook['half'], name)}."
+    else:
+        text += f"; a drop of {units.difference(outlook['half'], name)} needs about {_rounded(outlook['needed']):,}."
+    if (suited := outlook.get("suited")) is not None:
+        text += f" A floor of about {units.difference(suited, name)} would suit so many: they certify a half of it."
+    return text
 
 
 def _attainable(outlook: Json, name: str) -> str:

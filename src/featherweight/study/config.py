@@ -291,7 +291,7 @@ def _checked(f: dataclasses.Field[Any], value: Any) -> Any:
     if f.name in ("threads", "workers") and value is not None and value > _MOST:
         raise InputError(f"{f.name} can be at most {_MOST}", got=value)
     if f.name == "seed" and abs(value) >= 2**63:
-        raise InputError("seed is a number of 64 bits", got=f"{value:.3e}"[:40])
+        raise InputError("seed is a number of 64 bits", got=hex(value)[:40])
     if f.name == "polish" and not 0 <= value < 1:
         raise InputError("polish is a share of the budget", got=value, allowed="from 0, below 1, as 0.3")
     if f.name == "confidence" and not 0 < value < 1:
