@@ -182,8 +182,13 @@ TABLES = [
     Hostile("parquet of bytes", _arrow(text=[b"\xff"] * 4, label=[1] * 4), "neither text nor a number"),
     Hostile("parquet, cut", lambda f: (_arrow(text=["a"], label=[1])(f), _cut(f / "evil.parquet")), _UNREAD),
     Hostile("parquet of noise", lambda f: (f / "evil.parquet").write_bytes(b"PAR1" + bytes(99) + b"PAR1"), _UNREAD),
-    Hostile("a word in colours", _csv("text,label\n\x1b]0;evil\x07,1\n\x1b[2J,\x1b[31mred\n"), "label|few distinct"),
 ]
+
+
+# which can be read: what is said of it commands nothing
+COLOURS = Hostile(
+    "a word in colours", _csv("text,label\n\x1b]0;evil\x07,1\n\x1b[2J,\x1b[31mred\n"), "label|few distinct"
+)
 
 
 def _cut(file: Path) -> None:

@@ -8,7 +8,8 @@ from featherweight.limits import max_drop, max_latency, min_metric
 from featherweight.report import html
 from featherweight.report.figures import MAX_POINTS, figures
 from featherweight.report.grids import MAX_ROWS, look_grid, trial_grid
-from featherweight.report.words import notes, proof
+from featherweight.report.provable import proof
+from featherweight.report.words import notes
 from tests.report.fake_study import config, events, infeasible, made, page, searched, study
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\""

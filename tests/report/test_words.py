@@ -6,6 +6,7 @@ import pytest
 from featherweight.proof.chance import attainable, outlook, provable
 from featherweight.records import Paired
 from featherweight.report import words
+from featherweight.report.provable import proof
 from featherweight.report.rows import constraint_text, label, listing, recipe_steps, verdict_text, violation_text
 from featherweight.report.table import cells
 from tests.report.fake_study import infeasible, study
@@ -74,13 +75,13 @@ def test_a_certificate_of_the_metric_itself(front, verdict, wanted):
 
 
 def test_what_test_can_prove_of_a_floor_of_the_metric():
-    said = words.proof(attainable(717, 0.97), "accuracy")
+    said = proof(attainable(717, 0.97), "accuracy")
     assert said.startswith("With 717 test samples, accuracy of 97.0 % can be certified for a candidate whose true ")
     seen = Paired(0.02, 600, 0.14, 12, 0, best=1.0)
-    assert "; one as good as the original (98.0 % on valid) needs about " in words.proof(
+    assert "; one as good as the original (98.0 % on valid) needs about " in proof(
         attainable(717, 0.97, [seen]), "accuracy"
     )
-    assert "can not be certified for any candidate" in words.proof(attainable(20, 0.97), "accuracy")
+    assert "can not be certified for any candidate" in proof(attainable(20, 0.97), "accuracy")
 
 
 def test_nothing_feasible_names_the_nearest_and_what_it_breaks():
@@ -249,7 +250,7 @@ def test_what_is_not_certifiable_says_how_many_samples_it_needs(front):
 def test_what_test_can_prove_agrees_with_candidates_that_differ_less(lost):
     seen = Paired.from_json(counted(*lost, n=1000))
     told = outlook(228, 0.02, [seen])
-    said = words.proof(told, "accuracy")
+    said = proof(told, "accuracy")
     assert "the middle one of those measured" in said and "cannot be expected" not in said
     if told["provable"] < 0:
         assert "only if it is better than the original by" in said and "decides under" in said
@@ -372,9 +373,9 @@ def test_no_command_goes_on_with_a_study_of_a_program(front):
 
 def test_what_so_few_samples_hide_is_said_where_nothing_can_be_proven():
     told = outlook(88, 0.05, [Paired(0.0004, 88, 0.003, cost=6.0)])
-    said = words.proof(told, "mse")
+    said = proof(told, "mse")
     assert "so must any other be, for failures that none of so few samples shows may cost 0.20" in said
-    enough = words.proof(outlook(88, 0.5, [Paired(0.0004, 88, 0.003, cost=6.0)]), "mse")
+    enough = proof(outlook(88, 0.5, [Paired(0.0004, 88, 0.003, cost=6.0)]), "mse")
     assert "none of so few" not in enough
 
 

@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("transformers", reason="the extra llm is not installed")
 
 import safetensors.torch
+import transformers
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -124,3 +125,38 @@ def test_damaged_weights_are_named(tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(TaskError, match=r"model\.safetensors"):
         load_model(AutoModel, tmp_path)
+
+
+FAMILIES = {
+    "Bert": {},
+    "Roberta": {},
+    "XLMRoberta": {},
+    "Electra": {},
+    "MPNet": {},
+    "DebertaV2": {},
+    "Albert": {"embedding_size": 8, "num_hidden_layers": 40},  # which share their weights
+    "DistilBert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+    "ModernBert": {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "cls_token_id": 3, "sep_token_id": 4},
+}
+
+
+@pytest.mark.parametrize("head", ["Model", "ForSequenceClassification"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_models_of_all_kinds_are_read_and_none_with_fewer_layers_than_weights(family, head, tmp_path):
+    sizes = {} if family == "DistilBert" else SIZES
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**{**sizes, "vocab_size": 40, **FAMILIES[family]})
+    kind = getattr(transformers, family + head, None)
+    if kind is None:
+        pytest.skip(f"there is no {family}{head}")
+    kind(config).save_pretrained(tmp_path)
+    auto = AutoModel if head == "Model" else AutoModelForSequenceClassification
+    load_model(auto, tmp_path, pooler=head != "Model")
+    if family == "Albert":
+        return
+    name = "n_layers" if family == "DistilBert" else "num_hidden_layers"
+    for layers in (1, -1):
+        more = {"layer_types": config.layer_types[:1]} if hasattr(config, "layer_types") else {}
+        changed_config(tmp_path, **{name: layers, **more})
+        with pytest.raises(TaskError, match="left over|of 100|cannot be"):
+            load_model(auto, tmp_path, pooler=head != "Model")

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..report import units
+from ..report.provable import proof
 from ..report.rows import drop, verdict_text
 from ..report.table import front_table
-from ..report.words import proof
 from ..store.events import EventStore
 from ..study.state import StudyState
 

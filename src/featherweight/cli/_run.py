@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..report import units, words
+from ..report import units
+from ..report.provable import proof
 from . import _request
 from ._live import LiveView
 from ._shared import INTERRUPTED, err_console, out_console, print_json, print_study
@@ -83,7 +84,7 @@ def dry_run(call: str, task: Task, settings: Mapping[str, Any], as_json: bool) -
     for note in plan["noticed"]:
         console.print(f"{note[0].upper()}{note[1:]}.", markup=False, style="bold")
     if plan["proof"] is not None:
-        console.print(words.proof(plan["proof"], plan["metric"]), markup=False)
+        console.print(proof(plan["proof"], plan["metric"]), markup=False)
     elif plan["floor"]:
         text = (
             f"What the test split can certify is known once a candidate was measured: {plan['metric']} is not right or "

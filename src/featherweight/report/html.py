@@ -18,6 +18,7 @@ from .analysis_figures import analysis_figures
 from .differing import differing, latency_figure
 from .figures import MAX_POINTS, figures
 from .history import volume_note
+from .provable import proof
 from .rows import (
     Json,
     constraint_text,
@@ -32,7 +33,7 @@ from .rows import (
     target_text,
 )
 from .steps import waterfalls
-from .words import axes, listed, next_command, proof, summary, verb
+from .words import axes, listed, next_command, summary, verb
 
 
 def write(

@@ -6,7 +6,8 @@ import numpy as np
 
 from .. import recipes
 from ..proof.chance import outlook as outlook_of
-from ..report import units, words
+from ..report import units
+from ..report.provable import proof
 from ..task.task import Task
 from .config import Config
 from .state import StudyState
@@ -62,7 +63,7 @@ def foreseen(state: StudyState) -> list[str]:
         seen = [e.paired for e in state.baselines.values() if e.paired is not None]
         told = outlook_of(state.tested, outlook["max_drop"], seen) if seen else None
         if told is not None and (told["provable"] is None or told["provable"] < 0):
-            out.append(words.proof(told, base.metric.name))
+            out.append(proof(told, base.metric.name))
     return out
 
 

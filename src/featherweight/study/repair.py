@@ -93,9 +93,9 @@ def _fitting(rows: list[Row], folder: Path) -> tuple[list[Event], StudyState, li
     for _ in range(_MISFITS):
         sound = [(i, _event(row.fields)) for i, row in enumerate(rows) if row.sound]
         place = {id(event): i for i, event in sound}
+        events = list(_mended([event for _, event in sound], rows, folder))
         state, at = StudyState(folder.resolve()), -1
         try:
-            events = list(_mended([event for _, event in sound], rows, folder))
             for event in events:
                 at = place.get(id(event), -1)
                 state.fold([event])

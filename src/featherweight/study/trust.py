@@ -42,19 +42,16 @@ def check_trusted(config: Config, what: str, state: StudyState | None = None) ->
         return
     key, mine = _key(), said.get("files")
     own = key is not None and isinstance(mine, dict) and hmac.compare_digest(_seal(key, mine), str(said.get("seal")))
-    if own and isinstance(mine, dict):
-        # those that only running it has told, too
-        found = files | {p: digest for p in mine if (digest := _digest(Path(p))) is not None}
-        changed = sorted(p for p in {*found, *mine} if found.get(p) != mine.get(p))
-        if not changed:
-            return
-    else:
-        changed = []
+    sealed: dict[str, str] = mine if own and isinstance(mine, dict) else {}
+    now = files | {p: _digest(Path(p)) for p in sealed}  # those that only running it has told, too
+    changed = sorted(p for p in now if now[p] != sealed.get(p))
+    if own and not changed:
+        return
     raise InputError(
         "this would run code that is not as it was when the study began"
         if own
         else "this would run code that a folder names which you did not make here",
-        got=f"{what} names {', '.join(changed or files)}",
+        got=f"{what} names {', '.join(changed)}",
         allowed="a study that you began on this machine, its code as it was then",
         fix=(
             "put the code back, or begin a new study with another --out; --trust runs it as it is now, and goes on "
