@@ -6,34 +6,41 @@ for type checkers and editors.
     python scripts/stub.py --check  says whether it is up to date (exit code 1 if not)
 
 Names come from where the package itself takes them: its table, the registry's built-in methods, and
-`study.config.Settings`.
+the signatures of its calls, which are made from `study.config.Settings`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import sys
 from pathlib import Path
 
 import featherweight
 from featherweight import registry
-from featherweight.study.config import Settings
+from featherweight.limits import LIMITS, Budget
 
 FILE = Path(__file__).parent.parent / "src" / "featherweight" / "__init__.pyi"
 CALL = '''
 def {name}(
-    task: Task | str,
-    recipe: Recipe | None = None,
-    *,
-{settings}
-    out: str | Path,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+{arguments}
 ) -> Study:
     """{doc}"""'''
-TYPES = {  # what a caller may give where the study keeps a tuple
-    "constraints": "Sequence[Constraint]",
-    "minimize": "Sequence[str] | None",
+TYPES = {  # what a caller may give, where the call's own signature says less
+    "task": "Task | nn.Module | Callable[[], nn.Module] | str | Path",
+    "recipe": "Recipe | Transform | Sequence[Transform | Domain] | None",
+    "loss": "str | Callable[[Any, Any], Any] | None",
+    "metric": "str | Callable[[Any, Any], Any] | None",
+    "baseline": "Recipe | Transform | int | None",
+    "constraints": "Sequence[Constraint] | Constraint",
+    "minimize": "Sequence[str] | str | None",
     "guesses": "Sequence[Guess]",
     "earlier": "Sequence[str | Path]",
+    "budget": "Budget | float | None",
+    "on_event": "Callable[[dict[str, Any]], None] | None",
+    **dict.fromkeys(LIMITS, "str | float | None"),
+    "min_metric": "float | None",
+    **{f.name: str(f.type) for f in dataclasses.fields(Budget)},
 }
 
 
@@ -49,10 +56,13 @@ def text() -> str:
         "from pathlib import Path",
         "from typing import Any",
         "",
+        "from torch import nn",
+        "",
     ]
     lines += [f"from . import {name} as {name}" for name in sorted(featherweight._MODULES)]
+    where["Domain"] = "space"  # for signatures; it is none of the names of `fw`
     lines += [
-        f"from .{module} import {name} as {name}"
+        f"from .{module} import {name}" + (f" as {name}" if name in featherweight.__all__ else "")
         for name, module in sorted(where.items(), key=lambda item: (item[1], item[0]))
     ]
     lines += ["", "__version__: str", *map(_call, ("optimize", "search"))]
@@ -60,14 +70,19 @@ def text() -> str:
 
 
 def _call(name: str) -> str:
-    settings = []
-    for f in Settings.fields(name):
-        default = "" if f.name == "budget" else f" = {_said(f.default)}"
-        settings.append(f"    {f.name}: {TYPES.get(f.name, f.type)}{default},")
-    doc = (getattr(featherweight, name).__doc__ or "").strip().split("\n")
+    call = getattr(featherweight, name)
+    arguments, named = [], False
+    for p in inspect.signature(call).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and not named:
+            arguments, named = [*arguments, "    *,"], True
+        default = "" if p.default is p.empty else f" = {_said(p.default)}"
+        kind = TYPES.get(p.name, p.annotation)
+        kind += " | None" if p.default is None and kind != "Any" and "None" not in kind else ""
+        arguments.append(f"    {p.name}: {kind}{default},")
+    doc = (call.__doc__ or "").strip().split("\n")
     return CALL.format(
         name=name,
-        settings="\n".join(settings),
+        arguments="\n".join(arguments),
         doc="\n".join(f"    {line}".rstrip() for line in doc).strip() + "\n    ",
     )
 

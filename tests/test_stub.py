@@ -39,8 +39,8 @@ def test_a_setting_of_the_other_call_is_refused(tmp_path):
     assert "it belongs to `search`" in str(e.value)
     with pytest.raises(fw.FeatherweightError, match="allowed: strategy"):
         fw.optimize("gone.py", out=tmp_path, budget=fw.Budget(trials=1), stratgy="tpe")
-    with pytest.raises(fw.FeatherweightError, match="needs a budget"):
-        fw.optimize("gone.py", out=tmp_path)
+    with pytest.raises(fw.FeatherweightError, match="allowed: max_latency"):
+        fw.optimize("gone.py", out=tmp_path, max_latancy="0.5x")
 
 
 WRONG = [
@@ -49,19 +49,25 @@ WRONG = [
     ({"workers": 0}, "at least 1"),
     ({"measure_seconds": 0.0}, "positive"),
     ({"reuse": "no"}, "allowed: bool"),
-    ({"minimize": "latency"}, "minimize is a list"),
-    ({"constraints": fw.max_drop(0.01)}, "constraints is a list"),
+    ({"minimize": 3}, "minimize is a list"),
+    ({"minimize": "latencyy"}, "no such objective"),
+    ({"max_latency": "fast"}, "max_latency is not a limit"),
+    ({"max_drop": "1pt", "constraints": fw.max_drop(0.01)}, "a limit is given twice"),
+    ({"budget": "3 minutes"}, "allowed: minutes=10"),
+    ({"minutes": -1}, "minutes must be positive"),
+    ({"metric": "f1"}, "belong to a model and data"),
     ({"constraints": ["max_drop=0.01"]}, "constraints is a list"),
     ({"guesses": [{"train.lr": 0.1}]}, "fw.Guess"),
-    ({"recipe": fw.Prune()}, r"fix: fw.Recipe\(Prune"),
+    ({"recipe": fw.Prune}, r"fix: Prune\(..\)"),
     ({"recipe": "prune"}, "takes a recipe"),
+    ({"recipe": [fw.Prune(), "quantize"]}, "takes a recipe"),
 ]
 
 
-@pytest.mark.parametrize(("given", "said"), WRONG, ids=[str(*given) for given, _ in WRONG])
+@pytest.mark.parametrize(("given", "said"), WRONG, ids=["-".join(given) for given, _ in WRONG])
 def test_a_value_that_a_setting_cannot_have_is_refused_before_anything_runs(tmp_path, given, said):
     with pytest.raises(fw.FeatherweightError, match=said):
-        fw.optimize("gone.py", out=tmp_path / "x", budget=fw.Budget(trials=1), **given)
+        fw.optimize("gone.py", out=tmp_path / "x", **{"trials": 1, **given})
     assert not (tmp_path / "x").exists()
 
 

@@ -18,8 +18,8 @@ from unittest.mock import patch
 import numpy as np
 
 from featherweight.measure import paired
-from featherweight.measure.accuracy import _macro_f1
 from featherweight.measure.certificate import certify
+from featherweight.measure.metrics import BY_NAME
 from featherweight.proof.chance import LEVEL
 
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -71,7 +71,7 @@ def main() -> None:
     args = parser.parse_args()
     print("| metric | samples | failing | drawn | true drop | three of all | and of one class |\n|" + "---|" * 7)
     metrics: tuple[tuple[str, str | Score, Score], ...] = (
-        ("macro_f1", "macro_f1", _macro_f1),
+        ("macro_f1", "macro_f1", BY_NAME["macro_f1"].whole),
         ("balanced accuracy", balanced, balanced),
     )
     for name, what, score in metrics:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from . import pareto as pareto
 from . import recipes as recipes
 from . import registry as registry
@@ -28,6 +30,7 @@ from .recipe import Recipe as Recipe
 from .recipe import Shape as Shape
 from .recipe import Transform as Transform
 from .space import Choice as Choice
+from .space import Domain
 from .space import Float as Float
 from .space import Int as Int
 from .space import Maybe as Maybe
@@ -60,13 +63,38 @@ from .warm.guess import Guess as Guess
 __version__: str
 
 def optimize(
-    task: Task | str,
-    recipe: Recipe | None = None,
+    task: Task | nn.Module | Callable[[], nn.Module] | str | Path,
+    data: Any = None,
+    recipe: Recipe | Transform | Sequence[Transform | Domain] | None = None,
     *,
-    constraints: Sequence[Constraint] = (),
+    loss: str | Callable[[Any, Any], Any] | None = None,
+    metric: str | Callable[[Any, Any], Any] | None = None,
+    baseline: Recipe | Transform | int | None = None,
+    label: str | None = None,
+    output: str | int | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    verbose: bool | None = None,
+    max_drop: str | float | None = None,
+    min_metric: float | None = None,
+    max_latency: str | float | None = None,
+    max_size: str | float | None = None,
+    max_memory: str | float | None = None,
+    max_params: str | float | None = None,
+    max_macs: str | float | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+    trial_minutes: float | None = None,
+    trial_memory_gb: float | None = None,
+    enough: float | None = None,
+    stall: int | None = None,
+    least_gain: float | None = None,
+    constraints: Sequence[Constraint] | Constraint = (),
     confidence: float = 0.5,
     polish: float = 0.3333333333333333,
-    minimize: Sequence[str] | None = None,
+    minimize: Sequence[str] | str | None = None,
     strategy: str = "adaptive",
     stopper: str | dict[str, Any] | None = None,
     guesses: Sequence[Guess] = (),
@@ -74,23 +102,41 @@ def optimize(
     target: str = "onnxruntime",
     threads: int = 1,
     batch: int = 1,
-    budget: Budget,
+    budget: Budget | float | None = None,
     seed: int = 0,
     workers: int | None = None,
     reuse: bool = True,
     force: bool = False,
     device: str = "cpu",
     measure_seconds: float = 2.0,
-    out: str | Path,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Study:
-    """Search `recipe` (default: the task's own, or `recipes.default(task)`) for the candidates that
-    meet the constraints, and the best of them.
+    """Search a recipe for the candidates that meet the limits, and the best of them.
 
-    `out` is the study's folder: the same call again goes on where it was. on_event: hears all that
-    happens; without it, warnings go to Python's log, the verdict, too, if nothing was certified;
-    what is measured does at level INFO (`logging.getLogger("featherweight")`). Raises InputError,
-    TaskError, RecipeError or TargetError before anything runs, if the request cannot be met.
+        fw.optimize(net, (X, y), max_drop="1%", max_latency="0.5x", minutes=10)
+        fw.optimize("task.py", max_size="300KB", trials=40)
+
+    task: a `Task`, a task file ("FILE.py:NAME"), or a model: a module with its weights, or a class
+    or function that makes one. data: of a model, (inputs, targets) or inputs alone, a Dataset, a
+    DataLoader, a Hugging Face dataset, a DataFrame, a Split, or these by "train", "valid" and
+    "test". recipe: the space, a recipe or steps (default: the task's own, or
+    `recipes.default(task)`).
+
+    Of a model and data: loss, metric: names, functions or torch's losses (default: what suits
+    targets and outputs; without targets the model's own behaviour is kept); baseline: how the
+    model is trained first, a `Train`, a recipe or epochs (None: its weights are ready); label: the
+    column or key of the targets; output: which of the model's outputs counts; classes: their
+    names; name: of the task.
+
+    `out` is the study's folder (default: runs/NAME): the same call again goes on where it was.
+    on_event: hears all that happens. verbose: show it, as a live view in a terminal or a notebook
+    and as lines elsewhere (None: if nobody listens); with False, warnings go to Python's log, the
+    verdict, too, if nothing was certified, and at level INFO what is measured
+    (`logging.getLogger("featherweight")`).
+    Raises InputError, TaskError, RecipeError or TargetError before anything runs, if the request
+    cannot be met.
+
+    Limits and ends of the search may be given by name: max_drop="1%", max_latency="0.5x",
+    minutes=10 (`limits`).
 
         constraints: what must hold; `optimize` without one on accuracy lets the metric drop
             by 0.01
@@ -118,14 +164,39 @@ def optimize(
     """
 
 def search(
-    task: Task | str,
-    recipe: Recipe | None = None,
+    task: Task | nn.Module | Callable[[], nn.Module] | str | Path | None = None,
+    data: Any = None,
+    recipe: Recipe | Transform | Sequence[Transform | Domain] | None = None,
     *,
+    loss: str | Callable[[Any, Any], Any] | None = None,
+    metric: str | Callable[[Any, Any], Any] | None = None,
+    baseline: Recipe | Transform | int | None = None,
+    label: str | None = None,
+    output: str | int | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    verbose: bool | None = None,
+    max_drop: str | float | None = None,
+    min_metric: float | None = None,
+    max_latency: str | float | None = None,
+    max_size: str | float | None = None,
+    max_memory: str | float | None = None,
+    max_params: str | float | None = None,
+    max_macs: str | float | None = None,
+    trials: int | None = None,
+    minutes: float | None = None,
+    trial_minutes: float | None = None,
+    trial_memory_gb: float | None = None,
+    enough: float | None = None,
+    stall: int | None = None,
+    least_gain: float | None = None,
     compress: bool = False,
-    constraints: Sequence[Constraint] = (),
+    constraints: Sequence[Constraint] | Constraint = (),
     confidence: float = 0.5,
     polish: float = 0.3333333333333333,
-    minimize: Sequence[str] | None = None,
+    minimize: Sequence[str] | str | None = None,
     strategy: str = "adaptive",
     stopper: str | dict[str, Any] | None = None,
     proxy: str | None = None,
@@ -135,19 +206,17 @@ def search(
     target: str = "onnxruntime",
     threads: int = 1,
     batch: int = 1,
-    budget: Budget,
+    budget: Budget | float | None = None,
     seed: int = 0,
     workers: int | None = None,
     reuse: bool = True,
     force: bool = False,
     device: str = "cpu",
     measure_seconds: float = 2.0,
-    out: str | Path,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> Study:
     """Search architecture and training together: `recipe` begins with `Build(net)`, whose
     fields may be holes (default: `recipes.search(task)`, a net that suits the data). The task
-    needs no model.
+    needs no model: `fw.search(data=(X, y), minutes=10)`.
 
     Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are
     checked before anything is built, the others (latency, size, memory) on the untrained net before

@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from featherweight.cli import app
-from featherweight.cli._console import SafeConsole
 from featherweight.errors import TaskError
+from featherweight.report.console import SafeConsole
 from featherweight.task.kinds._pretrained import in_time, load_config, load_model, load_tokenizer
 from featherweight.task.kinds._table import labelled_texts
 from featherweight.task.kinds.image_classification import image_classification

@@ -6,8 +6,11 @@ from scipy import stats
 from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
 from featherweight.errors import InputError
-from featherweight.measure.accuracy import Metric, evaluate, macro_f1_interval, metric, wilson
+from featherweight.measure.accuracy import evaluate, metric
+from featherweight.measure.class_metrics import macro_f1_interval
+from featherweight.measure.metric import Metric
 from featherweight.proof.student import Z95, t975
+from featherweight.proof.wilson import wilson
 
 
 def logits(n=300, classes=7, seed=0, signal=1.0):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from featherweight.errors import InputError
-from featherweight.measure.accuracy import Metric, metric
+from featherweight.measure.accuracy import metric
 from featherweight.measure.certificate import certify
+from featherweight.measure.metric import Metric
 from featherweight.measure.paired import compare, p_value
 from featherweight.proof.levels import ALPHA
 

@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], says: str) -> Non
         ({"model": 3}, "without arguments"),
         ({"model": nn.Linear(4, 3)}, "this is a model"),
         ({"data": None}, "without arguments"),
-        ({"loss": "hinge"}, "cross_entropy, mse"),
+        ({"loss": "hinge"}, "allowed: cross_entropy, bce"),
         ({"baseline": "train"}, "has to be a recipe"),
     ],
 )

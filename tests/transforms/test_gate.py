@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from featherweight.errors import InputError, RecipeError
-from featherweight.measure.accuracy import Metric
+from featherweight.measure.metric import Metric
 from featherweight.models.package import Package
 from featherweight.plan import Plan as Planned
 from featherweight.recipe import Made, Recipe, Transform

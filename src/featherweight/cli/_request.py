@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from ..errors import InputError
 from ..limits import LIMITS, OBJECTIVES, Budget, Constraint
 from ..recipe import Recipe
 from ..study.config import Config, Settings
+from ..study.shorthand import TRIALS
+from ..study.shorthand import folder as default_folder
 from ..targets.base import Target
 from ..warm.guess import Guess
 from ._options import parameter
@@ -22,7 +23,6 @@ from ._options import parameter
 if TYPE_CHECKING:
     from ..task.task import Task
 
-TRIALS = 40  # if neither trials nor minutes are given
 TASK = ("model", "data", "text_column", "label_column", "max_length")
 _BUDGET = tuple(f.name for f in dataclasses.fields(Budget))
 
@@ -105,9 +105,9 @@ def refuse_without_out(text: str | None) -> None:
         )
 
 
-def folder(out: Path | None, task: Task, suffix: str = "") -> Path:
+def folder(out: Path | None, task: Task, mode: str) -> Path:
     """--out, or runs/TASK."""
-    return out or Path("runs") / ((re.sub(r"[^A-Za-z0-9_.-]+", "-", task.name).strip("-.") or "task") + suffix)
+    return out or default_folder(task, mode)
 
 
 def guesses(texts: Sequence[str]) -> list[Guess]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..report import units
 from ..report.provable import proof
+from ..study.live import LiveView
 from . import _request
-from ._live import LiveView
 from ._shared import INTERRUPTED, err_console, out_console, print_json, print_study
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def command(mode: str, options: Mapping[str, Any]) -> int:
     if dry:
         dry_run(call, task, settings, as_json)
         return 0
-    folder = _request.folder(out, task, "-search" if mode == "search" else "")
+    folder = _request.folder(out, task, mode)
     return start(call, task, settings, folder, as_json, began)
 
 

@@ -48,7 +48,7 @@ R = TypeVar("R")
 def out_console() -> Console:
     """For results: standard output. What is no terminal (a file, a pipe) gets long lines,
     not folded ones."""
-    from ._console import SafeConsole
+    from ..report.console import SafeConsole
 
     console = SafeConsole(highlight=False)
     return console if console.is_terminal else SafeConsole(highlight=False, width=WIDE)
@@ -56,7 +56,7 @@ def out_console() -> Console:
 
 def err_console() -> Console:
     """For progress and errors: standard error."""
-    from ._console import SafeConsole
+    from ..report.console import SafeConsole
 
     return SafeConsole(stderr=True, highlight=False)
 

@@ -39,7 +39,8 @@ class Plain:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup(Plain):
-    """What a worker knows of its study. task: its reference, or itself by value; store: where
+    """What a worker knows of its study. task: its reference, or the folder that
+    holds it (`carried`); store: where
     results are kept; fingerprint: the task's, "": any; baseline: the recipe that makes it (JSON;
     None: the task's own way)."""
 

@@ -8,7 +8,6 @@ state, and a script needs no `if __name__ == "__main__"`.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -21,15 +20,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import torch
 
 from ..errors import FeatherweightError, TaskError
 from ..recipe import Recipe
 from ..store.artifacts import ArtifactStore
 from ..task.load import load_task
-from ..task.task import Task
 from ..train.checkpoint import Paused
+from .carried import loaded as carried
 from .family import adopt_orphans
 from .jobs import run
 from .kept import kept_state
@@ -52,19 +50,17 @@ def die_with_parent(parent: int) -> None:
 
 def make_runner(setup: Setup, store_root: Path, report: Any, ask: Any = None) -> Runner:
     """TaskError if the task is not the one that the study began with."""
-    task = setup.task
+    reference = setup.task
     # a task that no file names travels by value, from our own parent only
-    if isinstance(task, str):
-        task = cloudpickle.loads(base64.b64decode(task))
-    loaded: Task = load_task(task)
-    if setup.fingerprint and loaded.fingerprint != setup.fingerprint:
+    task = carried(Path(reference["carried"])) if "carried" in reference else load_task(reference)
+    if setup.fingerprint and task.fingerprint != setup.fingerprint:
         raise TaskError(
             "the task's code or data changed while the search was running",
-            got=loaded.name,
+            got=task.name,
             fix="put it back and resume, or start a new study with another --out",
         )
     baseline = Recipe.from_json(setup.baseline) if setup.baseline else None
-    return Runner(loaded, ArtifactStore(store_root), setup.seed, setup.device, report, baseline, ask)
+    return Runner(task, ArtifactStore(store_root), setup.seed, setup.device, report, baseline, ask)
 
 
 def serve(connection: Connection) -> None:

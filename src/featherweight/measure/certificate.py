@@ -13,7 +13,8 @@ from ..proof import unseen
 from ..proof.levels import ALPHA
 from ..proof.tango import Z95, tango
 from ..records import Paired
-from .accuracy import Metric, Score, metric
+from .accuracy import metric
+from .metric import Metric, Score
 from .paired import compare, interval, p_value, upper
 
 _MOST = 10**9  # samples; beyond it the answer is "no number of samples"

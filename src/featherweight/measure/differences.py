@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .accuracy import Metric, labels, predicted
+from .metric import Metric, labels, predicted
 
 CLASSES = 40  # that are told of, at most: those with the greatest changes
 MISTAKES = 10
 SAMPLES = 20
+_NUMBERS = ("mse", "rmse", "mae", "mape", "r2", "cosine", "kl")  # metrics whose targets are no classes
 
 
 def differences(
@@ -32,12 +33,12 @@ def differences(
     None for a metric that has neither. classes: their names.
     """
     try:
-        said = [predicted(o) for o in (baseline_outputs, outputs)]
-        y = labels(targets)
+        said = [predicted(o, m.threshold) for o in (baseline_outputs, outputs)]
+        y = predicted(targets, m.threshold) if _base(m) == "agreement" else labels(targets)
     except ValueError:
         return _values(m, baseline_outputs, outputs, targets)
     kinds = max(2, outputs.reshape(len(outputs), -1).shape[1])  # one logit tells two classes apart
-    if m.name in ("mse", "mae") or not ((0 <= y) & (y < kinds)).all():  # whole numbers, but no classes
+    if _base(m) in _NUMBERS or not ((0 <= y) & (y < kinds)).all():  # whole numbers, but no classes
         return _values(m, baseline_outputs, outputs, targets)
 
     def name(c: int) -> str:
@@ -73,6 +74,10 @@ def differences(
         "lost": len(lost),
         "won": int((right[1] & ~right[0]).sum()),
     }
+
+
+def _base(m: Metric) -> str:
+    return m.name.partition("@")[0]
 
 
 def _values(m: Metric, before: np.ndarray, after: np.ndarray, targets: np.ndarray) -> dict[str, Any] | None:

@@ -19,7 +19,8 @@ from ..proof.student import t975
 from ..proof.tango import bisect, normal, score, tango
 from ..records import Paired
 from ..seeding import derive
-from .accuracy import Metric, bootstrap, counted, mean_of_units
+from .accuracy import bootstrap, counted, mean_of_units
+from .metric import Metric
 
 Interval = tuple[float, float]
 _RATES = 41  # of differing, that are looked at

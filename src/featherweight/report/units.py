@@ -7,7 +7,9 @@ import math
 from collections.abc import Sequence
 
 NONE = "n/a"
-_SHARES = {"accuracy", "top5", "macro_f1"}  # metrics that are a share of 1, shown in percent
+# metrics that are a share of 1, shown in percent
+_SHARES = {"accuracy", "top5", "macro_f1", "micro_f1", "weighted_f1", "f1", "precision", "recall", "balanced_accuracy"}
+_SHARES |= {"exact_match", "label_accuracy", "agreement"}
 
 
 def _digits(value: float) -> str:
@@ -78,7 +80,7 @@ def percent(value: float | None) -> str:
 
 def is_share(metric_name: str) -> bool:
     """Is this metric a share of 1, to be shown in percent?"""
-    return metric_name in _SHARES
+    return metric_name.partition("@")[0] in _SHARES
 
 
 def metric(value: float | None, name: str) -> str:

@@ -6,19 +6,19 @@ docstrings are made from it.
 
 from __future__ import annotations
 
-import base64
+import dataclasses
 import inspect
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .. import registry
+from ..engine.carried import carried
 from ..errors import FeatherweightError, InputError, StoreError
-from ..limits import Budget
+from ..limits import LIMITS, Budget
 from ..machine import machine
-from ..measure.accuracy import metric
-from ..recipe import Recipe
+from ..measure.accuracy import metric as metric_of
 from ..store.manifest import sound
 from ..task.load import load_task
 from ..task.task import Task
@@ -26,15 +26,17 @@ from .clock import begun
 from .config import Config, Settings
 from .forecast import forecast
 from .guessing import guess
-from .known import proven
-from .log import LOGGER, Listener, logged
+from .log import Listener
 from .noticed import noticed
 from .process import alone
 from .proxy import ProxyFilter
 from .reading import begun_as, read_config, read_state
-from .request import configure
+from .request import configure, objectives_of
 from .results import analysed, write_results
 from .run import Run
+from .shorthand import ENDS, MADE_OF, task_and_recipe
+from .shorthand import folder as default_folder
+from .spoken import said, spoken
 from .state import StudyState
 from .statics import Statics, sample_shape
 from .study import Study
@@ -46,51 +48,89 @@ F = TypeVar("F", bound="Callable[..., Study]")
 def _told(call: F) -> F:
     """The call with the settings that it takes in its signature and its docstring."""
     mode, own = call.__name__, list(inspect.signature(call).parameters.values())
-    fields = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
-        if f.name != "budget"
-        else inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, annotation=f.type)
-        for f in Settings.fields(mode)
-    ]
-    call.__signature__ = inspect.Signature([*own[:-1], *fields], return_annotation="Study")  # type: ignore[attr-defined]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    fields = [inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in Settings.fields(mode)]
+    short = [inspect.Parameter(name, keyword, default=None, annotation="Any") for name in (*LIMITS, *ENDS)]
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*own[:-1], *short, *fields], return_annotation="Study"
+    )
     call.__doc__ = f"{inspect.cleandoc(call.__doc__ or '')}\n\n{Settings.describe(mode)}\n"
     return call
 
 
 @_told
 def optimize(
-    task: Task | str,
-    recipe: Recipe | None = None,
+    task: Any,
+    data: Any = None,
+    recipe: Any = None,
     *,
-    out: str | Path,
+    loss: Any = None,
+    metric: Any = None,
+    baseline: Any = None,
+    label: str | None = None,
+    output: str | int | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
     on_event: Listener | None = None,
+    verbose: bool | None = None,
     **settings: Any,
 ) -> Study:
-    """Search `recipe` (default: the task's own, or `recipes.default(task)`) for the candidates that
-    meet the constraints, and the best of them.
+    """Search a recipe for the candidates that meet the limits, and the best of them.
 
-    `out` is the study's folder: the same call again goes on where it was. on_event: hears all that
-    happens; without it, warnings go to Python's log, the verdict, too, if nothing was certified;
-    what is measured does at level INFO (`logging.getLogger("featherweight")`). Raises InputError,
-    TaskError, RecipeError or TargetError before anything runs, if the request cannot be met.
+        fw.optimize(net, (X, y), max_drop="1%", max_latency="0.5x", minutes=10)
+        fw.optimize("task.py", max_size="300KB", trials=40)
+
+    task: a `Task`, a task file ("FILE.py:NAME"), or a model: a module with its weights, or a class
+    or function that makes one. data: of a model, (inputs, targets) or inputs alone, a Dataset, a
+    DataLoader, a Hugging Face dataset, a DataFrame, a Split, or these by "train", "valid" and
+    "test". recipe: the space, a recipe or steps (default: the task's own, or
+    `recipes.default(task)`).
+
+    Of a model and data: loss, metric: names, functions or torch's losses (default: what suits
+    targets and outputs; without targets the model's own behaviour is kept); baseline: how the
+    model is trained first, a `Train`, a recipe or epochs (None: its weights are ready); label: the
+    column or key of the targets; output: which of the model's outputs counts; classes: their
+    names; name: of the task.
+
+    `out` is the study's folder (default: runs/NAME): the same call again goes on where it was.
+    on_event: hears all that happens. verbose: show it, as a live view in a terminal or a notebook
+    and as lines elsewhere (None: if nobody listens); with False, warnings go to Python's log, the
+    verdict, too, if nothing was certified, and at level INFO what is measured
+    (`logging.getLogger("featherweight")`).
+    Raises InputError, TaskError, RecipeError or TargetError before anything runs, if the request
+    cannot be met.
+
+    Limits and ends of the search may be given by name: max_drop="1%", max_latency="0.5x",
+    minutes=10 (`limits`).
     """
     began = begun()
-    asked = Settings.of("optimize", recipe, **settings)
-    return _run(load_task(task), asked, out, on_event, began)
+    own = dict(zip(MADE_OF, (loss, metric, baseline, label, output, classes, name), strict=True))
+    loaded, asked = _asked("optimize", task, data, recipe, own, settings)
+    return _run(loaded, asked, out, on_event, began, verbose=verbose)
 
 
 @_told
 def search(
-    task: Task | str,
-    recipe: Recipe | None = None,
+    task: Any = None,
+    data: Any = None,
+    recipe: Any = None,
     *,
-    out: str | Path,
+    loss: Any = None,
+    metric: Any = None,
+    baseline: Any = None,
+    label: str | None = None,
+    output: str | int | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
     on_event: Listener | None = None,
+    verbose: bool | None = None,
     **settings: Any,
 ) -> Study:
     """Search architecture and training together: `recipe` begins with `Build(net)`, whose
     fields may be holes (default: `recipes.search(task)`, a net that suits the data). The task
-    needs no model.
+    needs no model: `fw.search(data=(X, y), minutes=10)`.
 
     Limits that a description settles (parameters, multiply-accumulates, fields that do not fit) are
     checked before anything is built, the others (latency, size, memory) on the untrained net before
@@ -98,12 +138,29 @@ def search(
     with the longest training of the recipe; all else is as for `optimize`.
     """
     began = begun()
-    asked = Settings.of("search", recipe, **settings)
-    return _run(load_task(task), asked, out, on_event, began)
+    own = dict(zip(MADE_OF, (loss, metric, baseline, label, output, classes, name), strict=True))
+    loaded, asked = _asked("search", task, data, recipe, own, settings)
+    return _run(loaded, asked, out, on_event, began, verbose=verbose)
+
+
+def _asked(
+    mode: str, task: Any, data: Any, recipe: Any, own: dict[str, Any], settings: dict[str, Any]
+) -> tuple[Task, Settings]:
+    """The task and the settings of a call; the cheap checks come first."""
+    asked = Settings.of(mode, **settings)
+    registry.find("strategies", asked.strategy)
+    objectives_of(asked.minimize, mode == "search", bool(asked.constraints))
+    loaded, found = task_and_recipe(mode, task, data, recipe, own)
+    return loaded, dataclasses.replace(asked, recipe=found)
 
 
 def resume(
-    out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None, trust: bool = False
+    out: str | Path,
+    *,
+    budget: Budget | None = None,
+    on_event: Listener | None = None,
+    trust: bool = False,
+    verbose: bool | None = None,
 ) -> Study:
     """Go on with the study in a folder, as far as its budget (or a new one) allows. That executes
     the Python files that the folder names: InputError if they are not those with which this user
@@ -119,36 +176,53 @@ def resume(
         )
     if not trust:
         check_trusted(config, str(out), state)
-    return _run(load_task(config.task), config.settings(budget), out, on_event, began, trust)
+    return _run(load_task(config.task), config.settings(budget), out, on_event, began, trust, verbose)
 
 
 def dry_run(
-    task: Task | str, recipe: Recipe | None = None, *, mode: str = "optimize", **settings: Any
+    task: Any, data: Any = None, recipe: Any = None, *, mode: str = "optimize", **settings: Any
 ) -> dict[str, Any]:
     """What `optimize` (or `search`, by `mode`) with these settings would search and take
     (see `forecast`); checks the request as it does."""
-    loaded = load_task(task)
-    return forecast(loaded, configure(loaded, Settings.of(mode, recipe, **settings)))
+    own = {name: settings.pop(name) for name in MADE_OF if name in settings}
+    loaded, asked = _asked(mode, task, data, recipe, own, settings)
+    return forecast(loaded, configure(loaded, asked))
 
 
 def _run(
-    task: Task, asked: Settings, out: str | Path, on_event: Listener | None, began: float, trust: bool = False
+    task: Task,
+    asked: Settings,
+    out: str | Path | None,
+    on_event: Listener | None,
+    began: float,
+    trust: bool = False,
+    verbose: bool | None = None,
 ) -> Study:
     """A study from its request to its results. began: when the call did, from which its minutes
     count."""
-    folder = Path(out)
+    folder = default_folder(task, asked.mode) if out is None else Path(out)
     config = configure(task, asked, begun_as(folder))
     folder.mkdir(parents=True, exist_ok=True)
+    with carried(task) as reference, spoken(on_event, verbose, folder, began) as listener:
+        study = _ran(task, reference, config, folder, listener, began, trust)
+    said(study, on_event, verbose)
+    return study
+
+
+def _ran(
+    task: Task, reference: Any, config: Config, folder: Path, listener: Listener, began: float, trust: bool
+) -> Study:
+    """reference: how a worker loads the task."""
     statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
     proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None
-    run = Run(config, _portable(task), folder, on_event or logged, statics, proxy, partial(guess, task), began)
+    run = Run(config, reference, folder, listener, statics, proxy, partial(guess, task), began)
     try:
         # before the first word is written: a refused run leaves no trace in the other's log
         with alone(folder):
             _check_same(run.state.config, config, folder)
             _check_whole(run.state)
             if run.state.config is not None and not trust:
-                check_tried(config, str(out), run.state)
+                check_tried(config, str(folder), run.state)
             code = signed(config)
             if run.state.config is None:
                 run.log.record("study", {"config": {**config.to_json(), "code": code}}, key="study")
@@ -174,11 +248,7 @@ def _run(
                 run.log.record("close", {"spent_s": run.clock.spent()})
     finally:
         run.close()
-    study = Study(folder, run.state)
-    if on_event is None:
-        best = run.state.best()
-        LOGGER.log(logging.INFO if best is not None and proven(best) else logging.WARNING, "%r", study)
-    return study
+    return Study(folder, run.state)
 
 
 def _check_same(before: Config | None, now: Config, out: Path) -> None:
@@ -220,25 +290,9 @@ def _check_whole(state: StudyState) -> None:
         raise StoreError("the baseline's file is not as it was made", got=e.got, allowed=e.allowed, fix=fix) from e
 
 
-def _portable(task: Task) -> Any:
-    """The task for a worker process: its reference, or itself by value."""
-    if task.ref is not None:
-        return task.ref
-    import cloudpickle
-
-    try:
-        return base64.b64encode(cloudpickle.dumps(task)).decode()
-    except Exception as e:  # user objects fail to pickle in any way they like
-        raise InputError(
-            "this task cannot be sent to a worker process",
-            got=f"{type(e).__name__}: {e}",
-            fix="put it into a file and give the file's name, as in optimize('task.py:task', ...)",
-        ) from e
-
-
 def _info(task: Task) -> dict[str, Any]:
     inputs = {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.dtype)} for k, v in task.example().items()}
-    m = metric(task.metric)
+    m = metric_of(task.metric)
     judged = {"name": m.name, "right_or_wrong": m.zero_one is True}
     splits = {**task.splits().report, **({"notes": list(task.notes)} if task.notes else {})}
     prepared = {"prepared": task.prepared} if task.prepared else {}

@@ -8,7 +8,6 @@ run.yaml and what makes it the same study.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import textwrap
 from collections.abc import Callable, Mapping
@@ -18,10 +17,11 @@ from typing import Any
 
 from ..errors import InputError
 from ..limits import Budget, Constraint
-from ..recipe import Recipe, Transform
+from ..recipe import Recipe
 from ..targets.base import Target
 from ..warm.guess import Guess
 from . import words
+from .shorthand import full, recipe_of
 
 MODES = ("optimize", "search")
 
@@ -191,22 +191,17 @@ class Settings:
     measure_seconds: float = setting(2.0, "of timing a candidate, at most")
 
     @classmethod
-    def of(cls, mode: str, recipe: Recipe | None = None, **given: Any) -> Settings:
-        """The settings of a call. InputError for one that the call does not have, with the near
-        names, for a value that the setting cannot have, and for a missing budget."""
-        if recipe is not None and not isinstance(recipe, Recipe):
-            fix = f"fw.Recipe({type(recipe).__name__}(..))" if isinstance(recipe, Transform) else None
-            raise InputError(f"{mode} takes a recipe", got=repr(recipe)[:200], allowed="fw.Recipe(..) or None", fix=fix)
+    def of(cls, mode: str, recipe: Any = None, **given: Any) -> Settings:
+        """The settings of a call, which may be written for short (`shorthand`). InputError for one
+        that the call does not have, with the near names, and for a value that the setting cannot
+        have."""
         known = [f.name for f in cls.fields(mode)]
         for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 3, 0.5)
-                other = next((m for m in MODES if name in (f.name for f in cls.fields(m))), None)
-                fix = f"it belongs to `{other}`" if other else None
-                raise InputError(f"{mode} has no such setting", got=name, allowed=", ".join(near or known), fix=fix)
-        if not isinstance(given.get("budget"), Budget):
-            got = repr(given.get("budget")) if "budget" in given else "none"
-            raise InputError(f"{mode} needs a budget", got=got, allowed="fw.Budget(trials=40, minutes=10)")
+            other = next((m for m in MODES if name in (f.name for f in cls.fields(m))), None)
+            if name not in known and other:
+                raise InputError(f"{mode} has no such setting", got=name, fix=f"it belongs to `{other}`")
+        recipe = None if recipe is None else recipe_of(mode, recipe)
+        given = full(mode, given, known)
         values = {f.name: _checked(f, given[f.name]) for f in cls.fields(mode) if f.name in given}
         return cls(mode=mode, recipe=recipe, **values)
 

@@ -33,10 +33,10 @@ from .statics import Statics
 
 
 class Run:
-    """config: as `request.configure` makes it; task: JSON reference, or a string that carries it by
-    value; statics: what is known of a candidate before it runs; proxy: what untrained nets have to
-    pass (None: nothing); guess: what an answer without looking is worth (`guessing.guess`); began:
-    when the call began (None: now)."""
+    """config: as `request.configure` makes it; task: how a worker loads it (`engine.carried`);
+    statics: what is known of a candidate before it runs; proxy: what untrained nets have to pass
+    (None: nothing); guess: what an answer without looking is worth (`guessing.guess`); began: when
+    the call began (None: now)."""
 
     def __init__(
         self,

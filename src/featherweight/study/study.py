@@ -7,15 +7,17 @@ import importlib
 import re
 import shutil
 from collections.abc import Callable
+from math import exp, log
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ..engine.local import printed
 from ..errors import InputError, StoreError
-from ..limits import Budget
+from ..limits import OBJECTIVES, Budget, distance, objectives
 from ..plain import read_json
 from ..records import Entry
-from ..report import html
+from ..report import html, views
 from ..report.analysis import Analysis
 from ..report.words import summary, trial_lines
 from ..store.manifest import MANIFEST, sound
@@ -27,6 +29,7 @@ from .state import StudyState
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
 
 class Study:
@@ -49,18 +52,28 @@ class Study:
 
     @classmethod
     def resume(
-        cls, out: str | Path, *, budget: Budget | None = None, on_event: Listener | None = None, trust: bool = False
+        cls,
+        out: str | Path,
+        *,
+        budget: Budget | None = None,
+        on_event: Listener | None = None,
+        trust: bool = False,
+        verbose: bool | None = None,
     ) -> Study:
         """Go on with the study in a folder, as far as its budget (or a new one) allows.
         The same as `calls.resume`."""
         call = importlib.import_module(f"{__package__}.calls").resume
-        again: Study = call(out, budget=budget, on_event=on_event, trust=trust)
+        again: Study = call(out, budget=budget, on_event=on_event, trust=trust, verbose=verbose)
         return again
 
     def __repr__(self) -> str:
         if "baseline" not in self.state.baselines:
             return f"Study({self.out}: nothing was measured yet)"
         return "\n  ".join([f"Study({self.out}):", *summary(self.front_json())[:2]])
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what was found, and the table of the front."""
+        return views.as_html(self.front_json()) if "baseline" in self.state.baselines else f"<p>{self!r}</p>"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -73,7 +86,11 @@ class Study:
         the limits."""
         import pandas as pd
 
-        columns: dict[str, Callable[[Entry], Any]] = {
+        entries = self.state.front()
+        return pd.DataFrame({name: [value(e) for e in entries] for name, value in self._columns().items()})
+
+    def _columns(self) -> dict[str, Callable[[Entry], Any]]:
+        return {
             "label": lambda e: e.label,
             "trial": lambda e: e.trial,
             "target": lambda e: e.target,
@@ -86,8 +103,48 @@ class Study:
             "macs": lambda e: e.macs,
             "certificate": lambda e: (e.certificate or {}).get("verdict"),
         }
-        entries = self.state.front()
-        return pd.DataFrame({name: [value(e) for e in entries] for name, value in columns.items()})
+
+    def leaderboard(self) -> pd.DataFrame:
+        """All that was measured, baselines too, the best first: what is within the limits by the
+        geometric mean of the objectives (1: as the original), then the rest, by how far it breaks
+        them."""
+        import pandas as pd
+
+        state, base = self.state, self.state.baseline
+        minimize = list(state.begun.minimize)
+        entries = {(e.trial, e.label, e.target): e for e in (*state.baselines.values(), *state.found())}
+        score = {key: fmean(map(log, objectives(e, base, minimize))) for key, e in entries.items()}
+        chosen = state.best()
+
+        def place(item: tuple[Any, Entry]) -> tuple[Any, ...]:
+            key, e = item
+            return (e is not chosen, not e.feasible, distance(e.violations), score[key])
+
+        rows = sorted(entries.items(), key=place)
+        columns: dict[str, Any] = {name: [value(e) for _, e in rows] for name, value in self._columns().items()}
+        columns["trial"] = pd.array(columns["trial"], dtype="Int64")
+        return pd.DataFrame(
+            {
+                **columns,
+                "score": [exp(score[key]) for key, _ in rows],
+                "feasible": [e.feasible for _, e in rows],
+                "breaks": ["; ".join(v["constraint"] for v in e.violations) for _, e in rows],
+            }
+        )
+
+    def plot(self, x: str = "latency", y: str = "metric") -> Figure:
+        """A Plotly figure of all that was measured: one quantity against another, as multiples of
+        the original's. x, y: latency and "metric", or two of latency, size, memory, params, macs
+        and error. InputError for others."""
+        if "baseline" not in self.state.baselines:
+            raise StoreError("there is nothing to plot: nothing was measured yet", got=str(self.out))
+        if (x, y) != ("latency", "metric") and not {x, y} <= set(OBJECTIVES):
+            raise InputError(
+                "these cannot be plotted",
+                got=f"{x}, {y}",
+                allowed=f"latency, metric; or two of {', '.join(OBJECTIVES)}",
+            )
+        return views.figure(self.front_json(), self.trials(), x, y)
 
     @property
     def best(self) -> Found | None:

@@ -139,26 +139,37 @@ def floor_fractions(floor: float, samples: int) -> dict[str, Any]:
     return {"fractions": fractions, "floor": floor, "test_wanted": wanted, "test": n, "provable": most, "said": said}
 
 
-def presplit(train: Split, test: Split, valid_fraction: float = 0.1, seed: int = 0, *, stratify: bool = True) -> Splits:
-    """Splits of data that come with an official test set: valid is cut out of train,
-    test stays whole.
+def presplit(
+    train: Split,
+    test: Split,
+    valid_fraction: float = 0.1,
+    seed: int = 0,
+    *,
+    stratify: bool = True,
+    valid_from: Literal["train", "test"] = "train",
+) -> Splits:
+    """Splits of data that come with an official test set: valid is cut out of train, and test stays
+    whole; or, with valid_from="test", out of test, and train stays whole. That is for a model that
+    was trained on train already: what it makes of samples that it learned by heart says nothing.
 
     Training samples whose inputs are also in the test set are removed from train,
     and counted in the report.
     """
     if not 0 < valid_fraction < 1:
         raise TaskError(
-            "valid_fraction does not cut the training data in two",
+            f"valid_fraction does not cut the {valid_from} data in two",
             got=valid_fraction,
             allowed="a number between 0 and 1, as 0.1",
         )
+    if valid_from not in ("train", "test"):
+        raise TaskError("valid is cut from train or from test", got=valid_from, allowed="train, test")
     scan, held = _scan(train), _scan(test)
     strata = _strata(scan, stratify)
     spans = np.isin(scan.digests, held.digests)
     rows = np.flatnonzero(~spans)
-    cut = _cut(scan, rows, np.array([1 - valid_fraction, valid_fraction]), seed, strata, None)
+    kept = "official test set kept" if valid_from == "train" else "valid cut from the official test set"
     report = {
-        "how": _how(strata, None) + "; official test set kept",
+        "how": _how(strata, None) + f"; {kept}",
         "seed": seed,
         "fractions": [1 - valid_fraction, valid_fraction],
         "samples": scan.n + held.n,
@@ -171,6 +182,25 @@ def presplit(train: Split, test: Split, valid_fraction: float = 0.1, seed: int =
         },
         "label_conflicts": {"sets": scan.conflicts, "handling": "kept as they are"},
     }
+    if valid_from == "test":
+        if not len(rows):
+            _cut(scan, rows, np.array([1.0]), seed, None, None)  # says that nothing is left
+        cut = _cut(
+            held,
+            np.arange(held.n),
+            np.array([valid_fraction, 1 - valid_fraction]),
+            seed,
+            _strata(held, stratify and strata is not None),
+            None,
+        )
+        return _finish(
+            [Subset(train, rows), *(Subset(test, p) for p in cut)],
+            [scan.wholes[rows], *(held.wholes[p] for p in cut)],
+            [_labels(scan, rows), *(_labels(held, p) for p in cut)],
+            [scan.copies[rows], *(held.copies[p] for p in cut)],
+            report,
+        )
+    cut = _cut(scan, rows, np.array([1 - valid_fraction, valid_fraction]), seed, strata, None)
     return _finish(
         [*(Subset(train, p) for p in cut), test],
         [*(scan.wholes[p] for p in cut), held.wholes],

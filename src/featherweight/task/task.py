@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,18 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-LOSSES = ("cross_entropy", "mse")
+# by name, as `task.losses` has them: what outputs and targets are
+LOSSES = {
+    "cross_entropy": "logits [n, classes], class numbers [n]",
+    "bce": "logits, as many targets of 0 and 1",
+    "log_loss": "probabilities, class numbers [n] or as many targets of 0 and 1",
+    "mse": "numbers, as many targets",
+    "mae": "numbers, as many targets",
+    "huber": "numbers, as many targets",
+    "kl": "logits [n, classes], targets that are logits, too",
+    "cosine": "vectors [n, numbers], as many targets",
+}
+CLASSES = ("cross_entropy", "log_loss")  # whose targets may be class numbers
 
 
 @dataclass(eq=False)
@@ -36,13 +48,14 @@ class Task:
     name: part of the fingerprint and of the seed of the initial weights; model: makes the module,
     the same architecture each time (None: there is none yet, `search` finds one); data: makes the
     data, a `Split` (which is then cut by `split(data, seed=split_seed)`) or `Splits`;
-    loss: "cross_entropy" (logits [n, classes], integer targets [n]), "mse", or
+    loss: a name (`LOSSES`; "cross_entropy": logits [n, classes], integer targets [n]), or
     fn(outputs, targets) -> scalar tensor; metric: a name, a function or a Metric, resolved by
     `featherweight.measure`; baseline: how the baseline is trained from what `model` makes
     (None: its weights are ready); recipe: the search space if the caller gives none;
     ref: how another process loads this task (JSON); sources: files whose contents identify it;
     notes: what is to be said of the data to who uses them; prepared: how the model's inputs are
-    made from what people have, for who runs what is exported (a sentence or more).
+    made from what people have, for who runs what is exported (a sentence or more); identity: texts
+    that tell it from others of its kind, where no source does.
     """
 
     name: str
@@ -57,6 +70,7 @@ class Task:
     sources: tuple[str | Path, ...] = ()
     notes: tuple[str, ...] = ()
     prepared: str = ""
+    identity: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._splits: Splits | None = None
@@ -77,8 +91,12 @@ class Task:
                 fix="model=lambda: copy.deepcopy(net), or a function that builds it and loads its weights",
             )
         if not callable(self.loss) and self.loss not in LOSSES:
+            near = get_close_matches(str(self.loss), LOSSES, cutoff=0.5)
             raise TaskError(
-                "no such loss", got=repr(self.loss), allowed=f"{', '.join(LOSSES)}, or a function of (outputs, targets)"
+                "no such loss",
+                got=repr(self.loss),
+                allowed=f"{', '.join(LOSSES)}, or a function of (outputs, targets)",
+                fix=f"{' or '.join(near)}?" if near else None,
             )
         for what in ("baseline", "recipe"):
             if not isinstance(getattr(self, what), Recipe | None):
@@ -204,6 +222,8 @@ class Task:
             name_of(self.metric),
             *[f"{n}={d}" for n, d in sources],
         ]
+        for text in self.identity:
+            h.update(text.encode())
         if not sources:
             if self.model is not None:
                 import torch
@@ -231,14 +251,14 @@ class Task:
 
             with torch.no_grad():
                 return int(self.build()(*[as_tensor(v) for v in self.example().values()]).reshape(1, -1).shape[1])
-        if self.loss == "cross_entropy":
+        target = np.asarray(self.splits().train.batch(np.array([0]))[1])
+        if self.loss in CLASSES and target.ndim == 1:
             known = [int(k) for k in self.splits().report.get("classes") or ()]
             if known:
                 return max(known) + 1
             return 1 + max(int(targets.max()) for _, targets in self.splits().train.batches())
-        if self.loss == "mse":
-            target = self.splits().train.batch(np.array([0]))[1]
-            return int(np.asarray(target).reshape(1, -1).shape[1])
+        if not callable(self.loss):
+            return int(target.reshape(1, -1).shape[1])
         raise TaskError(
             f"how many outputs a model of task {self.name!r} needs cannot be seen from its loss, a function",
             fix="give Task(model=..), or search a recipe that begins with Build(..)",
@@ -247,29 +267,13 @@ class Task:
     @property
     def loss_fn(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """fn(outputs, targets) -> scalar tensor, the mean over the batch."""
-        return self.loss if callable(self.loss) else {"cross_entropy": _cross_entropy, "mse": _mse}[self.loss]
+        if callable(self.loss):
+            return self.loss
+        from .losses import BY_NAME
+
+        return BY_NAME[self.loss]
 
     @property
     def _file(self) -> Path | None:
         file = (self.ref or {}).get("file")
         return Path(file) if file else None
-
-
-def _cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    from torch.nn import functional
-
-    return functional.cross_entropy(outputs, targets.long())
-
-
-def _mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean squared error; [n, 1] against [n] is taken element by element,
-    never broadcast to [n, n]."""
-    from torch.nn import functional
-
-    if outputs.numel() != targets.numel():
-        raise TaskError(
-            "outputs and targets differ in size",
-            got=f"{list(outputs.shape)}, {list(targets.shape)}",
-            allowed="as many of each",
-        )
-    return functional.mse_loss(outputs, targets.to(outputs.dtype).reshape(outputs.shape))

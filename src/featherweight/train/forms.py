@@ -21,6 +21,9 @@ from torch import Tensor
 from ..errors import InputError
 
 FORMS = ("softmax", "bernoulli", "mse")
+# of losses by name; probabilities have no logits, and vectors are no classes
+_NAMED = {"cross_entropy": "softmax", "kl": "softmax", "bce": "bernoulli"}
+_NAMED |= dict.fromkeys(("log_loss", "mse", "mae", "huber", "cosine"), "mse")
 _SPREAD = 3.0  # standard deviation of the made-up outputs: beyond the targets' range
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -32,7 +35,7 @@ def fitting_form(loss: str | Loss, shape: Sequence[int], targets: Tensor) -> tup
     InputError if the loss gives no gradients on made-up outputs.
     """
     if not callable(loss):
-        return ("mse", "the loss is mse") if loss == "mse" else ("softmax", f"the loss is {loss}")
+        return _NAMED[loss], f"the loss is {loss}"
     generator = torch.Generator().manual_seed(0)
     z = _SPREAD * torch.randn(len(targets), *shape, generator=generator)
     g = _gradient(loss, z, targets)

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from featherweight.cli._live import LiveView, step_text
 from featherweight.store.events import EventStore
+from featherweight.study.live import LiveView, step_text
 from tests.report.fake_study import events
 
 
@@ -44,7 +44,7 @@ def test_status_counts_what_the_study_counts(tmp_path):
 
 def test_time_left_follows_the_budget(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr("featherweight.cli._live.time", clock)
+    monkeypatch.setattr("featherweight.study.live.time", clock)
     v = view(tmp_path)
     for e in events(3):
         v(e)

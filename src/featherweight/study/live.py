@@ -12,7 +12,7 @@ from ..report.provable import proof
 from ..report.rows import drop, verdict_text
 from ..report.table import front_table
 from ..store.events import EventStore
-from ..study.state import StudyState
+from .state import StudyState
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -1,0 +1,236 @@
+"""A task of what people have: a model and data.
+
+task_of(net, (X, y))
+task_of(net, {"train": train_set, "test": loader})
+task_of(net, X)                     # without labels: the net's own behaviour is kept
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import TaskError
+from ...recipe import Recipe, Transform
+from ..data import Split, Splits
+from ..files import code_text, name_of
+from ..splitting import given, presplit, split
+from ..task import Task
+from ._form import Form, Read
+from ._losses import loss_of, metric_of
+from ._module import Model, arranged, called_by, identity, model_of, tried
+from ._samples import Arrays, Samples, Wanted, samples
+from ._targets import Meaning, meaning, own
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["OPTIONS", "task_of"]
+
+OPTIONS = ("loss", "metric", "baseline", "label", "output", "classes", "name")
+PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "test": "test"}
+_ASKED = 16  # samples that the model is asked about
+_SOME = 4096  # targets of lazy data that are looked at, to see what they stand for
+
+
+def task_of(
+    model: Any,
+    data: Any,
+    *,
+    loss: Any = None,
+    metric: Any = None,
+    baseline: Any = None,
+    label: str | None = None,
+    output: str | int | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    split_seed: int = 0,
+) -> Task:
+    """A task of a model and data as they are.
+
+    model: a module with its weights, a class or function without arguments that makes one,
+    "FILE.py:NAME", or None (for `search`). data: (inputs, targets), or inputs alone, as arrays,
+    tensors, DataFrames or nested lists; a torch Dataset or DataLoader; a Hugging Face dataset; an
+    .npz file; a Split; or {"train": .., "valid": .., "test": ..} of these. Inputs go to the
+    arguments of the model's forward by name, or in their order.
+
+    One set of data is cut by `fw.split`. Of train and test, valid is cut from train, or, if the
+    model comes with weights (which may have learned train by heart), from test.
+
+    loss, metric: names, functions of (outputs, targets), or torch's losses; by default what suits
+    the targets and the outputs. Without targets the original's outputs are the targets. baseline:
+    how the model is trained before anything else (a `Train`, a Recipe, or epochs); None: its
+    weights are ready. label: the column or key of the targets. output: which of the model's outputs
+    counts, by key or place. classes: names of the classes 0, 1, ... TaskError for what does not
+    fit, with what would.
+    """
+    made = None if model is None else model_of(model)
+    wanted = made.wanted if made is not None else Wanted()
+    parts = {part: _read(one, wanted, label) for part, one in _parts(data).items()}
+    first = next(iter(parts.values()))
+    inputs, _ = first.read(np.arange(min(_ASKED, len(first))))
+    order, by_name = arranged(tuple(inputs), wanted)
+    out: torch.Tensor | None = None
+    kinds: dict[str, Any] = {}
+    if made is not None:
+        made, out, _, kinds = tried(made, order, by_name, inputs, output)
+    known = _seen(first, parts)
+    if known is None and made is None:
+        raise TaskError("a search needs targets", got="inputs alone", fix="data=(inputs, targets)")
+    if known is None and not made.comes and baseline is None:  # type: ignore[union-attr]
+        raise TaskError(
+            "without labels the model's own behaviour is kept, and this model has none yet",
+            got="a class or function that makes it anew",
+            fix="give the module with its weights, or data with targets",
+        )
+    names = classes if classes is not None else first.classes
+    means = own(out) if known is None else _meant(known, out, names, loss)  # type: ignore[arg-type]
+    asked = loss_of(loss) if loss is not None else means.loss
+    told = metric_of(metric) if metric is not None else _suiting(means.metric, asked, loss)
+    rename = dict(zip(order, called_by(order, wanted), strict=True))
+    form = Form(rename, kinds, means, None if known is not None else made)
+    notes = [*dict.fromkeys(note for part in parts.values() for note in part.notes)]
+    notes += means.notes if loss is None or known is None else ()
+    if made is not None and made.comes and baseline is None and len(parts) == 1:
+        notes.append(
+            "the model comes with its weights: if it was trained on some of these data, its accuracy on them flatters "
+            'it. Give {"train": .., "test": ..} with what it has not seen as test'
+        )
+    comes = made is not None and made.comes
+    return Task(
+        name=name or _task_name(made, data),
+        model=made.make if made is not None else None,
+        data=lambda: _splits({part: form.split(one) for part, one in parts.items()}, comes, split_seed),
+        loss=asked,
+        metric=told,
+        baseline=_baseline(baseline),
+        split_seed=split_seed,
+        notes=tuple(notes),
+        identity=_identity(made, asked, told),
+    )
+
+
+def _parts(data: Any) -> dict[str, Any]:
+    """The data by the name of their split; "" if they are one set."""
+    if isinstance(data, Splits):
+        return {"train": data.train, "valid": data.valid, "test": data.test, "whole": data}
+    if isinstance(data, Mapping) and data and set(map(str, data)) <= set(PARTS):
+        found: dict[str, Any] = {}
+        for name, one in data.items():
+            if PARTS[name] in found:
+                raise TaskError(f"the {PARTS[name]} split is given twice", got=", ".join(map(str, data)))
+            found[PARTS[name]] = one
+        if len(found) == 1:
+            return {"": next(iter(found.values()))}
+        if "train" not in found:
+            raise TaskError(
+                "the data have no train split", got=", ".join(map(str, data)), allowed='"train", "valid" and "test"'
+            )
+        return {part: found[part] for part in ("train", "valid", "test") if part in found}
+    return {"": data}
+
+
+def _read(data: Any, wanted: Wanted, label: str | None) -> Samples:
+    found: Samples = Read(data) if isinstance(data, (Split, Splits)) else samples(data, wanted, label)
+    if not len(found):
+        raise TaskError("the data are empty", got=f"0 samples in a {type(data).__name__}")
+    return found
+
+
+def _seen(first: Samples, parts: Mapping[str, Samples]) -> np.ndarray | None:
+    """Targets to judge by: all where they lie ready, else some. TaskError if some splits have them
+    and others not."""
+    have = {part: one.read(np.arange(1))[1] is not None for part, one in parts.items()}
+    if len(set(have.values())) > 1:
+        bare = [part for part, has in have.items() if not has]
+        raise TaskError(f"the {' and '.join(bare)} split has no targets, and others have")
+    if not have[next(iter(have))]:
+        return None
+    if isinstance(first, Arrays):
+        return first.targets()
+    found = first.read(np.linspace(0, len(first) - 1, min(_SOME, len(first))).astype(np.int64))[1]
+    if found is not None and found.dtype.kind in "OUS":  # names: all have to be known
+        return first.targets()
+    return found
+
+
+def _meant(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str] | None, loss: Any) -> Meaning:
+    """As the targets say; of a loss that was given, targets as they are where they say nothing."""
+    if targets.dtype.kind == "f" and not np.isfinite(targets).all():
+        raise TaskError(
+            "the targets hold NaN or infinite values",
+            got=f"{int((~np.isfinite(targets)).sum())} of {targets.size}",
+            fix="remove these samples, or fill them",
+        )
+    if loss is None:
+        return meaning(targets, out, classes)
+    try:
+        return meaning(targets, out, classes)
+    except TaskError:
+        if targets.dtype.kind in "OUS":
+            raise
+        return Meaning(loss, None, _as_they_are, tuple(classes) if classes is not None else None)
+
+
+def _as_they_are(targets: np.ndarray) -> np.ndarray:
+    return targets.astype(np.float32) if targets.dtype.kind == "f" else targets
+
+
+def _splits(parts: dict[str, Split], comes: bool, seed: int) -> Splits | Split:
+    if "" in parts:
+        return split(parts[""], seed=seed)
+    train = parts["train"]
+    if "valid" in parts and "test" in parts:
+        return given(train, parts["valid"], parts["test"])
+    held = parts.get("test") or parts["valid"]
+    if comes:
+        return presplit(train, held, 0.5, seed, valid_from="test")
+    return presplit(train, held, 0.2, seed)
+
+
+def _suiting(found: Any, loss: Any, given_loss: Any) -> Any:
+    """The metric where none was given: that of the targets, if their loss was not another's."""
+    if given_loss is None:
+        return found
+    by_loss = {"mse": "r2", "mae": "mae", "huber": "mae", "cosine": "cosine"}
+    if isinstance(loss, str) and loss in by_loss:
+        return by_loss[loss]
+    if found is None:
+        raise TaskError(
+            "which metric counts?", got=f"loss={name_of(loss)}, no metric", fix='metric="..", or a function'
+        )
+    return found
+
+
+def _baseline(given: Any) -> Recipe | None:
+    if given is None or isinstance(given, Recipe):
+        return given
+    if isinstance(given, Transform):
+        return Recipe(given)
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return Recipe.from_json([{"train": {"epochs": given}}])
+    if isinstance(given, (list, tuple)) and all(isinstance(s, Transform) for s in given):
+        return Recipe(*given)
+    raise TaskError(
+        "baseline says how the model is trained",
+        got=repr(given)[:200],
+        allowed="fw.Train(epochs=10), a Recipe, or epochs",
+    )
+
+
+def _task_name(made: Model | None, data: Any) -> str:
+    own = made.name if made is not None else type(data).__name__ if not isinstance(data, (tuple, dict)) else "data"
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", own).lower()).strip("-") or "task"
+
+
+def _identity(made: Model | None, loss: Any, metric: Any) -> tuple[str, ...]:
+    texts = [identity(made.own)] if made is not None else []
+    for one in (loss, metric):
+        if not isinstance(one, str):
+            code: Callable[..., Any] | None = getattr(one, "__code__", None) and one
+            texts.append(code_text(code.__code__) if inspect.isfunction(code) else repr(getattr(one, "loss", one)))
+    return tuple(texts)

@@ -1,0 +1,101 @@
+"""Samples as splits of a task: inputs named as the model takes them, targets as its loss does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..data import ArraySplit, Batch, LazySplit, Split, Splits
+from ._module import Model, evaluated
+from ._samples import Arrays, Samples
+from ._targets import Meaning
+
+
+class Read(Samples):
+    """A Split, as it is."""
+
+    def __init__(self, data: Split | Splits) -> None:
+        self.data = data
+        self.classes = data.classes if isinstance(data, Split) else data.train.classes
+
+    def __len__(self) -> int:
+        return len(self.data) if isinstance(self.data, Split) else len(self.data.train)
+
+    def read(self, index: np.ndarray) -> Batch:
+        return (self.data if isinstance(self.data, Split) else self.data.train).batch(index)
+
+
+class Form:
+    """Makes splits of samples: inputs named as the model's, targets as its loss takes them, or, of
+    data without, what the model gives."""
+
+    def __init__(
+        self, rename: dict[str, str], kinds: Mapping[str, Any], means: Meaning, original: Model | None
+    ) -> None:
+        self.rename, self.kinds, self.means, self.original = rename, dict(kinds), means, original
+
+    def split(self, found: Samples) -> Split:
+        if isinstance(found, Read) and self.original is None:
+            return found.data if isinstance(found.data, Split) else found.data.train
+        if self.original is not None:
+            answers = self._answers(found)
+            return _Beside(found, self, answers)
+        classes = self.means.classes
+        if isinstance(found, Arrays):
+            targets = found.targets()
+            inputs = {self.rename[k]: self._input(k, v) for k, v in found.inputs.items() if k in self.rename}
+            return ArraySplit(
+                {k: inputs[k] for k in self.rename.values()}, self.means.convert(np.asarray(targets)), classes
+            )
+        return LazySplit(len(found), _Reader(found, self), classes)
+
+    def _input(self, name: str, array: np.ndarray) -> np.ndarray:
+        if name in self.kinds:
+            return array.astype(self.kinds[name])
+        if array.dtype == np.float64 or array.dtype == np.float16:
+            return array.astype(np.float32)
+        return array.astype(np.int64) if array.dtype.kind in "iu" and array.dtype.itemsize == 4 else array
+
+    def inputs(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {new: self._input(k, np.asarray(rows[k])) for k, new in self.rename.items()}
+
+    def _answers(self, found: Samples) -> np.ndarray:
+        """What the original gives for all samples, computed once."""
+        import torch
+
+        from ..tensors import as_tensor
+
+        assert self.original is not None
+        module = self.original.make()
+        parts = []
+        with evaluated(module), torch.random.fork_rng(devices=[]):
+            for start in range(0, len(found), 64):
+                rows, _ = found.read(np.arange(start, min(start + 64, len(found))))
+                parts.append(module(*[as_tensor(v) for v in self.inputs(rows).values()]).float().numpy())
+        return np.concatenate(parts)
+
+
+class _Reader:
+    """Reads a batch of samples in the form of the task."""
+
+    def __init__(self, found: Samples, form: Form) -> None:
+        self.found, self.form = found, form
+
+    def __call__(self, index: np.ndarray) -> Batch:
+        rows, targets = self.found.read(index)
+        return self.form.inputs(rows), self.form.means.convert(np.asarray(targets))
+
+
+class _Beside(Split):
+    """Samples with the answers of the original as targets."""
+
+    def __init__(self, found: Samples, form: Form, answers: np.ndarray) -> None:
+        self._found, self._form, self._answers = found, form, answers
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def batch(self, index: np.ndarray) -> Batch:
+        return self._form.inputs(self._found.read(index)[0]), self._answers[index]

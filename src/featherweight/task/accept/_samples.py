@@ -1,0 +1,408 @@
+"""Data as people have them, read batch by batch in one form: inputs by name or in order, and what
+stands beside them.
+
+`samples(data, ..)` takes arrays, tensors, lists, DataFrames, (inputs, targets), dictionaries,
+torch Datasets and DataLoaders, Hugging Face datasets, and files of NumPy. torch, pandas and the
+others are known by what their objects are, and never imported for data that are not theirs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import TaskError
+from ...seeding import derive
+from ._arrays import array_of, batched, is_a, numbers_of, rows_of, whole
+from ._spool import Spool
+
+TARGETS = ("labels", "label", "target", "targets", "y", "class")  # by what names people call them
+_INPUTS = ("x", "data", "inputs", "input", "features")
+_LOOKED_AT = 3  # samples that are read twice, to see whether they are drawn at random
+ALLOWED = (
+    "(inputs, targets) as arrays, tensors or DataFrames; a torch Dataset or DataLoader; a Hugging Face dataset; a "
+    'DataFrame with label="COLUMN"; an .npz file; an fw.Split; or a dictionary of these by "train", "valid" and "test"'
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the model's forward takes: names in order; required: how many of them it cannot do
+    without; any: it takes any name. Of what is not known (a file, a builder): no names."""
+
+    names: tuple[str, ...] = ()
+    required: int = 1
+    any: bool = False
+
+    @classmethod
+    def of(cls, forward: Callable[..., Any]) -> Wanted:
+        """Of a module's forward."""
+        try:
+            known = list(inspect.signature(forward).parameters.values())
+        except (TypeError, ValueError):
+            return cls()
+        named = [p for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        needed = sum(p.default is p.empty for p in named)
+        return cls(tuple(p.name for p in named), max(1, needed), any(p.kind is p.VAR_KEYWORD for p in known))
+
+
+class Samples(ABC):
+    """Abstract: rows with inputs by name, and targets as they were given (None: there are none).
+    classes: names of the targets 0, 1, ..., where the data say them; notes: what is to be said."""
+
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    @abstractmethod
+    def read(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Inputs by name [len(index), ...], and targets [len(index), ...]."""
+
+    def targets(self) -> np.ndarray | None:
+        """The targets of all rows."""
+        rows = np.arange(len(self))
+        parts = [self.read(rows[i : i + 256])[1] for i in range(0, len(rows), 256)]
+        return None if not parts or parts[0] is None else np.concatenate([p for p in parts if p is not None])
+
+
+class Arrays(Samples):
+    """In memory, or memory-mapped."""
+
+    def __init__(self, inputs: dict[str, np.ndarray], targets: np.ndarray | None) -> None:
+        self.inputs, self._targets = inputs, targets
+        lengths = {k: len(v) for k, v in {**inputs, **({} if targets is None else {"targets": targets})}.items()}
+        if len(set(lengths.values())) != 1:
+            raise TaskError("inputs and targets have different lengths", got=lengths, allowed="one row a sample")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def read(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        rows = {name: numbers_of(np.asarray(v[index])) for name, v in self.inputs.items()}
+        return rows, None if self._targets is None else np.asarray(self._targets[index])
+
+    def targets(self) -> np.ndarray | None:
+        return self._targets
+
+
+class Fetched(Samples):
+    """What `fetch(rows)` gives for a list of row numbers: a batch as a DataLoader gives it."""
+
+    def __init__(self, n: int, fetch: Callable[[list[int]], Any], wanted: Wanted, label: str | None) -> None:
+        self._n, self._fetch, self._wanted, self._label = n, fetch, wanted, label
+        self._seeded = False
+        if n and self._drawn():
+            self._seeded = True
+            self.notes = (
+                "a sample of these data is another one each time that it is read (augmentation?): each is drawn once, "
+                "by its row number, and stays so",
+            )
+
+    def __len__(self) -> int:
+        return self._n
+
+    def read(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        rows = [int(i) for i in index]
+        batch = self._fetch(rows) if not self._seeded else self._each(rows)
+        return decoded(batch, self._wanted, self._label, len(rows))
+
+    def _each(self, rows: list[int]) -> Any:
+        """The batch, each sample drawn under a seed of its own."""
+        parts = []
+        for row in rows:
+            with _seeds(derive(0, "sample", str(row))):
+                parts.append(decoded(self._fetch([row]), self._wanted, self._label, 1))
+        targets = [t for _, t in parts if t is not None]
+        inputs = {name: np.concatenate([p[name] for p, _ in parts]) for name in parts[0][0]}
+        return (inputs, np.concatenate(targets)) if targets else inputs
+
+    def _drawn(self) -> bool:
+        """Are some samples other ones when they are read again?"""
+        for row in sorted({0, self._n // 2, self._n - 1})[:_LOOKED_AT]:
+            found = []
+            for again in range(2):
+                with _seeds(again):
+                    inputs, _ = decoded(self._fetch([row]), self._wanted, self._label, 1)
+                found.append({k: v.tobytes() for k, v in inputs.items()})
+            if found[0] != found[1]:
+                return True
+        return False
+
+
+class _seeds:
+    """The global generators of random, NumPy and torch under a seed, put back afterwards: what
+    augments samples draws from them."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        import torch
+
+        self._before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(self._seed)
+        np.random.seed(self._seed % 2**32)
+        torch.default_generator.manual_seed(self._seed)
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        random.setstate(self._before[0])
+        np.random.set_state(self._before[1])
+        torch.set_rng_state(self._before[2])
+
+
+def samples(data: Any, wanted: Wanted, label: str | None) -> Samples:
+    """The data in one form. label: the name of the targets, where they have one. TaskError for what
+    cannot be read, with what can."""
+    if is_a(data, "torch.utils.data", "DataLoader"):
+        return _loader(data, wanted, label)
+    if is_a(data, "datasets", "Dataset"):
+        return _hugging(data, wanted, label)
+    if is_a(data, "pandas", "DataFrame"):
+        return _frame(data, wanted, label)
+    if isinstance(data, (str, Path)):
+        return _file(Path(data), wanted, label)
+    if isinstance(data, Mapping):
+        return _mapping(data, wanted, label)
+    if (found := array_of(data)) is not None:
+        return Arrays({"": found}, None)
+    if isinstance(data, (tuple, list)) and len(data) in (1, 2) and all(rows_of(part) is not None for part in data):
+        return _pair(data, wanted, label)
+    if is_a(data, "torch.utils.data", "IterableDataset") or isinstance(data, Iterator) or is_a(data, "datasets", None):
+        return _streamed(data, wanted, label)
+    if callable(getattr(data, "__getitem__", None)) and callable(getattr(data, "__len__", None)):
+        return Fetched(len(data), _fetching(data, None), wanted, label)
+    if callable(getattr(data, "__iter__", None)):
+        return _streamed(data, wanted, label)
+    raise TaskError("these are no data that can be read", got=type(data).__name__, allowed=ALLOWED)
+
+
+def decoded(batch: Any, wanted: Wanted, label: str | None, n: int) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """(inputs by name, targets) of a batch as Datasets give it: a tensor, (inputs, targets),
+    (input, input, .., targets) or a dictionary. Inputs without a name are named by their place."""
+    inputs, targets = _told_apart(batch, wanted, label)
+    out = {str(k): batched(v, f"the input {k!r}", n) for k, v in inputs.items()}
+    return out, None if targets is None else batched(targets, "the targets", n, numbers=False)
+
+
+def _told_apart(batch: Any, wanted: Wanted, label: str | None) -> tuple[dict[Any, Any], Any]:
+    if isinstance(batch, Mapping):
+        key = _label_of(batch, label)
+        rest = {k: v for k, v in batch.items() if k != key}
+        if wanted.names and not wanted.any and any(k in wanted.names for k in rest):
+            rest = {k: v for k, v in rest.items() if k in wanted.names}
+        return rest, None if key is None else batch[key]
+    if not isinstance(batch, (tuple, list)):
+        return {"": batch}, None
+    if len(batch) == 1:
+        return _told_apart(batch[0], wanted, label)
+    *first, last = batch
+    if len(batch) == wanted.required and len(batch) > 1 and label is None:
+        first, last = list(batch), None  # as many inputs as the model needs: nothing is left over
+    if len(first) == 1 and isinstance(first[0], Mapping):
+        return dict(first[0]), last
+    if len(first) == 1 and isinstance(first[0], (tuple, list)):
+        first = list(first[0])
+    return dict(enumerate(first)) if len(first) > 1 else {"": first[0]}, last
+
+
+def _label_of(batch: Mapping[Any, Any], label: str | None) -> Any:
+    """The key of the targets. TaskError if the one that was named is not there."""
+    if label is not None and label not in batch:
+        raise TaskError("the data have no such targets", got=label, allowed=", ".join(map(str, batch)))
+    return label if label is not None else next((k for k in TARGETS if k in batch), None)
+
+
+def _pair(data: Sequence[Any], wanted: Wanted, label: str | None) -> Samples:
+    """(inputs, targets), whole arrays; inputs may be several."""
+    first, second = data[0], data[1] if len(data) == 2 else None
+    inputs, _ = _told_apart((first, None) if not isinstance(first, Mapping) else {**first}, wanted, None)
+    if isinstance(first, (list, tuple)) and array_of(first) is not None and rows_of(first[0]) != rows_of(second):
+        inputs = {"": first}  # nested lists of numbers are one array
+    if is_a(first, "pandas", "DataFrame"):
+        inputs = dict(_frame(first, wanted, None).inputs)
+    made = {str(k): whole(v, f"the input {k!r}" if k != "" else "the inputs") for k, v in inputs.items()}
+    return Arrays(made, None if second is None else _targets(second))
+
+
+def _targets(values: Any) -> np.ndarray:
+    found = values.to_numpy() if is_a(values, "pandas", None) else array_of(values)
+    if found is None:
+        found = np.asarray(values)
+    return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 and found.dtype.kind in "OUS" else found
+
+
+def _mapping(data: Mapping[Any, Any], wanted: Wanted, label: str | None) -> Samples:
+    """Whole arrays by name, as an .npz file has them, or scikit-learn's {"data", "target"}."""
+    arrays = {k: v for k, v in data.items() if isinstance(k, str) and rows_of(v) is not None}
+    key = _label_of(arrays, label)
+    if key is None:
+        inputs = arrays
+    else:
+        n = rows_of(arrays[key])
+        inputs = {k: v for k, v in arrays.items() if k != key and rows_of(v) == n}
+    named = {k: v for k, v in inputs.items() if k in wanted.names}
+    if not named and len(inputs) > 1:
+        named = next(({"": v} for k, v in inputs.items() if k.lower() in _INPUTS), {})
+    inputs = named or ({"": next(iter(inputs.values()))} if len(inputs) == 1 else inputs)
+    if not inputs:
+        raise TaskError(
+            "these data have no inputs",
+            got=f"a dictionary of {', '.join(map(repr, data)) or 'nothing'}",
+            allowed=ALLOWED,
+        )
+    found = {k: whole(v, f"the input {k!r}") for k, v in inputs.items()}
+    made = Arrays(found, None if key is None else _targets(arrays[key]))
+    names = data.get("target_names")  # scikit-learn's
+    if key == "target" and names is not None and len(names) and isinstance(names[0], str):
+        made.classes = tuple(map(str, names))
+    return made
+
+
+def _file(path: Path, wanted: Wanted, label: str | None) -> Samples:
+    if not path.is_file():
+        raise TaskError("there is no such file of data", got=str(path), allowed="an .npz or .npy file")
+    if path.suffix not in (".npz", ".npy"):
+        raise TaskError(
+            "data files for a model are NumPy's",
+            got=str(path),
+            allowed=".npz with one array an input, and `labels`; .npy of inputs",
+            fix="for tables, texts and images: featherweight optimize --task KIND --data ..",
+        )
+    try:
+        found = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
+        arrays = {"": found} if path.suffix == ".npy" else {name: found[name] for name in found.files}
+    except Exception as e:  # a damaged file fails in many ways: zip's, NumPy's and the system's
+        raise TaskError("this file cannot be read as NumPy's", got=f"{path}: {type(e).__name__}: {e}") from e
+    if path.suffix == ".npy":
+        return Arrays(arrays, None)
+    return _mapping(arrays, wanted, label)
+
+
+def _frame(frame: Any, wanted: Wanted, label: str | None) -> Arrays:
+    """A DataFrame: the columns that the model takes by name, or all of numbers as one array."""
+    columns = [c for c in frame.columns if c != label]
+    if label is not None and label not in frame.columns:
+        raise TaskError("the DataFrame has no such column", got=label, allowed=", ".join(map(str, frame.columns))[:500])
+    numeric = [c for c in columns if frame[c].dtype.kind in "biuf"]
+    named = [c for c in columns if c in wanted.names]
+    if not named and len(numeric) < len(columns):
+        odd = [str(c) for c in columns if c not in numeric]
+        raise TaskError(
+            "these columns are no numbers",
+            got=", ".join(odd)[:300],
+            allowed="columns of numbers, and one of labels",
+            fix='name the column of the targets: label="..", and encode the others as the model takes them',
+        )
+    targets = None if label is None else frame[label].to_numpy()
+    if named:
+        return Arrays({str(c): frame[c].to_numpy() for c in named}, targets)
+    return Arrays({"": np.ascontiguousarray(frame[numeric].to_numpy(dtype=np.float32))}, targets)
+
+
+def _loader(loader: Any, wanted: Wanted, label: str | None) -> Samples:
+    """A DataLoader's samples, without its order: what it would draw from, batched as it does."""
+    from torch.utils.data import IterableDataset, SubsetRandomSampler
+
+    if isinstance(loader.dataset, IterableDataset):
+        return _streamed(loader, wanted, label)
+    rows = None
+    sampler = loader.sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        rows = sorted(int(i) for i in sampler.indices)
+    found = Fetched(
+        len(loader.dataset) if rows is None else len(rows),
+        _fetching(loader.dataset, loader.collate_fn, rows),
+        wanted,
+        label,
+    )
+    found.classes = _classes(loader.dataset)
+    return found
+
+
+def _fetching(dataset: Any, collate: Callable[[list[Any]], Any] | None, rows: Sequence[int] | None = None) -> Any:
+    """fetch(row numbers) -> a batch of a map-style dataset."""
+
+    def fetch(index: list[int]) -> Any:
+        from torch.utils.data import default_collate
+
+        places = index if rows is None else [rows[i] for i in index]
+        many = getattr(dataset, "__getitems__", None)
+        got = many(places) if callable(many) else [dataset[i] for i in places]
+        try:
+            return (collate or default_collate)(got)
+        except (TypeError, RuntimeError) as e:  # what collating raises for what has no common form
+            raise TaskError(
+                "samples of the dataset make no batch",
+                got=f"rows {places[:3]}: {str(e)[:300]}",
+                allowed="tensors or arrays of one shape and type each",
+                fix="convert images to tensors of one size, and pad texts to one length",
+            ) from e
+
+    return fetch
+
+
+def _hugging(data: Any, wanted: Wanted, label: str | None) -> Samples:
+    """A Hugging Face dataset: the columns that the model takes, as NumPy arrays, or what its own
+    transform gives."""
+    own = data.format.get("type") == "custom"
+    if own:
+        found = Fetched(len(data), lambda rows: data[rows], wanted, label)
+        key = label
+    else:
+        names = list(data.column_names)
+        key = label if label is not None else next((k for k in TARGETS if k in names), None)
+        inputs = [c for c in names if c in wanted.names] or [c for c in names if c != key]
+        texts = [c for c in inputs if str(getattr(data.features[c], "dtype", "")) in ("string", "large_string")]
+        if texts:
+            raise TaskError(
+                "the dataset holds texts, and the model takes numbers",
+                got=", ".join(texts),
+                fix="dataset.map(lambda rows: tokenizer(rows['text'], padding='max_length', truncation=True), "
+                "batched=True), or featherweight optimize --task text-classification",
+            )
+        plain = data.with_format("numpy", columns=[*inputs, *([key] if key in names else [])])
+        found = Fetched(len(data), lambda rows: plain[rows], wanted, key)
+    known = getattr((data.features or {}).get(key or "", None), "names", None)
+    if known:
+        found.classes = tuple(map(str, known))
+    return found
+
+
+def _streamed(data: Any, wanted: Wanted, label: str | None) -> Samples:
+    """What can only be read from its beginning to its end: batches (of a DataLoader) or samples,
+    read once and kept in files."""
+    from torch.utils.data import default_collate
+
+    whole_batches = is_a(data, "torch.utils.data", "DataLoader")
+    spool, names = Spool(), list[np.ndarray]()  # names have no fixed width, and stay in memory
+    for item in data:
+        batch = item if whole_batches else default_collate([item])
+        inputs, targets = decoded(batch, wanted, label, -1)
+        if targets is not None and targets.dtype.kind in "OUS":
+            names.append(targets)
+            targets = None
+        spool.add({**{f"i{k}": v for k, v in inputs.items()}, **({} if targets is None else {"t": targets})})
+    arrays = spool.arrays() | ({"t": np.concatenate(names)} if names else {})
+    if not arrays:
+        raise TaskError("the data are empty", got=f"{type(data).__name__} that gave nothing", allowed=ALLOWED)
+    return Arrays({k[1:]: v for k, v in arrays.items() if k[0] == "i"}, arrays.get("t"))
+
+
+def _classes(dataset: Any) -> tuple[str, ...] | None:
+    """The names of the classes, where a dataset says them (`classes`, as torchvision's do)."""
+    names = getattr(dataset, "classes", None)
+    if isinstance(names, (list, tuple)) and names and all(isinstance(n, str) for n in names):
+        return tuple(names)
+    return None

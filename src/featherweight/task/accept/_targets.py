@@ -1,0 +1,197 @@
+"""What targets stand for, going by themselves and by what the model gives: the loss and the metric
+that suit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import TaskError
+
+if TYPE_CHECKING:
+    import torch
+
+_MANY = 0.2  # class numbers that are more than this share of the samples are counts, or numbers
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """loss, metric: by name, as `Task` takes them; convert: targets [n, ...] as given to those that
+    the loss takes; classes: the names of 0, 1, ..; notes: what was decided, if it could be
+    otherwise."""
+
+    loss: Any
+    metric: Any
+    convert: Callable[[np.ndarray], np.ndarray]
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Converts labels to the numbers of their classes."""
+
+    names: tuple[Any, ...]
+
+    def __call__(self, targets: np.ndarray) -> np.ndarray:
+        number = {name: i for i, name in enumerate(self.names)}
+        try:
+            return np.array([number[_plain(v)] for v in targets.tolist()], dtype=np.int64)
+        except KeyError as e:
+            raise TaskError("a label is of no known class", got=repr(e.args[0]), allowed=list(self.names)[:50]) from e
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if not isinstance(value, (int, float, bool)) else value
+
+
+def as_classes(targets: np.ndarray) -> np.ndarray:
+    """Class numbers [n] of whole numbers [n] or [n, 1]."""
+    return targets.reshape(len(targets), *(s for s in targets.shape[1:] if s != 1)).astype(np.int64)
+
+
+def as_numbers(targets: np.ndarray) -> np.ndarray:
+    """float32, in their shape."""
+    return targets.astype(np.float32)
+
+
+def from_one_hot(targets: np.ndarray) -> np.ndarray:
+    """Class numbers [n] of rows with a single 1."""
+    numbers: np.ndarray = targets.argmax(1).astype(np.int64)
+    return numbers
+
+
+def meaning(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str] | None) -> Meaning:
+    """What the targets of all samples (or of some) stand for. out: what the model gives for a few
+    samples (None: there is no model). TaskError if they do not fit each other."""
+    if targets.dtype.kind == "b" and targets.size == len(targets):
+        return _of_names(Numbered((False, True)), ["False", "True"], targets.ravel(), out, classes)
+    if targets.dtype.kind in "OUS":
+        found = sorted({_plain(v) for v in targets.tolist()}, key=str)
+        if len(found) > max(100, _MANY * len(targets)):
+            raise TaskError(
+                "the labels are no classes",
+                got=f"{len(found)} different ones among {len(targets)}: {found[:3]}, ..",
+                allowed="names of classes, or numbers",
+            )
+        called = _named(found, classes)
+        return _of_names(Numbered(tuple(called)), called, targets, out, None)
+    whole = targets.dtype.kind in "iu" or bool((targets == np.rint(targets)).all())
+    width = _width(out)
+    labels = tuple(map(str, classes)) if classes is not None else None
+    ones = whole and bool(np.isin(targets, (0, 1)).all())
+    flat = targets.size == len(targets)
+    if not flat:
+        return _several(targets, out, ones, labels)
+    if width is None:  # no model: whole numbers that repeat are classes
+        if whole and (labels is not None or targets.dtype.kind in "iu" and _few(targets)):
+            return Meaning("cross_entropy", "accuracy", as_classes, labels)
+        return Meaning("mse", "r2", as_numbers)
+    if width == 1:
+        if ones:
+            chance = _probabilities(out)
+            names = labels or ("0", "1")
+            if chance:
+                return Meaning("log_loss", "accuracy@0.5", as_classes, names, (_said("a probability"),))
+            return Meaning("bce", "accuracy", as_classes, names, (_said("the logit of one class"),))
+        return Meaning("mse", "r2", as_numbers)
+    if whole and targets.min() >= 0 and targets.max() < width:
+        loss = "log_loss" if _sums(out) else "cross_entropy"
+        return Meaning(loss, "accuracy", as_classes, labels)
+    if whole:
+        raise TaskError(
+            "the model has no output for every class",
+            got=f"{width} outputs, labels {int(targets.min())} to {int(targets.max())}",
+            allowed="labels from 0 to outputs - 1",
+            fix="number the labels from 0, or give the model more outputs",
+        )
+    raise TaskError(
+        "the model's outputs and the targets do not fit each other",
+        got=f"{width} outputs a sample; targets that are no whole numbers, one a sample",
+        allowed="class numbers, or as many numbers as outputs",
+    )
+
+
+def _of_names(
+    known: Numbered, names: list[Any], targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str] | None
+) -> Meaning:
+    """Of names: what their numbers stand for."""
+    said = meaning(known(targets), out, classes or [str(n) for n in names])
+    return replace(said, convert=_Then(known, said.convert))
+
+
+class _Then:
+    def __init__(self, first: Callable[[np.ndarray], np.ndarray], second: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.first, self.second = first, second
+
+    def __call__(self, targets: np.ndarray) -> np.ndarray:
+        return self.second(self.first(targets))
+
+
+def own(out: torch.Tensor) -> Meaning:
+    """Of data without targets: the original's own outputs are what is to be kept."""
+    several = out.ndim == 2 and out.shape[1] > 1
+    said = "there are no labels: what the original gives is what is to be kept"
+    if several and _sums(out):
+        return Meaning("mse", "agreement", as_numbers, None, (f"{said}, and its outputs are probabilities of classes",))
+    if several and bool(((out.norm(dim=1) - 1).abs() < 1e-3).all()):
+        return Meaning("cosine", "cosine", as_numbers, None, (f"{said}, and its outputs are vectors of length 1",))
+    if several:
+        note = f"{said}, and its outputs are taken for scores of classes (of embeddings: metric='cosine'; of numbers: "
+        note += "metric='r2')"
+        return Meaning("kl", "agreement", as_numbers, None, (note,))
+    return Meaning("mse", "r2", as_numbers, None, (f"{said}, and its outputs are taken for numbers",))
+
+
+def _several(targets: np.ndarray, out: torch.Tensor | None, ones: bool, labels: tuple[str, ...] | None) -> Meaning:
+    """Of targets with several numbers a sample."""
+    if out is not None and out.shape[1:].numel() != targets[0].size:
+        raise TaskError(
+            "the model's outputs and the targets do not fit each other",
+            got=f"outputs {list(out.shape[1:])} a sample, targets {list(targets.shape[1:])}",
+            allowed="one class number a sample, or as many numbers as outputs",
+        )
+    if ones and targets.ndim == 2 and bool((targets.sum(1) == 1).all()):
+        loss = "log_loss" if out is not None and _sums(out) else "cross_entropy"
+        return Meaning(loss, "accuracy", from_one_hot, labels, ("targets with a single 1 each are taken for classes",))
+    if ones and targets.ndim == 2:
+        probable = out is not None and _probabilities(out)
+        metric = "micro_f1@0.5" if probable else "micro_f1"
+        note = "targets of 0 and 1 are taken for labels that do not exclude each other"
+        return Meaning("log_loss" if probable else "bce", metric, as_numbers, labels, (note,))
+    return Meaning("mse", "r2", as_numbers)
+
+
+def _named(found: list[Any], classes: Sequence[str] | None) -> list[Any]:
+    if classes is None:
+        return found
+    missing = sorted({str(v) for v in found} - set(map(str, classes)))
+    if missing:
+        raise TaskError("labels that are no classes", got=", ".join(missing[:10]), allowed=", ".join(map(str, classes)))
+    return [str(c) for c in classes]
+
+
+def _width(out: torch.Tensor | None) -> int | None:
+    return None if out is None else int(out.shape[1:].numel())
+
+
+def _few(targets: np.ndarray) -> bool:
+    kinds = len(np.unique(targets))
+    return targets.min() >= 0 and kinds <= max(20, _MANY * len(targets))
+
+
+def _probabilities(out: torch.Tensor | None) -> bool:
+    """Are all outputs between 0 and 1, and not all the same, as a sigmoid gives them?"""
+    return out is not None and bool(((out >= 0) & (out <= 1)).all())
+
+
+def _sums(out: torch.Tensor | None) -> bool:
+    """Are they distributions, as a softmax gives them?"""
+    return out is not None and out.ndim == 2 and _probabilities(out) and bool(((out.sum(1) - 1).abs() < 1e-3).all())
+
+
+def _said(what: str) -> str:
+    return f"the model's only output is taken for {what}"
