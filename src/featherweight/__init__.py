@@ -42,6 +42,7 @@ _WHERE = {  # what stands here besides the methods: those are found by name (`re
     "task.splitting": ("presplit", "split"),
     "study.study": ("Study",),
     "study.calls": ("optimize", "search"),
+    "engine.weights": ("load_model",),
     "targets.base": ("Target",),
     "errors": ("FeatherweightError",),
 }

@@ -9,6 +9,7 @@ from torch import nn
 from . import pareto as pareto
 from . import recipes as recipes
 from . import registry as registry
+from .engine.weights import load_model as load_model
 from .errors import FeatherweightError as FeatherweightError
 from .limits import Budget as Budget
 from .limits import Constraint as Constraint

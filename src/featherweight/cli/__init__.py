@@ -11,7 +11,22 @@ import typer
 
 from featherweight import __version__
 
-from . import cache, doctor, export, front, measure, methods, optimize, repair, report, resume, search, trial
+from . import (
+    cache,
+    doctor,
+    export,
+    front,
+    measure,
+    methods,
+    optimize,
+    predict,
+    repair,
+    report,
+    resume,
+    search,
+    trial,
+    verify,
+)
 from ._shared import EXIT_CODES, USAGE, print_json_error
 
 HELP = (
@@ -27,7 +42,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in (optimize, search, front, trial, report, export, measure, resume, repair, methods, cache, doctor):
+_VERBS = (
+    optimize,
+    search,
+    front,
+    trial,
+    report,
+    export,
+    predict,
+    verify,
+    measure,
+    resume,
+    repair,
+    methods,
+    cache,
+    doctor,
+)
+for _verb in _VERBS:
     _verb.register(app)
 
 

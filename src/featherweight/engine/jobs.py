@@ -30,6 +30,7 @@ from ..records import Entry
 from ..store.artifacts import sha256_file
 from ..store.manifest import MANIFEST, sound
 from ..targets.base import Target
+from .deployed import write_deployment
 from .messages import CertifyJob, Job, Made, PackageJob, RelaxJob, TrialJob
 from .runner import Runner, chain
 from .screen import screen
@@ -154,8 +155,8 @@ def _outputs(runner: Runner, made: Made, split: str, timeout_s: float, written: 
 
 
 def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:
-    """Write a candidate as architecture spec + safetensors;
-    it reloads to the same outputs or this fails."""
+    """Write a candidate as architecture spec + safetensors, which reloads to the same outputs or
+    this fails, and beside it what deploys its artifact."""
     package, _ = runner.model(Recipe.from_json(job.recipe))
     folder = Path(job.to)
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +166,7 @@ def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:
         error = float((Package.load(folder, runner.task.build).module(*example) - package.module(*example)).abs().max())
     if not error <= 1e-5:
         raise StoreError("the saved model does not reload to the same function", got=f"outputs differ by {error:.2e}")
+    write_deployment(runner.task, Path(job.artifact), Target.parse(job.target), folder.parent)
     return {"reload_error": error}
 
 

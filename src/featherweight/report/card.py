@@ -57,7 +57,20 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         "## How to run it",
         "",
         *([plain(info["prepared"]), ""] if info.get("prepared") else []),
+        "`python predict.py SAMPLE` asks the model, and `python predict.py --check` tells whether it gives here what "
+        "it gave where it was made (`pip install -r requirements.txt`); `featherweight predict FOLDER SAMPLE` and "
+        "`featherweight verify FOLDER` do the same. What goes in and comes out is in `deployment.json`.",
+        "",
         *snippet(entry, info),
+        "",
+        "The weights that this file was made from, as a module of PyTorch (safetensors in `model/`; `make` makes the "
+        "original's architecture):",
+        "",
+        "```python",
+        "import featherweight as fw",
+        "",
+        f'module = fw.load_model("model"{_builder(entry, config)})',
+        "```",
         "",
         "## Intended use and limits",
         "",
@@ -234,6 +247,15 @@ def _use(info: Json, config: Json) -> list[str]:
             f"{plain(value if isinstance(value, (str, int, float)) else json.dumps(value))}"
         )
     return out
+
+
+def _builder(entry: Json, config: Json) -> str:
+    """The second argument of `load_model`: none of a net that its recipe builds."""
+    steps = (entry.get("recipe") or {}).get("recipe") or []
+    if steps and "build" in steps[0]:
+        return ""
+    ref = config.get("task") or {}
+    return f", fw.load_task({json.dumps(ref)}).build" if "kind" in ref else ", make"
 
 
 def _example(inputs: Json, batch: int) -> list[str]:

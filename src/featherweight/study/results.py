@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ..deploy.predict import SPEC
 from ..engine.messages import PackageJob
 from ..errors import StoreError
 from ..records import Entry
@@ -34,7 +35,8 @@ def package_best(jobs: Jobs) -> None:
     restore(jobs)
     shutil.rmtree(jobs.folder / "best.new", ignore_errors=True)  # of a run that was killed
     to = str(jobs.folder / "best.new" / "model")
-    outcome = jobs.run_one(PackageJob(recipe=entry.recipe, to=to), 600.0, closing=True)
+    job = PackageJob(recipe=entry.recipe, to=to, artifact=entry.artifact, target=entry.target)
+    outcome = jobs.run_one(job, 600.0, closing=True)
     if outcome.kind != "finished":
         jobs.log.warn(f"the best model's weights could not be written: {outcome.reason}", entry.trial)
 
@@ -91,6 +93,10 @@ def _write_best(
     new.mkdir(exist_ok=True)
     for name in manifest["files"]:
         shutil.copy2(Path(entry.artifact) / name, new / name)
+    if (new / SPEC).is_file():
+        spec = json.loads((new / SPEC).read_text(encoding="utf-8"))
+        spec["measured"] = {"latency_ms": entry.latency_ms.median, "cpu": (info.get("machine") or {}).get("cpu")}
+        (new / SPEC).write_text(json.dumps(spec, indent=1, ensure_ascii=False), encoding="utf-8")
     (new / "recipe.json").write_text(json.dumps(entry.recipe, indent=1))
     (new / "MODEL_CARD.md").write_text(model_card(front, entry.to_json(), info, config))
     manifest["artifact_files"] = manifest.pop("files")

@@ -106,6 +106,10 @@ class Runtime(ABC):
         `output` is what the model gives."""
         return None
 
+    def deployed(self, target: Target) -> dict[str, Any]:
+        """What else `deploy.predict.session` has to know to run a file of this runtime."""
+        return {}
+
     @abstractmethod
     def load(self, folder: Path, target: Target, batch: int) -> Session:
         """Load what `export` wrote, for inferences of `batch` samples.

@@ -121,6 +121,9 @@ class Torch(Runtime):
             "    output = model(*(torch.from_numpy(value) for value in inputs.values()))",
         ]
 
+    def deployed(self, target: Target) -> dict[str, Any]:
+        return {"compile": target.mode == "compile"}
+
     def load(self, folder: Path, target: Target, batch: int) -> Session:
         import torch
 

@@ -55,7 +55,9 @@ class Task:
     ref: how another process loads this task (JSON); sources: files whose contents identify it;
     notes: what is to be said of the data to who uses them; prepared: how the model's inputs are
     made from what people have, for who runs what is exported (a sentence or more); identity: texts
-    that tell it from others of its kind, where no source does.
+    that tell it from others of its kind, where no source does; deploy: writes what makes inputs of
+    what people have (a tokenizer) into a folder, and says how that is done (`deploy.predict.read`;
+    None: inputs come as arrays).
     """
 
     name: str
@@ -71,6 +73,7 @@ class Task:
     notes: tuple[str, ...] = ()
     prepared: str = ""
     identity: tuple[str, ...] = ()
+    deploy: Callable[[Path], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         self._splits: Splits | None = None

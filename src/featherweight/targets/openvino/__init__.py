@@ -22,7 +22,7 @@ from ...graphs.session import Session
 from ...plan import Plan, check_plan, integer_problem
 from ..base import Runtime, Target
 from .realise import fix_shapes, realise
-from .session import FILE, PRECISION, WEIGHTS, capabilities, from_onnx, load, openvino_module
+from .session import FILE, GROUP, PRECISION, WEIGHTS, capabilities, from_onnx, load, openvino_module
 
 if TYPE_CHECKING:
     import torch
@@ -103,13 +103,18 @@ class Openvino(Runtime):
             f'model = ov.Core().read_model("{FILE}")',
             *example,
             "model.reshape({name: list(value.shape) for name, value in inputs.items()})",
+            f"group = {GROUP}  # of activations that share a scale; left alone, the runtime chooses one",
+            "size = int(model.get_rt_info(group).astype(int)) if model.has_rt_info(group) else 0",
             (
                 f'settings = {{"INFERENCE_PRECISION_HINT": "{hint}", "INFERENCE_NUM_THREADS": {threads}, '
-                f'"NUM_STREAMS": 1}}'
+                f'"NUM_STREAMS": 1, "DYNAMIC_QUANTIZATION_GROUP_SIZE": size}}'
             ),
             'compiled = ov.compile_model(model, "CPU", settings)',
             "output = compiled(inputs)[0]",
         ]
+
+    def deployed(self, target: Target) -> dict[str, Any]:
+        return {"precision": PRECISION[target.dtype]}
 
     def load(self, folder: Path, target: Target, batch: int) -> Session:
         return load(folder, target, batch)

@@ -28,10 +28,10 @@ from ._targets import Meaning, meaning, own
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-__all__ = ["OPTIONS", "task_of"]
+__all__ = ["task_of", "wrapped"]
 
-OPTIONS = ("loss", "metric", "baseline", "label", "output", "classes", "name")
 PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 _ASKED = 16  # samples that the model is asked about
 _SOME = 4096  # targets of lazy data that are looked at, to see what they stand for
@@ -112,6 +112,13 @@ def task_of(
         notes=tuple(notes),
         identity=_identity(made, asked, told),
     )
+
+
+def wrapped(module: nn.Module) -> nn.Module:
+    """The module as `task_of` wraps one that is called by name or gives several tensors."""
+    from ._adapter import wrapped as around
+
+    return around(module)
 
 
 def _parts(data: Any) -> dict[str, Any]:

@@ -26,6 +26,11 @@ class Adapter(nn.Module):
         return picked(out, self._output)
 
 
+def wrapped(module: nn.Module) -> nn.Module:
+    """The module as `task_of` wraps those that it has to, for their weights' names."""
+    return Adapter(module, None, None)
+
+
 def picked(out: Any, output: str | int | None) -> Tensor:
     """One tensor of what a model gave."""
     if output is None:

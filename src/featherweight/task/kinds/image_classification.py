@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...deploy.predict import UNREADABLE, bits, image, opened
 from ...errors import MissingExtra, TaskError
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
@@ -21,24 +18,12 @@ from ..imports import local_sources
 from ..task import Task
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import nn
 
 EPOCHS = 10
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# what a file is read as, whatever its name or content says: Pillow would start other programs for
-# some of the others (Ghostscript for EPS)
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-MOST_PIXELS = 100_000_000  # of one image: a file of 100 KB can say billions
 Size = tuple[int, int]  # height, width
 _LOOKED_AT = 64  # 16-bit images that are decoded to see how many bits are used
-_BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
-# what Pillow raises for files that are not what they should be (some of its readers only look for
-# what they need)
-UNREADABLE = (
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError),
-    *(struct.error, zlib.error),
-)
 
 
 def image_classification(
@@ -95,6 +80,7 @@ def image_classification(
         sources=local_sources(file),
         notes=notes,
         prepared=_prepared(shape, planes, depth, classes),
+        deploy=lambda to: {"kind": "image", "size": list(shape), "channels": planes, "depth": depth},
     )
 
 
@@ -221,12 +207,12 @@ def _form(files: list[Path], size: Size | None, channels: int | None, depth: int
     grey, unreadable, deep = True, [], []
     for path in files:
         try:
-            with _opened(path) as image:
+            with opened(path) as found:
                 # orientations 5 to 8 lie on their side
-                turned = image.width != image.height and image.getexif().get(0x0112, 1) >= 5
-                sizes.setdefault(image.size if turned else (image.height, image.width), path)
-                grey = grey and (image.mode in ("1", "L", "F") or image.mode.startswith("I"))
-                if image.mode.startswith("I") and _bits(image) == 16:
+                turned = found.width != found.height and found.getexif().get(0x0112, 1) >= 5
+                sizes.setdefault(found.size if turned else (found.height, found.width), path)
+                grey = grey and (found.mode in ("1", "L", "F") or found.mode.startswith("I"))
+                if found.mode.startswith("I") and bits(found) == 16:
                     deep.append(path)
         except UNREADABLE as e:
             unreadable.append(f"{path}: {e}")
@@ -243,34 +229,14 @@ def _form(files: list[Path], size: Size | None, channels: int | None, depth: int
     return size or next(iter(sizes)), channels or (1 if grey else 3)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image]:
-    """An image whose header is read, as one of `FORMATS`. One of `UNREADABLE` if that fails, or if
-    it has more pixels than `MOST_PIXELS`."""
-    from PIL import Image, UnidentifiedImageError
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of more than 89 million pixels, of tags that are cut
-        try:
-            image = Image.open(path, formats=FORMATS)
-        except UnidentifiedImageError as e:
-            raise ValueError(f"no {', '.join(FORMATS)} that can be read, whatever its name says") from e
-        except Image.DecompressionBombError as e:
-            raise ValueError(f"more pixels than the {MOST_PIXELS:,} that are read") from e
-        with image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are read")
-            yield image
-
-
 def _refuse_dark(deep: list[Path]) -> None:
     """TaskError if 16-bit images use 12 bits at most: cameras and scanners store 10 or 12 so, which
     would be read as next to black. Up to `_LOOKED_AT` of them are decoded."""
     top = 0
     for i in np.unique(np.linspace(0, max(len(deep) - 1, 0), _LOOKED_AT).astype(int)) if deep else ():
         try:
-            with _opened(deep[i]) as image:
-                top = max(top, int(np.asarray(image).max()))
+            with opened(deep[i]) as found:
+                top = max(top, int(np.asarray(found).max()))
         except UNREADABLE as e:
             _refuse([f"{deep[i]}: {e}"])
     if deep and top < 2**12:
@@ -281,53 +247,19 @@ def _refuse_dark(deep: list[Path]) -> None:
         )
 
 
-def _bits(image: Image) -> int:
-    """Of a whole-number sample with more than 8 bits, as the file says."""
-    tags: Any = getattr(image, "tag_v2", None)  # only TIFF has others than 16
-    return 16 if tags is None else int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
-
-
 def _read(
     files: list[Path], targets: np.ndarray, index: np.ndarray, size: Size, channels: int, depth: int | None
 ) -> Batch:
     """images: float32 [n, channels, height, width] in [0, 1]."""
-    from PIL import ImageOps
-
     out = np.empty((len(index), channels, *size), dtype=np.float32)
     unreadable = []
     for row, i in enumerate(index.tolist()):
         try:
-            with _opened(files[i]) as image:
-                whole = image.mode != "F" or depth is not None
-                top = 2.0 ** (depth or _bits(image)) - 1 if whole else 1.0
-                ImageOps.exif_transpose(image, in_place=True)
-                out[row] = _pixels(image, size, channels, top)
+            out[row] = image(files[i], list(size), channels, depth)
         except UNREADABLE as e:
             unreadable.append(f"{files[i]}: {e}")
     _refuse(unreadable)
     return {"image": out}, targets[index]
-
-
-def _pixels(image: Image, size: Size, channels: int, top: float) -> np.ndarray:
-    """[channels, height, width] in [0, 1]; grey with more than 8 bits keeps its depth. top: the
-    largest such sample. ValueError if samples lie outside."""
-    from PIL import Image as pil
-
-    height, width = size
-    deep = image.mode == "F" or image.mode.startswith("I")
-    top = top if deep else 255.0
-    if deep:
-        samples = np.asarray(image)
-        low, high = float(samples.min()), float(samples.max())
-        if not (low >= 0 and high <= top):
-            said = "; depth=8 takes them as 0 to 255" if top == 1 else ""
-            raise ValueError(f"samples from {low:g} to {high:g}; allowed: 0 to {top:g}{said}")
-    mode = "F" if deep else "L" if channels == 1 else "RGB"
-    image = image if image.mode == mode else image.convert(mode)
-    if image.size != (width, height):
-        image = image.resize((width, height), pil.Resampling.BILINEAR)
-    values = np.asarray(image, dtype=np.float32) / np.float32(top)
-    return np.broadcast_to(values, (channels, height, width)) if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
 def _refuse(unreadable: list[str]) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["classifier", "model_files", "text_classification", "tokenized"]
 
 EPOCHS = 3
+TOKENIZER = "tokenizer.json"
+_TRIED = ["A text.", "Ünïcode, 123 & punctuation!  Two  spaces\tand a tab", "", "word " * 3000]
 
 
 def text_classification(
@@ -63,6 +65,7 @@ def text_classification(
         ),
         baseline=fine_tuning(epochs) if epochs else None,
         split_seed=split_seed,
+        deploy=lambda to: saved_tokenizer(folder, to, max_length),
         ref={
             "kind": "text-classification",
             "options": {
@@ -171,8 +174,7 @@ def tokenized(
         rows += [np.asarray(ids, dtype=np.int32) for ids in found]
     lengths = np.array([len(r) for r in rows])
     width = min(max_length, -(-int(lengths.max()) // 8) * 8)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-    ids = np.full((len(rows), width), pad, dtype=np.int32)
+    ids = np.full((len(rows), width), _pad(tokenizer), dtype=np.int32)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
 
@@ -181,6 +183,33 @@ def tokenized(
         return {"input_ids": ids[index].astype(np.int64), "attention_mask": mask.astype(np.int64)}, targets[index]
 
     return LazySplit(len(rows), read, classes)
+
+
+def saved_tokenizer(folder: Path, to: Path, max_length: int) -> dict[str, Any]:
+    """The model directory's tokenizer as one file, for `deploy.predict.texts`. TaskError if it has
+    no such form, or cuts texts otherwise in it."""
+    from ...deploy.predict import texts
+
+    tokenizer = load_tokenizer(folder)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise TaskError(
+            "this tokenizer cannot be written as one file", got=type(tokenizer).__name__, allowed="a fast tokenizer"
+        )
+    backend.save(str(to / TOKENIZER))
+    how = {"kind": "text", "tokenizer": TOKENIZER, "max_length": max_length, "pad": _pad(tokenizer)}
+    form = {"input_ids": {"shape": ["batch", max_length], "dtype": "int64"}}
+    expected = tokenizer(_TRIED, truncation=True, max_length=max_length, padding=False)["input_ids"]
+    found = texts(_TRIED, how, to, form)["input_ids"]
+    if any(row[: len(ids)].tolist() != ids for row, ids in zip(found, expected, strict=True)):
+        raise TaskError("this tokenizer cuts texts otherwise when it is read from one file", got=str(folder))
+    return how
+
+
+def _pad(tokenizer: Any) -> int:
+    """The token that fills up short texts."""
+    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return int(found or 0)
 
 
 def _position_limit(folder: Path) -> int:

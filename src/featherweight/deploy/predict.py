@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Asks the model in this folder.
+
+    python predict.py photo.jpg          an image; "a text", or notes.txt with one a line;
+                                         rows.csv, samples.npz or samples.npy for numbers
+    python predict.py --check            does the model give here what it gave where it was made?
+
+    from predict import Model
+    Model()("photo.jpg")                 [{"label": "cat", "probability": 0.98, ...}]
+
+Needs what requirements.txt names: NumPy, the model's runtime, and, for images or texts, what reads
+them. What the model takes and gives is in deployment.json.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import struct
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SPEC, SAMPLE = "deployment.json", "sample.npz"
+SHOWN = 5  # classes that an answer names, at most
+# what an image is read as, whatever its name or content says: Pillow would start other programs
+# for some of the others (Ghostscript for EPS)
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MOST_PIXELS = 100_000_000  # of one image: a file of 100 KB can say billions
+_BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
+# what Pillow raises for files that are not what they should be (some of its readers only look for
+# what they need)
+UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError),
+    *(struct.error, zlib.error),
+)
+
+Inputs = dict[str, np.ndarray]  # by input name, the first axis is the sample
+
+
+class Model:
+    """The model in a folder. run: what gives its outputs for one batch of inputs (None: its
+    runtime, loaded from the folder)."""
+
+    def __init__(self, folder: str | Path = ".", run: Callable[[Inputs], np.ndarray] | None = None) -> None:
+        self.folder = Path(folder)
+        self.spec: dict[str, Any] = json.loads((self.folder / SPEC).read_text(encoding="utf-8"))
+        self._run = run or session(self.folder, self.spec)
+
+    def __call__(self, raw: Any) -> list[dict[str, Any]]:
+        """An answer for each sample: of classes {"label", "probability", "probabilities"}, of
+        labels that do not exclude each other {"labels", "probabilities"}, else {"output"}."""
+        return answers(self.outputs(read(raw, self.spec, self.folder)), self.spec)
+
+    def outputs(self, inputs: Inputs) -> np.ndarray:
+        """What the model gives for inputs [n, ...] as they are in the model file: [n, ...]."""
+        n, batch = len(next(iter(inputs.values()))), int(self.spec["batch"])
+        parts = []
+        for start in range(0, n, batch):
+            rows = np.minimum(np.arange(start, start + batch), n - 1)  # the last batch is filled up
+            parts.append(self._run({k: np.ascontiguousarray(v[rows]) for k, v in inputs.items()})[: n - start])
+        return np.concatenate(parts)
+
+    def check(self) -> tuple[bool, str]:
+        """Does it give for the sample what it gave where it was made? (yes or no, in words)."""
+        with np.load(self.folder / SAMPLE, allow_pickle=False) as kept:
+            inputs = {name: kept[f"input.{name}"] for name in self.spec["inputs"]}
+            expected = kept["output"]
+        found = self.outputs(inputs)
+        if found.shape != expected.shape:
+            return False, f"the sample's output is {list(found.shape)}, and was {list(expected.shape)}"
+        far, scale = float(np.abs(found - expected).max()), float(np.abs(expected).max()) or 1.0
+        allowed = float(self.spec["tolerance"])
+        said = f"the sample's output differs by {far / scale:.2g} of its largest value, {allowed:g} is allowed"
+        return bool(np.isfinite(found).all()) and far <= allowed * scale, said
+
+
+# --- what people have, as inputs ------------------------------------------------------------------
+
+
+def read(raw: Any, spec: dict[str, Any], folder: Path) -> Inputs:
+    """raw: a path or a list of paths, a text or a list of texts, or arrays by name. ValueError for
+    what cannot be read."""
+    how = spec["prepare"]
+    if isinstance(raw, (np.ndarray, dict)):
+        return arrays(raw, spec["inputs"])
+    many = list(raw) if isinstance(raw, (list, tuple)) else [raw]
+    if how["kind"] == "image":
+        name = next(iter(spec["inputs"]))
+        return {name: np.stack([image(Path(one), how["size"], how["channels"], how.get("depth")) for one in many])}
+    if how["kind"] == "text":
+        return texts(_lines(many), how, folder, spec["inputs"])
+    return _joined([arrays(_file(Path(one), spec["inputs"]), spec["inputs"]) for one in many])
+
+
+def arrays(given: Any, inputs: dict[str, Any]) -> Inputs:
+    """Arrays by name, each [n, ...]; the only input may come without its name, and one sample
+    without its axis."""
+    if isinstance(given, np.ndarray):
+        if len(inputs) != 1:
+            raise ValueError(f"the model takes several inputs, by name: {', '.join(inputs)}")
+        given = {next(iter(inputs)): given}
+    missing = [name for name in inputs if name not in given]
+    if missing:
+        raise ValueError(f"the model takes {', '.join(inputs)}; not there: {', '.join(missing)}")
+    out = {}
+    for name, form in inputs.items():
+        shape, value = list(form["shape"][1:]), np.asarray(given[name])
+        if list(value.shape) == shape:
+            value = value[None]
+        if list(value.shape[1:]) != shape:
+            raise ValueError(f"{name} is [n, {', '.join(map(str, shape))}]; got {list(value.shape)}")
+        out[name] = value.astype(form["dtype"])
+    return out
+
+
+def _file(path: Path, inputs: dict[str, Any]) -> Any:
+    """The arrays in a file of numbers."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    if path.suffix == ".csv":
+        return _table(path, inputs)
+    raise ValueError(f"{path} cannot be read; .npz, .npy and .csv can")
+
+
+def _table(path: Path, inputs: dict[str, Any]) -> np.ndarray:
+    """Rows of numbers, one a sample; a first row of names is left out."""
+    with path.open(newline="", encoding="utf-8-sig") as f:
+        rows = [row for row in csv.reader(f) if row]
+    try:
+        [float(v) for v in rows[0]]
+    except (ValueError, IndexError):
+        rows = rows[1:]
+    shape = next(iter(inputs.values()))["shape"][1:]
+    try:
+        values = np.array([[float(v) for v in row] for row in rows])
+        return values.reshape(len(rows), *shape)
+    except ValueError as e:
+        raise ValueError(f"{path}: rows of {int(np.prod(shape))} numbers are wanted ({e})") from e
+
+
+def _joined(parts: list[Inputs]) -> Inputs:
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _lines(given: list[Any]) -> list[str]:
+    """Texts; of a .txt file its lines."""
+    out = []
+    for one in given:
+        is_file = str(one).endswith(".txt") and Path(str(one)).is_file()
+        out += Path(str(one)).read_text(encoding="utf-8").splitlines() if is_file else [str(one)]
+    return out
+
+
+def texts(given: list[str], how: dict[str, Any], folder: Path, inputs: dict[str, Any]) -> Inputs:
+    """Token numbers and masks, cut and padded to the width that the model was made for."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / how["tokenizer"]))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(how["max_length"])
+    width = int(next(iter(inputs.values()))["shape"][1])
+    ids = np.full((len(given), width), how["pad"], dtype=np.int64)
+    mask = np.zeros((len(given), width), dtype=np.int64)
+    for row, text in enumerate(given):
+        found = tokenizer.encode(text).ids[:width]
+        ids[row, : len(found)], mask[row, : len(found)] = found, 1
+    known = {"input_ids": ids, "attention_mask": mask}
+    return {name: known[name].astype(form["dtype"]) for name, form in inputs.items()}
+
+
+def image(path: Path, size: list[int], channels: int, depth: int | None) -> np.ndarray:
+    """[channels, height, width], float32 in [0, 1]. One of `UNREADABLE` if it cannot be read."""
+    from PIL import ImageOps
+
+    with opened(path) as found:
+        whole = found.mode != "F" or depth is not None
+        top = 2.0 ** (depth or bits(found)) - 1 if whole else 1.0
+        ImageOps.exif_transpose(found, in_place=True)
+        return pixels(found, (size[0], size[1]), channels, top)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An image whose header is read, as one of `FORMATS`. One of `UNREADABLE` if that fails, or if
+    it has more pixels than `MOST_PIXELS`."""
+    from PIL import Image, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of more than 89 million pixels, of tags that are cut
+        try:
+            found = Image.open(path, formats=FORMATS)
+        except UnidentifiedImageError as e:
+            raise ValueError(f"no {', '.join(FORMATS)} that can be read, whatever its name says") from e
+        except Image.DecompressionBombError as e:
+            raise ValueError(f"more pixels than the {MOST_PIXELS:,} that are read") from e
+        with found:
+            if found.width * found.height > MOST_PIXELS:
+                raise ValueError(f"{found.width} x {found.height} pixels; at most {MOST_PIXELS:,} are read")
+            yield found
+
+
+def bits(found: Any) -> int:
+    """Of a whole-number sample with more than 8 bits, as the file says."""
+    tags: Any = getattr(found, "tag_v2", None)  # only TIFF has others than 16
+    return 16 if tags is None else int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
+
+
+def pixels(found: Any, size: tuple[int, int], channels: int, top: float) -> np.ndarray:
+    """[channels, height, width] in [0, 1]; grey with more than 8 bits keeps its depth. top: the
+    largest such sample. ValueError if samples lie outside."""
+    from PIL import Image
+
+    height, width = size
+    deep = found.mode == "F" or found.mode.startswith("I")
+    top = top if deep else 255.0
+    if deep:
+        samples = np.asarray(found)
+        low, high = float(samples.min()), float(samples.max())
+        if not (low >= 0 and high <= top):
+            said = "; depth=8 takes them as 0 to 255" if top == 1 else ""
+            raise ValueError(f"samples from {low:g} to {high:g}; allowed: 0 to {top:g}{said}")
+    mode = "F" if deep else "L" if channels == 1 else "RGB"
+    found = found if found.mode == mode else found.convert(mode)
+    if found.size != (width, height):
+        found = found.resize((width, height), Image.Resampling.BILINEAR)
+    values = np.asarray(found, dtype=np.float32) / np.float32(top)
+    return np.broadcast_to(values, (channels, height, width)) if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+# --- outputs, as answers --------------------------------------------------------------------------
+
+
+def answers(outputs: np.ndarray, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each row of outputs says."""
+    means, labels = spec["output"]["means"], spec["output"].get("labels")
+    return [_answer(np.asarray(row, dtype=np.float64), means, labels) for row in outputs]
+
+
+def _answer(row: np.ndarray, means: str, labels: list[str] | None) -> dict[str, Any]:
+    if means not in ("logits", "probabilities", "labels", "label probabilities"):
+        return {"output": row.tolist()}
+    flat = row.reshape(-1)
+    if means.startswith("label") or flat.size == 1:
+        p = flat if "prob" in means else np.where(flat >= 0, 1, np.exp(-np.abs(flat))) / (1 + np.exp(-np.abs(flat)))
+    elif means == "logits":
+        e = np.exp(flat - flat.max())
+        p = e / e.sum()
+    else:
+        p = flat
+    if flat.size == 1:  # one number says which of two it is
+        p = np.array([1 - p[0], p[0]])
+    names = labels if labels and len(labels) == len(p) else [str(i) for i in range(len(p))]
+    order = np.argsort(-p, kind="stable")[:SHOWN]
+    shown = {names[i]: round(float(p[i]), 6) for i in order}
+    if means.startswith("label") and flat.size > 1:
+        return {"labels": [names[i] for i in np.flatnonzero(p > 0.5)], "probabilities": shown}
+    return {"label": names[order[0]], "probability": round(float(p[order[0]]), 6), "probabilities": shown}
+
+
+# --- the runtime ----------------------------------------------------------------------------------
+
+
+def session(folder: Path, spec: dict[str, Any]) -> Callable[[Inputs], np.ndarray]:
+    """The model's runtime with its file loaded: (inputs of one batch) -> outputs."""
+    file, threads = str(folder / spec["file"]), int(spec["threads"])
+    if spec["runtime"] == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        loaded = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return lambda inputs: np.asarray(loaded.run(None, inputs)[0])
+    if spec["runtime"] == "openvino":
+        return _openvino(file, threads, spec)
+    if spec["runtime"] == "torch":
+        return _torch(file, threads, spec)
+    raise ValueError(f"this file runs on {spec['runtime']}, which predict.py does not know")
+
+
+def _openvino(file: str, threads: int, spec: dict[str, Any]) -> Callable[[Inputs], np.ndarray]:
+    import openvino
+
+    model = openvino.Core().read_model(file)
+    model.reshape({name: [int(spec["batch"]), *form["shape"][1:]] for name, form in spec["inputs"].items()})
+    group = ["featherweight", "dynamic_quantization_group_size"]  # left alone, the runtime chooses one
+    settings = {
+        "INFERENCE_PRECISION_HINT": spec["precision"],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": int(model.get_rt_info(group).astype(int)) if model.has_rt_info(group) else 0,
+    }
+    compiled = openvino.compile_model(model, "CPU", settings)
+    return lambda inputs: np.array(compiled(inputs)[0])
+
+
+def _torch(file: str, threads: int, spec: dict[str, Any]) -> Callable[[Inputs], np.ndarray]:
+    import torch
+
+    torch.set_num_threads(threads)
+    module: Any = torch.export.load(file).module(check_guards=False)
+    if spec.get("compile"):
+        module = torch.compile(module)
+
+    def run(inputs: Inputs) -> np.ndarray:
+        with torch.no_grad():
+            found: np.ndarray = module(*(torch.from_numpy(inputs[name]) for name in spec["inputs"])).float().numpy()
+        return found
+
+    return run
+
+
+def main(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    model = Model(Path(__file__).resolve().parent)
+    if words == ["--check"]:
+        fine, said = model.check()
+        print(("As it was made: " if fine else "NOT as it was made: ") + said)
+        return 0 if fine else 1
+    try:
+        for answer in model(words):
+            print(json.dumps(answer, ensure_ascii=False))
+    except UNREADABLE as e:
+        print(f"Error: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""The weights of a model that a study found, as a module of PyTorch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors
+from torch import nn
+
+from ..errors import InputError
+from ..models.package import SPEC, WEIGHTS, Package
+from ..plain import read_json
+from ..task.accept import wrapped
+
+
+def load_model(folder: str | Path, make: Callable[[], nn.Module] | nn.Module | None = None) -> nn.Module:
+    """The module whose weights and structure lie in a folder (`model/` of what was exported), in
+    eval mode: the smaller one in floating point, before a runtime's quantization.
+
+    make: the original's architecture: what made it, or a module (whose weights do not matter); of a
+    net that the recipe builds it is not needed. InputError without one where it is; StoreError for
+    files that do not belong to it.
+    """
+    folder = Path(folder)
+    if not (folder / WEIGHTS).is_file() and (folder / "model" / WEIGHTS).is_file():
+        folder = folder / "model"
+    if not (folder / WEIGHTS).is_file():
+        raise InputError("there are no weights in this folder", got=str(folder), allowed="model/ of an exported folder")
+    if make is None and read_json(folder / SPEC).get("net") is None:
+        raise InputError(
+            "these weights are of a model that its own code makes",
+            got="load_model(FOLDER)",
+            fix="load_model(FOLDER, Net), with the class, a function, or a module of the original's architecture",
+        )
+    with safetensors.safe_open(str(folder / WEIGHTS), framework="pt") as f:
+        inside = all(name.startswith("model.") for name in f.keys())  # noqa: SIM118 (no mapping)
+
+    def build() -> nn.Module:
+        assert make is not None  # else the net is in the description
+        made = copy.deepcopy(make) if isinstance(make, nn.Module) else make()
+        return wrapped(made) if around(made) else made
+
+    def around(made: nn.Module) -> bool:
+        """Was it called by name, or gave several outputs, and so was wrapped?"""
+        return inside and not all(name.startswith("model.") for name in made.state_dict())
+
+    found = Package.load(folder, build).module
+    inner = getattr(found, "model", None)
+    return inner if inside and isinstance(inner, nn.Module) and type(found).__name__ == "Adapter" else found
