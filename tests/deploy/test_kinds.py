@@ -1,0 +1,89 @@
+"""Photos and texts, as people have them, go to a deployed model as its task reads them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from featherweight.deploy.predict import Model, read
+from featherweight.task.kinds.image_classification import image_classification
+from featherweight.task.kinds.text_classification import saved_tokenizer, text_classification
+from tests.deploy.test_predict import OURS, alone, deployed
+from tests.task.test_prepared import photos
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_photo_is_read_as_the_task_reads_it(tmp_path, mode):
+    folder = photos(tmp_path, mode)
+    task = image_classification(f"{tmp_path / 'nets.py'}:net", folder, size=(16, 12), epochs=0)
+    to = deployed(tmp_path / "to", task)
+    photo = sorted(folder.glob("cat/*.png"))[3]
+    spec = json.loads((to / "deployment.json").read_text())
+    mine = read(photo, spec, to)["image"][0]
+    splits = task.splits()
+    every = np.concatenate([b["image"] for s in (splits.train, splits.valid, splits.test) for b, _ in s.batches()])
+    assert ((every == mine).all((1, 2, 3))).sum() == 1
+    code, said, wrong = alone(to, str(photo), str(photo))
+    assert code == 0, wrong
+    assert json.loads(said.splitlines()[0])["label"] in ("cat", "dog") and len(said.splitlines()) == 2
+    (tmp_path / "not.png").write_bytes(b"no image")
+    code, _, wrong = alone(to, str(tmp_path / "not.png"))
+    assert code == 2 and wrong.startswith("Error: no PNG")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A tiny encoder with a word-piece tokenizer, as a Hugging Face directory."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "##s", "the", "."]
+    raw = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    raw.normalizer, raw.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    raw.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    folder = tmp_path_factory.mktemp("bert")
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=raw, model_max_length=64, **special).save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_text_is_cut_as_the_task_cuts_it(tmp_path, bert):
+    texts = [f"{'Good' if i % 2 else 'bad'} films, {'a ' * (i % 7)}the film {i}." for i in range(40)]
+    lines = "\n".join(json.dumps({"text": t, "label": "pos" if i % 2 else "neg"}) for i, t in enumerate(texts))
+    (tmp_path / "t.jsonl").write_text(lines)
+    task = text_classification(bert, tmp_path / "t.jsonl", max_length=12, epochs=0)
+    to = deployed(tmp_path / "to", task)
+    spec = json.loads((to / "deployment.json").read_text())
+    mine = read(texts, spec, to)
+    splits = task.splits()
+    rows = [b for s in (splits.train, splits.valid, splits.test) for b, _ in s.batches()]
+    for name in ("input_ids", "attention_mask"):
+        every = np.concatenate([b[name] for b in rows])
+        assert mine[name].shape == every.shape
+        assert sorted(map(bytes, mine[name])) == sorted(map(bytes, every))
+    code, said, wrong = alone(to, texts[0], hidden=OURS)
+    assert code == 0, wrong
+    answer = json.loads(said)
+    assert answer["label"] in ("pos", "neg")
+    assert answer == Model(to)(texts[0])[0]
+    (tmp_path / "notes.txt").write_text("good\nbad film\n")
+    code, said, _ = alone(to, str(tmp_path / "notes.txt"))
+    assert code == 0 and len(said.splitlines()) == 2
+
+
+def test_the_tokenizer_file_is_held_to_the_tokenizer(tmp_path, bert, monkeypatch):
+    from featherweight.deploy import predict
+    from featherweight.errors import TaskError
+
+    right = predict.texts
+    monkeypatch.setattr(
+        predict, "texts", lambda *a: {k: np.flip(v, 1) for k, v in right(*a).items()}
+    )
+    with pytest.raises(TaskError, match="cuts texts otherwise"):
+        saved_tokenizer(bert, tmp_path, 12)
