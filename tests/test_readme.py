@@ -47,7 +47,7 @@ def featherweight(*args):
 def run(tmp_path_factory):
     """The folder of the study that the README's Python code makes, with two trials."""
     out = tmp_path_factory.mktemp("readme")
-    code = next(b for b in blocks("python") if "fw.optimize(" in b)
+    code = next(b for b in blocks("python") if "fw.optimize(" in b and "runs/digits" in b)
     code = (
         code.replace("trials=60, minutes=10)", "trials=2), measure_seconds=0.1")
         .replace('"runs/digits"', repr(str(out / "run")))
@@ -62,6 +62,34 @@ def run(tmp_path_factory):
 
 def test_the_python_code_runs(run):
     assert (run / "front.json").exists() and (run / "report.html").exists()
+
+
+OWN = """
+import numpy as np
+import torch
+
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+x = torch.randn(600, 8)
+train_set, test_set = (torch.utils.data.TensorDataset(v, (v[:, 0] > 0).long()) for v in (x[:300], x[300:]))
+step = torch.optim.Adam(net.parameters(), 0.02)
+for _ in range(60):
+    step.zero_grad()
+    torch.nn.functional.cross_entropy(net(train_set.tensors[0]), train_set.tensors[1]).backward()
+    step.step()
+"""
+
+
+def test_a_model_and_data_make_a_study(tmp_path):
+    code = next(b for b in blocks("python") if "fw.optimize(net" in b)
+    code = (
+        code.replace("minutes=10", "trials=1, measure_seconds=0.1, polish=0.0")
+        .replace('"runs/net"', repr(str(tmp_path / "run")))
+        .replace('"deployed/"', repr(str(tmp_path / "deployed")))
+    )
+    assert str(tmp_path / "run") in code and "trials=1" in code
+    python(OWN + code, tmp_path / "store")
+    assert (tmp_path / "run" / "report.html").exists() and (tmp_path / "run" / "best" / "predict.py").exists()
 
 
 def test_the_search_in_python_runs(tmp_path):
