@@ -82,8 +82,6 @@ def test_the_tokenizer_file_is_held_to_the_tokenizer(tmp_path, bert, monkeypatch
     from featherweight.errors import TaskError
 
     right = predict.texts
-    monkeypatch.setattr(
-        predict, "texts", lambda *a: {k: np.flip(v, 1) for k, v in right(*a).items()}
-    )
+    monkeypatch.setattr(predict, "texts", lambda *a: {k: np.flip(v, 1) for k, v in right(*a).items()})
     with pytest.raises(TaskError, match="cuts texts otherwise"):
         saved_tokenizer(bert, tmp_path, 12)

@@ -53,7 +53,6 @@ def deployed(folder, task, target="onnxruntime", plan=None, module=None):
     return folder
 
 
-
 @pytest.mark.parametrize("target", ["onnxruntime", "onnxruntime:batch=3", "openvino", "torch"])
 def test_the_folder_runs_without_us(tmp_path, target):
     runtime = target.partition(":")[0]

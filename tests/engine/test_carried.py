@@ -103,8 +103,9 @@ torch.manual_seed(0)
 rng = np.random.default_rng(0)
 x = rng.normal(size=(300, 8)).astype("float32")
 y = np.array(["down", "up"])[(x[:, 0] > 0).astype(int)]
-study = fw.optimize(Net, (x, y), fw.Prune(ratio=fw.Choice(0.25, 0.5), criterion="magnitude"), baseline=fw.Train(epochs=3),
-                    max_drop="40pt", trials=2, workers=1, measure_seconds=0.1, out="out", polish=0.0)
+prune = fw.Prune(ratio=fw.Choice(0.25, 0.5), criterion="magnitude")
+study = fw.optimize(Net, (x, y), prune, baseline=fw.Train(epochs=3), max_drop="40pt", trials=2, workers=1,
+                    measure_seconds=0.1, out="out", polish=0.0)
 print(study.best is not None, study.front_json()["trials"]["complete"])
 print(study.leaderboard().columns.tolist()[:3])
 """

@@ -23,7 +23,7 @@ from ..task.data import calibration_rows
 from ..task.task import Task
 from ..task.tensors import as_tensor
 
-WRITTEN = 3  # raised when the same model would give another file
+WRITTEN = 4  # raised when the same model would give another file
 
 
 def write_artifact(task: Task, package: Package, target: Target, recipe: Recipe, folder: Path) -> None:

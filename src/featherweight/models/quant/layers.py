@@ -20,6 +20,11 @@ def is_layer(m: nn.Module) -> bool:
     return isinstance(m, nn.Linear) or is_convolution(m)
 
 
+def recurrent(module: nn.Module) -> list[str]:
+    """Paths of the layers whose weights no plan lists: LSTM, GRU and plain recurrent ones."""
+    return [path for path, m in module.named_modules() if isinstance(m, nn.RNNBase)]
+
+
 def sharing(module: nn.Module) -> dict[str, list[str]]:
     """{path that a plan names it by: paths of the layers with this weight} of every Linear,
     convolution and Embedding, in the module's order. Layers that share one weight, as a table and
@@ -44,7 +49,8 @@ def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
     path to skip matches no layer.
     """
     out: dict[str, LayerPlan] = {}
-    unused = set(plan.skipped)
+    unlisted = recurrent(module)
+    unused = {s for s in plan.skipped if not any(p == s or p.startswith(s + ".") for p in unlisted)}
     for path, paths in sharing(module).items():
         m, entry = module.get_submodule(path), plan.whole
         if isinstance(m, nn.Embedding):
@@ -58,7 +64,7 @@ def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
         out[path] = replace(entry, bits=32) if hit else entry
     if unused:
         raise InputError(
-            "these layers to skip are not in the model", got=sorted(unused), allowed=", ".join(list(out)[:40])
+            "these layers to skip are not in the model", got=sorted(unused), allowed=", ".join([*out, *unlisted][:40])
         )
     return out
 
