@@ -250,7 +250,7 @@ def test_a_search_with_all_four_of_them(site, tmp_path):
     notes = {note["step"]: note for note in json.loads((deployed / "manifest.json").read_text())["notes"]}
     assert notes["clip_weights"]["clipped"] >= 0 and front["best"]["params"] < front["baseline"]["params"]
     card = (deployed / "MODEL_CARD.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    code, _ = re.findall(r"```python\n(.*?)```", card, re.S)
     assert "ReferenceEvaluator" in code and run([sys.executable, "-c", code], [], deployed).stdout.strip() == "(1, 4)"
 
 

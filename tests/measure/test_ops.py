@@ -77,3 +77,16 @@ def test_machine_facts():
         and set(facts["flags"]) == {"avx2", "avx512", "vnni", "amx_int8", "amx_bf16"}
     )
     assert "torch" in facts["versions"] and "onnxruntime" in facts["versions"]
+
+
+@pytest.mark.parametrize(("cell", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_layers_are_counted(cell, gates):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = cell(4, 16, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(x)[0][:, -1]
+
+    assert macs(Net(), {"x": torch.randn(1, 10, 4)}) == 10 * gates * 16 * (16 + 4)

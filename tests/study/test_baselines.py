@@ -112,7 +112,7 @@ def test_a_floor_that_makes_no_sense_for_the_originals_value_is_refused():
     ("metric", "limit", "says"),
     [
         ("acuracy", fw.max_drop(0.01), "no such metric[\\s\\S]*accuracy\\?"),
-        ("f1_macro", fw.max_drop(0.01), "macro_f1\\?"),
+        ("f1_makro", fw.max_drop(0.01), "f1_macro\\?"),
         ("accuracy", fw.max_drop(5), "makes no sense for accuracy[\\s\\S]*between 0 and 1[\\s\\S]*5pt"),
         ("macro_f1", fw.min_metric(80), "min_metric=0.8"),
         ("nll", fw.max_drop("1%"), "percentage points[\\s\\S]*the metric's own unit"),

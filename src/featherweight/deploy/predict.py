@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+RUNTIMES = ("onnxruntime", "openvino", "torch")
 SPEC, SAMPLE = "deployment.json", "sample.npz"
 SHOWN = 5  # classes that an answer names, at most
 # what an image is read as, whatever its name or content says: Pillow would start other programs

@@ -53,8 +53,9 @@ def write_deployment(task: Task, artifact: Path, target: Target, to: Path) -> No
     output = predict.Model(to, session.run).outputs(inputs)
     kept: dict[str, Any] = {"output": output, **{f"input.{k}": v for k, v in inputs.items()}}
     np.savez(to / predict.SAMPLE, **kept)
-    shutil.copyfile(Path(predict.__file__), to / "predict.py")
-    (to / "requirements.txt").write_text("".join(f"{line}\n" for line in _requirements(target, prepare)))
+    if target.runtime in predict.RUNTIMES:  # a plug-in's runs by `featherweight predict`
+        shutil.copyfile(Path(predict.__file__), to / "predict.py")
+        (to / "requirements.txt").write_text("".join(f"{line}\n" for line in _requirements(target, prepare)))
 
 
 def _main_file(manifest: dict[str, Any]) -> str:

@@ -166,7 +166,8 @@ def run_package(runner: Runner, job: PackageJob) -> dict[str, Any]:
         error = float((Package.load(folder, runner.task.build).module(*example) - package.module(*example)).abs().max())
     if not error <= 1e-5:
         raise StoreError("the saved model does not reload to the same function", got=f"outputs differ by {error:.2e}")
-    write_deployment(runner.task, Path(job.artifact), Target.parse(job.target), folder.parent)
+    if job.artifact:
+        write_deployment(runner.task, Path(job.artifact), Target.parse(job.target), folder.parent)
     return {"reload_error": error}
 
 

@@ -130,13 +130,13 @@ class CertifyJob(Job):
 @dataclass(frozen=True, kw_only=True)
 class PackageJob(Job):
     """Write a candidate's architecture spec and weights into the folder `to`, and beside it what
-    deploys its artifact, made for the target."""
+    deploys its artifact, made for the target ("": the weights alone)."""
 
     kind = "package"
     recipe: Any
     to: str
-    artifact: str
-    target: str
+    artifact: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,12 +43,12 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
     if isinstance(what, str):
         found = named(what)
         if found is None:
-            near = get_close_matches(what.partition("@")[0], [*BY_NAME, *ALIASES], cutoff=0.5)
+            near = get_close_matches(what.partition("@")[0], [*BY_NAME, *ALIASES], 1, 0.5)
             raise InputError(
                 "there is no such metric",
                 got=what,
                 allowed=", ".join(BY_NAME),
-                fix=(f"{' or '.join(near)}? " if near else "")
+                fix=(f"{near[0]}? " if near else "")
                 + "use one of these, or give a function (outputs, targets) -> one value a sample",
             )
         return found

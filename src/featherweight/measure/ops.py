@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -36,11 +38,20 @@ def macs(module: nn.Module, example: dict[str, torch.Tensor]) -> int:
             allowed="a tensor per input name with at least one sample",
         )
     counter = FlopCounterMode(display=False)
-    # The fused CPU attention kernel is unknown to the counter;
-    # the plain one is made of matrix products.
-    with evaluating(module), sdpa_kernel(SDPBackend.MATH), counter:
+    # The fused CPU kernels of attention and LSTM are unknown to the counter;
+    # the plain ones are made of matrix products.
+    with evaluating(module), sdpa_kernel(SDPBackend.MATH), _unfused(), counter:
         module(*[v[:1] for v in example.values()])
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Without oneDNN's kernels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other devices' settings, which come with this one
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 def layer_macs(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import registry
+from ..deploy.predict import RUNTIMES
 from ..errors import InputError
 from ..targets.base import Target
 from . import units
@@ -57,9 +58,7 @@ def model_card(front: Json, entry: Json, info: Json, config: Json) -> str:
         "## How to run it",
         "",
         *([plain(info["prepared"]), ""] if info.get("prepared") else []),
-        "`python predict.py SAMPLE` asks the model, and `python predict.py --check` tells whether it gives here what "
-        "it gave where it was made (`pip install -r requirements.txt`); `featherweight predict FOLDER SAMPLE` and "
-        "`featherweight verify FOLDER` do the same. What goes in and comes out is in `deployment.json`.",
+        _asked(entry),
         "",
         *snippet(entry, info),
         "",
@@ -247,6 +246,16 @@ def _use(info: Json, config: Json) -> list[str]:
             f"{plain(value if isinstance(value, (str, int, float)) else json.dumps(value))}"
         )
     return out
+
+
+def _asked(entry: Json) -> str:
+    """How the model is asked, in words."""
+    ours = "`featherweight predict FOLDER SAMPLE` asks the model, and `featherweight verify FOLDER` tells whether it "
+    ours += "gives here what it gave where it was made. "
+    alone = "`python predict.py SAMPLE` and `python predict.py --check` do so without Featherweight "
+    alone += "(`pip install -r requirements.txt`). "
+    known = str(entry.get("target", "")).split(":")[0] in RUNTIMES
+    return ours + (alone if known else "") + "What goes in and comes out is in `deployment.json`."
 
 
 def _builder(entry: Json, config: Json) -> str:

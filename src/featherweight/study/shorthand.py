@@ -8,14 +8,15 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..limits import LIMITS, Budget, Constraint
 from ..recipe import Recipe, Transform
 from ..space import Domain
-from ..task.load import load_task
-from ..task.task import Task
+
+if TYPE_CHECKING:
+    from ..task.task import Task
 
 TRIALS = 40  # if neither trials nor minutes are given
 ENDS = tuple(f.name for f in dataclasses.fields(Budget))
@@ -28,6 +29,9 @@ def task_and_recipe(
 ) -> tuple[Task, Recipe | None]:
     """The task that was named or is made of a model and data, and the recipe. options: by the names
     of `MADE_OF`. InputError if they do not go together."""
+    from ..task.load import load_task
+    from ..task.task import Task
+
     if recipe is None and _is_recipe(data):
         data, recipe = None, data
     given = {name: value for name, value in options.items() if value is not None}
