@@ -1,10 +1,12 @@
 """YAML and JSON that people write, read within limits: nothing in it is executed, a key stands once
 in YAML, and what it says stays as large as it looks (an alias of an alias of an alias is
-gigabytes)."""
+gigabytes). And what is at a path: not all that has a name is a file."""
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,37 @@ class _Once(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+def kind(path: Path, follow: bool = True) -> str | None:
+    """What is at a path, in words; None of a regular file, or if nothing is there. follow: a link
+    counts as what it leads to."""
+    try:
+        mode = path.stat(follow_symlinks=follow).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no file")
+
+
 def read_text(path: Path) -> str:
     """A text file that somebody wrote. ValueError (of which a UnicodeDecodeError is one) says why
-    it is none."""
-    size = path.stat().st_size
-    if size > LONGEST:
-        raise ValueError(f"it has {size} bytes; at most {LONGEST} are read")
-    return path.read_text(encoding="utf-8")
+    it is none: a pipe or a device may never come to an end, whatever size it says."""
+    if odd := kind(path):
+        raise ValueError(f"it is {odd}; only files are read")
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as f:
+        size = os.fstat(f.fileno()).st_size
+        data = f.read(LONGEST + 1) if size <= LONGEST else b""
+    if max(size, len(data)) > LONGEST:
+        raise ValueError(f"it has {max(size, len(data))} bytes or more; at most {LONGEST} are read")
+    return data.decode()
 
 
 def read_json(path: Path) -> Any:

@@ -24,6 +24,7 @@ from ..task.load import load_task
 from ..task.task import Task
 from .clock import begun
 from .config import Config, Settings
+from .folder import check_folder
 from .forecast import forecast
 from .guessing import guess
 from .known import proven
@@ -137,7 +138,8 @@ def _run(
     """A study from its request to its results. began: when the call did, from which its minutes
     count."""
     folder = Path(out)
-    config = configure(task, asked, begun_as(folder))
+    check_folder(folder, (before := begun_as(folder)) is not None)
+    config = configure(task, asked, before)
     folder.mkdir(parents=True, exist_ok=True)
     statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
     proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None
