@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 EPOCHS = 10
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # what a file is read as, whatever its name or content says: Pillow would start other programs for
 # some of the others (Ghostscript for EPS)
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MOST_PIXELS = 100_000_000  # of one image: a file of 100 KB can say billions
 Size = tuple[int, int]  # height, width
-_LOOKED_AT = 64  # 16-bit images that are decoded to see how many bits are used
+_LOOKED_AT = 64  # images of more than 8 bits that are decoded to see how many are used
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 # what Pillow raises for files that are not what they should be (some of its readers only look for
 # what they need)
@@ -213,12 +213,12 @@ def _check_depth(depth: int | None) -> None:
 
 
 def _form(files: list[Path], size: Size | None, channels: int | None, depth: int | None) -> tuple[Size, int]:
-    """Height, width and channels that all images get, from their headers; only of images with 16
-    bits are some decoded."""
+    """Height, width and channels that all images get, from their headers; only of images with more
+    than 12 bits are some decoded."""
     if channels not in (None, 1, 3):
         raise TaskError("images have 1 or 3 channels", got=channels, allowed="1 (grey), 3 (colour)")
     sizes: dict[Size, Path] = {}
-    grey, unreadable, deep = True, [], []
+    grey, unreadable, deep = True, [], dict[int, list[Path]]()
     for path in files:
         try:
             with _opened(path) as image:
@@ -226,13 +226,13 @@ def _form(files: list[Path], size: Size | None, channels: int | None, depth: int
                 turned = image.width != image.height and image.getexif().get(0x0112, 1) >= 5
                 sizes.setdefault(image.size if turned else (image.height, image.width), path)
                 grey = grey and (image.mode in ("1", "L", "F") or image.mode.startswith("I"))
-                if image.mode.startswith("I") and _bits(image) == 16:
-                    deep.append(path)
+                if image.mode.startswith("I") and (bits := _bits(image)) > 12:
+                    deep.setdefault(bits, []).append(path)
         except UNREADABLE as e:
             unreadable.append(f"{path}: {e}")
     _refuse(unreadable)
-    if depth is None:
-        _refuse_dark(deep)
+    for bits in sorted(deep) if depth is None else ():
+        _refuse_dark(deep[bits], bits)
     if size is None and len(sizes) > 1:
         shown = ", ".join(f"{h}x{w} ({p.name})" for (h, w), p in list(sizes.items())[:4])
         raise TaskError(
@@ -263,9 +263,10 @@ def _opened(path: Path) -> Iterator[Image]:
             yield image
 
 
-def _refuse_dark(deep: list[Path]) -> None:
-    """TaskError if 16-bit images use 12 bits at most: cameras and scanners store 10 or 12 so, which
-    would be read as next to black. Up to `_LOOKED_AT` of them are decoded."""
+def _refuse_dark(deep: list[Path], bits: int) -> None:
+    """TaskError if images of so many bits use four less at most, and would be read as next to
+    black: cameras and scanners store 10 or 12 bits in 16, programs 8 or 16 in 32. Up to
+    `_LOOKED_AT` of them are decoded."""
     top = 0
     for i in np.unique(np.linspace(0, max(len(deep) - 1, 0), _LOOKED_AT).astype(int)) if deep else ():
         try:
@@ -273,11 +274,13 @@ def _refuse_dark(deep: list[Path]) -> None:
                 top = max(top, int(np.asarray(image).max()))
         except UNREADABLE as e:
             _refuse([f"{deep[i]}: {e}"])
-    if deep and top < 2**12:
+    if deep and top < 2 ** (bits - 4):
+        used = min(max(8, top.bit_length()), bits - 4)
+        used = 12 if bits == 16 else next(n for n in (8, 12, 16, bits - 4) if n >= used)
         raise TaskError(
-            "these 16-bit images use 12 bits at most, and would be read as next to black",
-            got=f"no sample above {top} of 65535, as in {deep[0]}",
-            fix="say how many bits are used: depth=12, or depth=16 if they are that dark",
+            f"these {bits}-bit images use {used} bits at most, and would be read as next to black",
+            got=f"no sample above {top} of {2**bits - 1}, as in {deep[0]}",
+            fix=f"say how many bits are used: depth={used}, or depth={bits} if they are that dark",
         )
 
 
@@ -320,7 +323,7 @@ def _pixels(image: Image, size: Size, channels: int, top: float) -> np.ndarray:
         samples = np.asarray(image)
         low, high = float(samples.min()), float(samples.max())
         if not (low >= 0 and high <= top):
-            said = "; depth=8 takes them as 0 to 255" if top == 1 else ""
+            said = "; depth=8 takes them as 0 to 255" if top == 1 < high <= 255 and low >= 0 else ""
             raise ValueError(f"samples from {low:g} to {high:g}; allowed: 0 to {top:g}{said}")
     mode = "F" if deep else "L" if channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
