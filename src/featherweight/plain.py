@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from .errors import TaskError
+
 LONGEST, LARGEST, DEEPEST = 10_000_000, 200_000, 100  # characters; values, aliases followed; levels
 
 
@@ -49,6 +51,21 @@ def kind(path: Path, follow: bool = True) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no file")
+
+
+def check_unicode(what: str, *texts: object) -> None:
+    """TaskError if a text holds bytes that are no Unicode, as names of files can: reports and logs
+    could not tell of it."""
+    for text in map(str, texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            raise TaskError(
+                f"{what} is no Unicode",
+                got=text.encode("utf-8", "backslashreplace").decode(),
+                allowed="names in UTF-8",
+                fix="rename it",
+            ) from e
 
 
 def read_text(path: Path) -> str:

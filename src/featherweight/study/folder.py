@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError, StoreError
-from ..plain import kind
+from ..plain import check_unicode, kind
 from ..store.places import check_links
 
 LOGS = ("study.db", "study.db-wal", "study.db-shm", "study.db-journal", "study.db.new")
@@ -18,6 +18,7 @@ FOLDERS = ("artifacts", BEST, NEW, OLD, "valid-outputs", "test-outputs", "logs",
 def check_folder(folder: Path, study: bool) -> None:
     """InputError if no study was begun in this folder, and one would write over what is there;
     StoreError if what is called as a part of a study is none, or a link out of the folder."""
+    check_unicode("the path of the study's folder", folder.absolute())
     if not folder.is_dir():
         return
     mine = [name for name in (*RESULTS, *FOLDERS) if _filled(folder / name)]

@@ -114,7 +114,9 @@ def _write_best(
     for name in manifest["files"]:
         shutil.copy2(Path(entry.artifact) / name, new / name)
     (new / "recipe.json").write_text(json.dumps(entry.recipe, indent=1))
-    (new / "MODEL_CARD.md").write_text(model_card(front, entry.to_json(), info, config))
+    (new / "MODEL_CARD.md").write_text(
+        model_card(front, entry.to_json(), info, config), encoding="utf-8", errors="backslashreplace"
+    )
     manifest["artifact_files"] = manifest.pop("files")
     files = sorted(p for p in new.rglob("*") if p.is_file() and p.name != MANIFEST)
     manifest["files"] = {str(p.relative_to(new)): sha256_file(p) for p in files}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import importlib
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class Study:
     @classmethod
     def open(cls, out: str | Path) -> Study:
         """The study in a folder. StoreError if there is none."""
+        if not isinstance(out, (str, os.PathLike)) or not isinstance(os.fspath(out), str):
+            raise InputError("this names no folder", got=repr(out), allowed="a path, as 'runs/digits'")
         state = read_state(Path(out))
         if "baseline" not in state.baselines:
             raise StoreError(

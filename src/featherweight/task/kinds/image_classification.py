@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import MissingExtra, TaskError
+from ...plain import check_unicode
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
 from ..files import load_file, parse_ref
@@ -164,6 +165,8 @@ def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str], tuple[str, .
     folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
     classes = sorted(p.name for p in folders if not _stray(p))
     strays = [p for p in folders if _stray(p)]
+    check_unicode("the name of the folder", folder)
+    check_unicode("the name of a class", *classes)
     if len(classes) < 2:
         raise TaskError(
             "the folder has fewer than 2 classes",
