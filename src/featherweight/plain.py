@@ -7,30 +7,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from .errors import TaskError
 
 LONGEST, LARGEST, DEEPEST = 10_000_000, 200_000, 100  # characters; values, aliases followed; levels
-
-
-class _Once(yaml.SafeLoader):
-    """Refuses a mapping with a key twice: of two values one would be dropped without a word."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = f"{key.tag} {key.value}" if isinstance(key, yaml.ScalarNode) else ""
-            if name in seen:
-                raise yaml.constructor.ConstructorError(
-                    "in a mapping", node.start_mark, f"the key {key.value!r} stands twice", key.start_mark
-                )
-            if name and key.value != "<<":
-                seen.add(name)
-        return super().construct_mapping(node, deep)
 
 
 _KINDS = {
@@ -89,12 +72,35 @@ def read_json(path: Path) -> Any:
         raise ValueError("its values are too deep within each other") from e
 
 
+@cache
+def _loader() -> Any:
+    """A class that reads plain data and refuses a mapping with a key twice: of two values one would
+    be dropped without a word. Made when it is first asked for: YAML takes as long to load as all
+    else that `--help` needs."""
+    import yaml
+
+    class Once(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                name = f"{key.tag} {key.value}" if isinstance(key, yaml.ScalarNode) else ""
+                if name in seen:
+                    raise yaml.constructor.ConstructorError(
+                        "in a mapping", node.start_mark, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                if name and key.value != "<<":
+                    seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    return Once
+
+
 def read_yaml(text: str) -> Any:
     """The plain data that a YAML (or JSON) text says. ValueError, yaml.YAMLError and RecursionError
     say why it cannot be taken."""
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters; at most {LONGEST} are read")
-    loader = _Once(text)
+    loader = _loader()(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -107,6 +113,8 @@ def read_yaml(text: str) -> Any:
 
 def _size(node: Any, known: dict[int, int], depth: int) -> int:
     """How many values a node is, each alias counted as what it stands for."""
+    import yaml
+
     if depth > DEEPEST:
         raise ValueError(f"it is more than {DEEPEST} levels deep")
     if known.get(id(node)) == 0:
