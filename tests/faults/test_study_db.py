@@ -408,6 +408,8 @@ def test_a_log_that_is_no_file_is_named(kind, study):
         ("baseline", lambda e: e["entry"]["recipe"].update(recipe=-1)),
         ("baseline", lambda e: e["entry"].update(parity=[])),
         ("proposed", lambda e: e.update(recipe={"recipe": [{"prune": 3}]})),
+        ("proposed", lambda e: e.update(features=0.5)),
+        ("certified", lambda e: e["certificate"].update(max_drop="")),
         ("info", lambda e: e["info"]["splits"].update(classes=0.5)),
         ("info", lambda e: e["info"]["splits"].update(classes={"0": {"train": "x"}})),
         ("info", lambda e: e["info"]["splits"].update(sizes=[1])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..records import Entry
+from ..records import Entry, Event
 
 _NUMBERS = ("drop", "n", "level", "upper", "p", "max_drop", "min_metric", "value", "lower", "looks")
 _KEPT = ("copies", "sets")  # what the data's report counts of copies, and of labels that contradict
@@ -16,6 +16,14 @@ def check_recipe(data: Any) -> None:
     steps = data.get("recipe") if isinstance(data, dict) else data
     if not isinstance(steps, list) or not all(map(_by_name, steps)):
         raise TypeError(f"recipe {data!r:.200}")
+
+
+def check_proposal(event: Event) -> None:
+    """TypeError if an event proposes no trial."""
+    check_recipe(event["recipe"])
+    odd = [k for k in ("filling", "note", "features", "proxy") if not isinstance(event.get(k, {}), dict)]
+    if odd or not isinstance(event["target"], str) or not _number(event.get("propose_s", 0.0)):
+        raise TypeError(f"{odd[0] if odd else 'target or propose_s'} of trial {event['trial']}")
 
 
 def check_entry(entry: Entry) -> None:

@@ -14,7 +14,7 @@ from ..limits import Budget, judge
 from ..records import Entry, Event, Latency, Speedup, State, Trial
 from .config import Config
 from .known import Known, artifact_id
-from .shapes import check_certificate, check_entry, check_info, check_recipe
+from .shapes import check_certificate, check_entry, check_info, check_proposal
 
 ARTIFACTS = "artifacts"  # the folder of a study in which its artifacts are kept
 
@@ -114,7 +114,7 @@ class StudyState(Known):
         self.failed_baselines[event["label"]] = event["reason"]
 
     def _on_proposed(self, event: Event) -> None:
-        check_recipe(event["recipe"])
+        check_proposal(event)
         self.trials.add(
             Trial(
                 event["trial"],
