@@ -179,7 +179,7 @@ TABLES = [
     Hostile("parquet of one text", _equal_texts, "too large"),
     Hostile("parquet of columns", _arrow(**{f"c{i}": [1] for i in range(10_001)}), _TOO_LARGE),
     Hostile("parquet of lists", _arrow(text=[["a"] * 1000] * 1000, label=[1] * 1000), "neither text nor a number"),
-    Hostile("parquet of bytes", _arrow(text=[b"\xff"] * 4, label=[1] * 4), "neither text nor a number"),
+    Hostile("parquet of bytes", _arrow(text=[b"\xff"] * 4, label=[1] * 4), "holds bytes"),
     Hostile("parquet, cut", lambda f: (_arrow(text=["a"], label=[1])(f), _cut(f / "evil.parquet")), _UNREAD),
     Hostile("parquet of noise", lambda f: (f / "evil.parquet").write_bytes(b"PAR1" + bytes(99) + b"PAR1"), _UNREAD),
 ]

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+LONGEST = 500  # characters of a value that are shown
+
+
+class Whole(str):
+    """A text that an error tells to its end, however long it is."""
+
+
+def shown(value: object, longest: int = LONGEST) -> str:
+    """A value as text of at most so many characters; a longer one ends with " .."."""
+    try:
+        text = str(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        text = f"a {type(value).__name__} that is too long to be written"
+    return text if len(text) <= longest or isinstance(value, Whole) else f"{text[:longest]} .."
+
+
+def _short(value: object) -> object:
+    """The value itself, if it is short."""
+    text = shown(value)
+    short = value is None or (len(text) <= LONGEST and not (isinstance(value, int) and abs(value) > 2**1000))
+    return value if short or isinstance(value, Whole) else text
+
 
 class FeatherweightError(Exception):
     """Base of every error that a user can cause and mend.
 
-    `what` is one sentence; `got`, `allowed` and `fix` are added where they are known.
+    `what` is one sentence; `got`, `allowed` and `fix` are added where they are known, the first two
+    cut to `LONGEST` characters.
     """
 
     def __init__(self, what: str, *, got: object = None, allowed: object = None, fix: str | None = None) -> None:
-        self.what, self.got, self.allowed, self.fix = what, got, allowed, fix
+        self.what, self.got, self.allowed, self.fix = shown(what, 2 * LONGEST), _short(got), _short(allowed), fix
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -7,9 +7,11 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from numbers import Real
 from typing import Any, ClassVar
 
-from .errors import InputError
+from .errors import InputError, shown
 from .records import Entry
 
 _UNITS = {
@@ -19,6 +21,7 @@ _UNITS = {
     "macs": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9},
 }
 _UNITS["memory"] = _UNITS["size"]
+LEAST_MINUTES = 1 / 60  # of a budget: nothing is made and measured in less
 OBJECTIVES = ("latency", "size", "memory", "params", "macs", "error")
 
 
@@ -128,29 +131,44 @@ class Constraint:
         return None
 
 
+def _number(bound: object) -> float:
+    """A number of any kind as a float; NaN if it is none, as a truth value or bytes."""
+    if isinstance(bound, bool) or not isinstance(bound, (Real, Decimal)):
+        return math.nan
+    try:
+        return float(bound)
+    except (OverflowError, ValueError):  # a whole number of hundreds of digits, a signalling NaN
+        return math.nan
+
+
+def _got(bound: object) -> object:
+    """What an error says of a limit: None is nothing to it."""
+    return bound if bound is not None and bound != "" else repr(bound)
+
+
 def _parse(quantity: str, bound: str | float) -> Constraint:
-    text = str(bound).strip().lower()
+    text = shown(bound).strip().lower()
     match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", text)
     units = _UNITS[quantity]
     allowed = (
         f"a positive number with a unit ({', '.join(u for u in units if u)}) or a multiple of the baseline such as 0.5x"
     )
     if match is None:
-        raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed)
+        raise InputError(f"max_{quantity} is not a limit", got=_got(bound), allowed=allowed)
     try:
         value = float(match[1])
     except ValueError as e:
-        raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed) from e
+        raise InputError(f"max_{quantity} is not a limit", got=_got(bound), allowed=allowed) from e
     unit = match[2]
     if not 0 < value * units.get(unit, 1) < float("inf") or (
         unit != "x" and unit not in units and not (unit == "" and not isinstance(bound, str))
     ):
-        raise InputError(f"max_{quantity} is not a limit", got=bound, allowed=allowed)
+        raise InputError(f"max_{quantity} is not a limit", got=_got(bound), allowed=allowed)
     if unit == "x":
         return Constraint(quantity, value, relative=True)
     if quantity != "latency" and value * units.get(unit, 1) < 1:  # bytes and counts
         fix = f"max_{quantity}('{value:g}x') for so much of the baseline's"
-        raise InputError(f"max_{quantity} is less than one", got=bound, allowed=allowed, fix=fix)
+        raise InputError(f"max_{quantity} is less than one", got=_got(bound), allowed=allowed, fix=fix)
     return Constraint(quantity, value * units.get(unit, 1))
 
 
@@ -162,13 +180,13 @@ def max_drop(bound: str | float) -> Constraint:
         re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(%|pt|)\s*", bound.lower()) if isinstance(bound, str) else None
     )
     try:
-        value = float(match[1]) if match else math.nan if isinstance(bound, (str, bool)) else float(bound)
-    except (TypeError, ValueError):
+        value = float(match[1]) if match else _number(bound)
+    except ValueError:  # 1.2.3
         value = math.nan
     if not 0 <= value < math.inf:
         raise InputError(
             "max_drop is not a limit",
-            got=bound,
+            got=_got(bound),
             allowed="a number of at least 0, in the metric's unit: 0.01 is one point of accuracy, as are 1pt and 1%",
         )
     points = match is not None and match[2] != ""
@@ -179,9 +197,9 @@ def min_metric(bound: float) -> Constraint:
     """The metric must reach this value (for a metric where higher is better), whatever the
     original's is. With `max_drop`, too, it is the drop that is certified, and this holds for the
     validation split."""
-    if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not abs(bound) < float("inf"):
-        raise InputError("min_metric is not a limit", got=bound, allowed="a finite number, in the metric's unit")
-    return Constraint("metric", float(bound))
+    if not abs(value := _number(bound)) < math.inf:
+        raise InputError("min_metric is not a limit", got=_got(bound), allowed="a finite number, in the metric's unit")
+    return Constraint("metric", value)
 
 
 def max_latency(bound: str | float) -> Constraint:
@@ -317,6 +335,13 @@ class Budget:
                     got=repr(value),
                     allowed=("a whole number" if whole else "a number") + ("" if name == "enough" else " above 0"),
                 )
+        if self.minutes is not None and self.minutes < LEAST_MINUTES:
+            raise InputError(
+                "the budget's minutes are less than a second",
+                got=f"{self.minutes:g}, which are {60 * self.minutes:.2g} s",
+                allowed=f"minutes, at least {LEAST_MINUTES:.3g}",
+                fix="does it say seconds, or hours?",
+            )
         if self.trials is None and self.minutes is None:
             raise InputError(
                 "the budget has no end", got="neither trials nor minutes", fix="give trials=, minutes= or both"

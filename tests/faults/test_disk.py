@@ -121,3 +121,62 @@ def test_full_places(place, when, small, tmp_path, monkeypatch, own_store):
     filling.unlink()
     found = fw.optimize(task(tmp_path, "OSError"), out=out, budget=budget, **FAST)
     assert [t["state"] for t in found.trials()] == ["complete"] * 4
+
+
+def test_an_export_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch, one_baseline):
+    """As under `ulimit -f`: the same command works once there is room."""
+    import resource
+
+    from typer.testing import CliRunner
+
+    from featherweight.cli import app
+
+    fw.optimize(task(tmp_path, "OSError"), out=tmp_path / "out", budget=fw.Budget(trials=1), **FAST)
+    (tmp_path / "empty").mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for to in (tmp_path / "new", tmp_path / "empty"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            result = CliRunner().invoke(app, ["export", str(tmp_path / "out"), "--to", str(to)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert result.exit_code == 1 and os.strerror(errno.EFBIG) in result.stderr and "disk is full" in result.stderr
+        assert not to.exists() or not list(to.iterdir())
+        assert not list(tmp_path.glob(".incoming*"))
+        assert CliRunner().invoke(app, ["export", str(tmp_path / "out"), "--to", str(to)]).exit_code == 0
+        assert (to / "manifest.json").is_file()
+    for to, words in (
+        ("", "no name"),
+        (str(tmp_path / "out" / "deployed"), "study's own"),
+        (str(tmp_path / "out"), "own"),
+    ):
+        result = CliRunner().invoke(app, ["export", str(tmp_path / "out"), "--to", to])
+        assert result.exit_code == 2 and words in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "{}", "[]", '"a"', "null", '{"limit_bytes": 1e999}', '{"limit_bytes": -5}', "\xff"]
+)
+def test_settings_of_the_store_that_are_none(text, tmp_path, monkeypatch):
+    """They may be somebody else's, and are not written over."""
+    from typer.testing import CliRunner
+
+    from featherweight.cli import app
+
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path))
+    (tmp_path / "settings.json").write_text(text, encoding="latin-1")
+    for words in (["cache"], ["cache", "--limit", "5GB"]):
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
+        assert (
+            result.exit_code == 1 and "settings cannot be read" in result.stderr and "remove the file" in result.stderr
+        )
+    assert (tmp_path / "settings.json").read_text(encoding="latin-1") == text
+    (tmp_path / "settings.json").unlink()
+    os.mkfifo(tmp_path / "settings.json")
+    assert "named pipe" in CliRunner(env={"COLUMNS": "200"}).invoke(app, ["cache"]).stderr
+    (tmp_path / "settings.json").unlink()
+    for limit in ("²", "٣²", "5²B", "9" * 5000):
+        assert CliRunner().invoke(app, ["cache", "--limit", limit]).exit_code == 2
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    assert "file is a file" in CliRunner(env={"COLUMNS": "200"}).invoke(app, ["cache"]).stderr

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import shutil
 import sqlite3
@@ -16,6 +17,7 @@ from featherweight.cli import app
 from featherweight.errors import StoreError
 from featherweight.store.chain import seal, survey
 from featherweight.store.events import EventStore
+from featherweight.study.reading import read_state
 from featherweight.study.repair import REASON, repair
 from featherweight.study.state import StudyState
 from featherweight.study.study import Study
@@ -365,3 +367,64 @@ def test_a_log_that_lost_its_seals_is_no_older_one(study):
             EventStore(folder / "study.db", writable=writable)
     with pytest.raises(StoreError, match="cannot be repaired"):
         repair(folder)
+
+
+def test_a_wal_of_another_database_is_moved_away(study):
+    """A sound log is not lost with it."""
+    study, _ = study
+    before = read_state(study).front_json()
+    other = sqlite3.connect(study.parent / "other.db")
+    other.execute("pragma journal_mode=wal")
+    other.execute("create table pupils (name)")
+    other.executemany("insert into pupils values (?)", [("x" * 500,)] * 500)
+    other.commit()
+    wal = (study.parent / "other.db-wal").read_bytes()
+    other.close()
+    for text in (wal, b"no wal at all"):
+        (study / "study.db-wal").write_bytes(text)
+        found = repair(study)
+        assert read_state(study).front_json() == before
+        if found.old is not None:
+            assert found.old.read_bytes() == text and "study.db-wal" in found.lost[0]
+    assert list(study.glob("study.db.damaged*-wal"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_a_log_that_is_no_file_is_named(kind, study):
+    study, _ = study
+    log = study / "study.db"
+    log.unlink()
+    made = {"pipe": lambda: os.mkfifo(log), "folder": log.mkdir, "device": lambda: log.symlink_to("/dev/null")}
+    made[kind]()
+    for command in (repair, read_state, Study.resume):
+        with pytest.raises(StoreError, match=f"(?s)study.db is a .*{kind}"):
+            command(study)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("baseline", lambda e: e["entry"]["recipe"].update(recipe=[0])),
+        ("baseline", lambda e: e["entry"]["recipe"].update(recipe=-1)),
+        ("baseline", lambda e: e["entry"].update(parity=[])),
+        ("proposed", lambda e: e.update(recipe={"recipe": [{"prune": 3}]})),
+        ("proposed", lambda e: e.update(features=0.5)),
+        ("certified", lambda e: e["certificate"].update(max_drop="")),
+        ("info", lambda e: e["info"]["splits"].update(classes=0.5)),
+        ("info", lambda e: e["info"]["splits"].update(classes={"0": {"train": "x"}})),
+        ("info", lambda e: e["info"]["splits"].update(sizes=[1])),
+        ("info", lambda e: e["info"]["splits"].update(class_names=[3])),
+        ("info", lambda e: e["info"].update(machine=0)),
+    ],
+)
+def test_events_of_another_shape_are_no_studys(kind, change, study):
+    """Whoever wrote the log sealed it."""
+    study, _ = study
+    with sqlite3.connect(study / "study.db") as db:
+        query = "SELECT seq, body FROM events WHERE kind = ? LIMIT 1"
+        ((seq, body),) = db.execute(query, (kind,)).fetchall()
+    db.close()
+    change(event := json.loads(body))
+    rewritten(study / "study.db", ("UPDATE events SET body = ? WHERE seq = ?", json.dumps(event), seq))
+    with pytest.raises(StoreError, match="says what no study writes"):
+        Study.open(study)

@@ -37,7 +37,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
     with pytest.raises(RuntimeError):
         store.put(KEYS[0], half)
-    assert store.get(KEYS[0]) is None and not list(tmp_path.glob("incoming-*"))
+    assert store.get(KEYS[0]) is None and not list(tmp_path.glob(".incoming-*"))
 
 
 @pytest.mark.parametrize("damage", ["change", "remove", "truncate"])

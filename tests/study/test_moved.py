@@ -150,9 +150,9 @@ def test_a_place_within_the_study_is_known_by_its_last_name(written, kept):
 
 
 def test_what_a_killed_run_left_of_the_best_is_not_taken_for_it(moved):
-    (moved / "best.new" / "model").mkdir(parents=True)
+    (moved / ".best.new" / "model").mkdir(parents=True)
     for name in ("model.bin", "model/scales.safetensors"):
-        (moved / "best.new" / name).write_bytes(b"of another candidate")
+        (moved / ".best.new" / name).write_bytes(b"of another candidate")
     fw.Study.resume(moved)
     files = {str(p.relative_to(moved / "best")) for p in (moved / "best").rglob("*")}
     assert "model.onnx" in files and not files & {"model.bin", "model/scales.safetensors"}

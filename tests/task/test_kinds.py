@@ -532,3 +532,93 @@ def test_what_macos_writes_beside_images_is_left_out_and_said(tmp_path):
     made = image_classification(f"{net}:Net", folder)
     assert made.fingerprint == whole.fingerprint and made.splits().report["samples"] == 12
     assert "._x.png" in made.notes[0] and "__MACOSX" in made.notes[0]
+
+
+@pytest.mark.parametrize(("most", "depth"), [(255, 8), (4095, 12), (65535, 16)])
+def test_images_of_32_bits_are_not_black(net: Path, tmp_path: Path, most: int, depth: int) -> None:
+    values = (np.linspace(0, 1, 6) * most).astype(np.int32)
+    folder = deep(tmp_path / "deep", values)
+    with pytest.raises(TaskError, match=rf"32-bit images use {depth} bits[\s\S]*above {most} of[\s\S]*depth={depth}"):
+        image_classification(f"{net}:Net", folder)
+    splits = image_classification(f"{net}:Net", folder, depth=depth).splits()
+    assert max(s.batch(np.arange(len(s)))[0]["image"].max() for s in (splits.train, splits.valid, splits.test)) == 1.0
+    assert image_classification(f"{net}:Net", folder, depth=32).splits()
+    bright = deep(tmp_path / "bright", values * (2**31 // (most + 1)))
+    assert image_classification(f"{net}:Net", bright).splits()
+
+
+def test_floats_that_are_no_numbers_get_no_advice_that_does_not_help(net: Path, tmp_path: Path) -> None:
+    folder = deep(tmp_path / "nan", np.full(6, np.nan, np.float32))
+    with pytest.raises(TaskError, match="samples from nan to nan") as e:
+        image_classification(f"{net}:Net", folder).splits()
+    assert "depth" not in str(e.value)
+
+
+def test_photos_named_jfif_are_photos(net: Path, tmp_path: Path) -> None:
+    folder = draw(tmp_path / "photos", "RGB")
+    for p in folder.glob("*/*.png"):
+        with Image.open(p) as image:
+            image.save(p.with_suffix(".jfif"), format="JPEG")
+        p.unlink()
+    assert image_classification(f"{net}:fixed", folder).splits().report["samples"] == 12
+
+
+def test_long_numbers_are_compared_exactly(tmp_path: Path) -> None:
+    """As floats they are one, and Python reads no number of 5,000 digits."""
+    for labels in (
+        ["9007199254740992", "9007199254740993", "x"],
+        ["9" * 400, "8" * 400, "x"],
+        ["9" * 5000, "8" * 5000],
+    ):
+        lines = "".join(f"w{i},{label}\n" for i, label in enumerate(labels * 4))
+        (tmp_path / "t.csv").write_text(f"text,label\n{lines}")
+        found = labelled_texts(tmp_path / "t.csv", None, None)[1]
+        assert found == labels * 4 and sorted(sorted_labels(found)) == sorted(set(labels))
+
+
+TEXTS = [f"w{i}" for i in range(8)]
+
+
+def parquet(folder: Path, label: Any, text: Any = None, twice: bool = False) -> Path:
+    pa = pytest.importorskip("pyarrow", reason="the extra llm is not installed")
+    import pyarrow.parquet as pq
+
+    columns = [pa.array(TEXTS) if text is None else text, label(pa), *([label(pa)] if twice else [])]
+    names = ["text", "label", *(["label"] if twice else [])]
+    pq.write_table(pa.Table.from_arrays(columns, names=names), folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("timestamp", 2**61), ("date32", 2**30), ("duration", 2**62)], ids=["time", "date", "duration"]
+)
+def test_times_that_there_are_none_of_in_python(tmp_path: Path, kind: str, value: int) -> None:
+    def label(pa: Any) -> Any:
+        unit = {"timestamp": ("us",), "date32": (), "duration": ("s",)}[kind]
+        whole = pa.array([value, 1] * 4, pa.int32() if kind == "date32" else pa.int64())
+        return whole.cast(getattr(pa, kind)(*unit))
+
+    with pytest.raises(TaskError, match="cannot be read"):
+        labelled_texts(parquet(tmp_path, label), None, None)
+
+
+def test_columns_of_a_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="the extra llm is not installed")
+
+    def whole(pa: Any) -> Any:
+        return pa.array([0, 1] * 4)
+
+    with pytest.raises(TaskError, match="(?s)same name.*'label'"):
+        labelled_texts(parquet(tmp_path, whole, twice=True), None, None)
+    for kind in (pa.string_view(), pa.large_string()):
+        texts, labels = labelled_texts(parquet(tmp_path, whole, pa.array(TEXTS, kind)), None, None)
+        assert texts == TEXTS and labels == ["0", "1"] * 4
+    for kind in (pa.binary(), pa.large_binary(), pa.binary_view()):
+        with pytest.raises(TaskError, match="(?s)holds bytes.*'text'.*cast"):
+            labelled_texts(parquet(tmp_path, whole, pa.array([t.encode() for t in TEXTS], kind)), None, None)
+
+
+def test_a_key_that_stands_twice_in_a_line_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("".join(f'{{"text": "w{i}", "label": 1, "label": {i % 2}}}\n' for i in range(8)))
+    with pytest.raises(TaskError, match="(?s)line 1.*'label' stands twice"):
+        labelled_texts(tmp_path / "t.jsonl", None, None)

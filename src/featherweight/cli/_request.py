@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import registry
 from ..errors import InputError
 from ..limits import LIMITS, OBJECTIVES, Budget, Constraint
+from ..plain import read_text
 from ..recipe import Recipe
 from ..study.config import Config, Settings
 from ..study.shorthand import TRIALS
@@ -159,8 +160,8 @@ def _budget(before: Budget | None, given: Mapping[str, Any]) -> Budget:
 
 def _recipe(path: Path) -> Recipe:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
+        text = read_text(path)
+    except (OSError, ValueError) as e:
         raise InputError("the recipe cannot be read", got=f"{path}: {e}", allowed="a JSON or YAML file") from e
     return Recipe.from_yaml(text)  # JSON is YAML
 

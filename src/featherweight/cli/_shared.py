@@ -134,7 +134,9 @@ def _line(text: str, as_json: bool, kind: str) -> None:
 
 def _unexpected(error: Exception, as_json: bool, debug: bool) -> None:
     """One line and the place of the saved traceback: this is our fault, not the user's."""
-    with tempfile.NamedTemporaryFile("w", prefix="featherweight-error-", suffix=".txt", delete=False) as f:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="featherweight-error-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as f:
         f.write(traceback.format_exc())
     if debug:
         traceback.print_exc()

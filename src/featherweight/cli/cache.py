@@ -49,7 +49,7 @@ def cache(
 def parse_size(text: str) -> int:
     """`5GB`, `500MB` or a plain number, in bytes."""
     wrong = InputError("this is no size", got=text, allowed="5GB, 500MB, or a number of bytes")
-    if text.strip().isdigit():
+    if text.strip().isdecimal() and len(text) < 20:
         return int(text)
     try:
         found = max_size(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 def export(
     out: OutArgument,
-    to: Annotated[Path, typer.Option("--to", help="The new folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="PATH", help="The new folder.")],
     trial: Annotated[
         str | None,
         typer.Option(
@@ -33,7 +32,7 @@ def export(
     from ..study.study import Study
 
     study = Study.open(out)
-    path = study.export(to, int(trial) if trial is not None and trial.isdecimal() else trial)
+    path = study.export(to, int(trial) if trial is not None and trial.isdecimal() and len(trial) < 20 else trial)
     files = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
     if as_json:
         print_json({"folder": str(path), "files": files})

@@ -228,7 +228,7 @@ def pixels(found: Any, size: tuple[int, int], channels: int, top: float) -> np.n
         samples = np.asarray(found)
         low, high = float(samples.min()), float(samples.max())
         if not (low >= 0 and high <= top):
-            said = "; depth=8 takes them as 0 to 255" if top == 1 else ""
+            said = "; depth=8 takes them as 0 to 255" if top == 1 < high <= 255 and low >= 0 else ""
             raise ValueError(f"samples from {low:g} to {high:g}; allowed: 0 to {top:g}{said}")
     mode = "F" if deep else "L" if channels == 1 else "RGB"
     found = found if found.mode == mode else found.convert(mode)

@@ -29,6 +29,7 @@ from ..recipe import Recipe, decode
 from ..records import Entry
 from ..store.artifacts import sha256_file
 from ..store.manifest import MANIFEST, sound
+from ..store.places import clear
 from ..targets.base import Target
 from .deployed import write_deployment
 from .messages import CertifyJob, Job, Made, PackageJob, RelaxJob, TrialJob
@@ -205,9 +206,7 @@ def keep(artifact: Path, folder: Path) -> Path:
     for name in [*manifest["files"], MANIFEST]:
         _copy(artifact / name, temp / name)
     os.chmod(temp, 0o755)
-    if final.is_symlink():
-        final.unlink()
-    shutil.rmtree(final, ignore_errors=True)  # of which something is missing, or was changed
+    clear(final, [*manifest["files"], MANIFEST])  # of which something is missing, or was changed
     os.rename(temp, final)
     sound(final, manifest["sha256"])
     return final

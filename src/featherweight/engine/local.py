@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..child import command, environment
+from ..store.places import opened
 from .family import Family, said
 from .messages import GOING_ON, KINDS, READY, Job, Message, Setup
 
@@ -119,7 +120,7 @@ class LocalEngine:
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
         self._count += 1
-        log = (self._logs / f"worker-{os.getpid()}-{self._count}.log").open("ab")
+        log = open(self._logs / f"worker-{os.getpid()}-{self._count}.log", "ab", opener=opened)
         env = {
             "OMP_WAIT_POLICY": "PASSIVE",
             # on a busy machine, threads that spin while they wait made training 4x slower
@@ -200,7 +201,7 @@ class LocalEngine:
             text = f.read()
         if text.strip():
             cut = b"[what was printed before this was cut]\n" if begin > w.printed or size < w.printed else b""
-            with printed(self._logs, job.id).open("ab") as to:
+            with open(printed(self._logs, job.id), "ab", opener=opened) as to:
                 to.write(cut + text)
 
     def _reap(self, w: _Worker) -> int:

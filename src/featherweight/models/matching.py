@@ -51,7 +51,7 @@ def origin(path: str, edits: Sequence[dict[str, Any]]) -> str:
         if change.get("edit") != "keep_blocks" or not path.startswith(prefix):
             continue
         head, dot, rest = path[len(prefix) :].partition(".")
-        if head.isdigit() and int(head) < len(change["index"]):
+        if head.isdecimal() and int(head) < len(change["index"]):
             path = f"{prefix}{change['index'][int(head)]}{dot}{rest}"
     return path
 

@@ -9,8 +9,12 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-# all control characters but tab and line end: C0, delete, C1, and those that turn the direction
-_SHOWN = dict.fromkeys([*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "?")
+# all control characters but tab and line end: C0, delete, C1, those that turn the direction; and
+# bytes of a name that are no text
+_SHOWN = dict.fromkeys(
+    [*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)],
+    "?",
+)
 del _SHOWN[0x09], _SHOWN[0x0A]
 
 

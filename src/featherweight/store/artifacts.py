@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, StoreError
+from ..plain import read_json
+from .places import check_output, check_within
 
 SUMS = "sums.json"
 DEFAULT_LIMIT = 20 * 10**9  # bytes
 # an entry touched this recently may be open in another process:
 # evicted only when nothing else is left
 _IN_USE_S = 600
+_KEY = re.compile("[0-9a-f]{32,}")
 
 
 def default_root() -> Path:
@@ -69,11 +73,14 @@ def _stamp(folder: Path) -> list[tuple[int, ...]]:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part of it."""
+    """Write a text file so that a reader sees the old content or the new, never a part of it. Of a
+    link, the file that it leads to. InputError if what is there is no file."""
+    check_output(path)
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(fd, "w") as f:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as f:  # names of files may be no text
             f.write(text)
             f.flush()
             os.fsync(f.fileno())
@@ -96,16 +103,35 @@ class ArtifactStore:
         try:
             (self.root / "entries").mkdir(parents=True, exist_ok=True)
         except OSError as e:
+            at = next((p for p in (self.root / "entries", *self.root.parents, self.root) if p.is_file()), None)
             raise StoreError(
                 "the artifact store cannot be made",
-                got=f"{self.root}: {e.strerror}",
+                got=f"{self.root}: {f'{at} is a file' if at else e.strerror}",
                 fix="set FEATHERWEIGHT_CACHE to a folder that can be written",
             ) from e
-        stored = json.loads(self._settings.read_text())["limit_bytes"] if self._settings.exists() else DEFAULT_LIMIT
-        self.limit_bytes = int(limit_bytes if limit_bytes is not None else stored)
+        check_within(self.root, self.root / "entries")
+        self.limit_bytes = limit_bytes if limit_bytes is not None else self._limit()
         # entries that this process has hashed, with what would show that a file has changed since
         self._known_good: dict[str, list[tuple[int, ...]]] = {}
         self._written = 0
+
+    def _limit(self) -> int:
+        """The limit that was set. StoreError if the file that holds it says none: it may be
+        somebody else's, and is not written over."""
+        try:
+            limit = read_json(self._settings)["limit_bytes"]
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+                raise ValueError(f"limit_bytes is {limit!r:.80}")
+            return limit
+        except FileNotFoundError:
+            return DEFAULT_LIMIT
+        except (OSError, ValueError, TypeError, KeyError) as e:
+            raise StoreError(
+                "the artifact store's settings cannot be read",
+                got=f"{self._settings}: {type(e).__name__}: {e}"[:500],
+                allowed='{"limit_bytes": 20000000000}',
+                fix="remove the file (then the limit is 20 GB), or set FEATHERWEIGHT_CACHE to another folder",
+            ) from e
 
     def set_limit(self, limit_bytes: int) -> None:
         """Keep at most this many bytes from now on, in every later run too; evicts what is over."""
@@ -124,6 +150,7 @@ class ArtifactStore:
         folder = self.folder(key)
         if not folder.is_dir():
             return None
+        check_within(self.root, folder)
         stamp = _stamp(folder)
         if not stamp or self._known_good.get(key) != stamp:
             if not self._intact(folder):
@@ -136,7 +163,7 @@ class ArtifactStore:
     @staticmethod
     def _intact(folder: Path) -> bool:
         try:
-            sums = json.loads((folder / SUMS).read_text())
+            sums = read_json(folder / SUMS)
             files = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()} - {SUMS}
             return files == set(sums) and all(sha256_file(folder / name) == digest for name, digest in sums.items())
         except (OSError, ValueError, AttributeError, TypeError):
@@ -149,9 +176,10 @@ class ArtifactStore:
         if present is not None:
             return present
         final = self.folder(key)
+        check_within(self.root, final)
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            temp = Path(tempfile.mkdtemp(dir=self.root, prefix="incoming-"))
+            temp = Path(tempfile.mkdtemp(dir=self.root, prefix=".incoming-"))
             try:
                 write(temp)
                 sums = {str(p.relative_to(temp)): sha256_file(p) for p in sorted(temp.rglob("*")) if p.is_file()}
@@ -179,9 +207,13 @@ class ArtifactStore:
         return final
 
     def _entries(self) -> list[tuple[float, int, Path]]:
-        """(last use, bytes, folder) of each entry, longest unused first."""
+        """(last use, bytes, folder) of each entry, longest unused first; what has no key for a name
+        is somebody else's."""
         found = []
         for folder in (self.root / "entries").glob("*/*"):
+            if not _KEY.fullmatch(folder.name) or folder.parent.name != folder.name[:2]:
+                continue
+            check_within(self.root, folder)
             try:
                 found.append((folder.stat().st_mtime, sum(p.stat().st_size for p in folder.iterdir()), folder))
             except FileNotFoundError:  # evicted by another process meanwhile
@@ -219,9 +251,9 @@ class ArtifactStore:
 
     def _sweep(self) -> None:
         """Remove what killed processes left half-written more than an hour ago."""
-        for temp in self.root.glob("incoming-*"):
+        for temp in self.root.glob(".incoming-*"):
             try:
-                if time.time() - temp.stat().st_mtime > 3600:
+                if not temp.is_symlink() and time.time() - temp.stat().st_mtime > 3600:
                     shutil.rmtree(temp, ignore_errors=True)
             except FileNotFoundError:
                 continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterable
@@ -36,13 +37,13 @@ def later(body: Any) -> bool:
 
 
 def address(path: Path, mode: str) -> str:
-    """A file as an SQLite address, whatever characters are in its name. mode: rwc, or ro: while it
-    is written, or if its writer was killed, there is a -wal beside it, without which it is not
-    whole; else it is read as it stands, and nothing is left beside it, which may be on a disk where
-    nothing can be written."""
-    still = mode == "ro" and not path.with_name(path.name + "-wal").exists()
+    """A file as an SQLite address, whatever characters are in its name. mode: rwc; still: as the
+    file stands by itself; or ro: while it is written, or if its writer was killed, there is a -wal
+    beside it, without which it is not whole; else it is read as it stands, and nothing is left
+    beside it, which may be on a disk where nothing can be written."""
+    still = mode == "still" or (mode == "ro" and not path.with_name(path.name + "-wal").exists())
     how = "immutable=1" if still else f"mode={mode}"
-    return f"file:{quote(str(path.absolute()))}?{how}"
+    return f"file:{quote(os.fsencode(path.absolute()))}?{how}"
 
 
 def strange(schema: Iterable[tuple[str, str, str | None]]) -> str | None:
@@ -74,12 +75,12 @@ class Row:
         return f"row {self.seq} ({kind if isinstance(kind, str) else 'unreadable'!s:.40}{of})"
 
 
-def survey(path: Path, study: str = "study") -> list[Row]:
+def survey(path: Path, study: str = "study", mode: str = "ro") -> list[Row]:
     """All rows of a study, in order; one whose number is missing is a row that is not sound. Of a
     log of before there were seals, each row that can be read is taken to be sound. What is lost
-    after the last row that can be read does not show."""
+    after the last row that can be read does not show. mode: as of `address`."""
     try:
-        with closing(sqlite3.connect(address(path, "ro"), uri=True)) as db:
+        with closing(sqlite3.connect(address(path, mode), uri=True)) as db:
             if odd := strange(row for row in db.execute(SCHEMA) if row[0] != "trigger"):  # that only writing pulls
                 raise sqlite3.DatabaseError(f"it has {odd}, which no study makes")
             db.text_factory = bytes

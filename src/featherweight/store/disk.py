@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # EFBIG: what `ulimit -f` allows is used
 _BYTES = 1_000_000  # written, to see whether that is possible
 # as the system says it, NumPy, and Python where it finds no place for temporary files
 _SAID = re.compile(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from ..plain import kind
 from ..records import Event
 from .chain import FORMAT, SCHEMA, address, seal, strange, survey
 
@@ -35,6 +36,9 @@ class EventStore:
         import sqlalchemy as sa
 
         self.path, self.study = path, study
+        for part in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+            if odd := kind(part):
+                raise StoreError("this is no study's database", got=f"{part} is {odd}", fix="move it away")
         if writable:
             path.parent.mkdir(parents=True, exist_ok=True)
         mode, self._was_there = "rwc" if writable else "ro", path.exists()
@@ -81,7 +85,8 @@ class EventStore:
         """The file's format, after SQLite's own check of its pages. StoreError if that fails, or if
         the format is one to come."""
         run = self._connection.exec_driver_sql
-        odd = strange(run(SCHEMA).tuples())
+        schema = list(run(SCHEMA).tuples())
+        odd = strange(schema)
         if odd is not None:  # before anything of it is looked at
             self._connection.rollback()
             raise self.damaged(f"it has {odd}, which no study makes")
@@ -89,6 +94,10 @@ class EventStore:
         found = int(run("PRAGMA user_version").scalar() or 0)
         columns = {row[1] for row in run("PRAGMA table_info(events)")}
         self._empty = not columns  # made, and killed, or on a full disk, before anything was written
+        if self._empty and schema:
+            self._connection.rollback()
+            got = f"{self.path}, with {', '.join(repr(name) for _, name, _ in schema)}"[:500]
+            raise StoreError("this database is none of a study", got=got, fix="move it away")
         rows, seals = run("SELECT count(*), count(seal) FROM events").one() if "seal" in columns else (0, 0)
         stripped = (
             "body" in columns

@@ -24,6 +24,7 @@ from ..task.load import load_task
 from ..task.task import Task
 from .clock import begun
 from .config import Config, Settings
+from .folder import check_folder
 from .forecast import forecast
 from .guessing import guess
 from .log import Listener
@@ -201,7 +202,8 @@ def _run(
     """A study from its request to its results. began: when the call did, from which its minutes
     count."""
     folder = default_folder(task, asked.mode) if out is None else Path(out)
-    config = configure(task, asked, begun_as(folder))
+    check_folder(folder, (before := begun_as(folder)) is not None)
+    config = configure(task, asked, before)
     folder.mkdir(parents=True, exist_ok=True)
     with carried(task) as reference, spoken(on_event, verbose, folder, began) as listener:
         study = _ran(task, reference, config, folder, listener, began, trust)

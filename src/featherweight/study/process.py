@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from ..store.places import opened
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Stop:
 def alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, or say who does: two searches in one folder would
     overwrite each other."""
-    with (folder / ".lock").open("w") as f:
+    with open(folder / ".lock", "a", opener=opened) as f:  # nothing of it is lost, whatever it is
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
@@ -38,11 +39,11 @@ def alone(folder: Path) -> Iterator[None]:
 def running(folder: Path) -> bool:
     """Does a process hold the folder's lock?"""
     try:
-        with (folder / ".lock").open() as f:
+        with open(folder / ".lock", opener=opened) as f:
             fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no lock, or a file system without them
+    except (OSError, StoreError):  # no lock, or a file system without them
         return False
     return False
 

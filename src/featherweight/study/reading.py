@@ -17,7 +17,11 @@ from .state import StudyState
 def read_state(out: Path) -> StudyState:
     """All that the log in a study's folder tells. StoreError if there is none."""
     path = out / "study.db"
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as e:  # a name that is too long
+        raise InputError("this names no folder", got=f"{out}: {e.strerror}", allowed="the folder given as --out") from e
+    if not there:
         raise NoStudy("there is no study in this folder", got=str(out), fix="name the folder that was given as --out")
     store = EventStore(path, writable=False)
     try:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FeatherweightError, NoStudy, StoreError
+from ..plain import kind
 from ..records import Event
 from ..store.chain import Row, survey
 from ..store.events import EventStore
 from .clock import LOOKS
+from .folder import LOGS
 from .process import alone
 from .reading import read_config
 from .state import StudyState
@@ -45,16 +47,22 @@ def repair(out: str | Path) -> Repaired:
     relative."""
     folder = Path(out)
     path = folder / DB
+    for name in LOGS:
+        if odd := kind(folder / name):
+            raise StoreError("this is no study's log", got=f"{folder / name} is {odd}", fix="move it away")
     if not path.is_file():
         raise NoStudy("there is no study in this folder", got=str(folder), fix="name the folder given as --out")
     with alone(folder):
         try:
-            rows = survey(path)
+            rows, why = _possible(survey(path)), ""
         except sqlite3.DatabaseError as e:
-            raise _beyond(folder, f"SQLite cannot read it: {e}") from e
-        rows = _possible(rows)
-        if all(row.sound for row in rows) and _reads(path):
+            rows, why = [], str(e)
+        if not why and all(row.sound for row in rows) and _reads(path):
             return Repaired(len(rows))
+        if (alone_sound := _without_wal(path, sum(row.sound for row in rows))) is not None:
+            return alone_sound
+        if why:
+            raise _beyond(folder, f"SQLite cannot read it: {why}")
         events, state, rows = _fitting(rows, folder)
         lost = [row for row in rows if not row.sound]
         new = path.with_name(f"{DB}.new")
@@ -72,6 +80,28 @@ def repair(out: str | Path) -> Repaired:
         os.replace(new, path)
         again = tuple(t.number for t in state.unfinished())
         return Repaired(len(events), tuple(map(str, lost)), again, old)
+
+
+def _without_wal(path: Path, known: int) -> Repaired | None:
+    """Move away what stands beside a log as what was written to it last, if the log is sound
+    without it, and no less (known: sound events with it): it is another file's. None if not."""
+    wal = path.with_name(f"{DB}-wal")
+    if not wal.exists():
+        return None
+    try:
+        rows = survey(path, mode="still")
+    except sqlite3.DatabaseError:
+        return None
+    if not rows or len(rows) < known or not all(row.sound for row in rows):
+        return None
+    old = _aside(path, ends := ("-wal", "-shm"))
+    if not _reads(path):  # it is more than that: all is as it was
+        for end in ends:
+            if (part := old.with_name(old.name + end)).exists():
+                os.replace(part, path.with_name(DB + end))
+        return None
+    lost = f"what {wal.name} held, without which the log is sound: it is now {old.name}-wal"
+    return Repaired(len(rows), (lost,), old=old.with_name(f"{old.name}-wal"))
 
 
 def _possible(rows: list[Row]) -> list[Row]:
@@ -121,10 +151,12 @@ def _reads(path: Path) -> bool:
     return True
 
 
-def _aside(path: Path) -> Path:
-    """Move the damaged file, with what SQLite keeps beside it, to a name that is free."""
-    n = next(n for n in range(1, 1_000_000) if not path.with_name(f"{DB}.damaged{n}").exists())
-    for end in ("-wal", "-shm", ""):
+def _aside(path: Path, ends: tuple[str, ...] = ("-wal", "-shm", "")) -> Path:
+    """Move the damaged file, with what SQLite keeps beside it, to a name that is free. ends: of the
+    names of what is moved."""
+    taken = ("", "-wal", "-shm")
+    n = next(n for n in range(1, 1_000_000) if not any(path.with_name(f"{DB}.damaged{n}{e}").exists() for e in taken))
+    for end in ends:
         if (part := path.with_name(DB + end)).exists():
             os.replace(part, path.with_name(f"{DB}.damaged{n}{end}"))
     return path.with_name(f"{DB}.damaged{n}")

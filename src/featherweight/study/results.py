@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,22 @@ import yaml
 from ..deploy.predict import SPEC
 from ..engine.messages import PackageJob
 from ..errors import StoreError
+from ..plain import read_json
 from ..records import Entry
 from ..report import html
 from ..report.analysis import Analysis, analyse
 from ..report.card import model_card
 from ..store.artifacts import sha256_file, write_atomic
 from ..store.manifest import MANIFEST, sound
+from ..store.places import clear, remove
 from .command import command, goes_on
+from .folder import BEST, NEW, OLD
 from .jobs import Jobs
 from .reading import chosen_manifest
 from .state import ARTIFACTS, StudyState
+
+# names that only a study gives to what is in artifacts/: of those that are whole, and of others
+_ARTIFACT, _UNFINISHED = re.compile("[0-9a-f]{16}"), re.compile(r"\.incoming-[a-z0-9_]{8}")
 
 
 def package_best(jobs: Jobs) -> None:
@@ -33,8 +40,8 @@ def package_best(jobs: Jobs) -> None:
     if entry is None:
         return
     restore(jobs)
-    shutil.rmtree(jobs.folder / "best.new", ignore_errors=True)  # of a run that was killed
-    to = str(jobs.folder / "best.new" / "model")
+    shutil.rmtree(jobs.folder / NEW, ignore_errors=True)  # of a run that was killed
+    to = str(jobs.folder / NEW / "model")
     job = PackageJob(recipe=entry.recipe, to=to, artifact=entry.artifact, target=entry.target)
     outcome = jobs.run_one(job, 600.0, closing=True)
     if outcome.kind != "finished":
@@ -73,11 +80,26 @@ def write_results(out: Path, state: StudyState, found: Analysis | None = None) -
         found,
     )
     kept = [*state.baselines.values(), *state.front(), *filter(None, (entry, state.nearest()))]
-    names = {Path(e.artifact).name for e in kept}
-    for folder in (out / ARTIFACTS).glob("*"):
-        if folder.name not in names:
-            shutil.rmtree(folder, ignore_errors=True)
+    _drop_others(out / ARTIFACTS, {Path(e.artifact).name for e in kept})
     return packaged
+
+
+def _drop_others(artifacts: Path, kept: set[str]) -> None:
+    """Remove the artifacts that are not kept: what their manifests list, for somebody may have put
+    something beside it, and what killed runs left of some."""
+    for folder in artifacts.glob("*"):
+        if _UNFINISHED.fullmatch(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.name not in kept and _ARTIFACT.fullmatch(folder.name):
+            remove(folder, _listed(folder))
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files that the manifest of a folder lists, and itself; none if it cannot be read."""
+    try:
+        return [*map(str, read_json(folder / MANIFEST)["files"]), MANIFEST]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def _write_best(
@@ -89,7 +111,7 @@ def _write_best(
         fix = f"{goes_on(state.config, out)}: it is made anew"
         raise StoreError("the best candidate's file is not in the study's folder", got=entry.artifact, fix=fix)
     manifest = sound(Path(entry.artifact), entry.sha256)
-    final, new, old = out / "best", out / "best.new", out / "best.old"
+    final, new, old = out / BEST, out / NEW, out / OLD
     new.mkdir(exist_ok=True)
     for name in manifest["files"]:
         shutil.copy2(Path(entry.artifact) / name, new / name)
@@ -98,14 +120,21 @@ def _write_best(
         spec["measured"] = {"latency_ms": entry.latency_ms.median, "cpu": (info.get("machine") or {}).get("cpu")}
         (new / SPEC).write_text(json.dumps(spec, indent=1, ensure_ascii=False), encoding="utf-8")
     (new / "recipe.json").write_text(json.dumps(entry.recipe, indent=1))
-    (new / "MODEL_CARD.md").write_text(model_card(front, entry.to_json(), info, config))
+    (new / "MODEL_CARD.md").write_text(
+        model_card(front, entry.to_json(), info, config), encoding="utf-8", errors="backslashreplace"
+    )
     manifest["artifact_files"] = manifest.pop("files")
     files = sorted(p for p in new.rglob("*") if p.is_file() and p.name != MANIFEST)
     manifest["files"] = {str(p.relative_to(new)): sha256_file(p) for p in files}
     (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    shutil.rmtree(old, ignore_errors=True)
+    _clear_best(old, final, state)  # of a run that was killed
     if final.exists():
         os.rename(final, old)
     os.rename(new, final)
-    shutil.rmtree(old, ignore_errors=True)
+    _clear_best(old, final, state)
     return dict(manifest["files"])
+
+
+def _clear_best(old: Path, final: Path, state: StudyState) -> None:
+    """Remove a best/ that was; what no study has put into it stays, as best.kept1."""
+    clear(old, [*_listed(old), *state.packaged, MANIFEST], aside=final)

@@ -14,6 +14,7 @@ from ..limits import Budget, judge
 from ..records import Entry, Event, Latency, Speedup, State, Trial
 from .config import Config
 from .known import Known, artifact_id
+from .shapes import check_certificate, check_entry, check_info, check_proposal
 
 ARTIFACTS = "artifacts"  # the folder of a study in which its artifacts are kept
 
@@ -30,7 +31,7 @@ class StudyState(Known):
                 if trial is not None and not (isinstance(trial, int) and 0 <= trial <= len(self.trials)):
                     raise ValueError(f"trial {trial!r:.40}, of {len(self.trials)}")
                 self.apply(e)
-            except (KeyError, TypeError, ValueError, AttributeError, LookupError, InputError) as error:
+            except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, InputError) as error:
                 raise StoreError(
                     "the study's log says what no study writes",
                     got=f"event {e.get('seq', '')} ({e.get('kind')!s:.40}): {type(error).__name__}: {error}"[:500],
@@ -97,8 +98,7 @@ class StudyState(Known):
             self.config = dataclasses.replace(self.config, code=event["code"])
 
     def _on_info(self, event: Event) -> None:
-        if not isinstance(event["info"], dict):
-            raise TypeError(f"info {event['info']!r:.80}")
+        check_info(event["info"])
         self.info = event["info"]
 
     def _on_baseline(self, event: Event) -> None:
@@ -114,6 +114,7 @@ class StudyState(Known):
         self.failed_baselines[event["label"]] = event["reason"]
 
     def _on_proposed(self, event: Event) -> None:
+        check_proposal(event)
         self.trials.add(
             Trial(
                 event["trial"],
@@ -195,8 +196,7 @@ class StudyState(Known):
         self.ended = event["reason"]
 
     def _on_certified(self, event: Event) -> None:
-        if not isinstance(event["certificate"], dict):
-            raise TypeError(f"certificate {event['certificate']!r:.80}")
+        check_certificate(event["certificate"])
         self.certificates[event["artifact"]] = event["certificate"]
         for entry in self.entries():
             if artifact_id(entry) == event["artifact"]:
@@ -220,7 +220,7 @@ class StudyState(Known):
     def _entry(self, event: Event) -> Entry:
         """The entry that an event tells of, its artifact where the study is now."""
         entry = Entry.from_json(event["entry"])
-        entry.check()
+        check_entry(entry)
         if self.folder is not None:
             entry.artifact = str(self.folder / within(entry.artifact))
         return entry

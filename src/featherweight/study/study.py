@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import importlib
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from ..report import html, views
 from ..report.analysis import Analysis
 from ..report.words import summary, trial_lines
 from ..store.manifest import MANIFEST, sound
+from ..store.places import filled
 from .command import command, goes_on
 from .log import Listener
 from .process import running
@@ -43,6 +45,8 @@ class Study:
     @classmethod
     def open(cls, out: str | Path) -> Study:
         """The study in a folder. StoreError if there is none."""
+        if not isinstance(out, (str, os.PathLike)) or not isinstance(os.fspath(out), str):
+            raise InputError("this names no folder", got=repr(out), allowed="a path, as 'runs/digits'")
         state = read_state(Path(out))
         if "baseline" not in state.baselines:
             raise StoreError(
@@ -203,16 +207,24 @@ class Study:
             chosen = self._kept_baseline(trial) if isinstance(trial, str) else self._kept(trial)
             source = Path(chosen.artifact)
         names = [*sound(source, chosen.sha256)["files"], MANIFEST]
+        if not str(to):
+            raise InputError("the folder to export to has no name", got=repr(to), fix="name a new folder")
         to = Path(to)
+        if to.resolve().is_relative_to(self.out.resolve()):
+            raise InputError("the folder to export to is in the study's own", got=str(to), fix="name one outside of it")
         if to.exists() and not to.is_dir():
             raise InputError("the folder to export to is a file", got=str(to), fix="name a new folder")
         if to.is_dir() and _made_of(to) is not None and _same_files(source, to, names):
             return to  # a script that runs again exports again
         if to.exists() and any(to.iterdir()):
             raise InputError("the folder to export to is not empty", got=str(to), fix="name a new folder")
-        for name in names:  # and nothing that somebody else has put there
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source / name, to / name)
+
+        def copy(part: Path) -> None:
+            for name in names:  # and nothing that somebody else has put there
+                (part / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source / name, part / name)
+
+        filled(to, copy)
         return to
 
     def _kept(self, trial: int) -> Entry:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, Whole
 from ..task.imports import imported, local_sources
 from .config import Config
 from .state import StudyState
@@ -51,7 +51,7 @@ def check_trusted(config: Config, what: str, state: StudyState | None = None) ->
         "this would run code that is not as it was when the study began"
         if own
         else "this would run code that a folder names which you did not make here",
-        got=f"{what} names {', '.join(changed)}",
+        got=Whole(f"{what} names {', '.join(changed)}"),  # all of them: they are to be read
         allowed="a study that you began on this machine, its code as it was then",
         fix=(
             "put the code back, or begin a new study with another --out; --trust runs it as it is now, and goes on "
@@ -69,7 +69,7 @@ def check_tried(config: Config, what: str, state: StudyState) -> None:
     if odd := sorted({str(p) for p in _named(_tried(state))} - {str(p) for p in named}):
         raise InputError(
             "this would run code that the study was not begun with",
-            got=f"trials of {what} name {', '.join(odd)}",
+            got=Whole(f"trials of {what} name {', '.join(odd)}"),
             allowed="the files that its task and recipe name",
             fix="read these files; if you trust them, `featherweight resume` with --trust",
         )

@@ -45,7 +45,7 @@ class Target(Node):
             if not eq:
                 name, value = ("mode" if part == "compile" else "dtype"), part
             if name not in ("dtype", "mode", "threads", "batch", "device") or (
-                name in ("threads", "batch") and not (value.isascii() and value.isdigit() and len(value) < 10)
+                name in ("threads", "batch") and not (value.isascii() and value.isdecimal() and len(value) < 10)
             ):
                 raise InputError(
                     "this target is not understood",

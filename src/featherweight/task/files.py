@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FeatherweightError, TaskError
+from ..plain import check_unicode
 from .imports import noted
 
 
@@ -31,6 +32,7 @@ def parse_ref(text: str, default: str) -> tuple[Path, str]:
 def load_file(path: Path) -> types.ModuleType:
     """Execute a user's file under a private module name, with its folder on sys.path meanwhile."""
     path = path.resolve()
+    check_unicode("the path of this file", path)
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.py"))[:20] if path.parent.is_dir() else []
         raise TaskError(

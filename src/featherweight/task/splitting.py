@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import InputError, TaskError
 from ..limits import max_drop
+from ..plain import check_unicode
 from ..proof.chance import ASSUMED, needed, provable
 from .data import PARTS, Split, Splits, Subset
 
@@ -48,6 +49,10 @@ def split(
     target is kept). TaskError for empty data, NaN or infinite values, fewer than 2 classes, or
     fractions that are not three positive numbers with sum 1.
     """
+    if not isinstance(data, Split):
+        raise TaskError(
+            "there is nothing to split", got=type(data).__name__, allowed="a Split: ArraySplit, LazySplit, ..."
+        )
     if floor is not None and fractions is not None:
         raise TaskError("split takes fractions or a floor", got=f"fractions={fractions}, floor={floor}")
     weighed: dict[str, Any] = {} if floor is None else {"floor": floor_fractions(_floor(floor), len(data))}
@@ -103,7 +108,7 @@ def _floor(given: str | float) -> float:
     try:
         floor = max_drop(given)
     except InputError as e:
-        raise TaskError("this floor is none", got=repr(given), allowed="a drop of accuracy: 0.01, '1pt' or '1%'") from e
+        raise TaskError("this floor is none", got=e.got, allowed="a drop of accuracy: 0.01, '1pt' or '1%'") from e
     if not 0 < floor.bound < 1:
         fix = floor.misfit(0, 1)
         fix = fix.replace("max_drop", "floor") if fix else None
@@ -447,6 +452,7 @@ def _finish(
         for value, many in zip(values.tolist(), n.tolist(), strict=True):
             counts.setdefault(str(value), dict.fromkeys(PARTS, 0))[name] = many
     report["classes"] = {k: counts[k] for k in sorted(counts, key=int)} or None
+    check_unicode("the name of a class", *(parts[0].classes or ()))
     report["class_names"] = None if parts[0].classes is None else list(parts[0].classes)
     counted = dict(zip(PARTS[1:], units[1:], strict=True))
     report["evidence"] = {name: len(np.unique(u[u >= 0])) for name, u in counted.items()}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TaskError
+from ..plain import check_unicode
 from ..recipe import Recipe
 from ..seeding import derive
 from .data import Inputs, Split, Splits
@@ -78,6 +79,7 @@ class Task:
     def __post_init__(self) -> None:
         self._splits: Splits | None = None
         self._checked = False
+        check_unicode("the name of the task", self.name)
         if not isinstance(self.name, str) or not self.name:
             raise TaskError("a task needs a name", got=repr(self.name), allowed="a text that is not empty")
         for what in ("model", "data"):

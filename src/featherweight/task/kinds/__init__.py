@@ -7,9 +7,11 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ...errors import TaskError
+from ...plain import check_unicode
 from ..task import Task
 
 
@@ -42,4 +44,5 @@ def make_task(name: str, /, **options: Any) -> Task:
     if unknown or missing:
         said = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
         raise TaskError(f"the options of {name} do not fit", got="; ".join(said), allowed=", ".join(known))
+    check_unicode("a path of the task", *(v for v in options.values() if isinstance(v, (str, Path))))
     return make(**options)

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ MOST_ROWS, MOST_COLUMNS, LONGEST_TEXT = 10_000_000, 10_000, 1_000_000  # of a te
 _IN_MEMORY = 4  # bytes for each of a file's
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")  # "1.0" is 1; "01" is a name
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_DIGITS = 1000  # of a label that is compared as a number: Python reads no more than 4,300
 
 
 @dataclass(frozen=True)
@@ -135,21 +138,36 @@ def _read_parquet(file: Path) -> Table:
     def failed(e: Exception) -> TaskError:
         return TaskError("the data file cannot be read", got=f"{file}: {e}"[:500], allowed="parquet")
 
-    broken = (ValueError, OSError, KeyError, RecursionError, pa.ArrowException)
+    # OverflowError: dates and times that Python has none of
+    broken = (ValueError, OSError, LookupError, ArithmeticError, RecursionError, pa.ArrowException)
     try:
         found = pq.ParquetFile(file)
         meta, schema = found.metadata, found.schema_arrow
     except broken as e:
         raise failed(e) from e
     _check_counts(file, meta.num_rows, meta.num_columns)
+    names = [n for n in schema.names if not n.startswith("__index_level_")]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise TaskError(
+            f"{file.name} has columns with the same name",
+            got=", ".join(map(repr, twice))[:500],
+            allowed=f"names that differ: {_shown(names)}",
+            fix="rename them, or leave one out",
+        )
 
     def column(name: str) -> list[Any]:
         kind = schema.field(name).type
         if not _plain(kind):
+            bytes_ = "binary" in str(kind)
             raise TaskError(
-                "a column is neither text nor a number",
+                "a column holds bytes, of which nobody says what text they are"
+                if bytes_
+                else "a column is neither text nor a number",
                 got=f"{file}: {name!r}, {kind}",
                 allowed="text, whole and other numbers, true and false, dates",
+                fix="write it as text: table.set_column(.., column.cast(pa.string())) if it is UTF-8"
+                if bytes_
+                else None,
             )
         leaf = schema.names.index(name) if meta.num_columns == len(schema.names) else None
         if leaf is not None:
@@ -170,13 +188,14 @@ def _read_parquet(file: Path) -> Table:
             raise failed(e) from e
         return values
 
-    return Table([n for n in schema.names if not n.startswith("__index_level_")], column)
+    return Table(names, column)
 
 
 def _is_text(kind: Any) -> bool:
     import pyarrow.types as t
 
-    return bool(t.is_string(kind) or t.is_large_string(kind))
+    view = getattr(t, "is_string_view", None)  # of pyarrow 16 and later
+    return bool(t.is_string(kind) or t.is_large_string(kind) or view is not None and view(kind))
 
 
 def _plain(kind: Any) -> bool:
@@ -196,7 +215,7 @@ def _read_jsonl(file: Path) -> Table:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=_once)
                 if not isinstance(row, dict):
                     raise TaskError(
                         "a line is no JSON object",
@@ -215,6 +234,15 @@ def _read_jsonl(file: Path) -> Table:
     return Table(list(names), lambda name: [row.get(name) for row in rows])
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. ValueError if a key stands twice: of two values one would be dropped without a
+    word."""
+    if len(found := dict(pairs)) < len(pairs):
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        raise ValueError(f"the key {twice!r:.80} stands twice")
+    return found
+
+
 def _label(value: Any) -> str | None:
     """The label as text: 1.0 is "1"; None if it is missing or cannot be a class."""
     if isinstance(value, float):
@@ -227,14 +255,16 @@ def _label(value: Any) -> str | None:
 def _classes(file: Path, labels: list[str]) -> list[str]:
     """The labels, in which "1.0" is "1" if all are whole numbers. TaskError for two other labels
     that are one number: are they one class?"""
-    if all(_WHOLE.fullmatch(v) for v in labels):
+    kinds = dict.fromkeys(labels)
+    if all(len(v) <= _DIGITS and _WHOLE.fullmatch(v) for v in kinds):
         return [str(int(v.partition(".")[0])) for v in labels]
-    named: dict[float, str] = {}
-    for v in dict.fromkeys(labels):
-        if _NUMBER.fullmatch(v) and named.setdefault(float(v), v) != v:
+    named: dict[Decimal, str] = {}
+    for v in kinds:
+        # exactly: as floats, two long ones are one
+        if len(v) <= _DIGITS and _NUMBER.fullmatch(v) and named.setdefault(Decimal(v), v) != v:
             raise TaskError(
                 f"{file.name} has two labels that are the same number",
-                got=f"{named[float(v)]!r} and {v!r}",
+                got=f"{named[Decimal(v)]!r:.80} and {v!r:.80}",
                 allowed="one way to write a class",
                 fix="write them alike, or as names",
             )

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...deploy.predict import UNREADABLE, bits, image, opened
 from ...errors import MissingExtra, TaskError
+from ...plain import check_unicode
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
 from ..files import load_file, parse_ref
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 EPOCHS = 10
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 Size = tuple[int, int]  # height, width
-_LOOKED_AT = 64  # 16-bit images that are decoded to see how many bits are used
+_LOOKED_AT = 64  # images of more than 8 bits that are decoded to see how many are used
 
 
 def image_classification(
@@ -150,6 +151,8 @@ def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str], tuple[str, .
     folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
     classes = sorted(p.name for p in folders if not _stray(p))
     strays = [p for p in folders if _stray(p)]
+    check_unicode("the name of the folder", folder)
+    check_unicode("the name of a class", *classes)
     if len(classes) < 2:
         raise TaskError(
             "the folder has fewer than 2 classes",
@@ -199,12 +202,12 @@ def _check_depth(depth: int | None) -> None:
 
 
 def _form(files: list[Path], size: Size | None, channels: int | None, depth: int | None) -> tuple[Size, int]:
-    """Height, width and channels that all images get, from their headers; only of images with 16
-    bits are some decoded."""
+    """Height, width and channels that all images get, from their headers; only of images with more
+    than 12 bits are some decoded."""
     if channels not in (None, 1, 3):
         raise TaskError("images have 1 or 3 channels", got=channels, allowed="1 (grey), 3 (colour)")
     sizes: dict[Size, Path] = {}
-    grey, unreadable, deep = True, [], []
+    grey, unreadable, deep = True, [], dict[int, list[Path]]()
     for path in files:
         try:
             with opened(path) as found:
@@ -212,13 +215,13 @@ def _form(files: list[Path], size: Size | None, channels: int | None, depth: int
                 turned = found.width != found.height and found.getexif().get(0x0112, 1) >= 5
                 sizes.setdefault(found.size if turned else (found.height, found.width), path)
                 grey = grey and (found.mode in ("1", "L", "F") or found.mode.startswith("I"))
-                if found.mode.startswith("I") and bits(found) == 16:
-                    deep.append(path)
+                if found.mode.startswith("I") and (used := bits(found)) > 12:
+                    deep.setdefault(used, []).append(path)
         except UNREADABLE as e:
             unreadable.append(f"{path}: {e}")
     _refuse(unreadable)
-    if depth is None:
-        _refuse_dark(deep)
+    for bits in sorted(deep) if depth is None else ():
+        _refuse_dark(deep[bits], bits)
     if size is None and len(sizes) > 1:
         shown = ", ".join(f"{h}x{w} ({p.name})" for (h, w), p in list(sizes.items())[:4])
         raise TaskError(
@@ -229,9 +232,10 @@ def _form(files: list[Path], size: Size | None, channels: int | None, depth: int
     return size or next(iter(sizes)), channels or (1 if grey else 3)
 
 
-def _refuse_dark(deep: list[Path]) -> None:
-    """TaskError if 16-bit images use 12 bits at most: cameras and scanners store 10 or 12 so, which
-    would be read as next to black. Up to `_LOOKED_AT` of them are decoded."""
+def _refuse_dark(deep: list[Path], of_bits: int) -> None:
+    """TaskError if images of so many bits use four less at most, and would be read as next to
+    black: cameras and scanners store 10 or 12 bits in 16, programs 8 or 16 in 32. Up to
+    `_LOOKED_AT` of them are decoded."""
     top = 0
     for i in np.unique(np.linspace(0, max(len(deep) - 1, 0), _LOOKED_AT).astype(int)) if deep else ():
         try:
@@ -239,11 +243,13 @@ def _refuse_dark(deep: list[Path]) -> None:
                 top = max(top, int(np.asarray(found).max()))
         except UNREADABLE as e:
             _refuse([f"{deep[i]}: {e}"])
-    if deep and top < 2**12:
+    if deep and top < 2 ** (of_bits - 4):
+        used = min(max(8, top.bit_length()), of_bits - 4)
+        used = 12 if of_bits == 16 else next(n for n in (8, 12, 16, of_bits - 4) if n >= used)
         raise TaskError(
-            "these 16-bit images use 12 bits at most, and would be read as next to black",
-            got=f"no sample above {top} of 65535, as in {deep[0]}",
-            fix="say how many bits are used: depth=12, or depth=16 if they are that dark",
+            f"these {of_bits}-bit images use {used} bits at most, and would be read as next to black",
+            got=f"no sample above {top} of {2**of_bits - 1}, as in {deep[0]}",
+            fix=f"say how many bits are used: depth={used}, or depth={of_bits} if they are that dark",
         )
 
 

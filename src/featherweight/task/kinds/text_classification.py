@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -241,7 +242,7 @@ def _has_head(config: Any, classes: int) -> bool:
 def sorted_labels(labels: Sequence[str]) -> list[str]:
     """The distinct labels: as numbers if all are whole numbers, else as text."""
     found = sorted(set(labels))
-    return sorted(found, key=int) if all(re.fullmatch(r"-?\d+", v) for v in found) else found
+    return sorted(found, key=Decimal) if all(re.fullmatch(r"-?\d+", v) for v in found) else found
 
 
 def _class_order(found: list[str], config: Any) -> tuple[list[str], bool]:
