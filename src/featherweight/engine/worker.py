@@ -27,6 +27,7 @@ import torch
 from ..errors import FeatherweightError, TaskError
 from ..recipe import Recipe
 from ..store.artifacts import ArtifactStore
+from ..task.imports import guarded
 from ..task.load import load_task
 from ..task.task import Task
 from ..train.checkpoint import Paused
@@ -56,6 +57,8 @@ def make_runner(setup: Setup, store_root: Path, report: Any, ask: Any = None) ->
     # a task that no file names travels by value, from our own parent only
     if isinstance(task, str):
         task = cloudpickle.loads(base64.b64decode(task))
+    else:
+        guarded()  # all of the user's modules that this process will have are seen as they are loaded
     loaded: Task = load_task(task)
     if setup.fingerprint and loaded.fingerprint != setup.fingerprint:
         raise TaskError(

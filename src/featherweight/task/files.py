@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FeatherweightError, TaskError
-from .imports import noted
+from .imports import LOADED, noted
 
 
 def parse_ref(text: str, default: str) -> tuple[Path, str]:
@@ -36,7 +36,7 @@ def load_file(path: Path) -> types.ModuleType:
         raise TaskError(
             "there is no such file", got=str(path), allowed=f"in this folder: {', '.join(near)}" if near else None
         )
-    module = types.ModuleType("_featherweight_file_" + hashlib.sha256(str(path).encode()).hexdigest()[:12])
+    module = types.ModuleType(LOADED + hashlib.sha256(str(path).encode()).hexdigest()[:12])
     module.__file__ = str(path)
     before = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module  # dataclasses look their module up while it is executed
@@ -56,8 +56,6 @@ def load_file(path: Path) -> types.ModuleType:
 def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None]:
     """Errors inside become a TaskError that shows the user's line; the file's folder is on
     sys.path, and what is imported counts as its modules. `mine`: ours too."""
-    if file is not None:
-        sys.path.insert(0, str(file.parent))
     try:
         with noted(file):
             yield
@@ -72,9 +70,6 @@ def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None
         ) from e
     except (Exception, SystemExit) as e:
         raise TaskError(what, got=where(e, file)) from e
-    finally:
-        if file is not None and str(file.parent) in sys.path:
-            sys.path.remove(str(file.parent))
 
 
 def where(error: BaseException, file: Path | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import TaskError
 from .files import load_file, parse_ref, user_code
-from .imports import local_sources
+from .sources import local_sources
 from .task import Task
 
 

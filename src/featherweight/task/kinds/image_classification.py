@@ -17,7 +17,7 @@ from ...errors import MissingExtra, TaskError
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
 from ..files import load_file, parse_ref
-from ..imports import local_sources
+from ..sources import local_sources
 from ..task import Task
 
 if TYPE_CHECKING:
