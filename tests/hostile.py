@@ -307,7 +307,7 @@ MODELS = [
     Hostile(
         "a list of weights that is none", lambda f: (_listed("x")(f), (f / _LIST).write_text("[]")), "cannot be read"
     ),
-    Hostile("small weights beside larger ones", _decoy, "config.json describes"),
+    Hostile("small weights beside larger ones", _decoy, "none wider than 128"),
     Hostile("tokenizer, cut", lambda f: _cut(f / "tokenizer.json"), _TOKENS),
     Hostile("tokenizer, long", lambda f: _sparse(f / "tokenizer.json", 10**9), "too large"),
     Hostile("tokenizer, another", _tokenizer(model={"type": "Evil"}), _TOKENS),

@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import MissingExtra, TaskError
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
-from ..files import load_file, parse_ref
+from ..files import load_file, parse_ref, user_code
 from ..sources import local_sources
 from ..task import Task
 
@@ -64,6 +64,7 @@ def image_classification(
     read, never all at once.
     """
     file, name = parse_ref(str(model), "net")
+    file = file.resolve()  # before it runs: it may change the current folder
     folder = Path(data).resolve()
     try:
         import PIL  # noqa: F401 (said now, not in the middle of reading)
@@ -125,7 +126,8 @@ def _training(epochs: int) -> Recipe:
 def _net(file: Path, name: str, classes: int) -> Any:
     """A function without arguments that makes the network."""
     module = load_file(file)
-    make = getattr(module, name, None)
+    with user_code(f"{file.name} cannot be asked for {name!r}", file):
+        make = getattr(module, name, None)
     if not callable(make):
         functions = sorted(
             k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__
