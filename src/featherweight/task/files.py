@@ -41,6 +41,7 @@ def load_file(path: Path) -> types.ModuleType:
         )
     module = types.ModuleType(LOADED + hashlib.sha256(str(path).encode()).hexdigest()[:12])
     module.__file__ = str(path)
+    _folders.pop(path, None)  # it chooses anew
     before = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module  # dataclasses look their module up while it is executed
     try:
