@@ -150,10 +150,18 @@ def _users(names: Iterable[str]) -> Iterator[tuple[str, Path]]:
         module = sys.modules.get(name)
         # of its own: some of PyTorch's have a class that says one
         said = None if module is None or module is main else getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(said, str) and not name.startswith(LOADED) and not installed(Path(said)):
-            path = Path(said).resolve()
-            if (file := next((p for p in (path, *path.parents) if p.is_file()), None)) is not None:
-                yield name, file
+        if isinstance(said, str) and not name.startswith(LOADED) and (file := _users_file(said)) is not None:
+            yield name, file
+
+
+@cache  # there are thousands
+def _users_file(said: str) -> Path | None:
+    """The file, or the archive, in which a module is that says this of itself; None of one that is
+    installed."""
+    if installed(Path(said)):
+        return None
+    path = Path(said).resolve()
+    return next((p for p in (path, *path.parents) if p.is_file()), None)
 
 
 def _top(name: str, file: Path) -> set[Path]:
