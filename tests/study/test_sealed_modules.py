@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from featherweight.child import environment
+
 TASK = "import featherweight as fw\ntask = fw.Task(name='a', model=None, data=lambda: None)\n"
 MARK = "open({!r}, 'w').close()\n"
 PROGRAM = """
@@ -45,7 +47,7 @@ def begun(tmp_path):
         (tmp_path / "program.py").write_text(before + prefix)
         mine = {"XDG_STATE_HOME": str(tmp_path / "state"), **environment}
         words = [python, str(tmp_path / "program.py"), str(tmp_path / "task" / "task.py"), str(tmp_path / "seal")]
-        done = subprocess.run(words, env={**os.environ, **mine}, capture_output=True, text=True, cwd="/")
+        done = subprocess.run(words, env={**environment(), **mine}, capture_output=True, text=True, cwd="/")
         if done.returncode:
             return done.stderr
         return sorted(str(Path(p).relative_to(tmp_path)) for p in json.loads((tmp_path / "seal").read_text())["files"])
