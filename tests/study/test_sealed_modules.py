@@ -39,13 +39,13 @@ def begun(tmp_path):
     """Load a task (whose text follows that of TASK) as a study does: the files that its seal has
     then, by their paths below the folder; or what is said against it."""
 
-    def load(text=None, before="", python=sys.executable, prefix=PROGRAM, **environment):
+    def load(text=None, before="", python=sys.executable, prefix=PROGRAM):
         if text is not None:
             (tmp_path / "task").mkdir(exist_ok=True)
             (tmp_path / "seal").unlink(missing_ok=True)
             (tmp_path / "task" / "task.py").write_text(TASK + text)
         (tmp_path / "program.py").write_text(before + prefix)
-        mine = {"XDG_STATE_HOME": str(tmp_path / "state"), **environment}
+        mine = {"XDG_STATE_HOME": str(tmp_path / "state")}
         words = [python, str(tmp_path / "program.py"), str(tmp_path / "task" / "task.py"), str(tmp_path / "seal")]
         done = subprocess.run(words, env={**environment(), **mine}, capture_output=True, text=True, cwd="/")
         if done.returncode:
