@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -236,6 +237,37 @@ def _sparse(file: Path, size: int) -> None:
         opened.truncate(size)
 
 
+_LIST = "model.safetensors.index.json"
+
+
+def _listed(name: str) -> Callable[[Path], object]:
+    """The weights in another place, which the folder's list of them names."""
+
+    def write(folder: Path) -> None:
+        import safetensors
+
+        weights = folder / "model.safetensors"
+        with safetensors.safe_open(str(weights), framework="pt") as f:
+            names = list(f.keys())
+        to = folder / name.format(folder.parent)
+        to.parent.mkdir(exist_ok=True)
+        shutil.copy(weights, folder / "decoy.safetensors")
+        weights.rename(to)
+        said = {"metadata": {}, "weight_map": dict.fromkeys(names, name.format(folder.parent))}
+        (folder / _LIST).write_text(json.dumps(said))
+
+    return write
+
+
+def _decoy(folder: Path) -> None:
+    """A file that is not loaded, and has what the configuration asks for."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros((1, 10**6), np.float32)}, folder / "decoy.safetensors")
+    _config(vocab_size=10**6)(folder)
+
+
 _ENDLESS = {"type": "Split", "pattern": {"Regex": "(w+)+$|(w|w|w)*[^w]$"}, "behavior": "Isolated", "invert": False}
 _SIZES, _CONFIG, _TOKENS = "config.json describes", "config.json cannot be used", "tokenizer that cannot be loaded"
 MODELS = [
@@ -263,6 +295,19 @@ MODELS = [
     Hostile(
         "weights of a long header", lambda f: (f / "model.safetensors").write_bytes(struct.pack("<Q", 2**60)), "damaged"
     ),
+    Hostile("weights from above", _listed("../outside.safetensors"), "no file in it"),
+    Hostile("weights from the root", _listed("{}/outside.safetensors"), "no file in it"),
+    Hostile("weights from below", _listed("deep/outside.safetensors"), "no file in it"),
+    Hostile("weights from a pickle", _listed("model.bin"), "no file in it"),
+    Hostile(
+        "weights from above by the configuration",
+        _config(transformers_weights="../outside.safetensors"),
+        "no file in it",
+    ),
+    Hostile(
+        "a list of weights that is none", lambda f: (_listed("x")(f), (f / _LIST).write_text("[]")), "cannot be read"
+    ),
+    Hostile("small weights beside larger ones", _decoy, "none wider than 128"),
     Hostile("tokenizer, cut", lambda f: _cut(f / "tokenizer.json"), _TOKENS),
     Hostile("tokenizer, long", lambda f: _sparse(f / "tokenizer.json", 10**9), "too large"),
     Hostile("tokenizer, another", _tokenizer(model={"type": "Evil"}), _TOKENS),

@@ -18,8 +18,9 @@ import featherweight as fw
 from featherweight.cli import app
 from featherweight.errors import InputError, TaskError
 from featherweight.store.events import EventStore
+from featherweight.study import trust
 from featherweight.study.reading import read_state
-from featherweight.study.trust import digests, signed
+from featherweight.study.trust import check_trusted, digests, signed
 from tests.lean import BASELINES, reference_only
 from tests.older import rewritten
 from tests.report import fake_study
@@ -115,6 +116,75 @@ def test_a_run_file_with_another_file_in_it_is_not_ours(ours, tmp_path):
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(evil | {"code": code}))
         result = CliRunner().invoke(app, ["optimize", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")])
         assert result.exit_code == 2 and words in result.stderr and "evil.py" in result.stderr
+
+
+@pytest.mark.parametrize("what", ["run.yaml", "log"])
+def test_what_is_taken_from_a_file_is_sealed_with_it(what, ours, tmp_path):
+    """Another function of the same file is another's choice of what is called."""
+    said = yaml.safe_load((ours / "copy" / "run.yaml").read_text())
+    evil = said | {"task": said["task"] | {"name": "net"}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(evil))
+    told = json.dumps({"config": read_state(ours / "copy").begun.to_json() | {"task": evil["task"]}})
+    rewritten(ours / "copy" / "study.db", ("UPDATE events SET body = ? WHERE kind = 'study'", told))
+    words = ["optimize", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words if what == "run.yaml" else ["resume", str(ours / "copy")])
+    assert result.exit_code == 2 and '"name": "net"' in result.stderr and "not as it was" in result.stderr
+    assert not ran(ours)
+
+
+def test_kind_options_and_names_in_recipes_are_sealed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "a.py").write_text("def net(): ...\ndef other(): ...\n")
+    task = {"kind": "image-classification", "options": {"model": f"{tmp_path}/a.py:net", "size": [8, 8]}}
+    recipe = {"recipe": [{"distill": {"data": f"{tmp_path}/a.py"}}]}
+    config = replace(fake_study.study().state.begun, task=task, recipe=recipe)
+    config = replace(config, code=json.loads(json.dumps(signed(config))))
+    check_trusted(config, "here")
+    for odd in (
+        {"task": {**task, "options": {**task["options"], "model": f"{tmp_path}/a.py:other"}}},
+        {"task": {**task, "options": {**task["options"], "size": [9, 9]}}},
+        {"task": {**task, "kind": "text-classification"}},
+        {"recipe": {"recipe": [{"distill": {"data": f"{tmp_path}/a.py:other"}}]}},
+    ):
+        with pytest.raises(InputError, match="not as it was"):
+            check_trusted(replace(config, **odd), "here")
+    part = {name: config.code[name] for name in ("files", "seal")}
+    whole = {"files": {k: v for k, v in config.code.items() if k != "seal"}, "seal": config.code["seal"]}
+    for code in (part, whole, {**config.code, "names": []}, {**config.code, "folders": [str(tmp_path)]}):
+        with pytest.raises(InputError, match="did not make here"):
+            check_trusted(replace(config, code=code), "here")
+
+
+OTHERS = "\nfirst = fw.Task(name='a', model=net, data=data)\ndef clean_everything(): ...\n"
+
+
+@pytest.mark.parametrize(("name", "runs"), [("task", True), ("first", True), ("clean_everything", False)])
+def test_a_seal_of_before_covers_files_and_what_names_them_by_rights(name, runs, tmp_path, monkeypatch):
+    """It has no names: what it goes on with is the usual one, or a task that the file makes."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "task.py").write_text(TINY.read_text() + OTHERS)
+    ref = {"file": str(tmp_path / "task.py"), "name": name}
+    files = digests([ref])
+    code = {"files": files, "seal": trust._files_seal(trust._key(), files)}
+    config = replace(fake_study.study().state.begun, task=ref, code=code)
+    if runs:
+        check_trusted(config, "here")
+    else:
+        with pytest.raises(InputError, match="not as it was") as e:
+            check_trusted(config, "here")
+        assert f"task.py:{name}" in e.value.got
+    (tmp_path / "task.py").write_text(TINY.read_text() + OTHERS + "first = 1\n")
+    with pytest.raises(InputError, match="not as it was"):
+        check_trusted(config, "here")
+
+
+def test_a_study_with_a_seal_of_before_goes_on_and_gets_a_new_one(ours):
+    config = read_state(ours / "copy").begun
+    code = {"files": config.code["files"], "seal": trust._files_seal(trust._key(), config.code["files"])}
+    told = json.dumps({"config": config.to_json() | {"code": code}})
+    rewritten(ours / "copy" / "study.db", ("UPDATE events SET body = ? WHERE kind = 'study'", told))
+    fw.Study.resume(ours / "copy")
+    assert ran(ours) and read_state(ours / "copy").begun.code == config.code
 
 
 def test_code_is_found_wherever_a_reference_names_it(tmp_path):

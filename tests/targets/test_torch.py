@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import struct
 import zipfile
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from featherweight import machine
 from featherweight.errors import TargetError
 from featherweight.models.package import Package
-from featherweight.targets._pt2 import check, may_evaluate
+from featherweight.targets._pt2 import checked, may_evaluate
 from featherweight.targets.base import Target
 from featherweight.targets.torch import FILE
 from featherweight.testing import check_target
@@ -90,6 +91,11 @@ def _edited(source, to, change):
         for info in old.infolist():
             body = change(info.filename, old.read(info))
             new.writestr(info.filename, body)
+
+
+def check(file):
+    with checked(file):
+        pass
 
 
 class Bomb:
@@ -189,6 +195,64 @@ def test_guards_of_a_program_are_not_compiled(exported, tmp_path, monkeypatch):
     session = Target("torch").load_runtime().load(tmp_path, Target("torch"), 1)
     session.run({k: v[:1].numpy() for k, v in exported[2].items()})
     assert not (tmp_path / "ran").exists()
+
+
+def _two_directories(sound, evil):
+    """An archive in which Python's reader, which takes the last directory, finds the sound members,
+    and PyTorch's, which goes to where that is said to begin, the evil ones."""
+
+    def parts(file):  # without directory entries of large files: (members, directory, its end)
+        body = file.read_bytes()
+        *_, count, size, start, _ = struct.unpack("<4s4H2LH", body[-22:])
+        return body[:start], body[start : start + size], count
+
+    (good, directory, count), (bad, other, _) = parts(sound), parts(evil)
+    bad = bad.ljust(len(good), b"\0")
+    assert len(directory) == len(other)
+    moved, at = b"", 0
+    while at < len(directory):
+        head = bytearray(directory[at : at + 46])
+        length = 46 + sum(struct.unpack_from("<3H", head, 28))
+        (offset,) = struct.unpack_from("<L", head, 42)
+        struct.pack_into("<L", head, 42, offset + len(bad) - len(good))
+        moved += bytes(head) + directory[at + 46 : at + length]
+        at += length
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(moved), len(bad), 0)
+    return bad + other + good + moved + end
+
+
+def test_what_was_checked_is_what_is_loaded(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, change in {"sound": lambda _, body: body, "evil": HOSTILE["an expression"]}.items():
+        _edited(exported[0] / FILE, tmp_path / name, change)
+    (tmp_path / FILE).write_bytes(_two_directories(tmp_path / "sound", tmp_path / "evil"))
+    session = Target("torch").load_runtime().load(tmp_path, Target("torch"), 1)
+    rows = {k: v[:1].numpy() for k, v in exported[2].items()}
+    usual = Target("torch").load_runtime().load(exported[0], Target("torch"), 1)
+    np.testing.assert_array_equal(session.run(rows), usual.run(rows))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_members_that_two_readers_or_none_could_tell_apart_are_refused(exported, tmp_path):
+    with zipfile.ZipFile(exported[0] / FILE) as z:
+        members = {i.filename: z.read(i) for i in z.infolist()}
+    (name,) = (n for n in members if n.endswith("models/model.json"))
+    with zipfile.ZipFile(tmp_path / "case", "w") as z:
+        for member, body in {**members, "model/extra/A": b"", "model/extra/a": b""}.items():
+            z.writestr(member, body)
+    with pytest.raises(TargetError, match="twice"):
+        check(tmp_path / "case")
+    with zipfile.ZipFile(tmp_path / "nested", "w") as z:
+        for member, body in {**members, name: members[name] + b" " * 100_000}.items():
+            z.writestr(member, body)
+        large = z.getinfo(name)
+        for n in range(3):
+            again = zipfile.ZipInfo(f"model/extra/{n}")
+            again.header_offset, again.CRC = large.header_offset, large.CRC
+            again.file_size = again.compress_size = large.file_size
+            z.filelist.append(again)
+    with pytest.raises(TargetError, match="in each other"):
+        check(tmp_path / "nested")
 
 
 def test_other_members_and_older_formats_are_refused(exported, tmp_path):

@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from featherweight.errors import TaskError
-from featherweight.task.kinds._pretrained import load_config, load_model, load_tokenizer
+from featherweight.task.kinds._pretrained import load_config, load_model, load_tokenizer, model_files
+from featherweight.task.kinds._weights import weight_files
 
 SIZES = {
     "vocab_size": 40,
@@ -85,6 +86,21 @@ def test_weights_that_are_not_the_configurations_are_refused_by_name(change, wor
 def test_buffers_of_older_versions_and_a_pooler_that_is_not_used_are_no_weights_left_over(tmp_path):
     changed_weights(saved(tmp_path), lambda w: w | {"embeddings.position_ids": torch.arange(32)[None]})
     assert isinstance(load_model(AutoModel, tmp_path), BertModel)
+
+
+def test_weights_in_parts_and_links_of_a_cache_are_loaded(tmp_path):
+    """As Hugging Face lays them out: links to files of other folders."""
+    torch.manual_seed(0)
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path / "whole", max_shard_size="8KB")
+    cached = tmp_path / "snapshots" / "a"
+    cached.mkdir(parents=True)
+    (tmp_path / "blobs").mkdir()
+    for number, file in enumerate(sorted((tmp_path / "whole").iterdir())):
+        file.rename(tmp_path / "blobs" / str(number))
+        (cached / file.name).symlink_to(f"../../blobs/{number}")
+    assert isinstance(load_model(AutoModel, cached), BertModel)
+    files = weight_files(cached)
+    assert len(files) > 1 and set(files) <= set(model_files(cached))
 
 
 def test_a_head_that_is_not_there_is_not_made_up(tmp_path):

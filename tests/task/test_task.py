@@ -338,3 +338,55 @@ def test_layout_comments_and_recipes_do_not_change_the_fingerprint_and_code_does
     assert fingerprint("# a comment\n" + text.replace("(8)", "( 8 )").replace("x = rng", "x  =  rng")) == first
     assert fingerprint(text.replace("recipe=recipe", "recipe=None").replace("epochs=4", "epochs=5")) == first
     assert fingerprint(text.replace("nn.Linear(64, 4)", "nn.Linear(64, 4, bias=False)")) != first
+
+
+ENDS = {
+    "a closed output": ("import sys\nsys.stdout.close()\n", "cannot be closed"),
+    "a closed error output": ("import sys\nwith sys.stderr: pass\n", "cannot be closed"),
+    "attributes that fail": ("del task\ndef __getattr__(name): raise RuntimeError(name)\n", "RuntimeError: task"),
+    "an end of a generator": ("raise GeneratorExit\n", "raise GeneratorExit"),
+    "no Exception": ("class Odd(BaseException): ...\nraise Odd('x' * 10**6)\n", r"raise Odd\('x'"),
+    "an error without words": (
+        "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd\n",
+        "cannot be shown",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_whatever_a_file_raises_is_shown_with_its_line(kind, file: Path) -> None:
+    text, says = ENDS[kind]
+    file.write_text(SOURCE + text)
+    with pytest.raises(TaskError, match=says) as e:
+        load_task(file)
+    line = len(SOURCE.splitlines()) + len(text.splitlines())
+    assert f"{file}:" in str(e.value.got) and str(line) in str(e.value.got) and len(str(e.value)) < 4000
+    print("still open", file=sys.stdout)
+    print("still open", file=sys.stderr)
+
+
+def test_a_file_that_changes_the_folder_finds_it_again_and_nobody_else(file: Path, monkeypatch) -> None:
+    monkeypatch.chdir(file.parent)
+    (file.parent / "inner").mkdir()
+    np.save(file.parent / "inner" / "x.npy", np.arange(240, dtype=np.float32).reshape(60, 4))
+    own = SOURCE.replace("rng.normal(size=(60, 4)).astype(np.float32)", "np.load('x.npy')")
+    file.write_text(f"import os\nos.chdir('inner')\n{own}")
+    task = load_task(file.name)
+    assert Path.cwd() == file.parent and task.ref == {"file": str(file.resolve()), "name": "task"}
+    assert len(task.splits().train) and Path.cwd() == file.parent
+    assert len(load_task(file.name).splits().train)
+
+
+@pytest.mark.parametrize(
+    "change", ["set_default_dtype(torch.float64)", "set_grad_enabled(False)", "set_default_device('meta')"]
+)
+@pytest.mark.parametrize("place", ["file", "model"])
+def test_defaults_of_pytorch_that_a_file_sets_are_its_own_affair(change, place, file: Path) -> None:
+    head = f"import torch\ntorch.{change}\n" if place == "file" else ""
+    model = f"\ndef net():\n    import torch\n    net = nn.Linear(4, 3)\n    torch.{change}\n    return net\n"
+    file.write_text(head + SOURCE + model + "mine = Task(name='mine', model=net, data=data)\n")
+    task = load_task(f"{file}:{'task' if place == 'file' else 'mine'}")
+    parameters = list(task.build().parameters())
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+    assert torch.get_default_device() == torch.device("cpu")
+    assert all(p.dtype == torch.float32 and p.device.type == "cpu" and p.requires_grad for p in parameters)

@@ -25,6 +25,7 @@ import torch
 from ..errors import FeatherweightError, TaskError
 from ..recipe import Recipe
 from ..store.artifacts import ArtifactStore
+from ..task.imports import guarded
 from ..task.load import load_task
 from ..train.checkpoint import Paused
 from .carried import loaded as carried
@@ -52,7 +53,11 @@ def make_runner(setup: Setup, store_root: Path, report: Any, ask: Any = None) ->
     """TaskError if the task is not the one that the study began with."""
     reference = setup.task
     # a task that no file names travels by value, from our own parent only
-    task = carried(Path(reference["carried"])) if "carried" in reference else load_task(reference)
+    if "carried" in reference:
+        task = carried(Path(reference["carried"]))
+    else:
+        guarded()  # all of the user's modules that this process will have are seen as they are loaded
+        task = load_task(reference)
     if setup.fingerprint and task.fingerprint != setup.fingerprint:
         raise TaskError(
             "the task's code or data changed while the search was running",

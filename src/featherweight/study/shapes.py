@@ -31,8 +31,13 @@ def check_entry(entry: Entry) -> None:
     entry.check()
     check_recipe(entry.recipe)
     odd = [name for name in ("parity", "coverage", "filling") if not isinstance(getattr(entry, name), dict)]
-    if odd or not isinstance(entry.violations, list) or not isinstance(entry.graph, str | None):
-        raise TypeError(f"{', '.join(odd) or 'violations or graph'} of {entry.label!r:.80}")
+    if (
+        odd
+        or not isinstance(entry.violations, list)
+        or not isinstance(entry.graph, str | None)
+        or not isinstance(entry.trial, int | None)
+    ):
+        raise TypeError(f"{', '.join(odd) or 'violations, graph or trial'} of {entry.label!r:.80}")
 
 
 def check_info(info: Any) -> None:

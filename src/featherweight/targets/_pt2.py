@@ -13,8 +13,11 @@ import ast
 import io
 import json
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,10 @@ from ..errors import TargetError
 _MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)|models/model\.json|extra/[\w.]+"
     r"|data/sample_inputs/model\.pt|data/(weights/weight|constants/tensor)_\d+"
-    r"|data/(weights/model_weights|constants/model_constants)_config\.json"
+    r"|data/(weights/model_weights|constants/model_constants)_config\.json",
+    re.ASCII,
 )
+_FOLDER = "model"  # of a copy
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _WORD = re.compile(r"[\w.:<>+-]*")  # what stands under a key that is not known
 # a module's path, which its owner named: it stands between quotes in generated source
@@ -61,52 +66,73 @@ _LENGTH, _PARTS = 10_000, 500  # characters and parts of one expression
 _CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict")
 
 
-def check(file: Path) -> None:
-    """TargetError unless everything in a .pt2 file is what `torch.export.save` writes of a graph of
-    PyTorch's own operators: no pickle, no code."""
-    try:
-        odd = list(_odd(file))
-    except Exception as e:  # a file from a stranger fails in any way it likes
-        raise TargetError(
-            "this is no exported program that can be trusted", got=f"{file}: {type(e).__name__}: {str(e)[:200]}"
-        ) from e
-    if odd:
-        raise TargetError(
-            "this exported program contains what could run code when loaded",
-            got=f"{file}: {'; '.join(odd[:5])}"[:2000],
-            allowed="a graph of PyTorch's own operators, with weights as plain bytes",
-            fix="export the model anew",
-        )
+@contextmanager
+def checked(file: Path) -> Iterator[Path]:
+    """A copy of a .pt2 file, written anew of the members that were checked. TargetError unless
+    everything in it is what `torch.export.save` writes of a graph of PyTorch's own operators: no
+    pickle, no code.
+
+    PyTorch reads zip files by other rules than Python: of one with two directories each would see
+    another archive. In what is written here there is one.
+    """
+    with tempfile.TemporaryDirectory(prefix="featherweight-") as folder:
+        copy = Path(folder) / "model.pt2"
+        try:
+            odd = list(_written_anew(file, copy)) or list(_odd(copy))
+        except Exception as e:  # a file from a stranger fails in any way it likes
+            raise TargetError(
+                "this is no exported program that can be trusted", got=f"{file}: {type(e).__name__}: {str(e)[:200]}"
+            ) from e
+        if odd:
+            raise TargetError(
+                "this exported program contains what could run code when loaded",
+                got=f"{file}: {'; '.join(odd[:5])}"[:2000],
+                allowed="a graph of PyTorch's own operators, with weights as plain bytes",
+                fix="export the model anew",
+            )
+        yield copy
 
 
-def _odd(file: Path) -> Iterator[str]:
-    """What there is in the file that must not be, in words."""
-    import torch
-
+def _written_anew(file: Path, copy: Path) -> Iterator[str]:
+    """Write the archive's members into a new one, in one folder; or what is wrong with them, in
+    words."""
     with zipfile.ZipFile(file) as z:
-        folders, names = set[str](), list[str]()
-        for info in z.infolist():
-            folder, _, name = info.filename.partition("/")
-            folders.add(folder)
-            names.append(name)
+        members = {info: info.filename.partition("/")[2] for info in z.infolist()}
+        names = [name.lower() for name in members.values()]  # PyTorch takes either case for the other
+        for info, name in members.items():
             if not _MEMBERS.fullmatch(name):
                 yield f"the member {info.filename!r:.100}"
             if info.compress_type != zipfile.ZIP_STORED:
                 yield f"{name!r:.100} is compressed"
-        if len(folders) != 1 or len(set(names)) != len(names):  # two readers could see two different files
+        if len({info.filename.partition("/")[0] for info in members}) != 1 or len(set(names)) != len(names):
             yield "two folders, or a name that occurs twice"
             return
         if not {"archive_format", "models/model.json"} <= set(names):  # without them PyTorch reads an older format
             yield "no models/model.json of this format"
             return
-        (folder,) = folders
-        for name in names:
+        if sum(info.file_size for info in members) > file.stat().st_size:
+            yield "members that lie in each other"
+            return
+        with zipfile.ZipFile(copy, "w") as new:
+            for info, name in members.items():
+                own = zipfile.ZipInfo(f"{_FOLDER}/{name}")
+                own.file_size = info.file_size  # says whether it needs a header for large files
+                with z.open(info) as old, new.open(own, "w") as to:
+                    shutil.copyfileobj(old, to, 1 << 20)
+
+
+def _odd(file: Path) -> Iterator[str]:
+    """What there is in the members of the file that must not be, in words."""
+    import torch
+
+    with zipfile.ZipFile(file) as z:
+        for name in z.namelist():
             if name.endswith("_config.json"):
-                entries = json.loads(z.read(f"{folder}/{name}"))["config"]
+                entries = json.loads(z.read(name))["config"]
                 yield from (f"{k!r:.100} is pickled" for k, v in entries.items() if v.get("use_pickle") is not False)
-            elif name.startswith("data/sample_inputs/"):
-                torch.load(io.BytesIO(z.read(f"{folder}/{name}")), weights_only=True)
-        program = json.loads(z.read(f"{folder}/models/model.json"))
+            elif name.startswith(f"{_FOLDER}/data/sample_inputs/"):
+                torch.load(io.BytesIO(z.read(name)), weights_only=True)
+        program = json.loads(z.read(f"{_FOLDER}/models/model.json"))
         # they would be compiled by `.module()`, which is told not to
         program.pop("guards_code", None)
         yield from _odd_strings(program)

@@ -34,7 +34,7 @@ from ..graphs.parity import (
 )
 from ..graphs.session import Inputs, Session
 from ..plan import Plan
-from ._pt2 import check
+from ._pt2 import checked
 from .base import Runtime, Target
 
 if TYPE_CHECKING:
@@ -130,13 +130,12 @@ class Torch(Runtime):
         file = folder / FILE
         if not file.is_file():
             raise TargetError("this is no torch artifact", got=f"no {FILE} in {folder}")
-        check(file)
         torch.set_num_threads(target.threads)
         try:
-            with warnings.catch_warnings():
+            with checked(file) as copy, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 extra = {ORDER: ""}
-                module = torch.export.load(file, extra_files=extra).module(check_guards=False).to(target.device)
+                module = torch.export.load(copy, extra_files=extra).module(check_guards=False).to(target.device)
                 names = [str(name) for name in json.loads(extra[ORDER])]
         except (RuntimeError, ValueError, KeyError, OSError) as e:
             raise TargetError("PyTorch cannot load this artifact", got=f"{file}: {e}") from e

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import sys
 import traceback
 import types
@@ -15,7 +16,9 @@ from typing import Any
 
 from ..errors import FeatherweightError, TaskError
 from ..plain import check_unicode
-from .imports import noted
+from .imports import LOADED, noted
+
+_LONGEST = 2000  # characters of an error's own words
 
 
 def parse_ref(text: str, default: str) -> tuple[Path, str]:
@@ -38,8 +41,9 @@ def load_file(path: Path) -> types.ModuleType:
         raise TaskError(
             "there is no such file", got=str(path), allowed=f"in this folder: {', '.join(near)}" if near else None
         )
-    module = types.ModuleType("_featherweight_file_" + hashlib.sha256(str(path).encode()).hexdigest()[:12])
+    module = types.ModuleType(LOADED + hashlib.sha256(str(path).encode()).hexdigest()[:12])
     module.__file__ = str(path)
+    _folders.pop(path, None)  # it chooses anew
     before = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module  # dataclasses look their module up while it is executed
     try:
@@ -57,11 +61,10 @@ def load_file(path: Path) -> types.ModuleType:
 @contextmanager
 def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None]:
     """Errors inside become a TaskError that shows the user's line; the file's folder is on
-    sys.path, and what is imported counts as its modules. `mine`: ours too."""
-    if file is not None:
-        sys.path.insert(0, str(file.parent))
+    sys.path, and what is imported counts as its modules. What the code sets for the whole process
+    is put back. `mine`: ours too."""
     try:
-        with noted(file):
+        with noted(file), _put_back(file), _open_streams():
             yield
     except FeatherweightError as e:
         if not mine:
@@ -72,17 +75,71 @@ def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None
             allowed=e.allowed,
             fix=e.fix,
         ) from e
-    except (Exception, SystemExit) as e:
+    except KeyboardInterrupt:  # its user's, most likely
+        raise
+    except BaseException as e:  # a file may end itself, or raise what is no Exception
         raise TaskError(what, got=where(e, file)) from e
+
+
+_folders: dict[Path, str] = {}  # the current folder that a file has chosen, for all that it does
+
+
+@contextmanager
+def _put_back(file: Path | None) -> Iterator[None]:
+    """The current folder and PyTorch's defaults: others, who see them too, were written for those
+    that they have. What a file's code does later finds the folder that it has chosen."""
+    folder, was = os.getcwd(), _defaults()
+    if file is not None and Path(_folders.get(file, folder)).is_dir():
+        os.chdir(_folders.get(file, folder))
+    try:
+        yield
     finally:
-        if file is not None and str(file.parent) in sys.path:
-            sys.path.remove(str(file.parent))
+        try:
+            now = os.getcwd()
+        except FileNotFoundError:  # it was removed
+            now = folder
+        if file is not None:
+            _folders[file] = now
+        os.chdir(folder)
+        torch = sys.modules.get("torch")
+        if torch is not None and _defaults() != was:
+            dtype, device, grad = was
+            torch.set_default_dtype(getattr(torch, dtype))
+            torch.set_default_device(None if device == "cpu" else device)
+            torch.set_grad_enabled(grad)
+
+
+def _defaults() -> tuple[str, str, bool]:
+    """PyTorch's type, device and whether it keeps gradients; what it begins with where it is not
+    loaded."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return "float32", "cpu", True
+    dtype = str(torch.get_default_dtype()).removeprefix("torch.")
+    return dtype, str(torch.get_default_device()), bool(torch.is_grad_enabled())
+
+
+@contextmanager
+def _open_streams() -> Iterator[None]:
+    """Standard output and error cannot be closed inside: what comes after has something to say."""
+
+    def close() -> None:
+        raise ValueError("sys.stdout and sys.stderr are the program's, and cannot be closed here")
+
+    streams = [s for s in (sys.stdout, sys.stderr) if "close" not in getattr(s, "__dict__", {"close": None})]
+    for stream in streams:
+        stream.__dict__["close"] = close
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.__dict__.pop("close", None)
 
 
 def where(error: BaseException, file: Path | None) -> str:
     """`digits.py:12: net = Net(1 / 0): ZeroDivisionError: division by zero`,
     with the user's own line."""
-    said = type(error).__name__ if isinstance(error, FeatherweightError) else f"{type(error).__name__}: {error}"
+    said = type(error).__name__ if isinstance(error, FeatherweightError) else _said(error)
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {(error.text or '').strip()}: {said}"
     package = str(Path(__file__).parents[1])
@@ -93,6 +150,14 @@ def where(error: BaseException, file: Path | None) -> str:
         if (f.filename == str(file) if file else "-packages" not in f.filename and not f.filename.startswith(package))
     ]
     return f"{own[-1].filename}:{own[-1].lineno}: {own[-1].line}: {said}" if own else said
+
+
+def _said(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # which the user's code has written, too
+        text = "(it cannot be shown)"
+    return f"{type(error).__name__}: {text[:_LONGEST]}"
 
 
 def name_of(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import TaskError
 from .files import load_file, parse_ref, user_code
-from .imports import local_sources
+from .sources import local_sources
 from .task import Task
 
 
@@ -36,10 +36,11 @@ def load_task(ref: str | Path | dict[str, Any] | Task) -> Task:
 def _from_file(path: Path, name: str) -> Task:
     if path.suffix != ".py":  # what is executed is what `study.trust` has looked at
         raise TaskError("a task is a Python file", got=str(path), allowed="FILE.py")
+    path = path.resolve()  # before it runs: it may change the current folder
     module = load_file(path)
-    path = path.resolve()
     tasks = sorted(k for k, v in vars(module).items() if isinstance(v, Task))
-    task = getattr(module, name, None)
+    with user_code(f"{path.name} cannot be asked for {name!r}", path):  # it may have a __getattr__
+        task = getattr(module, name, None)
     if task is None:
         raise TaskError(
             f"{path.name} has no {name!r}",

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...errors import MissingExtra, TaskError
 from ...plain import read_text
+from ._weights import tensors
 
 # what transformers reads from a model directory
 _LOADED = (".json", ".txt", ".model", ".safetensors", ".jinja")
@@ -129,7 +130,7 @@ def load_model(kind: Any, folder: Path, pooler: bool = True) -> Any:
 def _check_sizes(config: Any, folder: Path) -> None:
     """TaskError if a config.json asks for more, or for wider, layers than the weights can fill,
     before any of them is made."""
-    shapes = [shape for _, shape in _tensors(folder)]
+    shapes = [shape for _, shape in tensors(folder)]
     largest = max((d for shape in shapes for d in shape), default=0)
     odd = [
         f"{name} {value}, of {most}"
@@ -173,22 +174,9 @@ def _check_numbers(kind: Any, config: Any, folder: Path) -> None:
     with torch.device("meta"):
         net = kind.from_config(config, trust_remote_code=False)
     wanted = sum(t.numel() for t in (*net.parameters(), *net.buffers()))
-    found = sum(math.prod(shape) for _, shape in _tensors(folder))
+    found = sum(math.prod(shape) for _, shape in tensors(folder))
     if wanted > _MORE * found + 1e7:
         raise _not_described(folder, f"{wanted:,} numbers, of {found:,}", "a model whose weights are all in the folder")
-
-
-def _tensors(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """Name and shape of each tensor in the weights, which are not read."""
-    import safetensors
-
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safetensors.safe_open(str(file), framework="pt") as f:
-                for name in f.keys():  # noqa: SIM118 (no mapping)
-                    yield name, f.get_slice(name).get_shape()
-        except (OSError, safetensors.SafetensorError) as e:
-            raise TaskError("a file of the model's weights is damaged", got=f"{file}: {e}", fix="copy it again") from e
 
 
 def _settings(value: Any) -> Iterator[tuple[str, Any]]:

@@ -14,8 +14,8 @@ from ...errors import MissingExtra, TaskError
 from ...plain import check_unicode
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
-from ..files import load_file, parse_ref
-from ..imports import local_sources
+from ..files import load_file, parse_ref, user_code
+from ..sources import local_sources
 from ..task import Task
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def image_classification(
     read, never all at once.
     """
     file, name = parse_ref(str(model), "net")
+    file = file.resolve()  # before it runs: it may change the current folder
     folder = Path(data).resolve()
     try:
         import PIL  # noqa: F401 (said now, not in the middle of reading)
@@ -112,7 +113,8 @@ def _training(epochs: int) -> Recipe:
 def _net(file: Path, name: str, classes: int) -> Any:
     """A function without arguments that makes the network."""
     module = load_file(file)
-    make = getattr(module, name, None)
+    with user_code(f"{file.name} cannot be asked for {name!r}", file):
+        make = getattr(module, name, None)
     if not callable(make):
         functions = sorted(
             k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__
@@ -220,8 +222,8 @@ def _form(files: list[Path], size: Size | None, channels: int | None, depth: int
         except UNREADABLE as e:
             unreadable.append(f"{path}: {e}")
     _refuse(unreadable)
-    for bits in sorted(deep) if depth is None else ():
-        _refuse_dark(deep[bits], bits)
+    for used in sorted(deep) if depth is None else ():
+        _refuse_dark(deep[used], used)
     if size is None and len(sizes) > 1:
         shown = ", ".join(f"{h}x{w} ({p.name})" for (h, w), p in list(sizes.items())[:4])
         raise TaskError(
