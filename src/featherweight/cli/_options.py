@@ -32,7 +32,9 @@ TASK: dict[str, Any] = {  # by parameter name
     "task": Annotated[
         str | None,
         typer.Argument(
-            metavar="TASK", help="FILE.py, FILE.py:NAME, or the run.yaml of an earlier run (then --out is needed)."
+            metavar="TASK",
+            help="FILE.py, FILE.py:NAME, MODEL.onnx with --data, or the run.yaml of an earlier run (then --out is "
+            "needed).",
         ),
     ],
     "kind": Annotated[
@@ -43,10 +45,16 @@ TASK: dict[str, Any] = {  # by parameter name
             help="A built-in kind instead of a file, such as text-classification or image-classification.",
         ),
     ],
-    "model": Annotated[str | None, _model("--model", help="With --task: a Hugging Face folder, or FILE.py:NET.")],
+    "model": Annotated[
+        str | None, _model("--model", help="With --task: a Hugging Face folder, FILE.py:NET, or an .onnx file.")
+    ],
     "data": Annotated[
         str | None,
-        _model("--data", help="With --task: a csv, jsonl or parquet file, or a folder with one folder a class."),
+        _model(
+            "--data",
+            help="With --task: a csv, jsonl or parquet file, or a folder with one folder a class; of an ONNX model an "
+            ".npz file.",
+        ),
     ],
     "text_column": Annotated[str | None, _model("--text-column", help="The column of the text \\[default: guessed].")],
     "label_column": Annotated[

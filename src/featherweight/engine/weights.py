@@ -12,16 +12,16 @@ from torch import nn
 from ..errors import InputError
 from ..models.package import SPEC, WEIGHTS, Package
 from ..plain import read_json
-from ..task.accept import wrapped
+from ..task.accept import builder, wrapped
 
 
-def load_model(folder: str | Path, make: Callable[[], nn.Module] | nn.Module | None = None) -> nn.Module:
+def load_model(folder: str | Path, make: Callable[[], nn.Module] | nn.Module | str | Path | None = None) -> nn.Module:
     """The module whose weights and structure lie in a folder (`model/` of what was exported), in
     eval mode: the smaller one in floating point, before a runtime's quantization.
 
-    make: the original's architecture: what made it, or a module (whose weights do not matter); of a
-    net that the recipe builds it is not needed. InputError without one where it is; StoreError for
-    files that do not belong to it.
+    make: the original's architecture: what made it, a module (whose weights do not matter), or the
+    file that it came in ("FILE.py:NET", .onnx); of a net that the recipe builds it is not needed.
+    InputError without one where it is; StoreError for files that do not belong to it.
     """
     folder = Path(folder)
     if not (folder / WEIGHTS).is_file() and (folder / "model" / WEIGHTS).is_file():
@@ -39,7 +39,7 @@ def load_model(folder: str | Path, make: Callable[[], nn.Module] | nn.Module | N
 
     def build() -> nn.Module:
         assert make is not None  # else the net is in the description
-        made = copy.deepcopy(make) if isinstance(make, nn.Module) else make()
+        made = copy.deepcopy(make) if isinstance(make, nn.Module) else builder(make)()
         return wrapped(made) if around(made) else made
 
     def around(made: nn.Module) -> bool:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["task_of", "wrapped"]
+__all__ = ["builder", "task_of", "wrapped"]
 
 PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 _ASKED = 16  # samples that the model is asked about
@@ -110,8 +110,14 @@ def task_of(
         baseline=_baseline(baseline),
         split_seed=split_seed,
         notes=tuple(notes),
+        sources=() if made is None or made.file is None else (made.file.path,),
         identity=_identity(made, asked, told),
     )
+
+
+def builder(model: Any) -> Callable[[], nn.Module]:
+    """What makes a model that was given in any form that `task_of` takes."""
+    return model if callable(model) else model_of(model).make
 
 
 def wrapped(module: nn.Module) -> nn.Module:

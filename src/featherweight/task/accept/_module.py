@@ -10,7 +10,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,14 @@ import numpy as np
 
 from ...errors import TaskError
 from ..files import code_text, load_file, parse_ref
+from ._onnx import Onnx, onnx_of
 from ._samples import Wanted
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ALLOWED = "a torch.nn.Module, a class or function without arguments that makes one, or 'FILE.py:NAME'"
+ALLOWED = "a torch.nn.Module, a class or function without arguments that makes one, 'FILE.py:NAME', or an .onnx file"
 _OUTPUTS = ("logits", "out", "output", "outputs", "pred", "predictions", "last_hidden_state")
 _OTHERS = {
     "keras": "a Keras model",
@@ -42,13 +43,15 @@ _OTHERS = {
 @dataclass(frozen=True)
 class Model:
     """make: makes the module; comes: does it come with weights (a module), or is it made anew; own:
-    the module itself, where there is one; name: for the task; wanted: what its forward takes."""
+    the module itself, where there is one; name: for the task; wanted: what its forward takes; file:
+    the ONNX file that it was made of."""
 
     make: Callable[[], nn.Module]
     comes: bool
     name: str
     own: nn.Module
     wanted: Wanted
+    file: Onnx | None = None
 
 
 class Copies:
@@ -62,6 +65,16 @@ class Copies:
         for p in made.parameters():
             p.grad = None
         return made
+
+
+class FromFile:
+    """Makes the module of an ONNX file: what travels to other processes is its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self) -> nn.Module:
+        return onnx_of(self.path).module
 
 
 class Adapted:
@@ -78,14 +91,18 @@ class Adapted:
 
 def model_of(given: Any) -> Model:
     """What was given as a model. TaskError for what is none, with what would be."""
+    if isinstance(given, (str, Path)) and Path(given).suffix == ".onnx":
+        found = onnx_of(Path(given).resolve())
+        name = Path(given).stem
+        return Model(FromFile(found.path), True, name, found.module, Wanted(found.inputs, len(found.inputs)), found)
     if isinstance(given, (str, Path)):
         if ".py" not in str(given):
             raise TaskError("this is no model that can be read", got=str(given), allowed=ALLOWED)
         file, name = parse_ref(str(given), "net")
-        found = getattr(load_file(file), name, None)
-        if found is None:
+        made = getattr(load_file(file), name, None)
+        if made is None:
             raise TaskError(f"{file.name} has no {name!r}", got=str(given), allowed=ALLOWED)
-        return model_of(found)
+        return model_of(made)
     from torch import jit, nn
 
     package = type(given).__module__.partition(".")[0]
@@ -196,6 +213,10 @@ def tried(
     from ._adapter import outputs_of, picked
 
     out, kinds = _run(model, names, by_name, inputs)
+    if model.file is not None:
+        model.file.check({n: v.astype(kinds.get(n, v.dtype)) for n, v in inputs.items()}, names, out)
+        if isinstance(output, str) and output in model.file.outputs and not isinstance(out, torch.Tensor):
+            output = model.file.outputs.index(output)
     several = outputs_of(out)
     if not several and not isinstance(out, torch.Tensor):
         raise TaskError("the model gives no tensor", got=type(out).__name__)
@@ -207,7 +228,7 @@ def tried(
         raise TaskError("the model gives one tensor", got=f"output={output!r}", fix="leave output out")
     if by_name or chosen is not None:
         make: Callable[[], nn.Module] = Adapted(model.make, names if by_name else None, chosen)
-        model = Model(make, model.comes, model.name, model.own, model.wanted)
+        model = replace(model, make=make)
     return model, out, chosen, kinds
 
 

@@ -1,0 +1,169 @@
+"""An ONNX file as a module of PyTorch, by onnx2torch, and held to what ONNX Runtime computes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import types
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import MissingExtra, TaskError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TOLERANCE = 1e-3  # of what the module gives, relative to the file's largest output
+ROWS = 4  # samples that the two are compared on
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """A file's module, and the names of its inputs and outputs, in order."""
+
+    path: Path
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def check(self, inputs: Mapping[str, np.ndarray], names: tuple[str, ...], out: Any) -> None:
+        """TaskError if the module gives other outputs than ONNX Runtime does, sample by sample.
+        names: of the inputs in the module's order; out: what it gave for all of them at once."""
+        import torch
+
+        session = _session(self.path)
+        given = [out] if isinstance(out, torch.Tensor) else list(out)
+        rows = min(ROWS, len(inputs[names[0]]))
+        for i in range(rows):
+            one = {own: np.ascontiguousarray(inputs[n][i : i + 1]) for own, n in zip(self.inputs, names, strict=True)}
+            try:
+                expected = session.run(None, one)
+            except Exception as e:  # ONNX Runtime's exceptions have no common base below Exception
+                raise TaskError("ONNX Runtime does not run this file on the data", got=str(e)[:300]) from e
+            for name, want, found in zip(self.outputs, expected, given, strict=True):
+                mine = found[i : i + 1].detach().cpu().numpy()
+                far = float(np.abs(mine - want).max()) if mine.shape == np.shape(want) else float("nan")
+                if not far <= TOLERANCE * (float(np.abs(want).max()) + 1e-6):
+                    raise TaskError(
+                        "the module made of this ONNX file computes something else than the file",
+                        got=f"output {name!r} of sample {i} differs by {far:.2g}; its shape is {list(mine.shape)}, and "
+                        f"{list(np.shape(want))} in the file",
+                        fix="export the model with a free batch axis, or give the PyTorch module",
+                    )
+
+
+def onnx_of(path: Path) -> Onnx:
+    """The module of a file. TaskError for one that cannot be read, or has operators that PyTorch
+    has no form of; MissingExtra without onnx2torch."""
+    import onnx
+
+    if not path.is_file():
+        raise TaskError("there is no such file", got=str(path), allowed="an .onnx file")
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as e:  # protobuf's, the checker's and the system's have no common base
+        raise TaskError("this ONNX file cannot be read", got=f"{path}: {type(e).__name__}: {str(e)[:300]}") from e
+    weights = {t.name for t in model.graph.initializer}
+    inputs = tuple(i.name for i in model.graph.input if i.name not in weights)
+    _free_batch(model)
+    convert = _converter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that it changes
+            module = convert(model)
+    except NotImplementedError as e:
+        raise TaskError(
+            "PyTorch has no form of this ONNX file",
+            got=f"{path}: {str(e)[:300]}",
+            allowed="floating-point models of the usual operators; quantized files and recurrent layers are none",
+            fix="give the PyTorch module that the file was exported from",
+        ) from e
+    except Exception as e:  # the converter's own mistakes come as any type
+        raise TaskError("this ONNX file cannot be converted", got=f"{path}: {type(e).__name__}: {str(e)[:300]}") from e
+    return Onnx(path, _renamed(module).eval(), inputs, tuple(o.name for o in model.graph.output))
+
+
+def _session(path: Path) -> Any:
+    """ONNX Runtime with the file as it is."""
+    import onnxruntime as ort
+
+    ort.disable_telemetry_events()
+    options = ort.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1  # errors come as exceptions
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # its exceptions have no common base below Exception
+        raise TaskError("ONNX Runtime cannot load this file", got=f"{path}: {str(e)[:300]}") from e
+
+
+def _free_batch(model: Any) -> None:
+    """Let a model that was exported for one sample take any number: reshapes to [1, ..] keep what
+    is there instead. In place; `Onnx.check` tells whether that is right."""
+    from onnx import numpy_helper
+
+    shapes = {t.name: t for t in model.graph.initializer}
+    constants = {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant" and n.attribute}
+    for node in model.graph.node:
+        if node.op_type != "Reshape" or len(node.input) < 2:
+            continue
+        held = shapes.get(node.input[1]) or constants.get(node.input[1])
+        if held is None:
+            continue
+        to = numpy_helper.to_array(held).copy()
+        if to.ndim == 1 and len(to) > 1 and to[0] == 1:
+            to[0] = 0
+            held.CopyFrom(numpy_helper.from_array(to, held.name))
+    for value in model.graph.input:
+        shape = value.type.tensor_type.shape
+        if shape.dim and shape.dim[0].dim_value == 1:
+            shape.dim[0].dim_param = "batch"
+
+
+def _converter() -> Any:
+    """onnx2torch's `convert`. It imports torchvision for two operators of detectors; where there is
+    none it is imported without those."""
+    if importlib.util.find_spec("onnx2torch") is None:
+        raise MissingExtra("onnx2torch", "onnx")
+    absent = importlib.util.find_spec("torchvision") is None
+    if absent and "onnx2torch" not in sys.modules:
+        vision, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
+        vision.ops, ops.roi_align = ops, None  # type: ignore[attr-defined]
+        sys.modules |= {"torchvision": vision, "torchvision.ops": ops}
+        try:
+            return importlib.import_module("onnx2torch").convert
+        finally:
+            del sys.modules["torchvision"], sys.modules["torchvision.ops"]
+    return importlib.import_module("onnx2torch").convert
+
+
+def _renamed(module: Any) -> nn.Module:
+    """With names of submodules that are Python's: exporters write scopes into them."""
+    taken: set[str] = set()
+    for name, child in list(module.named_children()):
+        plain = re.sub(r"\W+", "_", name).strip("_") or "layer"
+        plain = plain if not plain[0].isdigit() else f"layer_{plain}"
+        new, n = plain, 1
+        while new in taken:
+            n += 1
+            new = f"{plain}_{n}"
+        taken.add(new)
+        if new == name:
+            continue
+        delattr(module, name)
+        module.add_module(new, child)
+        for node in module.graph.nodes:
+            if node.op == "call_module" and node.target == name:
+                node.target = new
+            elif node.op == "get_attr" and str(node.target).partition(".")[0] == name:
+                node.target = f"{new}{str(node.target)[len(name) :]}"
+    module.recompile()
+    found: nn.Module = module
+    return found
