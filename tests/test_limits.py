@@ -248,3 +248,20 @@ def test_points_are_hundredths(said, bound, points):
 def test_floors_that_make_no_sense_for_a_metric(limit, within, fix):
     got = limit.misfit(*within)
     assert got is None if fix is None else fix in got
+
+
+@pytest.mark.parametrize(
+    ("within", "given", "bound", "relative"),
+    [
+        ((0, 1), "1%", 0.01, False),
+        ((0, math.inf), "1%", 0.01, True),
+        ((0, math.inf), 0.3, 0.3, False),
+        ((-math.inf, 1), "2pt", 0.02, False),
+        ((-1, 1), "1%", 0.01, False),
+    ],
+)
+def test_a_drop_in_percent_is_meant_for_its_metric(within, given, bound, relative):
+    limit = max_drop(given).of_metric(*within)
+    assert (limit.bound, limit.relative) == (bound, relative) and limit.misfit(*within) is None
+    assert limit.absolute(50.0).bound == (0.5 if relative else bound) and not limit.absolute(50.0).relative
+    assert limit.absolute(-50.0).bound == (0.5 if relative else bound)

@@ -139,8 +139,8 @@ def optimize(
     Limits and ends of the search may be given by name: max_drop="1%", max_latency="0.5x",
     minutes=10 (`limits`).
 
-        constraints: what must hold; `optimize` without one on accuracy lets the metric drop
-            by 0.01
+        constraints: what must hold; `optimize` without a floor lets the metric drop by 0.01
+            (of errors: by 1 %)
         confidence: a candidate counts as within the floor if it will be certified on test
             with at least this chance
         polish: share of the budget that is kept to train the finalists longer (0: none)
@@ -225,8 +225,8 @@ def search(
     with the longest training of the recipe; all else is as for `optimize`.
 
         compress: the default recipe also prunes and quantizes
-        constraints: what must hold; `optimize` without one on accuracy lets the metric drop
-            by 0.01
+        constraints: what must hold; `optimize` without a floor lets the metric drop by 0.01
+            (of errors: by 1 %)
         confidence: a candidate counts as within the floor if it will be certified on test
             with at least this chance
         polish: share of the budget that is kept to train the finalists longer (0: none)

@@ -40,8 +40,8 @@ class Proof:
 @dataclass(frozen=True)
 class Constraint:
     """`quantity` must be at most (or for `metric` at least) `bound`; `relative`: bound is a
-    multiple of the baseline's; `points`: it was given in percentage points, which only a metric
-    between 0 and 1 has.
+    multiple of the baseline's (a drop: a share of its metric's value); `points`: it was given in
+    percentage points, which only a metric between 0 and 1 has.
 
     A latency holds if the slow end of its 95 % interval does. Units: drop and metric in the
     metric's own unit, latency in ms, size and memory in bytes, params and macs as counts.
@@ -108,11 +108,26 @@ class Constraint:
         values = asdict(self)
         return values if self.points else {k: v for k, v in values.items() if k != "points"}
 
+    def of_metric(self, low: float, high: float) -> Constraint:
+        """This limit for a metric between `low` and `high`: a drop in percent is a share of the
+        original's value where there is no largest error, and of 1 where 1 is best."""
+        if self.quantity != "drop" or not self.points or (low, high) == (0, 1):
+            return self
+        if low == 0 and high == math.inf:
+            return Constraint("drop", self.bound, relative=True)
+        return Constraint("drop", self.bound) if high == 1 else self
+
+    def absolute(self, value: float) -> Constraint:
+        """This limit where the original's metric has this value: a drop in the metric's unit."""
+        if self.quantity != "drop" or not self.relative:
+            return self
+        return Constraint("drop", self.bound * abs(value))
+
     def misfit(self, low: float, high: float) -> str | None:
         """The way out, if this floor makes no sense for a metric between `low` and `high` (a drop
         from one to the other would be allowed, so anything goes); None if it does, or is no
         floor."""
-        if self.quantity not in ("drop", "metric"):
+        if self.quantity not in ("drop", "metric") or self.relative:
             return None
         if self.points and (low, high) != (0, 1):
             return f"give the number in the metric's own unit: {self.quantity} {self.bound:g}"
@@ -175,7 +190,8 @@ def _parse(quantity: str, bound: str | float) -> Constraint:
 def max_drop(bound: str | float) -> Constraint:
     """The metric may get worse by at most this much, against the baseline's: a number in its own
     unit, or, of a metric between 0 and 1, percentage points: 0.01, `"1pt"` and `"1%"` are the same
-    (not a hundredth of the baseline's metric)."""
+    (not a hundredth of the baseline's metric). Of an error without an upper end, as mse and mae,
+    `"1%"` is that share of the baseline's."""
     match = (
         re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(%|pt|)\s*", bound.lower()) if isinstance(bound, str) else None
     )
@@ -233,7 +249,8 @@ def max_macs(bound: str | float) -> Constraint:
 LIMITS: dict[str, tuple[Callable[..., Constraint], str]] = {
     "max_drop": (
         max_drop,
-        "The metric may fall by this much; 0.01, 1pt or 1% is one point \\[default: 0.01 if no floor is given].",
+        "The metric may fall by this much; 0.01, 1pt or 1% is one point; of mse, mae and their kin 1% is a hundredth "
+        "of the original's \\[default: 1% if no floor is given].",
     ),
     "min_metric": (min_metric, "The metric must reach this."),
     "max_latency": (max_latency, "0.7x of the original's, or 2ms."),

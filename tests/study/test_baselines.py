@@ -115,7 +115,6 @@ def test_a_floor_that_makes_no_sense_for_the_originals_value_is_refused():
         ("f1_makro", fw.max_drop(0.01), "f1_macro\\?"),
         ("accuracy", fw.max_drop(5), "makes no sense for accuracy[\\s\\S]*between 0 and 1[\\s\\S]*5pt"),
         ("macro_f1", fw.min_metric(80), "min_metric=0.8"),
-        ("nll", fw.max_drop("1%"), "percentage points[\\s\\S]*the metric's own unit"),
     ],
 )
 def test_metrics_and_floors_that_do_not_go_together_are_refused_before_anything_runs(metric, limit, says):
@@ -156,3 +155,28 @@ def test_dynamic_int8_is_a_baseline_where_it_may_be_chosen():
 
     assert "plain dynamic int8" in labels(fw.Recipe(fw.Quantize(scheme=fw.Choice("int8-dynamic", "int8-static"))))
     assert "plain dynamic int8" not in labels(fw.Recipe(fw.Quantize(scheme=fw.Choice("weight-only", "int8-static"))))
+
+
+@pytest.mark.usefixtures("one_baseline")
+def test_a_drop_of_an_error_in_percent_is_a_share_of_the_originals(tmp_path):
+    from torch import nn
+
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    y = 100 + 10 * x[:, 0]
+    study = fw.optimize(
+        nn.Linear(4, 1),
+        (x, y),
+        fw.Quantize(),
+        metric="mae",
+        baseline=1,
+        trials=1,
+        out=tmp_path,
+        force=True,
+        verbose=False,
+    )
+    own = study.state.baseline.metric.value
+    (limit,) = study.front_json()["constraints"]
+    assert own > 50 and limit["bound"] == pytest.approx(own / 100) and not limit["relative"]
+    assert study.state.begun.constraints[0].relative
+    again = fw.Study.open(tmp_path)
+    assert again.front_json()["constraints"] == [limit]

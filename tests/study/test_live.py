@@ -88,7 +88,17 @@ def test_limits_that_cannot_be_checked_before_training_are_said(tmp_path, termin
 def test_before_anything_is_known(tmp_path):
     v = view(tmp_path)
     assert "Starting" in drawn(v) and v.share() == 0.0
-    v({"kind": "proposed", "trial": 0, "filling": {}, "note": {}, "recipe": None, "target": "onnxruntime", "time": 1.0})
+    v(
+        {
+            "kind": "proposed",
+            "trial": 0,
+            "filling": {},
+            "note": {},
+            "recipe": {"recipe": []},
+            "target": "onnxruntime",
+            "time": 1.0,
+        }
+    )
     v({"kind": "failed", "trial": 0, "reason": "[/] odd markup", "seconds": 1.0, "time": 2.0})
     assert "[/] odd markup" in v.console.file.getvalue()
 

@@ -68,4 +68,6 @@ def _task_words(ref: Any) -> Sequence[str]:
 
 
 def _bound(c: Constraint) -> str:
+    if c.quantity == "drop" and c.relative:
+        return f"{100 * c.bound:.15g}%"
     return f"{c.bound:.15g}x" if c.relative else f"{c.bound:.15g}{_UNITS.get(c.quantity, '')}"

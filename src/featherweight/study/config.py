@@ -66,7 +66,7 @@ class Settings:
         ("search",),
     )
     constraints: tuple[Constraint, ...] = setting(
-        (), "what must hold; `optimize` without one on accuracy lets the metric drop by 0.01"
+        (), "what must hold; `optimize` without a floor lets the metric drop by 0.01 (of errors: by 1 %)"
     )
     confidence: float = setting(
         0.5,

@@ -69,7 +69,7 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         within = max(0, min(int(left * config.workers / trial_s), _whole(trials) or sys.maxsize))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     judged, evidence = metric(task.metric), task.splits().report.get("evidence", {}).get("test", n_test)
-    floors = {c.quantity: c.bound for c in config.constraints if c.floor}
+    floors = {c.quantity: c.bound for c in config.constraints if c.floor and not c.relative}
     known = (
         (outlook(evidence, floors["drop"]) if "drop" in floors else attainable(evidence, floors["metric"]))
         if floors and judged.zero_one
@@ -92,7 +92,7 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         "total_s": min(sum_s, minutes),
         "memory_bytes": peak,
         "noticed": noticed(task, config),
-        "floor": bool(floors),
+        "floor": any(c.floor for c in config.constraints),
         "proof": known,
         "metric": judged.name,
         "how": (

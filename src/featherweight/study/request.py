@@ -35,10 +35,10 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     registry.find("strategies", asked.strategy)
     check_device(asked.device)
     searching = asked.mode == "search"
-    limits = asked.constraints
+    limits = _of_metric(task, asked.constraints)
     minimize = objectives_of(asked.minimize, searching, bool(limits))
     if not searching and not any(c.quantity in ("drop", "metric") for c in limits):
-        limits = (max_drop(0.01), *limits)
+        limits = (_default_floor(task, before), *limits)
     cores = os.cpu_count() or 1
     workers = asked.workers or max(1, cores // 2)
     threads = max(1, cores // workers)
@@ -93,6 +93,20 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
         force=asked.force,
         store=str(default_root()),
     )
+
+
+def _of_metric(task: Task, limits: Sequence[Constraint]) -> tuple[Constraint, ...]:
+    """The limits as they are meant for the task's metric."""
+    within = metric(task.metric).within
+    return tuple(limits) if within is None else tuple(c.of_metric(*within) for c in limits)
+
+
+def _default_floor(task: Task, before: Config | None) -> Constraint:
+    """A drop of one point, or of one percent of an error that has no upper end; of a study that
+    goes on, what it was begun with."""
+    begun = [c for c in before.constraints if c.quantity == "drop"] if before is not None else []
+    (found,) = _of_metric(task, [max_drop("1%")])
+    return begun[0] if begun else found if found.relative else max_drop(0.01)
 
 
 def objectives_of(given: Sequence[str] | None, searching: bool, limited: bool) -> tuple[str, ...]:

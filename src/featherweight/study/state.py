@@ -104,6 +104,8 @@ class StudyState(Known):
     def _on_baseline(self, event: Event) -> None:
         entry = self._entry(event)
         self._count(event)
+        if not self.baselines:  # the original: what its drop may be is known now
+            self.constraints = [c.absolute(entry.metric.value) for c in self.constraints]
         self.baselines[entry.label] = entry
         self._align(entry)
         self._pool(entry)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import FeatherweightError, TaskError
+from ..errors import FeatherweightError, TaskError, Whole
 from ..plain import check_unicode
 from .imports import LOADED, noted
 
@@ -78,7 +78,7 @@ def user_code(what: str, file: Path | None, mine: bool = False) -> Iterator[None
     except KeyboardInterrupt:  # its user's, most likely
         raise
     except BaseException as e:  # a file may end itself, or raise what is no Exception
-        raise TaskError(what, got=where(e, file)) from e
+        raise TaskError(what, got=Whole(where(e, file))) from e
 
 
 _folders: dict[Path, str] = {}  # the current folder that a file has chosen, for all that it does
@@ -157,7 +157,8 @@ def _said(error: BaseException) -> str:
         text = str(error)
     except Exception:  # which the user's code has written, too
         text = "(it cannot be shown)"
-    return f"{type(error).__name__}: {text[:_LONGEST]}"
+    rest = f" [.. {len(text) - _LONGEST:,} characters more]" if len(text) > _LONGEST else ""
+    return f"{type(error).__name__}: {text[:_LONGEST]}{rest}"
 
 
 def name_of(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import TaskError
+from ..errors import TaskError, Whole
 from ..plain import check_unicode
 from ..recipe import Recipe
 from ..seeding import derive
@@ -192,7 +192,7 @@ class Task:
             shapes = re.search(r"channel|shape|size|dimension", str(e))
             raise TaskError(
                 f"the model of task {self.name!r} does not run on a training batch",
-                got=f"inputs {got}; {where(e, self._file)}",
+                got=Whole(f"inputs {got}; {where(e, self._file)}"),
                 allowed="forward takes the inputs by position, in the order of their names in the data",
                 fix="make the model for inputs of these shapes, or the inputs of those that it takes"
                 if shapes
