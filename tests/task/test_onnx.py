@@ -155,3 +155,36 @@ def test_on_the_command_line(tmp_path):
     assert load_task(task.ref).fingerprint == task.fingerprint
     with pytest.raises(TaskError, match="no model file"):
         make_task("model-file", model=tmp_path / "d.npz", data=tmp_path / "d.npz")
+
+
+HOSTILE = 'x")) or open("RAN", "w") or (("'
+
+
+@pytest.mark.parametrize("what", ["node", "value", "input", "output", "weight"])
+def test_no_name_in_a_file_becomes_code(tmp_path, monkeypatch, what):
+    import onnx
+
+    monkeypatch.chdir(tmp_path)
+    net, path = written(tmp_path / "net.onnx", free=True)
+    model = onnx.load(path)
+    graph = model.graph
+    old = {
+        "node": "",
+        "value": graph.node[1].output[0],
+        "input": "image",
+        "output": "logits",
+        "weight": next(t.name for t in graph.initializer if "out" in t.name),
+    }[what]
+    for i, node in enumerate(graph.node):
+        if what == "node":
+            node.name = f"{HOSTILE}{i}"
+        for part in (node.input, node.output):
+            part[:] = [HOSTILE if name == old and old else name for name in part]
+    for v in (*graph.input, *graph.output, *graph.initializer):
+        v.name = HOSTILE if v.name == old else v.name
+    onnx.save(model, path)
+    built = task_of(path, X).build()
+    with torch.no_grad():
+        assert torch.allclose(built(torch.from_numpy(X)), net(torch.from_numpy(X)), atol=1e-5)
+    assert not (tmp_path / "RAN").exists()
+    assert all(part.isidentifier() for name, _ in built.named_modules() if name for part in name.split("."))

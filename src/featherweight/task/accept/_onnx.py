@@ -73,7 +73,9 @@ def onnx_of(path: Path) -> Onnx:
         raise TaskError("this ONNX file cannot be read", got=f"{path}: {type(e).__name__}: {str(e)[:300]}") from e
     weights = {t.name for t in model.graph.initializer}
     inputs = tuple(i.name for i in model.graph.input if i.name not in weights)
+    outputs = tuple(o.name for o in model.graph.output)
     _free_batch(model)
+    _plain_names(model)
     convert = _converter()
     try:
         with warnings.catch_warnings():
@@ -88,7 +90,7 @@ def onnx_of(path: Path) -> Onnx:
         ) from e
     except Exception as e:  # the converter's own mistakes come as any type
         raise TaskError("this ONNX file cannot be converted", got=f"{path}: {type(e).__name__}: {str(e)[:300]}") from e
-    return Onnx(path, _renamed(module).eval(), inputs, tuple(o.name for o in model.graph.output))
+    return Onnx(path, module.eval(), inputs, outputs)
 
 
 def _session(path: Path) -> Any:
@@ -144,26 +146,30 @@ def _converter() -> Any:
     return importlib.import_module("onnx2torch").convert
 
 
-def _renamed(module: Any) -> nn.Module:
-    """With names of submodules that are Python's: exporters write scopes into them."""
-    taken: set[str] = set()
-    for name, child in list(module.named_children()):
-        plain = re.sub(r"\W+", "_", name).strip("_") or "layer"
-        plain = plain if not plain[0].isdigit() else f"layer_{plain}"
-        new, n = plain, 1
+def _plain_names(model: Any) -> None:
+    """Give nodes and values names that are Python's. In place.
+
+    Exporters write scopes into names; and what converts them writes Python code, into which a name
+    with quotes in it would put code of its own."""
+    graph, taken = model.graph, set[str]()
+
+    def plain(name: str, other: str) -> str:
+        found = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or other
+        found = found if not found[0].isdigit() else f"{other}_{found}"
+        new, n = found, 1
         while new in taken:
             n += 1
-            new = f"{plain}_{n}"
+            new = f"{found}_{n}"
         taken.add(new)
-        if new == name:
-            continue
-        delattr(module, name)
-        module.add_module(new, child)
-        for node in module.graph.nodes:
-            if node.op == "call_module" and node.target == name:
-                node.target = new
-            elif node.op == "get_attr" and str(node.target).partition(".")[0] == name:
-                node.target = f"{new}{str(node.target)[len(name) :]}"
-    module.recompile()
-    found: nn.Module = module
-    return found
+        return new
+
+    values = [*graph.input, *graph.initializer, *graph.output, *graph.value_info]
+    every = [v.name for v in values] + [name for n in graph.node for name in (*n.input, *n.output)]
+    names = {name: plain(name, "value") for name in dict.fromkeys(every) if name}
+    for v in values:
+        v.name = names[v.name]
+    taken.clear()
+    for node in graph.node:
+        node.name = plain(node.name, re.sub(r"\W+", "_", node.op_type, flags=re.ASCII) or "node")
+        for part in (node.input, node.output):
+            part[:] = [names.get(name, "") for name in part]
