@@ -36,7 +36,7 @@ BASE = entry()
         (max_latency, "500us", 0.5, False),
         (max_latency, "1.5 s", 1500.0, False),
         (max_latency, 3, 3.0, False),
-        (max_latency, 0.25, 0.25, False),
+        (max_latency, "0.25ms", 0.25, False),
         (max_size, "300KB", 3e5, False),
         (max_size, "1MiB", 2**20, False),
         (max_size, "0.5X", 0.5, True),
@@ -58,7 +58,12 @@ def test_half_a_byte_was_meant_as_a_share(make):
     with pytest.raises(InputError, match="less than one") as e:
         make(0.5)
     assert "'0.5x'" in str(e.value.fix)
-    assert make(1).bound == 1 and make("0.5x").relative and max_latency(0.5).bound == 0.5
+    assert (
+        make(1).bound == 1
+        and make("0.5x").relative
+        and max_latency("0.5ms").bound == 0.5
+        and max_latency(1.5).bound == 1.5
+    )
 
 
 @pytest.mark.parametrize("make", [max_latency, max_size, max_memory, max_params, max_macs])

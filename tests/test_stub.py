@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import featherweight as fw
@@ -56,6 +57,10 @@ WRONG = [
     ({"max_drop": "1pt", "constraints": fw.max_drop(0.01)}, "a limit is given twice"),
     ({"budget": "3 minutes"}, "allowed: minutes=10"),
     ({"minutes": -1}, "minutes must be positive"),
+    ({"minutes": "5m"}, "minutes is a number"),
+    ({"minutes": 3, "budget": fw.Budget(minutes=5)}, "given twice"),
+    ({"max_latency": 0.5}, "max_latency\\('0.5x'\\)"),
+    ({"recipe": np.zeros((3, 2))}, "are one argument"),
     ({"metric": "f1"}, "belong to a model and data"),
     ({"constraints": ["max_drop=0.01"]}, "constraints is a list"),
     ({"guesses": [{"train.lr": 0.1}]}, "fw.Guess"),

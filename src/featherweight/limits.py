@@ -181,8 +181,10 @@ def _parse(quantity: str, bound: str | float) -> Constraint:
         raise InputError(f"max_{quantity} is not a limit", got=_got(bound), allowed=allowed)
     if unit == "x":
         return Constraint(quantity, value, relative=True)
-    if quantity != "latency" and value * units.get(unit, 1) < 1:  # bytes and counts
+    # bytes and counts; of a latency without a unit a share is as likely to be meant
+    if value * units.get(unit, 1) < 1 and (quantity != "latency" or unit == ""):
         fix = f"max_{quantity}('{value:g}x') for so much of the baseline's"
+        fix += f", max_latency('{value:g}ms') for milliseconds" if quantity == "latency" else ""
         raise InputError(f"max_{quantity} is less than one", got=_got(bound), allowed=allowed, fix=fix)
     return Constraint(quantity, value * units.get(unit, 1))
 
@@ -220,7 +222,7 @@ def min_metric(bound: float) -> Constraint:
 
 def max_latency(bound: str | float) -> Constraint:
     """`"0.5x"` of the baseline's, or `"2ms"` (wall time an inference, median);
-    a plain number is milliseconds."""
+    a plain number from 1 on is milliseconds."""
     return _parse("latency", bound)
 
 

@@ -51,9 +51,13 @@ def _check(spec: dict[str, Any]) -> None:
     if not (isinstance(spec["batch"], int) and 0 < spec["batch"] <= 65536):
         raise ValueError(f"batch {spec['batch']!r}")
     file = spec["prepare"].get("tokenizer", "x")
-    if Path(file).name != file:
+    if Path(file).name != file or file in ("", ".", ".."):
         raise ValueError(f"a tokenizer outside of the folder: {file!r}")
-    float(spec["tolerance"])
+    if not 0 < float(spec["tolerance"]) < 1 or not spec["inputs"]:
+        raise ValueError(f"tolerance {spec['tolerance']!r}, inputs {spec['inputs']!r}"[:200])
+    measured = spec.get("measured") or {}
+    if not isinstance(measured, dict) or not isinstance(measured.get("latency_ms", 0.0), (int, float)):
+        raise ValueError(f"measured {measured!r}"[:200])
     for form in spec["inputs"].values():
         [int(v) for v in form["shape"][1:]], str(form["dtype"])
     str(spec["output"]["means"])

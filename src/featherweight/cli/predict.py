@@ -42,7 +42,9 @@ def predict(
         print_json(answers)
         return
     console = out_console()
-    for name, answer in zip(given if len(given) == len(answers) else range(len(answers)), answers, strict=True):
+    single = model.spec["prepare"]["kind"] == "image" or all(not Path(g).suffix for g in given)
+    names = given if single and len(given) == len(answers) else [str(i) for i in range(len(answers))]
+    for name, answer in zip(names, answers, strict=True):
         console.print(f"{name}: {_said(answer)}", markup=False, soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import StoreError
 from ..report import units
 from ._shared import FAILED, DebugOption, JsonOption, guarded, out_console, print_json
 
@@ -30,7 +31,10 @@ def verify(
     from . import _artifact, _deployed
 
     model = _deployed.read(folder)
-    fine, said = model.check()
+    try:
+        fine, said = model.check()
+    except (OSError, ValueError, KeyError, TypeError) as e:  # a sample that is none
+        raise StoreError("the sample of this folder cannot be read", got=f"{type(e).__name__}: {e}"[:300]) from e
     artifact = _artifact.read(model.folder)
     with tempfile.TemporaryDirectory(prefix="featherweight-") as work:
         found = measure(

@@ -39,7 +39,7 @@ _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 # what they need)
 UNREADABLE = (
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError),
-    *(struct.error, zlib.error),
+    *(struct.error, zlib.error, csv.Error),
 )
 
 Inputs = dict[str, np.ndarray]  # by input name, the first axis is the sample
@@ -117,8 +117,20 @@ def arrays(given: Any, inputs: dict[str, Any]) -> Inputs:
             value = value[None]
         if list(value.shape[1:]) != shape:
             raise ValueError(f"{name} is [n, {', '.join(map(str, shape))}]; got {list(value.shape)}")
-        out[name] = value.astype(form["dtype"])
+        out[name] = _cast(name, value, np.dtype(form["dtype"]))
     return out
+
+
+def _cast(name: str, value: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """The values in the model's type. ValueError if they are not what it has."""
+    if value.dtype.kind not in "biuf" or not np.isfinite(value).all():
+        raise ValueError(f"{name} has values that are no finite numbers")
+    if dtype.kind == "f" and value.dtype == np.uint8:
+        raise ValueError(f"{name} is {value.dtype}, and the model takes {dtype}: scale it as in training")
+    found = value.astype(dtype)
+    if dtype.kind in "biu" and not np.array_equal(found, value):
+        raise ValueError(f"{name} has values that are none of {dtype}")
+    return found
 
 
 def _file(path: Path, inputs: dict[str, Any]) -> Any:
@@ -134,19 +146,44 @@ def _file(path: Path, inputs: dict[str, Any]) -> Any:
 
 
 def _table(path: Path, inputs: dict[str, Any]) -> np.ndarray:
-    """Rows of numbers, one a sample; a first row of names is left out."""
+    """Rows of numbers, one a sample; a first row of names is left out. ValueError for a cell that
+    is none."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
     with path.open(newline="", encoding="utf-8-sig") as f:
-        rows = [row for row in csv.reader(f) if row]
-    try:
-        [float(v) for v in rows[0]]
-    except (ValueError, IndexError):
-        rows = rows[1:]
+        rows = [row for row in csv.reader(f, strict=True) if row]
     shape = next(iter(inputs.values()))["shape"][1:]
+    wanted = int(np.prod(shape))
+    if rows and _names(rows[0]):
+        rows = rows[1:]
+    if not rows:
+        raise ValueError(f"{path} has no rows of numbers")
+    values = np.empty((len(rows), wanted))
+    for i, row in enumerate(rows):
+        if len(row) != wanted:
+            said = "; are they separated by commas?" if len(row) == 1 else ""
+            raise ValueError(f"{path}: row {i + 1} has {len(row)} cells, and the model takes {wanted} numbers{said}")
+        for k, cell in enumerate(row):
+            if (found := _number(cell)) is None:
+                raise ValueError(f"{path}: row {i + 1}, cell {k + 1} is no number: {cell[:40]!r}")
+            values[i, k] = found
+    return values.reshape(len(rows), *shape)
+
+
+def _number(cell: str) -> float | None:
     try:
-        values = np.array([[float(v) for v in row] for row in rows])
-        return values.reshape(len(rows), *shape)
-    except ValueError as e:
-        raise ValueError(f"{path}: rows of {int(np.prod(shape))} numbers are wanted ({e})") from e
+        found = float(cell)
+    except ValueError:
+        return None
+    return found if np.isfinite(found) and "_" not in cell else None
+
+
+def _names(row: list[str]) -> bool:
+    """Is it a row of names: texts that are not empty, or 0, 1, 2, .. as pandas numbers columns?"""
+    if len(row) > 1 and row == [str(i) for i in range(len(row))]:
+        return True
+    missing = ("", "na", "nan", "n/a", "null", "none", "-", "?")
+    return all(_number(c) is None and c.strip().lower() not in missing for c in row)
 
 
 def _joined(parts: list[Inputs]) -> Inputs:

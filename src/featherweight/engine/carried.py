@@ -18,7 +18,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, TaskError
 from ..task.task import Task
 
 _LARGE = 1 << 16  # bytes; smaller ones travel with the code
@@ -57,17 +57,32 @@ def loaded(folder: Path) -> Task:
     return task
 
 
+def _as_it_lies(array: np.memmap) -> bool:
+    """Is it what its file holds, and does nobody change it?"""
+    plain = not array.dtype.fields and array.mode == "r" and not array.flags.writeable
+    return plain and isinstance(array.base, mmap.mmap) and array.filename is not None
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    """What changes with a file."""
+    found = Path(file).stat()
+    return found.st_size, found.st_mtime_ns
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: Any, folder: Path) -> None:
         super().__init__(file)
-        self._folder, self._known = folder, dict[int, tuple[Any, Any]]()
+        self._folder, self._known = folder, dict[Any, tuple[Any, Any]]()
 
     def persistent_id(self, obj: Any) -> Any:
         """(kind, file, form) of what goes into a file of its own; None for all else."""
         if isinstance(obj, np.ndarray) and obj.nbytes >= _LARGE and not obj.dtype.hasobject:
-            if isinstance(obj, np.memmap) and isinstance(obj.base, mmap.mmap) and obj.filename is not None:
-                return ("mapped", str(obj.filename), obj.dtype.str, obj.offset, obj.shape, obj.flags.f_contiguous)
-            return self._once(obj, self._array)
+            if type(obj) is np.memmap and _as_it_lies(obj):
+                place = str(obj.filename), obj.dtype.str, obj.offset, obj.shape, obj.flags.f_contiguous
+                return ("mapped", *place, _stamp(str(obj.filename)))
+            if type(obj) in (np.ndarray, np.memmap):  # others, as masked ones, have more to them
+                return self._once(obj, self._array)
+            return None
         if type(obj).__name__ == "TypedStorage":
             memory = obj._untyped_storage
             if memory.device.type == "cpu" and memory.nbytes() >= _LARGE:
@@ -76,7 +91,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _once(self, obj: Any, write: Any) -> Any:
         """One file for each array or memory, however often it is met."""
-        key = obj.data_ptr() if hasattr(obj, "data_ptr") else id(obj)
+        key = (obj.data_ptr(), obj.nbytes()) if hasattr(obj, "data_ptr") else id(obj)
         if key not in self._known:
             file = self._folder / f"{len(self._known)}.bin"
             self._known[key] = (obj, write(obj, file))  # held, so that its place stays its own
@@ -105,7 +120,9 @@ class _Unpickler(pickle.Unpickler):
         """Mapped copy-on-write: what a process changes is its own."""
         kind, name, *form = key
         if kind == "mapped":
-            dtype, offset, shape, columns = form
+            dtype, offset, shape, columns, stamp = form
+            if _stamp(name) != stamp:
+                raise TaskError("a file of the task's data has changed since the search began", got=name)
             order: Any = "F" if columns and len(shape) > 1 else "C"
             return np.memmap(name, dtype=dtype, mode="c", offset=offset, shape=shape, order=order)
         file = self._folder / name

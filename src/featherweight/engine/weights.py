@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import InputError
 from ..models.package import SPEC, WEIGHTS, Package
 from ..plain import read_json
-from ..task.accept import builder, wrapped
+from ..task.accept import builder, unwrapped, wrapped
 
 
 def load_model(folder: str | Path, make: Callable[[], nn.Module] | nn.Module | str | Path | None = None) -> nn.Module:
@@ -35,17 +35,14 @@ def load_model(folder: str | Path, make: Callable[[], nn.Module] | nn.Module | s
             fix="load_model(FOLDER, Net), with the class, a function, or a module of the original's architecture",
         )
     with safetensors.safe_open(str(folder / WEIGHTS), framework="pt") as f:
-        inside = all(name.startswith("model.") for name in f.keys())  # noqa: SIM118 (no mapping)
+        names = set(f.keys())
 
     def build() -> nn.Module:
         assert make is not None  # else the net is in the description
         made = copy.deepcopy(make) if isinstance(make, nn.Module) else builder(make)()
-        return wrapped(made) if around(made) else made
-
-    def around(made: nn.Module) -> bool:
-        """Was it called by name, or gave several outputs, and so was wrapped?"""
-        return inside and not all(name.startswith("model.") for name in made.state_dict())
+        own = {f"model.{name}" for name in made.state_dict()}
+        # it was called by name, or gave several outputs, and so was wrapped
+        return wrapped(made) if names and names <= own and not names <= set(made.state_dict()) else made
 
     found = Package.load(folder, build).module
-    inner = getattr(found, "model", None)
-    return inner if inside and isinstance(inner, nn.Module) and type(found).__name__ == "Adapter" else found
+    return unwrapped(found)

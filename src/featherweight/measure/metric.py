@@ -91,10 +91,13 @@ class Metric:
 
 def predicted(outputs: np.ndarray, threshold: float = 0.0) -> np.ndarray:
     """The predicted class [n]: of logits [n, classes] the largest, of one output ([n] or [n, 1])
-    whether it is above the threshold; -1 for NaN."""
+    whether it is above the threshold; -1 for NaN. ValueError for a threshold, but 0 and a half, of
+    several."""
     flat = outputs.reshape(len(outputs), -1)
     if outputs.ndim > 2:
         raise ValueError("class outputs are [n, classes], [n, 1] or [n]")
+    if flat.shape[1] > 1 and threshold not in (0.0, 0.5):
+        raise ValueError("of several outputs a sample the largest is the answer: there is no threshold")
     best = (flat[:, 0] > threshold).astype(np.int64) if flat.shape[1] == 1 else flat.argmax(1)
     return np.where(np.isnan(flat).any(1), -1, best)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import TaskError
+
 if TYPE_CHECKING:
     from ..task.task import Task
 
@@ -42,6 +44,12 @@ def pace(task: Task, net: Any = None, threads: int = 1) -> Pace:
     torch.set_num_threads(1)
     try:
         module = (task.build() if net is None else net.build(0)).train()
+        if not any(p.requires_grad for p in module.parameters()):
+            raise TaskError(
+                "nothing in this model can be trained",
+                got=f"{len(list(module.parameters()))} parameters, none that takes a gradient",
+                fix="a recipe that trains nothing: recipe=fw.recipes.ptq(); or parameters with requires_grad",
+            )
         split = task.splits().train
         for n in (2, 8, 32, 64):
             n = min(n, len(split))

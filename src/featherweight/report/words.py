@@ -242,7 +242,7 @@ def certificate(entry: Json, why: str | None = None) -> str:
     is known."""
     c = entry.get("certificate")
     if not c:
-        text = "The drop has no certificate: the test split was not opened for this candidate"
+        text = "The drop has no certificate: nothing is known of this candidate on the test split"
         return f"{text}, because {why}." if why else f"{text}."
     name = _metric(entry)
     ends = pair(c.get("ci95"))
@@ -327,8 +327,8 @@ def _unprovable(front: Json) -> bool:
 def _call_again(call: str, more: list[str]) -> str:
     """What goes on with a study of a task that no command can load. more: options of `resume`."""
     ends = [option.removeprefix("--").replace(" ", "=") for option in more]
-    budget = f" and budget=fw.Budget({', '.join(ends)})" if ends else ""
-    return f"call fw.{call} again with the same arguments{budget}: it goes on where it was"
+    changed = f" but {', '.join(ends)}" if ends else ""
+    return f"call fw.{call} again with the same arguments{changed}: it goes on where it was"
 
 
 def _more(front: Json, ending: bool) -> list[str] | None:

@@ -201,14 +201,27 @@ def _run(
 ) -> Study:
     """A study from its request to its results. began: when the call did, from which its minutes
     count."""
-    folder = default_folder(task, asked.mode) if out is None else Path(out)
-    check_folder(folder, (before := begun_as(folder)) is not None)
-    config = configure(task, asked, before)
+    folder, before, config = _placed(task, asked, None if out is None else Path(out))
     folder.mkdir(parents=True, exist_ok=True)
     with carried(task) as reference, spoken(on_event, verbose, folder, began) as listener:
         study = _ran(task, reference, config, folder, listener, began, trust)
     said(study, on_event, verbose)
     return study
+
+
+def _placed(task: Task, asked: Settings, out: Path | None) -> tuple[Path, Config | None, Config]:
+    """(the study's folder, how it was begun, its settings): the one that was named, or, of
+    runs/NAME, runs/NAME-2 and so on, that with the same study, else the first that is free."""
+    first = default_folder(task, asked.mode) if out is None else out
+    for n in range(1, 1000):
+        folder = first if n == 1 else first.with_name(f"{first.name}-{n}")
+        if folder.exists() and not folder.is_dir():
+            raise InputError("the study's folder is a file", got=str(folder), fix="name another one: out=..")
+        check_folder(folder, (before := begun_as(folder)) is not None)
+        config = configure(task, asked, before)
+        if out is not None or before is None or not before.differences(config):
+            return folder, before, config
+    raise InputError("there are a thousand studies of this name", got=str(first), fix="name a folder: out=..")
 
 
 def _ran(

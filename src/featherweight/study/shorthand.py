@@ -75,10 +75,11 @@ def recipe_of(mode: str, recipe: Any) -> Recipe:
         return recipe
     if _is_recipe(recipe):
         return Recipe(*recipe) if isinstance(recipe, (list, tuple)) else Recipe(recipe)
+    fix = None
     if isinstance(recipe, type) and issubclass(recipe, Transform):
         fix = f"{recipe.__name__}(..)"
-    else:
-        fix = None
+    elif hasattr(recipe, "shape") or hasattr(recipe, "__getitem__") and not isinstance(recipe, str):
+        fix = f"inputs and targets are one argument: fw.{mode}(net, (X, y))"
     raise InputError(
         f"{mode} takes a recipe",
         got=repr(recipe)[:200],
@@ -122,6 +123,12 @@ def _budget(mode: str, budget: Any, ends: dict[str, Any]) -> Budget:
             got=repr(budget)[:200],
             allowed="minutes=10, trials=40, both, or fw.Budget(trials=40, minutes=10)",
         )
+    twice = [n for n in ends if budget is not None and getattr(budget, n) is not None]
+    if twice:
+        raise InputError("an end of the search is given twice", got=", ".join(twice), fix="leave it out of the budget")
+    texts = [n for n, v in ends.items() if isinstance(v, str)]
+    if texts:
+        raise InputError(f"{texts[0]} is a number", got=repr(ends[texts[0]]), allowed=f"{texts[0]}=10")
     if budget is not None:
         return dataclasses.replace(budget, **ends)
     if ends.get("trials") is None and ends.get("minutes") is None:

@@ -7,7 +7,6 @@ task_of(net, X)                     # without labels: the net's own behaviour is
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,13 @@ import numpy as np
 from ...errors import TaskError
 from ...recipe import Recipe, Transform
 from ..data import Split, Splits
-from ..files import code_text, name_of
+from ..files import name_of
 from ..splitting import given, presplit, split
 from ..task import Task
 from ._form import Form, Read
+from ._identity import identity
 from ._losses import loss_of, metric_of
-from ._module import Model, arranged, called_by, identity, model_of, tried
+from ._module import Model, arranged, called_by, model_of, tried
 from ._samples import Arrays, Samples, Wanted, samples
 from ._targets import Meaning, meaning, own
 
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["builder", "task_of", "wrapped"]
+__all__ = ["builder", "task_of", "unwrapped", "wrapped"]
 
-PARTS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "test": "test"}
+PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+PARTS |= dict.fromkeys(("valid", "val", "validation", "dev", "eval"), "valid")
 _ASKED = 16  # samples that the model is asked about
 _SOME = 4096  # targets of lazy data that are looked at, to see what they stand for
 
@@ -78,6 +79,13 @@ def task_of(
     kinds: dict[str, Any] = {}
     if made is not None:
         made, out, _, kinds = tried(made, order, by_name, inputs, output)
+    if out is not None and out.ndim > 2:
+        raise TaskError(
+            "the model gives more than one row of numbers a sample",
+            got=f"{list(out.shape)} for {len(out)} samples",
+            allowed="[batch, outputs] or [batch]",
+            fix="if each sample is a batch (as of list(loader)), give the loader itself",
+        )
     known = _seen(first, parts)
     if known is None and made is None:
         raise TaskError("a search needs targets", got="inputs alone", fix="data=(inputs, targets)")
@@ -90,15 +98,21 @@ def task_of(
     names = classes if classes is not None else first.classes
     means = own(out) if known is None else _meant(known, out, names, loss)  # type: ignore[arg-type]
     asked = loss_of(loss) if loss is not None else means.loss
-    told = metric_of(metric) if metric is not None else _suiting(means.metric, asked, loss)
+    if loss is not None and asked == "log_loss" and out is not None and not bool(((out >= 0) & (out <= 1)).all()):
+        raise TaskError(
+            "this loss takes probabilities, and the model gives other numbers",
+            got=f"outputs from {float(out.min()):.3g} to {float(out.max()):.3g}",
+            fix="of logits: loss='bce' (nn.BCEWithLogitsLoss()) or 'cross_entropy'",
+        )
+    told = _at(metric_of(metric), means) if metric is not None else _suiting(means.metric, asked, loss)
     rename = dict(zip(order, called_by(order, wanted), strict=True))
     form = Form(rename, kinds, means, None if known is not None else made)
     notes = [*dict.fromkeys(note for part in parts.values() for note in part.notes)]
     notes += means.notes if loss is None or known is None else ()
-    if made is not None and made.comes and baseline is None and len(parts) == 1:
+    if made is not None and made.comes and baseline is None and len(parts) == 1 and known is not None:
         notes.append(
-            "the model comes with its weights: if it was trained on some of these data, its accuracy on them flatters "
-            'it. Give {"train": .., "test": ..} with what it has not seen as test'
+            "the model comes with its weights: if it was trained on some of these data, it looks better on them than "
+            'it is. Give {"train": .., "test": ..} with what it has not seen as test'
         )
     comes = made is not None and made.comes
     return Task(
@@ -110,7 +124,7 @@ def task_of(
         baseline=_baseline(baseline),
         split_seed=split_seed,
         notes=tuple(notes),
-        sources=() if made is None or made.file is None else (made.file.path,),
+        sources=() if made is None or made.file is None else made.file.files,
         identity=_identity(made, asked, told),
     )
 
@@ -127,15 +141,25 @@ def wrapped(module: nn.Module) -> nn.Module:
     return around(module)
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """What `wrapped` has wrapped; any other module as it is."""
+    from ._adapter import Adapter
+
+    return module.model if isinstance(module, Adapter) else module
+
+
 def _parts(data: Any) -> dict[str, Any]:
     """The data by the name of their split; "" if they are one set."""
     if isinstance(data, Splits):
         return {"train": data.train, "valid": data.valid, "test": data.test, "whole": data}
-    if isinstance(data, Mapping) and data and set(map(str, data)) <= set(PARTS):
+    names = [str(name).lower() for name in data] if isinstance(data, Mapping) else []
+    if sum(n in PARTS for n in names) > 1 or names and set(names) <= set(PARTS):
         found: dict[str, Any] = {}
-        for name, one in data.items():
+        for name, one in zip(names, data.values(), strict=True):
+            if name not in PARTS:
+                raise TaskError("this is no split", got=name, allowed='"train", "valid" and "test"')
             if PARTS[name] in found:
-                raise TaskError(f"the {PARTS[name]} split is given twice", got=", ".join(map(str, data)))
+                raise TaskError(f"the {PARTS[name]} split is given twice", got=", ".join(names))
             found[PARTS[name]] = one
         if len(found) == 1:
             return {"": next(iter(found.values()))}
@@ -205,10 +229,33 @@ def _splits(parts: dict[str, Split], comes: bool, seed: int) -> Splits | Split:
     return presplit(train, held, 0.2, seed)
 
 
+# metrics of answers: above what one output means yes
+_ANSWERS: tuple[str, ...] = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "precision",
+    "recall",
+    "macro_f1",
+    "micro_f1",
+    "weighted_f1",
+)
+_ANSWERS += ("mcc", "kappa", "exact_match", "label_accuracy", "agreement")
+
+
+def _at(asked: Any, means: Meaning) -> Any:
+    """The metric that was asked for by name; of outputs that are probabilities yes is above a
+    half."""
+    half = isinstance(means.metric, str) and means.metric.endswith("@0.5") and means.loss == "log_loss"
+    return f"{asked}@0.5" if half and isinstance(asked, str) and asked in _ANSWERS else asked
+
+
 def _suiting(found: Any, loss: Any, given_loss: Any) -> Any:
     """The metric where none was given: that of the targets, if their loss was not another's."""
     if given_loss is None:
         return found
+    if loss == "bce" and isinstance(found, str):  # whatever the outputs look like, they are logits
+        return found.partition("@")[0]
     by_loss = {"mse": "r2", "mae": "mae", "huber": "mae", "cosine": "cosine"}
     if isinstance(loss, str) and loss in by_loss:
         return by_loss[loss]
@@ -241,9 +288,5 @@ def _task_name(made: Model | None, data: Any) -> str:
 
 
 def _identity(made: Model | None, loss: Any, metric: Any) -> tuple[str, ...]:
-    texts = [identity(made.own)] if made is not None else []
-    for one in (loss, metric):
-        if not isinstance(one, str):
-            code: Callable[..., Any] | None = getattr(one, "__code__", None) and one
-            texts.append(code_text(code.__code__) if inspect.isfunction(code) else repr(getattr(one, "loss", one)))
-    return tuple(texts)
+    given = [] if made is None else [made.own if made.comes else made.make]
+    return tuple(identity(one) for one in (*given, *(v for v in (loss, metric) if not isinstance(v, str))))

@@ -37,7 +37,10 @@ def rows_of(value: Any) -> int | None:
 
 
 def array_of(value: Any) -> np.ndarray | None:
-    """An array, a tensor, or nested lists of numbers as an array; None for what is none of them."""
+    """An array, a tensor, or nested lists of numbers as an array; None for what is none of them.
+    TaskError for a masked array."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TaskError("a masked array has values that are none", got=type(value).__name__, fix="array.filled(..)")
     if isinstance(value, np.ndarray):
         return value
     if is_a(value, "torch", "Tensor"):
@@ -89,6 +92,8 @@ def batched(value: Any, name: str, n: int, *, numbers: bool = True) -> np.ndarra
 
 def numbers_of(array: np.ndarray) -> np.ndarray:
     """As models take them: float32, and int64 for whole numbers of 32 bits and more."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind == "f":
         return array.astype(np.float32, copy=False)
     if array.dtype.kind in "iu" and array.dtype.itemsize >= 4:

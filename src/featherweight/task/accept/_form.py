@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data import ArraySplit, Batch, LazySplit, Split, Splits
+from ._arrays import numbers_of
 from ._module import Model, evaluated
 from ._samples import Arrays, Samples
 from ._targets import Meaning
@@ -54,9 +55,7 @@ class Form:
     def _input(self, name: str, array: np.ndarray) -> np.ndarray:
         if name in self.kinds:
             return array.astype(self.kinds[name])
-        if array.dtype == np.float64 or array.dtype == np.float16:
-            return array.astype(np.float32)
-        return array.astype(np.int64) if array.dtype.kind in "iu" and array.dtype.itemsize == 4 else array
+        return numbers_of(array)
 
     def inputs(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {new: self._input(k, np.asarray(rows[k])) for k, new in self.rename.items()}

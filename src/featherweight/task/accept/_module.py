@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import inspect
-import sys
-import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import TaskError
-from ..files import code_text, load_file, parse_ref
+from ..files import load_file, parse_ref
 from ._onnx import Onnx, onnx_of
 from ._samples import Wanted
 
@@ -62,8 +59,11 @@ class Copies:
 
     def __call__(self) -> nn.Module:
         made = copy.deepcopy(self.module).cpu()
+        frozen = not any(p.requires_grad for p in made.parameters())
         for p in made.parameters():
             p.grad = None
+            if frozen and p.is_floating_point():  # all of them, to be asked only: it is to be trained now
+                p.requires_grad_(True)
         return made
 
 
@@ -113,7 +113,7 @@ def model_of(given: Any) -> Model:
             fix="give the module that it was made from",
         )
     if isinstance(given, nn.Module):
-        own = _unwrapped(given)
+        own = _float32(_unwrapped(given))
         if any(p.is_meta for p in own.parameters()):
             raise TaskError("the model has no weights: its parameters are on the meta device", got=type(own).__name__)
         return Model(Copies(own), True, type(own).__name__, own, Wanted.of(own.forward))
@@ -162,6 +162,16 @@ def _unwrapped(module: nn.Module) -> nn.Module:
             module = module._orig_mod  # type: ignore[assignment]
         else:
             return module
+
+
+def _float32(module: nn.Module) -> nn.Module:
+    """The module, or a copy in float32 of one in another precision: what is trained, exported and
+    certified is in float32."""
+    import torch
+
+    tensors = [*module.parameters(), *module.buffers()]
+    odd = any(t.is_floating_point() and t.dtype != torch.float32 for t in tensors)
+    return copy.deepcopy(module).cpu().float() if odd else module
 
 
 def _arguments(make: Callable[..., Any]) -> list[str]:
@@ -269,9 +279,11 @@ def _run(
         with evaluated(model.own), torch.random.fork_rng(devices=[]):
             return model.own(**dict(zip(names, tensors, strict=True))) if by_name else model.own(*tensors)
 
-    counts = {n: np.float32 for n, v in inputs.items() if v.dtype.kind in "iu" and v.dtype != np.uint8}
+    small = {n: np.int64 for n, v in inputs.items() if v.dtype.kind in "iu" and v.dtype not in (np.uint8, np.int64)}
+    counts = {n: np.float32 for n, v in inputs.items() if v.dtype.kind in "iub" and v.dtype != np.uint8}
+    ids = {n: np.int32 for n, v in inputs.items() if v.dtype.kind in "iu" and v.dtype != np.uint8}
     fault: Exception | None = None
-    for kinds in ({}, counts) if counts else ({},):
+    for kinds in ({}, *(k for k in (small, counts, ids) if k)):
         try:
             return given(kinds), kinds
         except Exception as e:  # whatever the user's forward raises
@@ -307,33 +319,3 @@ def evaluated(module: nn.Module) -> Iterator[None]:
     finally:
         for m, training in before:
             m.training = training
-
-
-def identity(module: nn.Module) -> str:
-    """sha256 of what the user's own classes in a module compute: two nets with the same weights may
-    have another forward."""
-    h = hashlib.sha256()
-    for kind in sorted({type(m) for m in module.modules()}, key=lambda c: f"{c.__module__}.{c.__qualname__}"):
-        if _installed(kind):
-            continue
-        for owner in kind.__mro__:
-            if _installed(owner):
-                continue
-            for name, value in sorted(vars(owner).items()):
-                function = inspect.unwrap(value) if isinstance(value, types.FunctionType) else value
-                if isinstance(function, types.FunctionType):
-                    h.update(f"{owner.__qualname__}.{name} {code_text(function.__code__)}".encode())
-    return h.hexdigest()
-
-
-def _installed(kind: type) -> bool:
-    """Is a class of Python itself or of an installed package?"""
-    if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
-        return True
-    module = sys.modules.get(kind.__module__)
-    file = getattr(module, "__file__", None)
-    if kind.__module__ == "__main__" or module is None:
-        return False
-    return (
-        file is None or "site-packages" in file or "dist-packages" in file or kind.__module__ in sys.stdlib_module_names
-    )

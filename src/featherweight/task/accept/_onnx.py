@@ -32,6 +32,7 @@ class Onnx:
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    files: tuple[Path, ...]  # itself, and those in which it keeps weights
 
     def check(self, inputs: Mapping[str, np.ndarray], names: tuple[str, ...], out: Any) -> None:
         """TaskError if the module gives other outputs than ONNX Runtime does, sample by sample.
@@ -67,8 +68,11 @@ def onnx_of(path: Path) -> Onnx:
     if not path.is_file():
         raise TaskError("there is no such file", got=str(path), allowed="an .onnx file")
     try:
+        onnx.checker.check_model(str(path))  # by its path: of more than 2 GB there is no other way
+        bare = onnx.load(path, load_external_data=False)
+        told = [e.value for t in bare.graph.initializer for e in t.external_data if e.key == "location"]
+        beside = {path.parent / name for name in told}
         model = onnx.load(path)
-        onnx.checker.check_model(model)
     except Exception as e:  # protobuf's, the checker's and the system's have no common base
         raise TaskError("this ONNX file cannot be read", got=f"{path}: {type(e).__name__}: {str(e)[:300]}") from e
     weights = {t.name for t in model.graph.initializer}
@@ -90,7 +94,7 @@ def onnx_of(path: Path) -> Onnx:
         ) from e
     except Exception as e:  # the converter's own mistakes come as any type
         raise TaskError("this ONNX file cannot be converted", got=f"{path}: {type(e).__name__}: {str(e)[:300]}") from e
-    return Onnx(path, module.eval(), inputs, outputs)
+    return Onnx(path, module.eval(), inputs, outputs, (path, *sorted(beside)))
 
 
 def _session(path: Path) -> Any:

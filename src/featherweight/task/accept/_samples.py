@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import TaskError
+from ...errors import FeatherweightError, TaskError
 from ...seeding import derive
 from ._arrays import array_of, batched, is_a, numbers_of, rows_of, whole
 from ._spool import Spool
 
 TARGETS = ("labels", "label", "target", "targets", "y", "class")  # by what names people call them
 _INPUTS = ("x", "data", "inputs", "input", "features")
-_LOOKED_AT = 3  # samples that are read twice, to see whether they are drawn at random
+_BESIDE = ("target_names", "feature_names", "images", "frame", "DESCR", "filename")  # scikit-learn's
+_LOOKED_AT = 32  # samples that are read three times, to see whether they are drawn at random
 ALLOWED = (
     "(inputs, targets) as arrays, tensors or DataFrames; a torch Dataset or DataLoader; a Hugging Face dataset; a "
     'DataFrame with label="COLUMN"; an .npz file; an fw.Split; or a dictionary of these by "train", "valid" and "test"'
@@ -128,15 +129,21 @@ class Fetched(Samples):
 
     def _drawn(self) -> bool:
         """Are some samples other ones when they are read again?"""
-        for row in sorted({0, self._n // 2, self._n - 1})[:_LOOKED_AT]:
-            found = []
-            for again in range(2):
-                with _seeds(again):
-                    inputs, _ = decoded(self._fetch([row]), self._wanted, self._label, 1)
-                found.append({k: v.tobytes() for k, v in inputs.items()})
-            if found[0] != found[1]:
-                return True
-        return False
+        rows = np.unique(np.linspace(0, self._n - 1, _LOOKED_AT).astype(int)).tolist()
+        other = next((r for r in rows if len({self._drawn_under(f"{r} {k}", r) for k in range(3)}) > 1), None)
+        if other is not None and len({self._drawn_under("0", other) for _ in range(4)}) > 1:
+            raise TaskError(
+                "samples of these data are drawn at random, by a generator of the dataset's own",
+                got=f"row {other} is another one each time",
+                fix="draw from torch's, NumPy's or Python's global generator, or give the data as they are",
+            )
+        return other is not None
+
+    def _drawn_under(self, name: str, row: int) -> bytes:
+        """A sample with its target, as bytes, drawn under a seed of this name."""
+        with _seeds(derive(0, "look", name)):
+            inputs, targets = decoded(self._fetch([row]), self._wanted, self._label, 1)
+        return b"".join(v.tobytes() for v in inputs.values()) + repr(targets).encode()
 
 
 class _seeds:
@@ -179,6 +186,9 @@ def samples(data: Any, wanted: Wanted, label: str | None) -> Samples:
         return Arrays({"": found}, None)
     if isinstance(data, (tuple, list)) and len(data) in (1, 2) and all(rows_of(part) is not None for part in data):
         return _pair(data, wanted, label)
+    if isinstance(data, tuple) and len(data) > 2 and all(array_of(part) is not None for part in data):
+        full = len(data) == wanted.required  # as many as the model needs: there are no targets
+        return _pair((data if full else data[:-1], None if full else data[-1]), wanted, label)
     if is_a(data, "torch.utils.data", "IterableDataset") or isinstance(data, Iterator) or is_a(data, "datasets", None):
         return _streamed(data, wanted, label)
     if callable(getattr(data, "__getitem__", None)) and callable(getattr(data, "__len__", None)):
@@ -208,12 +218,10 @@ def _told_apart(batch: Any, wanted: Wanted, label: str | None) -> tuple[dict[Any
     if len(batch) == 1:
         return _told_apart(batch[0], wanted, label)
     *first, last = batch
+    if len(batch) == 2 and isinstance(batch[0], (tuple, list, Mapping)):
+        return (dict(batch[0]) if isinstance(batch[0], Mapping) else dict(enumerate(batch[0]))), last
     if len(batch) == wanted.required and len(batch) > 1 and label is None:
         first, last = list(batch), None  # as many inputs as the model needs: nothing is left over
-    if len(first) == 1 and isinstance(first[0], Mapping):
-        return dict(first[0]), last
-    if len(first) == 1 and isinstance(first[0], (tuple, list)):
-        first = list(first[0])
     return dict(enumerate(first)) if len(first) > 1 else {"": first[0]}, last
 
 
@@ -227,20 +235,46 @@ def _label_of(batch: Mapping[Any, Any], label: str | None) -> Any:
 def _pair(data: Sequence[Any], wanted: Wanted, label: str | None) -> Samples:
     """(inputs, targets), whole arrays; inputs may be several."""
     first, second = data[0], data[1] if len(data) == 2 else None
-    inputs, _ = _told_apart((first, None) if not isinstance(first, Mapping) else {**first}, wanted, None)
-    if isinstance(first, (list, tuple)) and array_of(first) is not None and rows_of(first[0]) != rows_of(second):
-        inputs = {"": first}  # nested lists of numbers are one array
+    inputs: dict[Any, Any] = {"": first}
+    if isinstance(first, Mapping):
+        inputs = dict(first)
+    elif isinstance(first, (list, tuple)) and array_of(first) is None:  # nested lists of numbers are one array
+        inputs = dict(enumerate(first))
+    both = second is not None and is_a(first, "pandas", None) and is_a(second, "pandas", None)
+    if both and second is not None and not first.index.equals(second.index):
+        raise TaskError(
+            "inputs and targets have other indexes",
+            got=f"{first.index[:3].tolist()}, .. and {second.index[:3].tolist()}, ..",
+            fix="y = y.loc[X.index], if rows of one index belong together; else X.to_numpy(), y.to_numpy()",
+        )
     if is_a(first, "pandas", "DataFrame"):
         inputs = dict(_frame(first, wanted, None).inputs)
     made = {str(k): whole(v, f"the input {k!r}" if k != "" else "the inputs") for k, v in inputs.items()}
-    return Arrays(made, None if second is None else _targets(second))
+    known = _categories(second)
+    found = Arrays(made, known[0] if known else None if second is None else _targets(second))
+    found.classes = known[1] if known else None
+    return found
 
 
 def _targets(values: Any) -> np.ndarray:
     found = values.to_numpy() if is_a(values, "pandas", None) else array_of(values)
     if found is None:
         found = np.asarray(values)
+    if found.ndim == 0 or found.dtype.kind not in "biufOUS":
+        raise TaskError("these are no targets", got=f"{type(values).__name__} of {found.dtype}", allowed="one a sample")
     return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 and found.dtype.kind in "OUS" else found
+
+
+def _categories(values: Any) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """The codes and the names of a pandas categorical, in its own order; None for anything else."""
+    if not is_a(values, "pandas", "Series") or str(values.dtype) != "category":
+        return None
+    codes = np.asarray(values.cat.codes)
+    if (codes < 0).any():
+        raise TaskError(
+            "labels are missing", got=f"{int((codes < 0).sum())} of {len(codes)}", fix="remove these samples"
+        )
+    return codes.astype(np.int64), tuple(map(str, values.cat.categories))
 
 
 def _mapping(data: Mapping[Any, Any], wanted: Wanted, label: str | None) -> Samples:
@@ -252,6 +286,11 @@ def _mapping(data: Mapping[Any, Any], wanted: Wanted, label: str | None) -> Samp
     else:
         n = rows_of(arrays[key])
         inputs = {k: v for k, v in arrays.items() if k != key and rows_of(v) == n}
+        odd = [k for k in arrays if k not in inputs and k != key and k not in _BESIDE]
+        if odd:
+            raise TaskError(
+                "inputs and targets have different lengths", got=f"{', '.join(odd)}: not {n} rows, as {key}"
+            )
     named = {k: v for k, v in inputs.items() if k in wanted.names}
     if not named and len(inputs) > 1:
         named = next(({"": v} for k, v in inputs.items() if k.lower() in _INPUTS), {})
@@ -292,6 +331,10 @@ def _file(path: Path, wanted: Wanted, label: str | None) -> Samples:
 
 def _frame(frame: Any, wanted: Wanted, label: str | None) -> Arrays:
     """A DataFrame: the columns that the model takes by name, or all of numbers as one array."""
+    if frame.columns.has_duplicates:
+        raise TaskError(
+            "columns of the DataFrame have one name", got=list(frame.columns[frame.columns.duplicated()])[:5]
+        )
     columns = [c for c in frame.columns if c != label]
     if label is not None and label not in frame.columns:
         raise TaskError("the DataFrame has no such column", got=label, allowed=", ".join(map(str, frame.columns))[:500])
@@ -305,22 +348,22 @@ def _frame(frame: Any, wanted: Wanted, label: str | None) -> Arrays:
             allowed="columns of numbers, and one of labels",
             fix='name the column of the targets: label="..", and encode the others as the model takes them',
         )
-    targets = None if label is None else frame[label].to_numpy()
-    if named:
-        return Arrays({str(c): frame[c].to_numpy() for c in named}, targets)
-    return Arrays({"": np.ascontiguousarray(frame[numeric].to_numpy(dtype=np.float32))}, targets)
+    known = None if label is None else _categories(frame[label])
+    targets = known[0] if known else None if label is None else frame[label].to_numpy()
+    whole_frame = len(named) < len(numeric) and len(named) < wanted.required + 1 and len(wanted.names) == 1
+    inputs = {str(c): frame[c].to_numpy() for c in named} if named and not whole_frame else None
+    found = Arrays(inputs or {"": np.ascontiguousarray(frame[numeric].to_numpy(dtype=np.float32))}, targets)
+    found.classes = known[1] if known else None
+    return found
 
 
 def _loader(loader: Any, wanted: Wanted, label: str | None) -> Samples:
     """A DataLoader's samples, without its order: what it would draw from, batched as it does."""
-    from torch.utils.data import IterableDataset, SubsetRandomSampler
+    from torch.utils.data import IterableDataset
 
     if isinstance(loader.dataset, IterableDataset):
         return _streamed(loader, wanted, label)
-    rows = None
-    sampler = loader.sampler
-    if isinstance(sampler, SubsetRandomSampler):
-        rows = sorted(int(i) for i in sampler.indices)
+    rows = _sampled(loader)
     found = Fetched(
         len(loader.dataset) if rows is None else len(rows),
         _fetching(loader.dataset, loader.collate_fn, rows),
@@ -328,7 +371,28 @@ def _loader(loader: Any, wanted: Wanted, label: str | None) -> Samples:
         label,
     )
     found.classes = _classes(loader.dataset)
+    if rows is not None:
+        found.notes += (f"the loader's sampler draws {len(rows)} of {len(loader.dataset)} samples: those are the data",)
     return found
+
+
+def _sampled(loader: Any) -> list[int] | None:
+    """The rows that a loader's sampler draws, each once, in order; None: all of them."""
+    from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, WeightedRandomSampler
+
+    batches = loader.batch_sampler
+    sampler = loader.sampler if type(batches) in (BatchSampler, type(None)) else batches
+    if type(batches) is BatchSampler and batches.sampler is not loader.sampler:
+        sampler = batches.sampler
+    if isinstance(sampler, (RandomSampler, SequentialSampler)):
+        return None
+    if isinstance(sampler, WeightedRandomSampler):
+        drawn = np.flatnonzero(np.asarray(sampler.weights) > 0).tolist()
+    else:
+        with _seeds(0):
+            found = [np.atleast_1d(np.asarray(one)).tolist() for one in sampler]
+        drawn = sorted({int(i) for one in found for i in one})
+    return None if len(drawn) == len(loader.dataset) else drawn
 
 
 def _fetching(dataset: Any, collate: Callable[[list[Any]], Any] | None, rows: Sequence[int] | None = None) -> Any:
@@ -339,7 +403,14 @@ def _fetching(dataset: Any, collate: Callable[[list[Any]], Any] | None, rows: Se
 
         places = index if rows is None else [rows[i] for i in index]
         many = getattr(dataset, "__getitems__", None)
-        got = many(places) if callable(many) else [dataset[i] for i in places]
+        try:
+            got = many(places) if callable(many) else [dataset[i] for i in places]
+        except FeatherweightError:
+            raise
+        except Exception as e:  # whatever the user's dataset raises
+            raise TaskError(
+                "the dataset does not give its samples", got=f"rows {places[:3]}: {type(e).__name__}: {e}"
+            ) from e
         try:
             return (collate or default_collate)(got)
         except (TypeError, RuntimeError) as e:  # what collating raises for what has no common form
@@ -385,6 +456,10 @@ def _streamed(data: Any, wanted: Wanted, label: str | None) -> Samples:
     read once and kept in files."""
     from torch.utils.data import default_collate
 
+    if is_a(data, "torch.utils.data", "DataLoader") and data.num_workers:  # each worker would give all of it
+        from torch.utils.data import DataLoader
+
+        data = DataLoader(data.dataset, batch_size=data.batch_size, collate_fn=data.collate_fn)
     whole_batches = is_a(data, "torch.utils.data", "DataLoader")
     spool, names = Spool(), list[np.ndarray]()  # names have no fixed width, and stay in memory
     for item in data:

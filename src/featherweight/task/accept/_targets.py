@@ -3,6 +3,7 @@ that suit them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,21 @@ def _plain(value: Any) -> Any:
 
 
 def as_classes(targets: np.ndarray) -> np.ndarray:
-    """Class numbers [n] of whole numbers [n] or [n, 1]."""
-    return targets.reshape(len(targets), *(s for s in targets.shape[1:] if s != 1)).astype(np.int64)
+    """Class numbers [n] of whole numbers [n] or [n, 1]. TaskError for other numbers."""
+    flat = targets.reshape(len(targets), *(s for s in targets.shape[1:] if s != 1))
+    if flat.dtype.kind == "f" and not np.array_equal(flat, np.rint(flat)):
+        raise TaskError("class numbers are whole", got=f"{flat[flat != np.rint(flat)][:3].tolist()}")
+    return flat.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Yes:
+    """0 or 1 [n] of numbers that say yes or no."""
+
+    def __call__(self, targets: np.ndarray) -> np.ndarray:
+        if not np.isin(targets, (0, 1)).all():
+            raise TaskError("these targets are 0 or 1", got=np.unique(targets)[:10].tolist())
+        return as_classes(targets)
 
 
 def as_numbers(targets: np.ndarray) -> np.ndarray:
@@ -59,7 +73,12 @@ def as_numbers(targets: np.ndarray) -> np.ndarray:
 
 
 def from_one_hot(targets: np.ndarray) -> np.ndarray:
-    """Class numbers [n] of rows with a single 1."""
+    """Class numbers [n] of rows with a single 1. TaskError for others."""
+    if not (np.isin(targets, (0, 1)).all() and (targets.sum(1) == 1).all()):
+        raise TaskError(
+            "these targets have a single 1 a row",
+            got=f"row {int(np.flatnonzero(targets.sum(1) != 1)[:1].sum())} has not",
+        )
     numbers: np.ndarray = targets.argmax(1).astype(np.int64)
     return numbers
 
@@ -70,18 +89,14 @@ def meaning(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str
     if targets.dtype.kind == "b" and targets.size == len(targets):
         return _of_names(Numbered((False, True)), ["False", "True"], targets.ravel(), out, classes)
     if targets.dtype.kind in "OUS":
-        found = sorted({_plain(v) for v in targets.tolist()}, key=str)
-        if len(found) > max(100, _MANY * len(targets)):
-            raise TaskError(
-                "the labels are no classes",
-                got=f"{len(found)} different ones among {len(targets)}: {found[:3]}, ..",
-                allowed="names of classes, or numbers",
-            )
-        called = _named(found, classes)
-        return _of_names(Numbered(tuple(called)), called, targets, out, None)
+        plain = _numbers(targets)
+        if plain is not None:  # whole numbers, written as text or held as objects
+            said = meaning(plain, out, classes)
+            return replace(said, convert=_Then(_as_whole, said.convert))
+        return _of_labels(targets, out, classes)
     whole = targets.dtype.kind in "iu" or bool((targets == np.rint(targets)).all())
     width = _width(out)
-    labels = tuple(map(str, classes)) if classes is not None else None
+    labels = _checked(classes, width)
     ones = whole and bool(np.isin(targets, (0, 1)).all())
     flat = targets.size == len(targets)
     if not flat:
@@ -95,8 +110,11 @@ def meaning(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str
             chance = _probabilities(out)
             names = labels or ("0", "1")
             if chance:
-                return Meaning("log_loss", "accuracy@0.5", as_classes, names, (_said("a probability"),))
-            return Meaning("bce", "accuracy", as_classes, names, (_said("the logit of one class"),))
+                return Meaning("log_loss", "accuracy@0.5", Yes(), names, (_said("a probability", names),))
+            return Meaning("bce", "accuracy", Yes(), names, (_said("the logit of one class", names),))
+        if whole and len(two := np.unique(targets)) == 2 and targets.dtype.kind in "iu":
+            known = Numbered(tuple(two.tolist()))
+            return _of_names(known, list(map(str, two)), targets.ravel(), out, classes)
         return Meaning("mse", "r2", as_numbers)
     if whole and targets.min() >= 0 and targets.max() < width:
         loss = "log_loss" if _sums(out) else "cross_entropy"
@@ -168,6 +186,7 @@ def _several(targets: np.ndarray, out: torch.Tensor | None, ones: bool, labels: 
 def _named(found: list[Any], classes: Sequence[str] | None) -> list[Any]:
     if classes is None:
         return found
+    _checked(classes, None)
     missing = sorted({str(v) for v in found} - set(map(str, classes)))
     if missing:
         raise TaskError("labels that are no classes", got=", ".join(missing[:10]), allowed=", ".join(map(str, classes)))
@@ -193,5 +212,66 @@ def _sums(out: torch.Tensor | None) -> bool:
     return out is not None and out.ndim == 2 and _probabilities(out) and bool(((out.sum(1) - 1).abs() < 1e-3).all())
 
 
-def _said(what: str) -> str:
-    return f"the model's only output is taken for {what}"
+def _said(what: str, names: Sequence[str]) -> str:
+    return f"the model's only output is taken for {what}: that of {names[1]!r}, and not of {names[0]!r}"
+
+
+def _numbers(targets: np.ndarray) -> np.ndarray | None:
+    """int64, if all labels are whole numbers, as text or as objects; else None."""
+    values = targets.ravel().tolist()
+    if all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        return np.array(values, dtype=np.int64)
+    if all(isinstance(v, str) and re.fullmatch(r"-?[0-9]{1,15}", v) for v in values):
+        return np.array([int(v) for v in values], dtype=np.int64)
+    return None
+
+
+def _as_whole(targets: np.ndarray) -> np.ndarray:
+    found = _numbers(targets)
+    if found is None:
+        raise TaskError("some labels are whole numbers, and others not", got=targets.ravel()[:3].tolist())
+    return found
+
+
+def _of_labels(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str] | None) -> Meaning:
+    """Of names of classes."""
+    nothing = ("None", "nan", "<NA>", "NaT")
+    bare = [v for v in targets.ravel().tolist() if not isinstance(v, str) and str(v) in nothing]
+    if bare:
+        raise TaskError("labels are missing", got=f"{len(bare)} of {len(targets)}", fix="remove these samples")
+    found = sorted({_plain(v) for v in targets.ravel().tolist()}, key=str)
+    if len(found) > max(100, _MANY * len(targets)):
+        raise TaskError(
+            "the labels are no classes",
+            got=f"{len(found)} different ones among {len(targets)}: {found[:3]}, ..",
+            allowed="names of classes, or numbers",
+        )
+    called, width = _named(found, classes), _width(out)
+    if width is not None and len(called) != max(width, 2):
+        raise TaskError(
+            "the labels have another number of names than the model has outputs",
+            got=f"{len(called)} names ({', '.join(map(str, called[:5]))}{', ..' * (len(called) > 5)}), {width} outputs",
+            fix="classes=[..], the names in the order of the model's outputs",
+        )
+    said = _of_names(Numbered(tuple(called)), called, targets, out, None)
+    if classes is not None or out is None or width == 1:
+        return said
+    order = ", ".join(f"{n} {i}" for i, n in enumerate(called[:6])) + (", .." if len(called) > 6 else "")
+    return replace(
+        said, notes=(*said.notes, f"classes are numbered by name ({order}); classes=[..] says another order")
+    )
+
+
+def _checked(classes: Sequence[str] | None, width: int | None) -> tuple[str, ...] | None:
+    """The names of the classes 0, 1, ... TaskError if they cannot be."""
+    if classes is None:
+        return None
+    names = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
+    fits = len(names) > 1 and len(set(names)) == len(names) and (width is None or len(names) == max(width, 2))
+    if not fits:
+        raise TaskError(
+            "these are no names for the classes",
+            got=classes,
+            allowed="a list of different names" + (f", {max(width, 2)} of them" if width is not None else ""),
+        )
+    return names
