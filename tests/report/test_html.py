@@ -117,7 +117,15 @@ def test_user_text_cannot_leave_its_place():
         if e["kind"] == "info":
             e["info"] = {**e["info"], "splits": {EVIL: EVIL}, "machine": {EVIL: [EVIL]}}
     log += [
-        {"kind": "proposed", "trial": 6, "filling": {EVIL: 1}, "note": {}, "recipe": EVIL, "target": EVIL, "time": 9e3}
+        {
+            "kind": "proposed",
+            "trial": 6,
+            "filling": {EVIL: 1},
+            "note": {},
+            "recipe": {"recipe": [{EVIL: {}}]},
+            "target": EVIL,
+            "time": 9e3,
+        }
     ]
     log += [{"kind": "failed", "trial": 6, "reason": EVIL, "time": 9e3}]
     text = html.render(*page(made(log), EVIL))

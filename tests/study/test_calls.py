@@ -23,6 +23,7 @@ def ran(**more):
     return fw.optimize(Tiny, (X, (X[:, 0] > 0).astype(int)), step, **{**MORE, "max_drop": "40pt", **more})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_baseline")
 def test_each_study_has_a_folder_of_its_own_where_none_was_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -307,6 +307,9 @@ def reader(rows: Inputs, chunk: int) -> Any:
     return Reader()
 
 
+UNTAKEN = "leave layers out (skip=), or use another scheme, or the openvino target"
+
+
 @contextlib.contextmanager
 def quantizing() -> Iterator[None]:
     """Around a call of onnxruntime.quantization: `quiet`, and TargetError for whatever it raises on
@@ -320,7 +323,7 @@ def quantizing() -> Iterator[None]:
         raise TargetError(
             "ONNX Runtime's quantizer does not take this model",
             got=f"{type(e).__name__}: {e}",
-            fix="leave layers out (skip=), or use another scheme, or the openvino target",
+            fix=UNTAKEN,
         ) from e
 
 

@@ -155,8 +155,8 @@ class MixedPrecision(Transform):
         layers = {path: made.options[path][levels.get(path, -1)] for path in made.options}
         widths, tables = [e.bits for e in layers.values()], [layers[path].bits for path in made.tables]
         quantized = replace(plan, bits=min(*widths, 16), embeddings=min(tables, default=32), layers=layers)
-        if self.scheme == "int8-dynamic":  # what was not weighed stays as it is
-            quantized = replace(quantized, skip=(*plan.skipped, *recurrent(model.module)))
+        if self.scheme == "int8-dynamic" and (unweighed := recurrent(model.module)):  # they stay as they are
+            quantized = replace(quantized, skip=(*plan.skipped, *unweighed))
         note = {
             "widths": {str(b): widths.count(b) for b in sorted(set(widths))},
             "left": made.left,
