@@ -253,7 +253,16 @@ def test_other_precisions_are_taken_in_float32(kind):
 @pytest.mark.parametrize("kind", [">f4", ">f8", ">i4", "<f8"])
 def test_byte_order_is_no_matter(kind):
     task = task_of(net(), ((X * 10).astype(kind), Y))
-    task.build()(torch.from_numpy(task.splits().train.batch(np.arange(3))[0]["input"]))
+    out = task.build()(torch.from_numpy(task.splits().train.batch(np.arange(3))[0]["input"]))
+    assert out.shape == (3, 3) and bool(torch.isfinite(out).all())
+
+
+def test_splits_that_were_cut_before_keep_their_groups():
+    import featherweight as fw
+
+    cut = fw.split(fw.ArraySplit({"x": X}, Y), groups=np.arange(N) // 4)
+    found = task_of(Forward(), cut).splits()
+    assert found is cut and found.units["test"] is cut.units["test"] and found.report["how"].endswith("kept together")
 
 
 def test_probabilities_have_their_threshold_whatever_metric_is_named():

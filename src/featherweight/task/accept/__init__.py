@@ -118,7 +118,12 @@ def task_of(
     return Task(
         name=name or _task_name(made, data),
         model=made.make if made is not None else None,
-        data=lambda: _splits({part: form.split(one) for part, one in parts.items()}, comes, split_seed),
+        # splits that were cut before stay as they are, with what they know of groups and copies
+        data=lambda: (
+            data
+            if isinstance(data, Splits)
+            else _splits({part: form.split(one) for part, one in parts.items()}, comes, split_seed)
+        ),
         loss=asked,
         metric=told,
         baseline=_baseline(baseline),
@@ -151,7 +156,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def _parts(data: Any) -> dict[str, Any]:
     """The data by the name of their split; "" if they are one set."""
     if isinstance(data, Splits):
-        return {"train": data.train, "valid": data.valid, "test": data.test, "whole": data}
+        return {"train": data.train, "valid": data.valid, "test": data.test}
     names = [str(name).lower() for name in data] if isinstance(data, Mapping) else []
     if sum(n in PARTS for n in names) > 1 or names and set(names) <= set(PARTS):
         found: dict[str, Any] = {}
@@ -172,7 +177,7 @@ def _parts(data: Any) -> dict[str, Any]:
 
 
 def _read(data: Any, wanted: Wanted, label: str | None) -> Samples:
-    found: Samples = Read(data) if isinstance(data, (Split, Splits)) else samples(data, wanted, label)
+    found: Samples = Read(data) if isinstance(data, Split) else samples(data, wanted, label)
     if not len(found):
         raise TaskError("the data are empty", got=f"0 samples in a {type(data).__name__}")
     return found

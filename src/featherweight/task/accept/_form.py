@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import ArraySplit, Batch, LazySplit, Split, Splits
+from ..data import ArraySplit, Batch, LazySplit, Split
 from ._arrays import numbers_of
 from ._module import Model, evaluated
 from ._samples import Arrays, Samples
@@ -17,15 +17,14 @@ from ._targets import Meaning
 class Read(Samples):
     """A Split, as it is."""
 
-    def __init__(self, data: Split | Splits) -> None:
-        self.data = data
-        self.classes = data.classes if isinstance(data, Split) else data.train.classes
+    def __init__(self, data: Split) -> None:
+        self.data, self.classes = data, data.classes
 
     def __len__(self) -> int:
-        return len(self.data) if isinstance(self.data, Split) else len(self.data.train)
+        return len(self.data)
 
     def read(self, index: np.ndarray) -> Batch:
-        return (self.data if isinstance(self.data, Split) else self.data.train).batch(index)
+        return self.data.batch(index)
 
 
 class Form:
@@ -39,7 +38,7 @@ class Form:
 
     def split(self, found: Samples) -> Split:
         if isinstance(found, Read) and self.original is None:
-            return found.data if isinstance(found.data, Split) else found.data.train
+            return found.data
         if self.original is not None:
             answers = self._answers(found)
             return _Beside(found, self, answers)
