@@ -74,6 +74,7 @@ def optimize(
     label: str | None = None,
     output: str | int | None = None,
     classes: Sequence[str] | None = None,
+    class_axis: int | None = None,
     name: str | None = None,
     out: str | Path | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
@@ -126,7 +127,8 @@ def optimize(
     targets and outputs; without targets the model's own behaviour is kept); baseline: how the
     model is trained first, a `Train`, a recipe or epochs (None: its weights are ready); label: the
     column or key of the targets; output: which of the model's outputs counts; classes: their
-    names; name: of the task.
+    names; class_axis: the axis of outputs that has them, where there is an answer at each place
+    (pixels, tokens), 1 or -1 (None: as the targets show); name: of the task.
 
     `out` is the study's folder (default: runs/NAME): the same call again goes on where it was.
     on_event: hears all that happens. verbose: show it, as a live view in a terminal or a notebook
@@ -175,6 +177,7 @@ def search(
     label: str | None = None,
     output: str | int | None = None,
     classes: Sequence[str] | None = None,
+    class_axis: int | None = None,
     name: str | None = None,
     out: str | Path | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,

@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 from featherweight.errors import InputError
 from featherweight.measure.accuracy import _sums, bootstrap, evaluate, metric
 from featherweight.measure.certificate import certify
-from featherweight.measure.metrics import BY_NAME, named
+from featherweight.measure.metrics import BY_NAME, named, told
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -106,10 +106,26 @@ def test_what_an_original_gives_as_targets():
     assert evaluate("kl", Z, Z, 0).value == pytest.approx(0, abs=1e-12)
 
 
+def suited(name):
+    """(the metric, outputs and targets that it is made for)."""
+    tags = ["O", "B-A", "I-A", "B-B", " "]
+    y = RNG.integers(0, 5, (N, 6))
+    places = (np.moveaxis(RNG.normal(size=(N, 6, 5)) + 3 * np.eye(5)[y], -1, 1), y)
+    kinds = {**{n: (O, T) for n in NUMBERS}, **{n: (Z2, Y2) for n in ("f1", "precision", "recall")}}
+    kinds |= {n: (ZL, LABELS) for n in ("exact_match", "label_accuracy")}
+    kinds |= {"agreement": (Z, Z + 0.1), "kl": (Z + 0.1 * RNG.normal(size=Z.shape), Z)}
+    kinds |= {"log_loss": (softmax(Z, 1), Y), "cosine": (O, T)}
+    kinds["top5"] = (np.concatenate([Z, Z - 1], 1), Y)
+    kinds |= dict.fromkeys(("pixel_accuracy", "token_accuracy", "miou", "cer", "wer"), places)
+    kinds["entity_f1"] = (places[0][:, :4], np.minimum(y, 3))
+    kinds["iou"] = (Z2[:, None, None] + np.zeros((1, 3, 2)), np.broadcast_to(Y2[:, None, None], (N, 3, 2)))
+    outputs, targets = kinds.get(name, (Z, Y))
+    return told(metric(name), tags[:4] if name == "entity_f1" else tags, 1), outputs, targets
+
+
 @pytest.mark.parametrize("name", [n for n, m in BY_NAME.items() if m.sums is not None])
 def test_sums_resample_as_the_samples_do(name):
-    outputs, targets = (Z2, Y2) if name in ("f1", "precision", "recall") else (O, T) if name == "rmse" else (Z, Y)
-    m = metric(name)
+    m, outputs, targets = suited(name)
     assert _sums(m, [outputs], targets) is not None
     with_sums = bootstrap(m, [outputs, outputs[::-1]], targets, seed=3)
     plain = metric(lambda o, t: m.whole(o, t))
@@ -119,16 +135,11 @@ def test_sums_resample_as_the_samples_do(name):
 
 @pytest.mark.parametrize("name", sorted(BY_NAME))
 def test_every_metric_can_be_certified(name):
-    kinds = {**{n: (O, T) for n in NUMBERS}, **{n: (Z2, Y2) for n in ("f1", "precision", "recall")}}
-    kinds |= {n: (ZL, LABELS) for n in ("exact_match", "label_accuracy")}
-    kinds |= {"agreement": (Z, Z + 0.1), "kl": (Z + 0.1 * RNG.normal(size=Z.shape), Z)}
-    kinds |= {"log_loss": (softmax(Z, 1), Y), "cosine": (O, T)}
-    kinds["top5"] = (np.concatenate([Z, Z - 1], 1), Y)
-    outputs, targets = kinds.get(name, (Z, Y))
-    found = certify(name, outputs, outputs, targets, 10.0, 0)
+    m, outputs, targets = suited(name)
+    found = certify(m, outputs, outputs, targets, 10.0, 0)
     assert found["drop"] == 0 and found["verdict"] == "certified"
-    m, worse = metric(name), RNG.permutation(outputs)
-    assert m.sign * (evaluate(name, outputs, targets, 0).value - evaluate(name, worse, targets, 0).value) > 0
+    worse = RNG.permutation(outputs)
+    assert m.sign * (evaluate(m, outputs, targets, 0).value - evaluate(m, worse, targets, 0).value) > 0
 
 
 def test_rows_that_no_class_has_are_left_out():

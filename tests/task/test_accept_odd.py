@@ -170,7 +170,7 @@ def test_a_stream_is_read_once_whatever_workers_a_loader_has():
 
 def test_batches_are_not_samples():
     batches = list(DataLoader(Pairs(), batch_size=10))
-    with pytest.raises(TaskError, match="more than one row of numbers a sample"):
+    with pytest.raises(TaskError, match="looks like a batch of samples"):
         task_of(net(1), batches)
 
 

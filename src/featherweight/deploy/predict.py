@@ -56,7 +56,9 @@ class Model:
 
     def __call__(self, raw: Any) -> list[dict[str, Any]]:
         """An answer for each sample: of classes {"label", "probability", "probabilities"}, of
-        labels that do not exclude each other {"labels", "probabilities"}, else {"output"}."""
+        labels that do not exclude each other {"labels", "probabilities"}, else {"output"}. Of a
+        class at each place: of a row of places {"labels"}, of rows and columns {"map": class
+        numbers, "shares"}; of frames that are read {"text"} or {"labels"}."""
         return answers(self.outputs(read(raw, self.spec, self.folder)), self.spec)
 
     def outputs(self, inputs: Inputs) -> np.ndarray:
@@ -281,7 +283,44 @@ def pixels(found: Any, size: tuple[int, int], channels: int, top: float) -> np.n
 def answers(outputs: np.ndarray, spec: dict[str, Any]) -> list[dict[str, Any]]:
     """What each row of outputs says."""
     means, labels = spec["output"]["means"], spec["output"].get("labels")
+    axis = spec["output"].get("class_axis", 1)
+    if means == "frames":
+        return [_read_frames(np.moveaxis(row, axis if axis < 0 else axis - 1, 0), labels) for row in outputs]
+    if outputs.ndim > 2 and means != "numbers":
+        return [_at_places(np.moveaxis(row, axis if axis < 0 else axis - 1, 0), means, labels) for row in outputs]
     return [_answer(np.asarray(row, dtype=np.float64), means, labels) for row in outputs]
+
+
+def _at_places(row: np.ndarray, means: str, labels: list[str] | None) -> dict[str, Any]:
+    """The answers at the places of a sample: row [classes, ...]."""
+    if means.startswith("label"):
+        yes = (row > (0.5 if "prob" in means else 0.0)).astype(int)
+        if len(yes) > 1 and row.ndim > 2:
+            names = labels if labels and len(labels) == len(row) else [str(i) for i in range(len(row))]
+            return {"maps": {n: m.tolist() for n, m in zip(names, yes, strict=True)}}
+        best = yes.reshape(yes.shape[1:]) if len(yes) == 1 else yes
+        many = 2
+    else:
+        best, many = row.argmax(0), len(row)
+    names = labels if labels and len(labels) == many else [str(i) for i in range(many)]
+    if best.ndim == 1:
+        return {"labels": [names[i] for i in best.tolist()]}
+    shares = np.bincount(best.ravel(), minlength=many) / best.size
+    return {
+        "map": best.tolist(),
+        "shares": {n: round(float(s), 6) for n, s in zip(names, shares, strict=True) if s > 0},
+    }
+
+
+def _read_frames(row: np.ndarray, labels: list[str] | None) -> dict[str, Any]:
+    """What is read from frames [classes, frames]: the best class of each, repeats taken together,
+    without class 0, the blank."""
+    best = row.argmax(0)
+    kept = best[np.r_[True, best[1:] != best[:-1]] & (best > 0)].tolist()
+    if labels and len(labels) == len(row):
+        names = [labels[i] for i in kept]
+        return {"text": "".join(" " if n == "|" else n for n in names), "labels": names}
+    return {"labels": kept}
 
 
 def _answer(row: np.ndarray, means: str, labels: list[str] | None) -> dict[str, Any]:

@@ -65,10 +65,12 @@ def _main_file(manifest: dict[str, Any]) -> str:
 
 
 def _output(task: Task) -> dict[str, Any]:
-    """{"means": logits, probabilities, labels, label probabilities, numbers; "labels": names}."""
+    """{"means": logits, probabilities, labels, label probabilities, frames, numbers; "labels":
+    names; "class_axis": of outputs with several places}."""
     report = task.splits().report
     names = report.get("class_names")
-    return {"means": _means(task), **({"labels": list(names)} if names else {})}
+    axis = {} if task.class_axis is None else {"class_axis": task.class_axis}
+    return {"means": _means(task), **({"labels": list(names)} if names else {}), **axis}
 
 
 def _means(task: Task) -> str:
@@ -77,11 +79,13 @@ def _means(task: Task) -> str:
     with torch.no_grad():
         out = task.build()(*[as_tensor(v[:2]) for v in inputs.values()]) if task.model is not None else None
     several = np.ndim(targets) > 1 and targets.shape[1:] != (1,)
+    if task.loss == "ctc":
+        return "frames"
     if task.loss == "log_loss":
         return "label probabilities" if several else "probabilities"
     shape = tuple(out.shape[1:]) if out is not None else (task.outputs,)
     try:
-        form, _ = fitting_form(task.loss, shape, as_tensor(np.asarray(targets)))
+        form, _ = fitting_form(task.loss, shape, as_tensor(np.asarray(targets)), task.axis_of_classes)
     except InputError:  # a loss of the user's that gives no gradients on made-up outputs
         return "numbers"
     if form == "softmax":

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ..errors import FeatherweightError, InputError, StoreError
-from ..measure.accuracy import evaluate, metric
+from ..measure.accuracy import evaluate, metric_of
 from ..measure.certificate import certify
 from ..measure.differences import differences
 from ..measure.paired import compare
@@ -61,7 +61,7 @@ def run_trial(runner: Runner, job: TrialJob) -> dict[str, Any]:
         got = runner.probe(
             artifact, target, "valid", work, reference=reference, seconds=job.seconds, timeout_s=job.timeout_s
         )
-        m, outputs, targets = metric(runner.task.metric), np.load(str(got.outputs)), runner.targets("valid")
+        m, outputs, targets = metric_of(runner.task), np.load(str(got.outputs)), runner.targets("valid")
         value = evaluate(m, outputs, targets, runner.seed, runner.units("valid"))
         paired = None
         if job.outputs and ref is None:
@@ -127,7 +127,7 @@ def run_certify(runner: Runner, job: CertifyJob) -> dict[str, Any]:
     sha256} of those that were written}."""
     written: dict[str, str] = {}
     base, mine = (_outputs(runner, side, "test", job.timeout_s, written) for side in (job.baseline, job.candidate))
-    m, targets = metric(runner.task.metric), runner.targets("test")
+    m, targets = metric_of(runner.task), runner.targets("test")
     units = runner.units("test")
     said = certify(m, base, mine, targets, job.max_drop, runner.seed, job.level, units, job.min_metric)
     differ = differences(m, base, mine, targets, runner.split("test").classes)

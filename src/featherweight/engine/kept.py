@@ -3,6 +3,7 @@ worker have to see what they would see in a new one."""
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import sys
@@ -26,8 +27,9 @@ _SIGNALS = (
 @contextmanager
 def kept_state(threads: int) -> Iterator[None]:
     """Inside, anything may happen to the process's defaults; after it they are as before: torch's
-    types, devices, modes and threads, NumPy's errors, the environment, folder, path, limits and
-    signal handlers."""
+    types, devices, modes and threads, NumPy's errors, Python's built-in names, the environment,
+    folder, path, limits and signal handlers."""
+    names = dict(vars(builtins))
     folder, path, environment = os.getcwd(), list(sys.path), dict(os.environ)
     dtype, deterministic = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
     device, errors, depth = torch.get_default_device(), np.geterr(), sys.getrecursionlimit()
@@ -36,6 +38,7 @@ def kept_state(threads: int) -> Iterator[None]:
     try:
         yield
     finally:
+        vars(builtins).update(names)
         signal.setitimer(signal.ITIMER_REAL, 0)
         for s, handler in handlers.items():
             if handler is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from torch import nn
 
 from ..errors import FeatherweightError, TargetError
-from ..measure.accuracy import metric
+from ..measure.accuracy import metric_of
 from ..models.package import Package
 from ..recipe import Recipe, Transform, content_hash
 from ..records import Measured
@@ -144,7 +144,7 @@ class Runner:
     def score(self, module: nn.Module) -> float:
         """The task's metric of a module on the same at most `SCORED` validation samples for every
         trial, turned so that less is better."""
-        m, valid = metric(self.task.metric), self.task.splits().valid
+        m, valid = metric_of(self.task), self.task.splits().valid
         some = Subset(valid, np.sort(generator(self.seed, "rungs").permutation(len(valid))[:SCORED]))
         return -m.sign * float(np.mean(m.scores(predict(module, some, self.device), some.all_targets())))
 

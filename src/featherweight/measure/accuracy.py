@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,10 @@ from ..proof.wilson import wilson
 from ..records import Quality
 from ..seeding import derive
 from .metric import Metric, Score
-from .metrics import ALIASES, BY_NAME, named
+from .metrics import ALIASES, BY_NAME, named, told
+
+if TYPE_CHECKING:
+    from ..task.task import Task
 
 RESAMPLES = 1000
 _MOST_SUMS = 50_000_000  # numbers that are kept to be added up; of more, the metric is asked anew
@@ -66,6 +69,14 @@ def metric(what: str | Metric | Score, higher_is_better: bool | None = None) -> 
             fix=f"after its definition: {name}.higher_is_better = False",
         )
     return Metric(name, what, what, better is None or bool(better))
+
+
+def metric_of(task: Task) -> Metric:
+    """The task's metric, which knows the names of its classes and where outputs have them."""
+    found = metric(task.metric)
+    if not isinstance(task.metric, str):
+        return found
+    return told(found, task.splits().report.get("class_names"), task.class_axis)
 
 
 def evaluate(

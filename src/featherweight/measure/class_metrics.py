@@ -13,6 +13,7 @@ import numpy as np
 
 from ..proof.wilson import wilson
 from .metric import is_set, labels, of_labels, predicted
+from .place_metrics import counts_at, has_places, said_at
 
 
 def accuracy(outputs: np.ndarray, targets: np.ndarray, threshold: float = 0.0) -> np.ndarray:
@@ -29,7 +30,10 @@ def top5(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def counts(outputs: np.ndarray, targets: np.ndarray, threshold: float = 0.0) -> np.ndarray:
-    """[n, 3 K]: is a sample of class (or label) c, and called so; called so; of it."""
+    """[n, 3 K]: is a sample of class (or label) c, and called so; called so; of it. Of a class at
+    each place: how many of its places are."""
+    if outputs.ndim > 2:
+        return (_mask_counts if _masks(outputs, targets) else counts_at)(outputs, targets, threshold)
     if is_set(targets):
         said, true = of_labels(outputs, targets, threshold)
     else:
@@ -40,6 +44,17 @@ def counts(outputs: np.ndarray, targets: np.ndarray, threshold: float = 0.0) -> 
             raise ValueError("class targets are numbers from 0")
         said, true = (x[:, None] == np.arange(k) for x in (z, y))
     return np.concatenate([said & true, said, true], axis=1)
+
+
+def _masks(outputs: np.ndarray, targets: np.ndarray) -> bool:
+    """Labels at each place that do not exclude each other: [n, K, rows, columns] of both."""
+    return outputs.shape == targets.shape and outputs.ndim > 3 and outputs.shape[1] > 1
+
+
+def _mask_counts(outputs: np.ndarray, targets: np.ndarray, threshold: float) -> np.ndarray:
+    there = targets >= 0
+    said, true = (outputs > threshold) & there, targets > 0
+    return np.concatenate([v.reshape(*v.shape[:2], -1).sum(2) for v in (said & true, said, true)], axis=1)
 
 
 def _f1(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -88,7 +103,7 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def two(outputs: np.ndarray, targets: np.ndarray, threshold: float = 0.0) -> np.ndarray:
     """[n, 3] of `counts` for class 1 of two."""
     found = counts(outputs, targets, threshold)
-    if found.shape[1] != 6 or is_set(targets):
+    if found.shape[1] != 6 or (is_set(targets) and not has_places(outputs, targets)):
         raise ValueError("this metric is of two classes; of more there are macro_f1, micro_f1 and weighted_f1")
     return found[:, [1, 3, 5]]
 
@@ -237,19 +252,24 @@ def label_accuracy(outputs: np.ndarray, targets: np.ndarray, threshold: float = 
 
 
 def agreement(outputs: np.ndarray, targets: np.ndarray, threshold: float = 0.0) -> np.ndarray:
-    """Is the answer the same? targets are outputs, too."""
+    """Is the answer the same? targets are outputs, too. Of a class at each place: the share of the
+    places where it is."""
     if outputs.size != targets.size:
         raise ValueError("agreement compares outputs with outputs: as many of each")
+    if outputs.ndim > 2:
+        at = (said_at(v, threshold) for v in (outputs, targets.reshape(outputs.shape)))
+        share: np.ndarray = np.equal(*at).mean(1)
+        return share
     same: np.ndarray = predicted(outputs, threshold) == predicted(targets.reshape(outputs.shape), threshold)
     return same
 
 
 def kl(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """KL(softmax(targets) || softmax(outputs)), in nats."""
-    if outputs.shape != targets.shape or outputs.ndim != 2:
-        raise ValueError("kl compares logits [n, classes] with logits")
+    """KL(softmax(targets) || softmax(outputs)), in nats; of several places their mean."""
+    if outputs.shape != targets.shape or outputs.ndim < 2:
+        raise ValueError("kl compares logits [n, classes, ...] with logits")
     t = _log_softmax(targets)
-    far: np.ndarray = (np.exp(t) * (t - _log_softmax(outputs))).sum(1)
+    far: np.ndarray = (np.exp(t) * (t - _log_softmax(outputs))).sum(1).reshape(len(t), -1).mean(1)
     return far
 
 
@@ -265,7 +285,7 @@ def macro_f1_interval(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, 
     ends l_c, u_c give the mean's: mean - sqrt(sum_cd r_cd (F_c - l_c)(F_d - l_d)) / K, and likewise
     above. r_cd: correlation of F_c and F_d, from how much each sample moves them (delta method).
     """
-    if is_set(targets):
+    if is_set(targets) or outputs.ndim > 2:
         return None
     y, z = labels(targets), predicted(outputs)
     kinds = np.unique(np.concatenate([y, z[z >= 0]]))

@@ -12,7 +12,8 @@ from .metric import Metric, labels, predicted
 CLASSES = 40  # that are told of, at most: those with the greatest changes
 MISTAKES = 10
 SAMPLES = 20
-_NUMBERS = ("mse", "rmse", "mae", "mape", "r2", "cosine", "kl")  # metrics whose targets are no classes
+_NUMBERS: tuple[str, ...] = ("mse", "rmse", "mae", "mape", "r2", "cosine", "kl")
+_NUMBERS += ("recall_at_1", "recall_at_5", "recall_at_10")  # metrics of what are no scores of classes
 
 
 def differences(

@@ -21,11 +21,13 @@ Score = Callable[[np.ndarray, np.ndarray], Any]
 class Metric:
     """per_sample: (outputs, targets) -> [n]; whole: (outputs, targets) -> float, for what is no
     mean over samples. One of them is set; with both set to the same function, what it returns
-    decides. zero_one: are the per-sample values right or wrong (None: look)? interval: (outputs,
+    decides. zero_one: are the per-sample values right or wrong (None: look; of answers at several
+    places of a sample they are shares)? interval: (outputs,
     targets) -> the 95 % interval of a whole metric that knows its own (None, or if it gives None:
     bootstrap). within: the smallest and the largest value that there can be (None: not known).
     sums, of: of a whole metric that is a function of sums over samples: what is added up, [n, S],
-    and its value, [..., S] -> [...], NaN where there is none."""
+    and its value, [..., S] -> [...], NaN where there is none. together: does a sample's value
+    depend on which others are there?"""
 
     name: str
     per_sample: Score | None
@@ -36,6 +38,7 @@ class Metric:
     within: tuple[float, float] | None = None
     sums: Score | None = None
     of: Callable[[np.ndarray], np.ndarray] | None = None
+    together: bool = False
 
     @property
     def sign(self) -> float:
@@ -86,7 +89,7 @@ class Metric:
 
     def is_zero_one(self, v: np.ndarray) -> bool:
         """Are the values right-or-wrong ones?"""
-        return bool(np.isin(v, (0.0, 1.0)).all()) if self.zero_one is None else self.zero_one
+        return self.zero_one is not False and bool(np.isin(v, (0.0, 1.0)).all())
 
 
 def predicted(outputs: np.ndarray, threshold: float = 0.0) -> np.ndarray:
@@ -95,7 +98,10 @@ def predicted(outputs: np.ndarray, threshold: float = 0.0) -> np.ndarray:
     several."""
     flat = outputs.reshape(len(outputs), -1)
     if outputs.ndim > 2:
-        raise ValueError("class outputs are [n, classes], [n, 1] or [n]")
+        raise ValueError(
+            "class outputs are [n, classes], [n, 1] or [n]; of a class at each place there are pixel_accuracy, "
+            "token_accuracy and miou"
+        )
     if flat.shape[1] > 1 and threshold not in (0.0, 0.5):
         raise ValueError("of several outputs a sample the largest is the answer: there is no threshold")
     best = (flat[:, 0] > threshold).astype(np.int64) if flat.shape[1] == 1 else flat.argmax(1)

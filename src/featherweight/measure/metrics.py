@@ -7,7 +7,7 @@ adds up what is counted once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,8 +16,13 @@ import numpy as np
 
 from ..errors import InputError
 from . import class_metrics as classes
+from . import place_metrics as places
+from . import retrieval_metrics as retrieval
+from . import sequence_metrics as sequences
 from . import value_metrics as values
 from .metric import Metric, Score
+
+_NEAREST = (1, 5, 10)  # neighbours that recall_at_.. looks at
 
 
 def _summed(name: str, sums: Score, of: Callable[[np.ndarray], np.ndarray], **more: Any) -> Metric:
@@ -54,6 +59,17 @@ def _table() -> dict[str, Metric]:
         Metric("label_accuracy", classes.label_accuracy, None, True, False, within=(0, 1)),
         Metric("agreement", classes.agreement, None, True, True, within=(0, 1)),
         Metric("kl", classes.kl, None, False, False, within=(0, any_)),
+        _summed("pixel_accuracy", places.right_at, places.share_of, **share),
+        _summed("token_accuracy", places.right_at, places.share_of, **share),
+        _summed("miou", classes.counts, places.miou_of, **share),
+        _summed("iou", classes.two, places.iou_of, **share),
+        _summed("entity_f1", sequences.span_counts, classes.f1_of, **share),
+        _summed("cer", sequences.character_errors, places.share_of, higher_is_better=False, within=(0, any_)),
+        _summed("wer", sequences.word_errors, places.share_of, higher_is_better=False, within=(0, any_)),
+        *(
+            Metric(f"recall_at_{k}", partial(retrieval.recall_at, k=k), None, True, True, within=(0, 1), together=True)
+            for k in _NEAREST
+        ),
         Metric("cosine", values.cosine, None, True, False, within=(-1, 1)),
         Metric("mse", values.mse, None, False, False, within=(0, any_)),
         _summed("rmse", values.squares, values.rmse_of, higher_is_better=False, within=(0, any_)),
@@ -80,6 +96,13 @@ ALIASES = {  # scikit-learn's and torchmetrics' names
     "cross_entropy": "nll",
     "cosine_similarity": "cosine",
     "subset_accuracy": "exact_match",
+    "mean_iou": "miou",
+    "jaccard": "iou",
+    "dice": "f1",
+    "mean_dice": "macro_f1",
+    "seqeval": "entity_f1",
+    "char_error_rate": "cer",
+    "word_error_rate": "wer",
 }
 
 
@@ -107,6 +130,31 @@ def named(name: str) -> Metric | None:
     if found.per_sample is not None:
         return replace(found, name=name, per_sample=at_it)
     return replace(found, name=name, whole=at_it)
+
+
+def told(found: Metric, names: Sequence[str] | None, axis: int | None) -> Metric:
+    """The metric of a task whose classes have these names (None: they are not known), and stand on
+    this axis of outputs with several places."""
+    if found.sums is not None and "names" in getattr(found.sums, "__annotations__", {}):
+        score: Any = found.sums
+        sums = partial(score, names=names)
+        assert found.of is not None
+        found = replace(found, sums=sums, whole=partial(_whole, sums, found.of))
+    if axis != -1:
+        return found
+    parts: dict[str, Any] = {part: getattr(found, part) for part in ("per_sample", "whole", "interval", "sums")}
+    turned: dict[str, Any] = {
+        part: partial(_classes_second, score) for part, score in parts.items() if score is not None
+    }
+    return replace(found, **turned)
+
+
+def _classes_second(score: Score, outputs: np.ndarray, targets: np.ndarray) -> Any:
+    """`score` of outputs [n, ..., C]."""
+    if outputs.ndim > 2:
+        targets = np.moveaxis(targets, -1, 1) if targets.shape == outputs.shape else targets
+        outputs = np.moveaxis(outputs, -1, 1)
+    return score(outputs, targets)
 
 
 def _thresholded(m: Metric) -> bool:

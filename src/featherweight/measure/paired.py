@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -134,14 +135,11 @@ def _cost_of_some(m: Metric, outputs: np.ndarray, targets: np.ndarray, value: fl
     of draws among the samples of one target, too, and of others that get its answers, for in a
     class of few samples each counts for many. InputError if it has no value then."""
     rng, n = np.random.default_rng(derive(seed, "cost")), len(targets)
-    wrong, some = _answers_of_others(outputs, targets, seed), outputs.copy()
+    wrong = _answers_of_others(outputs, targets, seed)
+    scored = _with_other_answers(m, outputs, targets)
 
     def rise(rows: np.ndarray, answers: np.ndarray) -> float:
-        some[rows] = answers
-        try:
-            return m.sign * (value - float(m.scores(some, targets))) * n / len(rows)
-        finally:
-            some[rows] = outputs[rows]
+        return m.sign * (value - scored(rows, answers)) * n / len(rows)
 
     def drawn(rows: np.ndarray) -> np.ndarray:
         return rng.choice(rows, min(_FAILING, len(rows)), replace=False)
@@ -154,7 +152,7 @@ def _cost_of_some(m: Metric, outputs: np.ndarray, targets: np.ndarray, value: fl
 
     every = np.arange(n)
     worst = max(rise(rows, wrong[rows]) for rows in (drawn(every) for _ in range(_DRAWS)))
-    kinds = _alike(targets)
+    kinds = _alike(targets, outputs.ndim > 2)
     worst = max([worst, *(known(f, wrong[f]) for rows in kinds for f in (drawn(rows) for _ in range(_ALIKE_DRAWS)))])
     if worst <= 0 and m.within is None:
         raise _backwards(m)
@@ -167,11 +165,49 @@ def _cost_of_some(m: Metric, outputs: np.ndarray, targets: np.ndarray, value: fl
     return worst if worst > 0 else _worst(m, np.array([value]))
 
 
-def _alike(targets: np.ndarray) -> list[np.ndarray]:
+def _with_other_answers(
+    m: Metric, outputs: np.ndarray, targets: np.ndarray
+) -> Callable[[np.ndarray, np.ndarray], float]:
+    """(rows, answers) -> the whole metric where these rows have other answers. Of a metric of sums
+    only these are added up anew. InputError where it has no value."""
+    if m.sums is None or m.of is None:
+        some = outputs.copy()
+
+        def replaced(rows: np.ndarray, answers: np.ndarray) -> float:
+            some[rows] = answers
+            try:
+                return float(m.scores(some, targets))
+            finally:
+                some[rows] = outputs[rows]
+
+        return replaced
+    sums_of, of, each = m.sums, m.of, np.asarray(m.sums(outputs, targets), dtype=np.float64)
+    total = each.sum(0)
+
+    def summed(rows: np.ndarray, answers: np.ndarray) -> float:
+        # with all answers of the few there are as many classes as with all samples
+        other = np.asarray(sums_of(answers, targets[rows]), dtype=np.float64).sum(0)
+        if other.shape != total.shape:
+            raise InputError(f"{m.name} counts other things of few samples than of all")
+        found = float(of(total + other - each[rows].sum(0)))
+        if not math.isfinite(found):
+            raise InputError(f"{m.name} is not a finite number", got=found)
+        return found
+
+    return summed
+
+
+def _alike(targets: np.ndarray, places: bool = False) -> list[np.ndarray]:
     """The rows that have one target, for each kind of target that there is; of targets of several
-    columns, that have one value in a column. None of values of too many kinds: those do not make
-    classes."""
+    columns, that have one value in a column; of targets at places, that have a class anywhere. None
+    of values of too many kinds: those do not make classes."""
     out: list[np.ndarray] = []
+    if places:
+        kinds = np.unique(targets)
+        for kind in kinds[kinds >= 0].tolist() if len(kinds) <= _KINDS else ():
+            rows = np.flatnonzero((targets == kind).reshape(len(targets), -1).any(1))
+            out += [rows] if 0 < len(rows) < len(targets) else []
+        return out
     for column in targets.reshape(len(targets), -1).T:
         kinds, which, counts = np.unique(column, return_inverse=True, return_counts=True)
         if 1 < len(kinds) <= min(_KINDS, len(column) // 2):

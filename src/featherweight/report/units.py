@@ -9,7 +9,8 @@ from collections.abc import Sequence
 NONE = "n/a"
 # metrics that are a share of 1, shown in percent
 _SHARES = {"accuracy", "top5", "macro_f1", "micro_f1", "weighted_f1", "f1", "precision", "recall", "balanced_accuracy"}
-_SHARES |= {"exact_match", "label_accuracy", "agreement"}
+_SHARES |= {"exact_match", "label_accuracy", "agreement", "pixel_accuracy", "token_accuracy", "miou", "iou"}
+_SHARES |= {"entity_f1", "cer", "wer", "recall_at_1", "recall_at_5", "recall_at_10"}
 
 
 def _digits(value: float) -> str:

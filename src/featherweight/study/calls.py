@@ -18,7 +18,7 @@ from ..engine.carried import carried
 from ..errors import FeatherweightError, InputError, StoreError
 from ..limits import LIMITS, Budget
 from ..machine import machine
-from ..measure.accuracy import metric as metric_of
+from ..measure.accuracy import metric_of
 from ..store.manifest import sound
 from ..task.load import load_task
 from ..task.task import Task
@@ -71,6 +71,7 @@ def optimize(
     label: str | None = None,
     output: str | int | None = None,
     classes: Sequence[str] | None = None,
+    class_axis: int | None = None,
     name: str | None = None,
     out: str | Path | None = None,
     on_event: Listener | None = None,
@@ -92,7 +93,8 @@ def optimize(
     targets and outputs; without targets the model's own behaviour is kept); baseline: how the
     model is trained first, a `Train`, a recipe or epochs (None: its weights are ready); label: the
     column or key of the targets; output: which of the model's outputs counts; classes: their
-    names; name: of the task.
+    names; class_axis: the axis of outputs that has them, where there is an answer at each place
+    (pixels, tokens), 1 or -1 (None: as the targets show); name: of the task.
 
     `out` is the study's folder (default: runs/NAME): the same call again goes on where it was.
     on_event: hears all that happens. verbose: show it, as a live view in a terminal or a notebook
@@ -106,7 +108,7 @@ def optimize(
     minutes=10 (`limits`).
     """
     began = begun()
-    own = dict(zip(MADE_OF, (loss, metric, baseline, label, output, classes, name), strict=True))
+    own = dict(zip(MADE_OF, (loss, metric, baseline, label, output, classes, class_axis, name), strict=True))
     loaded, asked = _asked("optimize", task, data, recipe, own, settings)
     return _run(loaded, asked, out, on_event, began, verbose=verbose)
 
@@ -123,6 +125,7 @@ def search(
     label: str | None = None,
     output: str | int | None = None,
     classes: Sequence[str] | None = None,
+    class_axis: int | None = None,
     name: str | None = None,
     out: str | Path | None = None,
     on_event: Listener | None = None,
@@ -139,7 +142,7 @@ def search(
     with the longest training of the recipe; all else is as for `optimize`.
     """
     began = begun()
-    own = dict(zip(MADE_OF, (loss, metric, baseline, label, output, classes, name), strict=True))
+    own = dict(zip(MADE_OF, (loss, metric, baseline, label, output, classes, class_axis, name), strict=True))
     loaded, asked = _asked("search", task, data, recipe, own, settings)
     return _run(loaded, asked, out, on_event, began, verbose=verbose)
 
@@ -307,7 +310,7 @@ def _check_whole(state: StudyState) -> None:
 
 def _info(task: Task) -> dict[str, Any]:
     inputs = {k: {"shape": ["batch", *v.shape[1:]], "dtype": str(v.dtype)} for k, v in task.example().items()}
-    m = metric_of(task.metric)
+    m = metric_of(task)
     judged = {"name": m.name, "right_or_wrong": m.zero_one is True}
     splits = {**task.splits().report, **({"notes": list(task.notes)} if task.notes else {})}
     prepared = {"prepared": task.prepared} if task.prepared else {}

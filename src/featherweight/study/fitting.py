@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, TaskError
-from ..measure.accuracy import metric
+from ..measure.accuracy import metric_of
 from ..task.task import Task
 
 _ASKED = 16  # training samples
@@ -63,7 +63,7 @@ def check_fit(task: Task) -> None:
             task, "the loss gives no number to train by", f"{shown} for {got}", "return one number with a gradient"
         )
     if isinstance(task.metric, str):
-        judged = metric(task.metric)
+        judged = metric_of(task)
         try:
             judged.scores(outputs.numpy(), values)
         except InputError as e:
@@ -77,7 +77,7 @@ def _check_function(task: Task, outputs: np.ndarray) -> None:
     number. It is asked about some of valid, with what the untrained model gives for a few rows in
     turn, and where it fails about all: a few may lack a class. That it has no value for such
     outputs (NaN, a division by zero) is no fault."""
-    valid, judged = task.splits().valid, metric(task.metric)
+    valid, judged = task.splits().valid, metric_of(task)
 
     def fault(targets: np.ndarray) -> InputError | None:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -8,7 +8,7 @@ import resource
 import sys
 from typing import Any
 
-from ..measure.accuracy import metric
+from ..measure.accuracy import metric_of
 from ..proof.chance import attainable, outlook
 from ..recipe import Candidate, Recipe, decode
 from ..recipes.pace import Pace, pace
@@ -68,7 +68,7 @@ def forecast(task: Task, config: Config) -> dict[str, Any]:
         left = minutes - before - min(end_s, END_SHARE * minutes) - config.polish * minutes
         within = max(0, min(int(left * config.workers / trial_s), _whole(trials) or sys.maxsize))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    judged, evidence = metric(task.metric), task.splits().report.get("evidence", {}).get("test", n_test)
+    judged, evidence = metric_of(task), task.splits().report.get("evidence", {}).get("test", n_test)
     floors = {c.quantity: c.bound for c in config.constraints if c.floor and not c.relative}
     known = (
         (outlook(evidence, floors["drop"]) if "drop" in floors else attainable(evidence, floors["metric"]))

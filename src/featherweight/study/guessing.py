@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
-from ..measure.accuracy import metric
+from ..measure.accuracy import metric_of
 from ..task.task import Task
 
 _ASKED = 64  # training samples on which the loss is asked what outputs stand for
@@ -23,18 +23,36 @@ def guess(task: Task) -> tuple[float, str] | None:
     splits = task.splits()
     with torch.no_grad():
         shape = tuple(task.build()(*[as_tensor(v) for v in task.example().values()]).shape[1:])
+    if task.loss in ("ctc", "contrastive"):  # whose targets say nothing of one output that is always given
+        return None
     try:
         first = as_tensor(splits.train.batch(np.arange(min(_ASKED, len(splits.train))))[1])
-        form, _ = fitting_form(task.loss, shape, first)
-        found = _constant(form, shape, splits.train.all_targets())
+        form, _ = fitting_form(task.loss, shape, first, task.axis_of_classes)
+        known = splits.train.all_targets()
+        last = task.class_axis == -1
+        found = _at_places(shape, known, last) if form == "softmax" and known.ndim == len(shape) > 1 else None
+        found = found or _constant(form, shape, known)
         if found is None:
             return None
         answer, what = found
         targets = splits.valid.all_targets()
         outputs = np.broadcast_to(answer.astype(np.float32).reshape(shape), (len(targets), *shape)).copy()
-        return float(np.mean(metric(task.metric).scores(outputs, targets))), what
+        return float(np.mean(metric_of(task).scores(outputs, targets))), what
     except InputError:  # a metric or a loss of the user's that takes no such answer
         return None
+
+
+def _at_places(shape: tuple[int, ...], targets: np.ndarray, last: bool) -> tuple[np.ndarray, str] | None:
+    """The commonest class [*shape], at every place. None if targets [n, ...] are no classes of
+    places."""
+    width = shape[-1] if last else shape[0]
+    places = shape[:-1] if last else shape[1:]
+    if targets.shape[1:] != places or targets.dtype.kind not in "iu" or int(targets.max()) >= width:
+        return None
+    counts = np.bincount(targets[targets >= 0].astype(np.int64), minlength=width)
+    share = np.log(np.maximum(counts, 0.5) / max(1, counts.sum()))
+    one = share.reshape((1,) * len(places) + (width,) if last else (width,) + (1,) * len(places))
+    return np.broadcast_to(one, shape), "always the commonest class"
 
 
 def _constant(form: str, shape: tuple[int, ...], targets: np.ndarray) -> tuple[np.ndarray, str] | None:

@@ -14,7 +14,7 @@ from typing import Any
 from .. import recipes, registry
 from ..errors import InputError, NoStudy, RecipeError, TaskError
 from ..limits import OBJECTIVES, Budget, Constraint, max_drop
-from ..measure.accuracy import metric
+from ..measure.accuracy import metric_of
 from ..recipe import Recipe, encode
 from ..space import Choice, Domain, Space
 from ..store.artifacts import default_root
@@ -97,7 +97,7 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
 
 def _of_metric(task: Task, limits: Sequence[Constraint]) -> tuple[Constraint, ...]:
     """The limits as they are meant for the task's metric."""
-    within = metric(task.metric).within
+    within = metric_of(task).within
     return tuple(limits) if within is None else tuple(c.of_metric(*within) for c in limits)
 
 
@@ -195,7 +195,7 @@ def check_end(budget: Budget, strategy: str) -> None:
 def check_floors(task: Task, limits: Sequence[Constraint]) -> None:
     """InputError if the task's metric does not exist, or a floor makes no sense for it: less of it
     is better, or it never takes such values (of a function, that is seen with the baseline)."""
-    asked = metric(task.metric)
+    asked = metric_of(task)
     for c in limits:
         if asked.within is not None and (fix := c.misfit(*asked.within)) is not None:
             low, high = asked.within

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TRIALS = 40  # if neither trials nor minutes are given
 ENDS = tuple(f.name for f in dataclasses.fields(Budget))
 # how a task is made of a model and data, as `task.accept.task_of` takes it
-MADE_OF = ("loss", "metric", "baseline", "label", "output", "classes", "name")
+MADE_OF = ("loss", "metric", "baseline", "label", "output", "classes", "class_axis", "name")
 
 
 def task_and_recipe(

@@ -23,6 +23,7 @@ from ..seeding import generator
 Inputs = dict[str, np.ndarray]  # by input name, the first axis is the batch
 Batch = tuple[Inputs, np.ndarray]
 PARTS = ("train", "valid", "test")
+IGNORED = -100  # the target of a place (a pixel, a token) that does not count, as torch has it
 _CHUNK = 256  # samples read at a time while hashing
 
 

@@ -1,36 +1,46 @@
 """Losses by name. Each takes (outputs, targets) and gives a scalar: the mean over the batch.
 
-Notation: n samples, C classes, K numbers or labels a sample.
+Notation: n samples, C classes, K numbers or labels a sample; ... places of a sample (pixels,
+tokens, frames), each with an answer of its own. Targets below 0 are places that do not count.
+
+Sources: Graves et al. 2006, "Connectionist temporal classification" (ICML); Khosla et al. 2020,
+"Supervised contrastive learning" (arXiv:2004.11362).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import TaskError
+from .data import IGNORED
 
 _TINY = 1e-7  # the least probability that a logarithm is taken of
+_TEMPERATURE = 0.1  # of contrastive: Khosla et al., section 4
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """outputs: logits [n, C], or [n, C, ...] with a class at each place; targets: [n, ...]."""
-    return F.cross_entropy(outputs, targets.long())
+    return F.cross_entropy(outputs, targets.long(), ignore_index=IGNORED)
 
 
 def bce(outputs: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of logits, each by itself; targets between 0 and 1, as many."""
-    return F.binary_cross_entropy_with_logits(outputs, _as(outputs, targets))
+    known = _as(outputs, targets)
+    if bool((known < 0).any()):
+        outputs, known = outputs[known >= 0], known[known >= 0]
+    return F.binary_cross_entropy_with_logits(outputs, known)
 
 
 def log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy of probabilities: [n, C] that add up to 1 with classes [n], or each by
-    itself with as many targets of 0 and 1."""
+    """The cross-entropy of probabilities: [n, C, ...] that add up to 1 with classes [n, ...], or
+    each by itself with as many targets of 0 and 1."""
     p = outputs.clamp(_TINY, 1 - _TINY)
-    if outputs.ndim == 2 and outputs.shape[1] > 1 and targets.ndim == 1:
-        return F.nll_loss(p.log(), targets.long())
+    if outputs.ndim >= 2 and outputs.shape[1] > 1 and targets.ndim == outputs.ndim - 1:
+        return F.nll_loss(p.log(), targets.long(), ignore_index=IGNORED)
     return F.binary_cross_entropy(p, _as(outputs, targets))
 
 
@@ -51,9 +61,9 @@ def huber(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def kl(outputs: Tensor, targets: Tensor) -> Tensor:
-    """KL(softmax(targets) || softmax(outputs)): both are logits [n, C]."""
-    log_s, log_t = F.log_softmax(outputs, dim=-1), F.log_softmax(_as(outputs, targets), dim=-1)
-    return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)
+    """KL(softmax(targets) || softmax(outputs)): both are logits [n, C, ...]."""
+    log_s, log_t = F.log_softmax(outputs, dim=1), F.log_softmax(_as(outputs, targets), dim=1)
+    return F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(1).mean()
 
 
 def cosine(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -61,8 +71,40 @@ def cosine(outputs: Tensor, targets: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(outputs.flatten(1), _as(outputs, targets).flatten(1)).mean()
 
 
+def ctc(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Connectionist temporal classification: outputs are logits [n, C, frames] with class 0 for
+    blank, targets [n, at most so many labels], with 0 or less after the last. A target that is too
+    long for its frames counts nothing."""
+    frames = outputs.log_softmax(1).permute(2, 0, 1)  # [frames, n, C]
+    lengths = (targets > 0).sum(1)
+    given = torch.full((len(outputs),), outputs.shape[2], dtype=torch.long, device=outputs.device)
+    return F.ctc_loss(frames, targets.clamp(min=0).long(), given, lengths, zero_infinity=True)
+
+
+def contrastive(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Supervised contrastive loss (Khosla et al. 2020, eq. 2) of embeddings [n, K], which are put
+    to length 1: samples of one class [n] are to be near each other, and far from the others. A
+    sample that is alone in its class in a batch pulls none."""
+    z = F.normalize(outputs.flatten(1), dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    scores = (z @ z.T / _TEMPERATURE).masked_fill(itself, -torch.inf)
+    log_p = (scores - scores.logsumexp(1, keepdim=True)).masked_fill(itself, 0.0)
+    same = (targets.reshape(-1, 1) == targets.reshape(1, -1)) & ~itself
+    mates = same.sum(1)
+    loss = -(log_p * same).sum(1)[mates > 0] / mates[mates > 0]
+    return loss.mean() if len(loss) else outputs.sum() * 0
+
+
+def classes_second(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
+    """`loss` of outputs [n, ..., C], whose classes are on the last axis."""
+    if outputs.ndim > 2:
+        targets = targets.movedim(-1, 1) if targets.ndim == outputs.ndim else targets
+        outputs = outputs.movedim(-1, 1)
+    return loss(outputs, targets)
+
+
 BY_NAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    f.__name__: f for f in (cross_entropy, bce, log_loss, mse, mae, huber, kl, cosine)
+    f.__name__: f for f in (cross_entropy, bce, log_loss, mse, mae, huber, kl, cosine, ctc, contrastive)
 }
 
 

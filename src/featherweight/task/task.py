@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # by name, as `task.losses` has them: what outputs and targets are
 LOSSES = {
-    "cross_entropy": "logits [n, classes], class numbers [n]",
+    "cross_entropy": "logits [n, classes], class numbers [n]; at places: [n, classes, ...], [n, ...]",
     "bce": "logits, as many targets of 0 and 1",
     "log_loss": "probabilities, class numbers [n] or as many targets of 0 and 1",
     "mse": "numbers, as many targets",
@@ -38,6 +38,8 @@ LOSSES = {
     "huber": "numbers, as many targets",
     "kl": "logits [n, classes], targets that are logits, too",
     "cosine": "vectors [n, numbers], as many targets",
+    "ctc": "logits [n, classes, frames] with 0 for blank, labels [n, most], 0 or less after the last",
+    "contrastive": "embeddings [n, numbers], class numbers [n]",
 }
 CLASSES = ("cross_entropy", "log_loss")  # whose targets may be class numbers
 
@@ -58,7 +60,9 @@ class Task:
     made from what people have, for who runs what is exported (a sentence or more); identity: texts
     that tell it from others of its kind, where no source does; deploy: writes what makes inputs of
     what people have (a tokenizer) into a folder, and says how that is done (`deploy.predict.read`;
-    None: inputs come as arrays).
+    None: inputs come as arrays); class_axis: of outputs with an answer at each place of a sample
+    (pixels, tokens, frames), which axis has the classes: 1, as torch has it, [n, classes, ...], or
+    -1, [n, ..., classes] (None: 1).
     """
 
     name: str
@@ -75,6 +79,7 @@ class Task:
     prepared: str = ""
     identity: tuple[str, ...] = ()
     deploy: Callable[[Path], dict[str, Any]] | None = None
+    class_axis: int | None = None
 
     def __post_init__(self) -> None:
         self._splits: Splits | None = None
@@ -103,6 +108,8 @@ class Task:
                 allowed=f"{', '.join(LOSSES)}, or a function of (outputs, targets)",
                 fix=f"{' or '.join(near)}?" if near else None,
             )
+        if self.class_axis not in (None, 1, -1):
+            raise TaskError("no such axis of classes", got=self.class_axis, allowed="1 or -1: the second or the last")
         for what in ("baseline", "recipe"):
             if not isinstance(getattr(self, what), Recipe | None):
                 raise TaskError(
@@ -198,12 +205,12 @@ class Task:
                 if shapes
                 else "give images and features as float32 and token ids as int64",
             ) from e
-        if not isinstance(out, torch.Tensor) or out.ndim not in (1, 2) or out.shape[0] != len(targets):
+        if not isinstance(out, torch.Tensor) or out.ndim < 1 or out.shape[0] != len(targets):
             shape = list(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise TaskError(
                 f"the model of task {self.name!r} has the wrong output",
                 got=f"{shape} for {len(targets)} samples",
-                allowed="one tensor, [batch, outputs] or [batch]",
+                allowed="one tensor, [batch], [batch, outputs] or, with an answer at each place, [batch, classes, ...]",
             )
         known = [int(k) for k in self.splits().report.get("classes") or ()]
         if self.loss == "cross_entropy" and known and (out.ndim != 2 or min(known) < 0 or max(known) >= out.shape[1]):
@@ -226,6 +233,7 @@ class Task:
             name_of(self.loss),
             name_of(self.metric),
             *[f"{n}={d}" for n, d in sources],
+            *([] if self.class_axis is None else [f"class_axis={self.class_axis}"]),
         ]
         for text in self.identity:
             h.update(text.encode())
@@ -262,6 +270,13 @@ class Task:
             if known:
                 return max(known) + 1
             return 1 + max(int(targets.max()) for _, targets in self.splits().train.batches())
+        if self.loss in (*CLASSES, "ctc", "contrastive"):
+            raise TaskError(
+                f"how many outputs a model of task {self.name!r} needs cannot be seen from its data",
+                got=f"the loss {self.loss!r}, targets {list(target.shape[1:])} a sample",
+                allowed="a class number or numbers a sample: the nets of a search give one answer a sample",
+                fix="give Task(model=..)",
+            )
         if not callable(self.loss):
             return int(target.reshape(1, -1).shape[1])
         raise TaskError(
@@ -274,9 +289,15 @@ class Task:
         """fn(outputs, targets) -> scalar tensor, the mean over the batch."""
         if callable(self.loss):
             return self.loss
-        from .losses import BY_NAME
+        from .losses import BY_NAME, classes_second
 
-        return BY_NAME[self.loss]
+        named = BY_NAME[self.loss]
+        return partial(classes_second, named) if self.class_axis == -1 else named
+
+    @property
+    def axis_of_classes(self) -> int:
+        """Of outputs [n, ...]: the axis of their classes."""
+        return self.class_axis or 1
 
     @property
     def _file(self) -> Path | None:

@@ -22,15 +22,15 @@ from ..errors import InputError
 
 FORMS = ("softmax", "bernoulli", "mse")
 # of losses by name; probabilities have no logits, and vectors are no classes
-_NAMED = {"cross_entropy": "softmax", "kl": "softmax", "bce": "bernoulli"}
-_NAMED |= dict.fromkeys(("log_loss", "mse", "mae", "huber", "cosine"), "mse")
+_NAMED = {"cross_entropy": "softmax", "kl": "softmax", "ctc": "softmax", "bce": "bernoulli"}
+_NAMED |= dict.fromkeys(("log_loss", "mse", "mae", "huber", "cosine", "contrastive"), "mse")
 _SPREAD = 3.0  # standard deviation of the made-up outputs: beyond the targets' range
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def fitting_form(loss: str | Loss, shape: Sequence[int], targets: Tensor) -> tuple[str, str]:
+def fitting_form(loss: str | Loss, shape: Sequence[int], targets: Tensor, axis: int = 1) -> tuple[str, str]:
     """(one of FORMS, why). loss: a task's; shape: of the outputs of one sample; targets: [B, ...],
-    real ones.
+    real ones; axis: that of classes.
 
     InputError if the loss gives no gradients on made-up outputs.
     """
@@ -51,6 +51,9 @@ def fitting_form(loss: str | Loss, shape: Sequence[int], targets: Tensor) -> tup
                 fix="set the form of the distance between the student's and the teacher's outputs",
             )
         return "mse", "the loss takes probabilities, not logits"
+    if z.ndim > 2 and targets.ndim == z.ndim - 1:  # a class at each place
+        g, targets = _rows(g, targets, axis)
+        z = g
     if z.ndim == 2 and z.shape[1] > 1:
         if bool((g.sum(1).abs() <= 1e-3 * g.abs().sum(1)).all()):
             return "softmax", "the loss counts differences between logits"
@@ -76,6 +79,15 @@ def _gradient(loss: Loss, z: Tensor, targets: Tensor) -> Tensor | None:
     except Exception:  # whatever a user's function raises on outputs that it was not made for
         return None
     return g if bool(torch.isfinite(g).all() and (g != 0).any()) else None
+
+
+def _rows(g: Tensor, targets: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Of [B, C, ...] and [B, ...]: [places, C] and [places], those that count."""
+    flat, at = g.movedim(axis, -1), targets.reshape(-1)
+    flat = flat.reshape(-1, flat.shape[-1])
+    if len(flat) != len(at):
+        return g, targets
+    return flat[at >= 0], at[at >= 0]
 
 
 def _own(g: Tensor, targets: Tensor) -> Tensor | None:

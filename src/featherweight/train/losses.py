@@ -27,11 +27,12 @@ _HEADS, _HEAD_WIDTH = 48, 16
 _ANGLES = 256  # samples of a batch that the angles are taken over: there are B^3 of them
 
 
-def soft_loss(s: Tensor, t: Tensor, form: str, temperature: float) -> Tensor:
-    """The distance of student from teacher outputs, in one of `forms.FORMS`.
+def soft_loss(s: Tensor, t: Tensor, form: str, temperature: float, axis: int = -1) -> Tensor:
+    """The distance of student from teacher outputs, in one of `forms.FORMS`. axis: that of classes.
 
-    softmax: T^2 KL(softmax(t/T) || softmax(s/T)) of logits [B, C], the mean over samples (Hinton et
-    al. 2015, section 2, with the factor T^2 so that it keeps its scale).
+    softmax: T^2 KL(softmax(t/T) || softmax(s/T)) of logits [B, C], or with a class at each place
+    [B, C, ...], the mean over samples and places (Hinton et al. 2015, section 2, with the factor
+    T^2 so that it keeps its scale).
     bernoulli: T^2 KL(B(sigmoid(t/T)) || B(sigmoid(s/T))) of each logit by itself, the mean over
     all, as of binary cross-entropy.
     mse: the mean squared difference. Ba & Caruana 2014, eq. 1; Kim et al. 2021 (arXiv:2105.08919)
@@ -44,13 +45,14 @@ def soft_loss(s: Tensor, t: Tensor, form: str, temperature: float) -> Tensor:
         p = torch.sigmoid(t)
         kl = p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
         return kl.mean() * temperature**2
-    log_s, log_t = F.log_softmax(s / temperature, dim=-1), F.log_softmax(t / temperature, dim=-1)
-    return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True) * temperature**2
+    log_s, log_t = F.log_softmax(s / temperature, dim=axis), F.log_softmax(t / temperature, dim=axis)
+    each = F.kl_div(log_s, log_t, reduction="sum", log_target=True) * s.shape[axis] / max(1, s.numel())
+    return each * temperature**2
 
 
-def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float) -> Tensor:
+def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float, axis: int = -1) -> Tensor:
     """One teacher's outputs [B, C] that stand for all of them,
-    for `soft_loss` of the same form and temperature.
+    for `soft_loss` of the same form and temperature. axis: that of classes.
 
     mse: the mean of the outputs. bernoulli: z with sigmoid(z/T) = the mean of sigmoid(t_k/T).
     softmax: z with softmax(z/T) = the mean of softmax(t_k/T)
@@ -73,7 +75,7 @@ def ensemble_logits(teachers: Sequence[Tensor], form: str, temperature: float) -
         yes, no = (torch.logsumexp(F.logsigmoid(v), dim=0) for v in (scaled, -scaled))
         odds: Tensor = temperature * (yes - no)
         return odds
-    logs = torch.stack([torch.log_softmax(t / temperature, dim=-1) for t in teachers])  # [K, B, C]
+    logs = torch.stack([torch.log_softmax(t / temperature, dim=axis) for t in teachers])  # [K, B, C]
     mean: Tensor = torch.logsumexp(logs, dim=0) - math.log(len(teachers))
     return temperature * mean
 

@@ -123,7 +123,7 @@ def fitted(form: str, module: nn.Module, context: Context) -> tuple[str, str]:
     inputs, targets = tensors(train, np.arange(min(_ASKED, len(train))), "cpu")
     with torch.no_grad():
         shape = module(*[v[:2] for v in inputs]).shape[1:]
-    if form == "softmax" and (not shape or shape[-1] < 2):
+    if form == "softmax" and (not shape or shape[-1 if context.task.class_axis == -1 else 0] < 2):
         raise InputError(
             "the softmax form compares distributions over classes",
             got=f"outputs {list(shape)} a sample",
@@ -131,7 +131,7 @@ def fitted(form: str, module: nn.Module, context: Context) -> tuple[str, str]:
         )
     if form != "kl":
         return form, "it was asked for"
-    return fitting_form(context.task.loss, shape, targets)
+    return fitting_form(context.task.loss, shape, targets, context.task.axis_of_classes)
 
 
 @dataclass(frozen=True)

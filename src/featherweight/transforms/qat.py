@@ -237,7 +237,7 @@ class Qat(Trained):
         form, _ = fitted(self.form, before, context)
 
         def objective(out: Tensor, y: Tensor, index: Any) -> Tensor:
-            soft = soft_loss(out, teacher[index].to(out.device), form, self.temperature)
+            soft = soft_loss(out, teacher[index].to(out.device), form, self.temperature, context.task.axis_of_classes)
             return soft if self.alpha == 1.0 else (1 - self.alpha) * task_loss(out, y) + self.alpha * soft
 
         return objective

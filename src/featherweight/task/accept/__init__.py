@@ -22,9 +22,10 @@ from ..task import Task
 from ._form import Form, Read
 from ._identity import identity
 from ._losses import loss_of, metric_of
-from ._module import Model, arranged, called_by, model_of, tried
+from ._module import Model, alone, arranged, called_by, model_of, tried
+from ._places import as_sequences, at_places
 from ._samples import Arrays, Samples, Wanted, samples
-from ._targets import Meaning, meaning, own
+from ._targets import Meaning, kinds, meaning, own
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,10 @@ __all__ = ["builder", "task_of", "unwrapped", "wrapped"]
 PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 PARTS |= dict.fromkeys(("valid", "val", "validation", "dev", "eval"), "valid")
 _ASKED = 16  # samples that the model is asked about
+_MAY_BE_SEEN = (
+    "the model comes with its weights: if it was trained on some of these data, it looks better on them than it is. "
+    'Give {"train": .., "test": ..} with what it has not seen as test'
+)
 _SOME = 4096  # targets of lazy data that are looked at, to see what they stand for
 
 
@@ -49,6 +54,7 @@ def task_of(
     output: str | int | None = None,
     classes: Sequence[str] | None = None,
     name: str | None = None,
+    class_axis: int | None = None,
     split_seed: int = 0,
 ) -> Task:
     """A task of a model and data as they are.
@@ -66,8 +72,9 @@ def task_of(
     the targets and the outputs. Without targets the original's outputs are the targets. baseline:
     how the model is trained before anything else (a `Train`, a Recipe, or epochs); None: its
     weights are ready. label: the column or key of the targets. output: which of the model's outputs
-    counts, by key or place. classes: names of the classes 0, 1, ... TaskError for what does not
-    fit, with what would.
+    counts, by key or place. classes: names of the classes 0, 1, ... class_axis: of outputs with an
+    answer at each place of a sample, which axis has the classes, 1 or -1 (None: as the targets
+    show). TaskError for what does not fit, with what would.
     """
     made = None if model is None else model_of(model)
     wanted = made.wanted if made is not None else Wanted()
@@ -76,45 +83,30 @@ def task_of(
     inputs, _ = first.read(np.arange(min(_ASKED, len(first))))
     order, by_name = arranged(tuple(inputs), wanted)
     out: torch.Tensor | None = None
-    kinds: dict[str, Any] = {}
+    casts: dict[str, Any] = {}
     if made is not None:
-        made, out, _, kinds = tried(made, order, by_name, inputs, output)
-    if out is not None and out.ndim > 2:
-        raise TaskError(
-            "the model gives more than one row of numbers a sample",
-            got=f"{list(out.shape)} for {len(out)} samples",
-            allowed="[batch, outputs] or [batch]",
-            fix="if each sample is a batch (as of list(loader)), give the loader itself",
-        )
+        made, out, _, casts = tried(made, order, by_name, inputs, output)
+        if out.ndim > 2 and any(isinstance(one, list) for one in _parts(data).values()):
+            alone(made, order, inputs, out)
     known = _seen(first, parts)
-    if known is None and made is None:
-        raise TaskError("a search needs targets", got="inputs alone", fix="data=(inputs, targets)")
-    if known is None and not made.comes and baseline is None:  # type: ignore[union-attr]
-        raise TaskError(
-            "without labels the model's own behaviour is kept, and this model has none yet",
-            got="a class or function that makes it anew",
-            fix="give the module with its weights, or data with targets",
-        )
+    _check_labels(known, made, baseline)
+    given_loss = loss_of(loss) if loss is not None else None
     names = classes if classes is not None else first.classes
-    means = own(out) if known is None else _meant(known, out, names, loss)  # type: ignore[arg-type]
-    asked = loss_of(loss) if loss is not None else means.loss
-    if loss is not None and asked == "log_loss" and out is not None and not bool(((out >= 0) & (out <= 1)).all()):
-        raise TaskError(
-            "this loss takes probabilities, and the model gives other numbers",
-            got=f"outputs from {float(out.min()):.3g} to {float(out.max()):.3g}",
-            fix="of logits: loss='bce' (nn.BCEWithLogitsLoss()) or 'cross_entropy'",
-        )
+    tokens = any(v.dtype.kind in "iu" for v in inputs.values())
+    means = (
+        own(out, (given_loss, metric), class_axis, tokens)  # type: ignore[arg-type]
+        if known is None
+        else _meant(known, out, names, (given_loss, metric), class_axis)
+    )
+    asked = _loss(given_loss, means, out)
     told = _at(metric_of(metric), means) if metric is not None else _suiting(means.metric, asked, loss)
     rename = dict(zip(order, called_by(order, wanted), strict=True))
-    form = Form(rename, kinds, means, None if known is not None else made)
-    notes = [*dict.fromkeys(note for part in parts.values() for note in part.notes)]
-    notes += means.notes if loss is None or known is None else ()
-    if made is not None and made.comes and baseline is None and len(parts) == 1 and known is not None:
-        notes.append(
-            "the model comes with its weights: if it was trained on some of these data, it looks better on them than "
-            'it is. Give {"train": .., "test": ..} with what it has not seen as test'
-        )
+    form = Form(rename, casts, means, None if known is not None else made)
     comes = made is not None and made.comes
+    notes = [*dict.fromkeys(note for part in parts.values() for note in part.notes)]
+    notes += means.notes if loss is None or known is None or means.axis is not None else ()
+    if comes and baseline is None and len(parts) == 1 and known is not None:
+        notes.append(_MAY_BE_SEEN)
     return Task(
         name=name or _task_name(made, data),
         model=made.make if made is not None else None,
@@ -131,7 +123,32 @@ def task_of(
         notes=tuple(notes),
         sources=() if made is None or made.file is None else made.file.files,
         identity=_identity(made, asked, told),
+        class_axis=means.axis,
     )
+
+
+def _check_labels(known: np.ndarray | None, made: Model | None, baseline: Any) -> None:
+    """TaskError where there are no targets, and have to be."""
+    if known is None and made is None:
+        raise TaskError("a search needs targets", got="inputs alone", fix="data=(inputs, targets)")
+    if known is None and not made.comes and baseline is None:  # type: ignore[union-attr]
+        raise TaskError(
+            "without labels the model's own behaviour is kept, and this model has none yet",
+            got="a class or function that makes it anew",
+            fix="give the module with its weights, or data with targets",
+        )
+
+
+def _loss(given: Any, means: Meaning, out: torch.Tensor | None) -> Any:
+    """The loss that was asked for, or that the targets ask for."""
+    asked = given if given is not None else means.loss
+    if given is not None and asked == "log_loss" and out is not None and not bool(((out >= 0) & (out <= 1)).all()):
+        raise TaskError(
+            "this loss takes probabilities, and the model gives other numbers",
+            got=f"outputs from {float(out.min()):.3g} to {float(out.max()):.3g}",
+            fix="of logits: loss='bce' (nn.BCEWithLogitsLoss()) or 'cross_entropy'",
+        )
+    return asked
 
 
 def builder(model: Any) -> Callable[[], nn.Module]:
@@ -200,22 +217,36 @@ def _seen(first: Samples, parts: Mapping[str, Samples]) -> np.ndarray | None:
     return found
 
 
-def _meant(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str] | None, loss: Any) -> Meaning:
-    """As the targets say; of a loss that was given, targets as they are where they say nothing."""
+def _meant(
+    targets: np.ndarray,
+    out: torch.Tensor | None,
+    classes: Sequence[str] | None,
+    asked: tuple[Any, Any],
+    class_axis: int | None,
+) -> Meaning:
+    """As the targets say; of a loss that was given, targets as they are where they say nothing.
+    asked: the loss and the metric that were, or None."""
+    loss, metric = asked
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
         raise TaskError(
             "the targets hold NaN or infinite values",
             got=f"{int((~np.isfinite(targets)).sum())} of {targets.size}",
             fix="remove these samples, or fill them",
         )
-    if loss is None:
-        return meaning(targets, out, classes)
+    if loss == "contrastive" or loss is None and isinstance(metric, str) and metric.startswith("recall_at_"):
+        return kinds(targets, classes)
+    if loss == "ctc" or loss is None and metric in ("cer", "wer"):
+        if out is None:
+            raise TaskError("the nets of a search read no labels from frames", got="no model", fix="give a model")
+        return as_sequences(targets, out, classes, class_axis)
     try:
+        if out is not None and out.ndim > 2:
+            return at_places(targets, out, classes, class_axis)
         return meaning(targets, out, classes)
     except TaskError:
-        if targets.dtype.kind in "OUS":
+        if loss is None or targets.dtype.kind in "OUS":
             raise
-        return Meaning(loss, None, _as_they_are, tuple(classes) if classes is not None else None)
+        return Meaning(loss, None, _as_they_are, tuple(classes) if classes is not None else None, axis=class_axis)
 
 
 def _as_they_are(targets: np.ndarray) -> np.ndarray:
@@ -251,6 +282,8 @@ _ANSWERS += ("mcc", "kappa", "exact_match", "label_accuracy", "agreement")
 def _at(asked: Any, means: Meaning) -> Any:
     """The metric that was asked for by name; of outputs that are probabilities yes is above a
     half."""
+    if means.axis is not None and asked == "accuracy":
+        return means.metric if means.metric == "token_accuracy" else "pixel_accuracy"
     half = isinstance(means.metric, str) and means.metric.endswith("@0.5") and means.loss == "log_loss"
     return f"{asked}@0.5" if half and isinstance(asked, str) and asked in _ANSWERS else asked
 
@@ -261,7 +294,7 @@ def _suiting(found: Any, loss: Any, given_loss: Any) -> Any:
         return found
     if loss == "bce" and isinstance(found, str):  # whatever the outputs look like, they are logits
         return found.partition("@")[0]
-    by_loss = {"mse": "r2", "mae": "mae", "huber": "mae", "cosine": "cosine"}
+    by_loss = {"mse": "r2", "mae": "mae", "huber": "mae", "cosine": "cosine", "contrastive": "recall_at_1"}
     if isinstance(loss, str) and loss in by_loss:
         return by_loss[loss]
     if found is None:

@@ -40,6 +40,7 @@ _TORCH = {
     "L1Loss": "mae",
     "HuberLoss": "huber",
     "SmoothL1Loss": "huber",
+    "CTCLoss": "ctc",
     "CosineEmbeddingLoss": None,
 }
 

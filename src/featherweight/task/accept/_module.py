@@ -242,6 +242,25 @@ def tried(
     return model, out, chosen, kinds
 
 
+def alone(model: Model, names: tuple[str, ...], inputs: Mapping[str, np.ndarray], out: torch.Tensor) -> None:
+    """TaskError if each sample looks like a batch: given by itself, without an axis before it, and
+    turned about along its first, the model says of it, turned, what it says of it among others."""
+    import torch
+
+    try:
+        found, _ = _run(model, names, False, {n: inputs[n][0][::-1].copy() for n in names})
+    except TaskError:  # a sample is no batch
+        return
+    turned = found.flip(0) if isinstance(found, torch.Tensor) and found.ndim else found
+    if isinstance(turned, torch.Tensor) and turned.shape == out.shape[1:] and torch.allclose(turned, out[0], atol=1e-5):
+        raise TaskError(
+            "each of these samples looks like a batch of samples",
+            got=f"outputs {list(out.shape)} for {len(out)} of them, and the same for one by itself",
+            allowed="samples one by one, or a DataLoader",
+            fix="if they come from list(loader), give the loader itself; if they are sequences, give them as arrays",
+        )
+
+
 def _chosen(several: Mapping[str | int, torch.Tensor], output: str | int | None) -> str | int:
     if output is not None:
         if output not in several:

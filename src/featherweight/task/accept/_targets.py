@@ -22,13 +22,14 @@ _MANY = 0.2  # class numbers that are more than this share of the samples are co
 class Meaning:
     """loss, metric: by name, as `Task` takes them; convert: targets [n, ...] as given to those that
     the loss takes; classes: the names of 0, 1, ..; notes: what was decided, if it could be
-    otherwise."""
+    otherwise; axis: of outputs with several places, that of the classes (`Task.class_axis`)."""
 
     loss: Any
     metric: Any
     convert: Callable[[np.ndarray], np.ndarray]
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    axis: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def meaning(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str
         return _of_labels(targets, out, classes)
     whole = targets.dtype.kind in "iu" or bool((targets == np.rint(targets)).all())
     width = _width(out)
-    labels = _checked(classes, width)
+    labels = checked(classes, width)
     ones = whole and bool(np.isin(targets, (0, 1)).all())
     flat = targets.size == len(targets)
     if not flat:
@@ -149,10 +150,20 @@ class _Then:
         return self.second(self.first(targets))
 
 
-def own(out: torch.Tensor) -> Meaning:
-    """Of data without targets: the original's own outputs are what is to be kept."""
+def own(out: torch.Tensor, asked: tuple[Any, ...], axis: int | None, tokens: bool) -> Meaning:
+    """Of data without targets: the original's own outputs are what is to be kept. asked: the loss
+    and the metric that were asked for, or None; axis: of classes, if it was said; tokens: are
+    inputs whole numbers?"""
     several = out.ndim == 2 and out.shape[1] > 1
     said = "there are no labels: what the original gives is what is to be kept"
+    if out.ndim > 2:
+        axis = axis or (-1 if tokens and out.ndim == 3 else 1)
+        if {"agreement", "kl"} & {a for a in asked if isinstance(a, str)}:
+            place = "second" if axis == 1 else "last"
+            note = f"{said}, and the {place} axis of outputs {list(out.shape[1:])} a sample is taken for the classes"
+            return Meaning("kl", "agreement", as_numbers, None, (note,), axis)
+        note = f"{said}, and its outputs are taken for numbers (of classes at each place: metric='agreement')"
+        return Meaning("mse", "r2", as_numbers, None, (note,))
     if several and _sums(out):
         return Meaning("mse", "agreement", as_numbers, None, (f"{said}, and its outputs are probabilities of classes",))
     if several and bool(((out.norm(dim=1) - 1).abs() < 1e-3).all()):
@@ -164,8 +175,27 @@ def own(out: torch.Tensor) -> Meaning:
     return Meaning("mse", "r2", as_numbers, None, (f"{said}, and its outputs are taken for numbers",))
 
 
+def kinds(targets: np.ndarray, classes: Sequence[str] | None) -> Meaning:
+    """Of embeddings: samples of one kind are to be near each other."""
+    if targets.size != len(targets):
+        raise TaskError(
+            "of embeddings each sample has one kind", got=f"targets {list(targets.shape[1:])} a sample", allowed="[n]"
+        )
+    flat = targets.ravel()
+    if flat.dtype.kind in "OUSb":
+        names = tuple(sorted({_plain(v) for v in flat.tolist()}, key=str))
+        return Meaning("contrastive", "recall_at_1", Numbered(names), tuple(map(str, names)))
+    return Meaning("contrastive", "recall_at_1", as_classes, tuple(map(str, classes)) if classes is not None else None)
+
+
 def _several(targets: np.ndarray, out: torch.Tensor | None, ones: bool, labels: tuple[str, ...] | None) -> Meaning:
     """Of targets with several numbers a sample."""
+    if out is None and targets.ndim > 2:
+        raise TaskError(
+            "the nets of a search give one row of answers a sample",
+            got=f"targets {list(targets.shape[1:])} a sample",
+            fix="give a model",
+        )
     if out is not None and out.shape[1:].numel() != targets[0].size:
         raise TaskError(
             "the model's outputs and the targets do not fit each other",
@@ -186,7 +216,7 @@ def _several(targets: np.ndarray, out: torch.Tensor | None, ones: bool, labels: 
 def _named(found: list[Any], classes: Sequence[str] | None) -> list[Any]:
     if classes is None:
         return found
-    _checked(classes, None)
+    checked(classes, None)
     missing = sorted({str(v) for v in found} - set(map(str, classes)))
     if missing:
         raise TaskError("labels that are no classes", got=", ".join(missing[:10]), allowed=", ".join(map(str, classes)))
@@ -262,7 +292,7 @@ def _of_labels(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[
     )
 
 
-def _checked(classes: Sequence[str] | None, width: int | None) -> tuple[str, ...] | None:
+def checked(classes: Sequence[str] | None, width: int | None) -> tuple[str, ...] | None:
     """The names of the classes 0, 1, ... TaskError if they cannot be."""
     if classes is None:
         return None

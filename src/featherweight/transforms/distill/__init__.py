@@ -135,7 +135,7 @@ class Distill(Trained):
         """(1 - a) task loss + a soft loss (Hinton et al. 2015, section 2)."""
         from ...train.losses import soft_loss
 
-        soft = soft_loss(out, teacher, form, self.temperature)
+        soft = soft_loss(out, teacher, form, self.temperature, context.task.axis_of_classes)
         return soft if self.alpha == 1.0 else (1 - self.alpha) * context.task.loss_fn(out, y) + self.alpha * soft
 
     def _package(self, teacher: Any, model: Package, context: Context) -> Package:
@@ -158,7 +158,7 @@ class Distill(Trained):
                 else predict(self._package(t, model, context).module, split, context.device)
             )
             outputs.append(torch.from_numpy(out))
-        return ensemble_logits(outputs, form, self.temperature)
+        return ensemble_logits(outputs, form, self.temperature, context.task.axis_of_classes)
 
     def _inside(self, model: Package, context: Context, split: Split, weights: Weights, form: str) -> Package:
         """Training with terms that look inside: the teachers run on every batch that the
@@ -191,7 +191,8 @@ class Distill(Trained):
                     total = total + h.loss(s, t, out, given[-1]) / len(hints)
                 if self.alpha == 0.0:
                     return total + context.task.loss_fn(out, y)
-                return total + self._outer(out, ensemble_logits(given, form, self.temperature), y, context, form)
+                joint = ensemble_logits(given, form, self.temperature, context.task.axis_of_classes)
+                return total + self._outer(out, joint, y, context, form)
 
             loss = fit(
                 student.module,

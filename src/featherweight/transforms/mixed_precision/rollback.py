@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...measure.accuracy import metric
+from ...measure.accuracy import metric_of
 from ..shared.drop import baseline_scores
 from .layers import Layers, Options
 
@@ -89,7 +89,7 @@ def _worst(layers: Layers, levels: dict[str, int], options: Options, known: dict
 def _score(layers: Layers) -> float:
     """The task's metric of the simulated model on the validation split,
     with the sign that makes more better."""
-    return metric(layers.context.task.metric).sign * float(
+    return metric_of(layers.context.task).sign * float(
         np.mean(baseline_scores(layers.simulated.module, layers.context))
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...measure.accuracy import metric
+from ...measure.accuracy import metric_of
 from ...measure.race import Verdict, race
 from ...seeding import generator
 from ..base import Context
@@ -44,7 +44,7 @@ def baseline_scores(module: nn.Module, context: Context) -> np.ndarray | float:
     from ...train.loop import predict
 
     valid = context.splits.valid
-    return metric(context.task.metric).scores(predict(module, valid, context.device), valid.all_targets())
+    return metric_of(context.task).scores(predict(module, valid, context.device), valid.all_targets())
 
 
 def evaluate_drop(
@@ -61,7 +61,7 @@ def evaluate_drop(
     """
     from ...train.loop import predict, tensors
 
-    m, valid = metric(context.task.metric), context.splits.valid
+    m, valid = metric_of(context.task), context.splits.valid
     if isinstance(baseline, float):
         drop = m.sign * (
             baseline - float(np.mean(m.scores(predict(module, valid, context.device), valid.all_targets())))
@@ -72,6 +72,10 @@ def evaluate_drop(
     def batches() -> Iterator[np.ndarray]:
         import torch
 
+        if m.together:
+            outputs = predict(module, valid, context.device)
+            yield m.sign * np.asarray(m.scores(outputs, valid.all_targets()))[order]
+            return
         for start in range(0, len(order), _BATCH):
             inputs, targets = tensors(valid, order[start : start + _BATCH], context.device)
             with torch.inference_mode():

@@ -1,0 +1,69 @@
+"""What a deployed model with an answer at each place of a sample says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from featherweight.deploy.predict import answers
+from featherweight.task.accept import task_of
+from tests.deploy.test_predict import alone, deployed
+
+
+def answer(means, outputs, labels=None, axis=None):
+    output = {"means": means, **({"labels": labels} if labels else {}), **({"class_axis": axis} if axis else {})}
+    return answers(np.asarray(outputs, dtype=np.float32), {"output": output})[0]
+
+
+def test_of_tokens_each_has_its_label():
+    z = np.eye(3)[[0, 2, 1, 1]][None]  # [1, tokens, classes]
+    for given, axis in ((z, -1), (np.moveaxis(z, -1, 1), 1), (np.moveaxis(z, -1, 1), None)):
+        assert answer("logits", given, ["O", "B-A", "I-A"], axis) == {"labels": ["O", "I-A", "B-A", "B-A"]}
+    assert answer("logits", z, None, -1) == {"labels": ["0", "2", "1", "1"]}
+
+
+def test_of_pixels_there_is_a_map_and_what_share_each_has():
+    best = np.array([[0, 2], [0, 0]])
+    z = np.moveaxis(np.eye(3)[best], -1, 0)[None]
+    expected = {"map": [[0, 2], [0, 0]], "shares": {"sky": 0.75, "car": 0.25}}
+    assert answer("logits", z, ["sky", "road", "car"], 1) == expected
+    assert answer("probabilities", z, ["sky", "road", "car"]) == expected
+
+
+def test_of_one_number_a_pixel_it_says_yes_or_no():
+    z = np.array([[[[-1.0, 2.0], [0.2, -3.0]]]])
+    assert answer("labels", z, ["no", "yes"]) == {"map": [[0, 1], [1, 0]], "shares": {"no": 0.5, "yes": 0.5}}
+    assert answer("label probabilities", z, ["no", "yes"])["map"] == [[0, 1], [0, 0]]
+    both = answer("labels", np.concatenate([z, -z], axis=1), ["a", "b"])
+    assert both == {"maps": {"a": [[0, 1], [1, 0]], "b": [[1, 0], [0, 1]]}}
+
+
+def test_of_frames_what_they_read_as():
+    frames = np.eye(4)[[1, 1, 0, 1, 3, 2, 2]][None]
+    assert answer("frames", frames, ["-", "a", "b", "|"], -1) == {"text": "aa b", "labels": ["a", "a", "|", "b"]}
+    assert answer("frames", np.moveaxis(frames, -1, 1)) == {"labels": [1, 1, 3, 2]}
+    assert answer("frames", np.eye(4)[[0, 0]][None], ["-", "a", "b", "|"], -1) == {"text": "", "labels": []}
+
+
+@pytest.mark.parametrize("kind", ["masks", "tokens"])
+def test_a_folder_with_answers_at_places_answers_alone(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    if kind == "masks":
+        x, net = rng.normal(size=(30, 2, 4, 4)).astype(np.float32), nn.Conv2d(2, 3, 1)
+        task = task_of(net, (x, rng.integers(0, 3, (30, 4, 4))), classes=["sky", "road", "car"])
+    else:
+        x = rng.normal(size=(30, 6, 4)).astype(np.float32)
+        task = task_of(nn.Linear(4, 3), (x, rng.integers(0, 3, (30, 6))), classes=["O", "B-A", "I-A"])
+    folder = deployed(tmp_path, task)
+    np.save(tmp_path / "one.npy", x[:1])
+    code, out, error = alone(folder, str(tmp_path / "one.npy"))
+    assert code == 0, error
+    best = task.build()(torch.from_numpy(x[:1])).argmax(1 if kind == "masks" else -1)[0]
+    found = json.loads(out)
+    if kind == "masks":
+        assert found["map"] == best.tolist()
+    else:
+        assert found["labels"] == [["O", "B-A", "I-A"][i] for i in best.tolist()]
+    assert alone(folder, "--check")[0] == 0
