@@ -216,7 +216,7 @@ def test_yes_or_no_where_it_counts():
 
 
 def test_ctc_is_the_sum_over_all_paths():
-    """Graves et al. 2006, eq. 3: the probability of labels is that of all frames that read as them."""
+    """Graves et al. 2006, eq. 3: labels are as probable as all frames that read so."""
     out = torch.randn(1, 3, 4, dtype=torch.float64)
     p = out.softmax(1)[0]
     total = 0.0
