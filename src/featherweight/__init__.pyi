@@ -24,6 +24,8 @@ from .nets.cell import Cell as Cell
 from .nets.conv_net import ConvNet as ConvNet
 from .nets.encoder import Encoder as Encoder
 from .nets.mlp import Mlp as Mlp
+from .nets.recurrent_net import RecurrentNet as RecurrentNet
+from .nets.series_net import SeriesNet as SeriesNet
 from .optuna_sampler import OptunaSampler as OptunaSampler
 from .recipe import Made as Made
 from .recipe import Mark as Mark

@@ -12,6 +12,8 @@ from featherweight.nets.cell import Cell
 from featherweight.nets.conv_net import ConvNet
 from featherweight.nets.encoder import Encoder
 from featherweight.nets.mlp import Mlp
+from featherweight.nets.recurrent_net import RecurrentNet
+from featherweight.nets.series_net import SeriesNet
 from featherweight.recipe import Recipe
 from featherweight.seeding import generator
 from featherweight.space import Choice, Int, Space
@@ -36,6 +38,20 @@ SPACES = {
         Encoder.space(vocab=30, length=9, depth=Int(0, 3), width=Choice(16, 24), mlp_ratio=Choice(0.3, 2.0)),
         (TOKENS, TOKENS),
     ),
+    "recurrent_net": (
+        RecurrentNet.space(in_channels=3, classes=4, hidden=Int(2, 9), layers=Int(1, 3)),
+        (torch.zeros(1, 3, 11),),
+    ),
+    "series_net": (
+        SeriesNet.space(
+            in_channels=3,
+            norm=Choice("batch", "group", "none"),
+            stride=Choice(1, 2, 3),
+            stem=Int(3, 9),
+            first=Choice(1, 9),
+        ),
+        (torch.zeros(1, 3, 21),),
+    ),
     "mlp": (Mlp.space(features=12, classes=3), (torch.zeros(1, 3, 4),)),
 }
 
@@ -54,8 +70,10 @@ def outputs(module, inputs):
     """How many numbers each weighted layer gives, in the order in which they run."""
     made = []
     for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             layer.register_forward_hook(lambda _, __, out: made.append(out.numel()))
+        if isinstance(layer, nn.RNNBase):
+            layer.register_forward_hook(lambda m, _, out: made.extend([out[0].numel()] * m.num_layers))
     with torch.no_grad():
         module(*inputs)
     return made

@@ -21,11 +21,15 @@ from featherweight.transforms.build import Build
 IMAGES = (torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0)),)
 IDS = torch.tensor([[1, 2, 3, 4, 0, 0], [5, 6, 7, 8, 9, 1]])
 MASK = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
+SERIES = (torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(0)),)
 INPUTS = {"conv_net": IMAGES, "cell": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)}
+INPUTS |= {"series_net": SERIES, "recurrent_net": SERIES}
 SMALL = {
     "conv_net": {"widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
     "cell": {"width": 4, "cells": 1, "classes": 5},
     "mlp": {"features": 360, "classes": 5},
+    "recurrent_net": {"in_channels": 3, "hidden": 6, "classes": 5},
+    "series_net": {"in_channels": 3, "widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
     "encoder": {"vocab": 20, "length": 6, "width": 16, "heads": 2, "classes": 5},
 }
 
@@ -55,7 +59,12 @@ def test_every_net_builds_the_same_module_from_its_json_and_seed(kind):
 
 @pytest.mark.parametrize("kind", registry.names("nets"))
 def test_every_draw_of_the_declared_ranges_builds(kind):
-    sizes = {k: v for k, v in SMALL[kind].items() if k in ("classes", "features", "vocab", "length", "cells")}
+    sizes = {
+        k: v
+        for k, v in SMALL[kind].items()
+        if k in ("classes", "features", "vocab", "length", "cells", "in_channels")
+        and (k != "in_channels" or kind in ("series_net", "recurrent_net"))
+    }
     recipe = Recipe(Build(registry.find("nets", kind).space(**sizes)))
     space = Space(recipe)
     for i in range(4):
@@ -272,3 +281,32 @@ def test_every_net_exports(tmp_path):
         names = ["input_ids", "attention_mask"] if kind == "encoder" else ["image"]
         example = {n: v[:1] for n, v in zip(names, INPUTS[kind], strict=True)}
         assert export_onnx(small(kind).build(), example, None, tmp_path / f"{kind}.onnx")["exporter"] == "trace"
+
+
+# --- of series ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["series_net", "recurrent_net"])
+def test_time_may_come_first(kind):
+    late, early = small(kind).build(3), small(kind, time_first=True).build(3)
+    early.load_state_dict(dict(zip(early.state_dict(), late.state_dict().values(), strict=True)))
+    (x,) = SERIES
+    torch.testing.assert_close(run(early, (x.transpose(1, 2),)), run(late, (x,)))
+
+
+def test_a_recurrent_net_reads_where_each_way_has_seen_all():
+    net = small("recurrent_net", both_ways=True).build()
+    (x,) = SERIES
+    y, (h, _) = net.cells(x.transpose(1, 2))
+    torch.testing.assert_close(run(net, (x,)), net.head(torch.cat([h[0], h[1]], 1)).detach())
+    mean = small("recurrent_net", both_ways=True, pool="mean").build()
+    torch.testing.assert_close(run(mean, (x,)), mean.head(mean.cells(x.transpose(1, 2))[0].mean(1)).detach())
+
+
+def test_a_net_of_series_is_that_of_images_of_one_row():
+    series, images = small("series_net", first=3).build(), small("conv_net").build()
+    for a, b in zip(series.parameters(), images.parameters(), strict=False):
+        assert a.shape == b.shape[: a.ndim] or b.ndim == 4 and a.ndim == 3 and a.shape[:2] == b.shape[:2]
+    assert [type(m).__name__.replace("1d", "2d") for m in series.modules()] == [
+        type(m).__name__ for m in images.modules()
+    ]

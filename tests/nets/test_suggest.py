@@ -9,6 +9,7 @@ from featherweight.errors import InputError
 from featherweight.nets.conv_net import ConvNet
 from featherweight.nets.encoder import Encoder
 from featherweight.nets.mlp import Mlp
+from featherweight.nets.series_net import SeriesNet
 from featherweight.recipes.nets import searchable, sensible
 from featherweight.seeding import generator
 from featherweight.space import Space
@@ -32,7 +33,10 @@ DATA = {
     "signals": (images(2, 1, 128), ConvNet),
     "table": ({"x": np.zeros((3, 20), "float32")}, Mlp),
     "one number": ({"x": np.zeros((3, 1), "float32")}, Mlp),
-    "series": ({"x": np.zeros((3, 12, 4), "float32")}, Mlp),
+    "series": ({"x": np.zeros((3, 12, 4), "float32")}, SeriesNet),
+    "mel bands": ({"x": np.zeros((3, 40, 61), "float32")}, SeriesNet),
+    "a long series": ({"x": np.zeros((3, 1, 1000), "float32")}, SeriesNet),
+    "a few numbers": ({"x": np.zeros((3, 4, 5), "float32")}, Mlp),
     "text": (tokens(), Encoder),
 }
 

@@ -14,21 +14,26 @@ from torch import Tensor, nn
 from .base import activation
 
 
-def conv_norm(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1, norm: str = "batch") -> list[nn.Module]:
+def conv_norm(
+    i: int, o: int, kernel: int, stride: int = 1, groups: int = 1, norm: str = "batch", dims: int = 2
+) -> list[nn.Module]:
     """A convolution that keeps the size (divided by its stride), and its normalisation;
-    with none it has a bias instead.
+    with none it has a bias instead. dims: 2 of images, 1 of series.
 
     Group normalisation (Wu & He 2018, arXiv:1803.08494) with the largest number of groups up to 8
     that divides the channels."""
-    conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=norm == "none")
+    make, batch = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv1d, nn.BatchNorm1d)
+    conv = make(i, o, kernel, stride, kernel // 2, groups=groups, bias=norm == "none")
     if norm == "none":
         return [conv]
-    return [conv, nn.BatchNorm2d(o) if norm == "batch" else nn.GroupNorm(max(g for g in range(1, 9) if o % g == 0), o)]
+    return [conv, batch(o) if norm == "batch" else nn.GroupNorm(max(g for g in range(1, 9) if o % g == 0), o)]
 
 
-def _two(i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> nn.Sequential:
+def _two(i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str, dims: int) -> nn.Sequential:
     return nn.Sequential(
-        *conv_norm(i, hidden, kernel, stride, norm=norm), activation(act), *conv_norm(hidden, o, kernel, norm=norm)
+        *conv_norm(i, hidden, kernel, stride, norm=norm, dims=dims),
+        activation(act),
+        *conv_norm(hidden, o, kernel, norm=norm, dims=dims),
     )
 
 
@@ -40,14 +45,61 @@ class Rows(nn.Module):
         return x if x.ndim == 2 else x.flatten(1)
 
 
+class Turned(nn.Module):
+    """[n, T, C] -> [n, C, T]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
+class Recurrent(nn.Module):
+    """[n, C, T] (time_first: [n, T, C]) -> [n, classes]: recurrent layers, the end or the mean of
+    what they give, one linear layer."""
+
+    def __init__(
+        self,
+        cell: str,
+        i: int,
+        hidden: int,
+        layers: int,
+        both_ways: bool,
+        time_first: bool,
+        pool: str,
+        dropout: float,
+        classes: int,
+    ) -> None:
+        super().__init__()
+        make = nn.LSTM if cell == "lstm" else nn.GRU
+        self.cells = make(i, hidden, layers, batch_first=True, bidirectional=both_ways)
+        self.time_first, self.pool, self.hidden, self.both_ways = time_first, pool, hidden, both_ways
+        self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.head = nn.Linear(hidden * (2 if both_ways else 1), classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.cells(x if self.time_first else x.transpose(1, 2))  # [n, T, ways * hidden]
+        if self.pool == "mean":
+            read = y.mean(1)
+        elif self.both_ways:  # each way has read all of it at its own end
+            read = torch.cat([y[:, -1, : self.hidden], y[:, 0, self.hidden :]], 1)
+        else:
+            read = y[:, -1]
+        return self.head(self.drop(read))  # type: ignore[no-any-return]
+
+
 class Residual(nn.Module):
     """The basic block of ResNet (He et al. 2016, arXiv:1512.03385, figure 5 left); `hidden`
     channels between its two convolutions."""
 
-    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
+    def __init__(
+        self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str, dims: int = 2
+    ) -> None:
         super().__init__()
-        self.body = _two(i, hidden, o, kernel, stride, act, norm)
-        self.short = nn.Identity() if stride == 1 and i == o else nn.Sequential(*conv_norm(i, o, 1, stride, norm=norm))
+        self.body = _two(i, hidden, o, kernel, stride, act, norm, dims)
+        self.short = (
+            nn.Identity()
+            if stride == 1 and i == o
+            else nn.Sequential(*conv_norm(i, o, 1, stride, norm=norm, dims=dims))
+        )
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / stride, W / stride]
@@ -58,9 +110,11 @@ class Plain(nn.Module):
     """The same two convolutions without the skip connection: the plain net that He et al. compare
     with (arXiv:1512.03385, section 3.3)."""
 
-    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
+    def __init__(
+        self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str, dims: int = 2
+    ) -> None:
         super().__init__()
-        self.body, self.act = _two(i, hidden, o, kernel, stride, act, norm), activation(act)
+        self.body, self.act = _two(i, hidden, o, kernel, stride, act, norm, dims), activation(act)
 
     def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / stride, W / stride]
         return self.act(self.body(x))  # type: ignore[no-any-return]
@@ -70,11 +124,13 @@ class Inverted(nn.Module):
     """The inverted residual of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, section 3.3):
     expand, depthwise, project without activation."""
 
-    def __init__(self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str) -> None:
+    def __init__(
+        self, i: int, hidden: int, o: int, kernel: int, stride: int, act: str, norm: str, dims: int = 2
+    ) -> None:
         super().__init__()
-        expand = [*conv_norm(i, hidden, 1, norm=norm), activation(act)] if hidden != i else []
-        depthwise = [*conv_norm(hidden, hidden, kernel, stride, hidden, norm), activation(act)]
-        self.body = nn.Sequential(*expand, *depthwise, *conv_norm(hidden, o, 1, norm=norm))
+        expand = [*conv_norm(i, hidden, 1, norm=norm, dims=dims), activation(act)] if hidden != i else []
+        depthwise = [*conv_norm(hidden, hidden, kernel, stride, hidden, norm, dims), activation(act)]
+        self.body = nn.Sequential(*expand, *depthwise, *conv_norm(hidden, o, 1, norm=norm, dims=dims))
         self.residual = stride == 1 and i == o
 
     def forward(self, x: Tensor) -> Tensor:  # [n, i, H, W] -> [n, o, H / stride, W / stride]

@@ -26,12 +26,13 @@ class Tally:
         groups: int = 1,
         bias: bool = False,
         runs: bool = True,
+        dims: int = 2,
     ) -> Size:
         """A convolution padded by k // 2, k odd; the size that it gives. `runs` False: it has
-        weights but nothing asks for its result."""
+        weights but nothing asks for its result. dims: of its kernel, 1 of series."""
         # floor((n + 2 (k // 2) - k) / stride) + 1
         h, w = (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
-        weights = o * (i // groups) * k * k
+        weights = o * (i // groups) * k**dims
         self.params += weights + (o if bias else 0)
         if runs:
             self.macs += weights * h * w  # padding counts as any other input
@@ -43,6 +44,14 @@ class Tally:
         self.params += i * o + o
         self.macs += rows * i * o
         self.widest = max(self.widest, rows * o)
+
+    def recurrent(self, i: int, hidden: int, gates: int, moments: int, ways: int) -> None:
+        """An LSTM (4 gates) or GRU (3) with both its biases, over so many moments, one or both
+        ways."""
+        weights = ways * gates * hidden * (i + hidden)
+        self.params += weights + ways * 2 * gates * hidden
+        self.macs += moments * weights
+        self.widest = max(self.widest, moments * ways * hidden)
 
     def norm(self, channels: int) -> None:
         """A scale and a shift a channel; elementwise work is not counted."""

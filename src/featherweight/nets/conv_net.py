@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..space import Choice, Float, Int, param
-from ._tally import Size, Tally
-from .base import ACTIVATIONS, Cost, Net, activation, same_length
+from ._stages import cost, module
+from .base import ACTIVATIONS, Cost, Net, same_length
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,32 +65,13 @@ class ConvNet(Net):
         super().__post_init__()
         same_length(self.kind, depths=self.depths, widths=self.widths, kernel=self.kernel)
 
-    def _blocks(self) -> Iterator[tuple[int, int, int, int, int, int]]:
-        """(stage, channels in, inner, out, kernel, stride) of each block."""
-        i = self.stem
-        kernels = self.kernel if isinstance(self.kernel, tuple) else (self.kernel,) * len(self.depths)
-        for stage, (depth, o, kernel) in enumerate(zip(self.depths, self.widths, kernels, strict=True)):
-            for b in range(depth):
-                hidden = max(1, round(self.expansion * (i if self.block == "inverted" else o)))
-                yield stage, i, hidden, o, kernel, 2 if b == 0 and stage > 0 else 1
-                i = o
+    @property
+    def first(self) -> int:
+        """Size of the first convolution's kernel."""
+        return 3
 
     def module(self) -> nn.Module:
-        from torch import nn
-
-        from ._modules import Inverted, Plain, Residual, conv_norm
-
-        make = {"residual": Residual, "inverted": Inverted, "plain": Plain}[self.block]
-        stages: list[list[nn.Module]] = [[] for _ in self.depths]
-        for stage, i, hidden, o, kernel, stride in self._blocks():
-            stages[stage].append(make(i, hidden, o, kernel, stride, self.activation, self.norm))
-        stem = nn.Sequential(
-            *conv_norm(self.in_channels, self.stem, 3, self.stride, norm=self.norm), activation(self.activation)
-        )
-        head = nn.Linear(self.widths[-1], self.classes)
-        return nn.Sequential(
-            stem, *(nn.Sequential(*blocks) for blocks in stages), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
-        )
+        return module(self, 2)
 
     def cost(self, shape: Sequence[int]) -> Cost:
         self.require(
@@ -98,28 +79,4 @@ class ConvNet(Net):
             shape,
             f"(C, H, W) with C = in_channels = {self.in_channels}",
         )
-        tally, depth, layers, paths = Tally(), 2, 2, 0
-
-        def conv(i: int, o: int, k: int, size: Size, stride: int = 1, groups: int = 1) -> Size:
-            if self.norm != "none":
-                tally.norm(o)
-            return tally.conv(i, o, k, size, stride, groups, bias=self.norm == "none")
-
-        size = conv(self.in_channels, self.stem, 3, (shape[1], shape[2]), self.stride)
-        for _, i, hidden, o, kernel, stride in self._blocks():
-            before, same = size, stride == 1 and i == o
-            if self.block == "inverted":
-                expands = hidden != i
-                size = conv(i, hidden, 1, size) if expands else size
-                size = conv(hidden, o, 1, conv(hidden, hidden, kernel, size, stride, hidden))
-                depth, layers, paths = depth + 2 + expands, layers + 2 + expands, paths + same
-            else:
-                size = conv(hidden, o, kernel, conv(i, hidden, kernel, size, stride))
-                depth, layers = depth + 2, layers + 2
-                if self.block == "residual":
-                    paths += 1
-                    if not same:
-                        conv(i, o, 1, before, stride)
-                        layers += 1
-        tally.linear(self.widths[-1], self.classes)
-        return Cost(tally.params, tally.macs, depth, layers, tally.widest, float(paths))
+        return cost(self, 2, (shape[1], shape[2]))

@@ -18,9 +18,11 @@ from ..nets.base import Net
 from ..nets.conv_net import ConvNet
 from ..nets.encoder import Encoder
 from ..nets.mlp import Mlp
+from ..nets.series_net import SeriesNet
 from ..space import Choice, Float, Int
 
 _SMALL = 64  # the longer side of an image from which on the first convolution halves it
+_MOMENTS = 8  # from which on rows of numbers are taken for a series, along the longer axis
 _LEAST = 4  # the longer side that a last stage should see, at least
 
 
@@ -28,7 +30,8 @@ def sensible(inputs: Mapping[str, np.ndarray], outputs: int) -> Net:
     """A fixed net of ordinary size for such data: what a search has to beat.
 
     inputs: example rows by name, with batch axis: one float32 [n, C, H, W] -> ConvNet (175k
-    parameters for small images); any other one float32 [n, ...] -> Mlp; int64 token ids and
+    parameters for small images); one [n, C, T] or [n, T, C] of at least `_MOMENTS` moments (the
+    longer axis) -> SeriesNet; any other one float32 [n, ...] -> Mlp; int64 token ids and
     attention mask, both [n, L] -> Encoder. The vocabulary of an Encoder is what these rows use, so
     give all the rows there are. outputs: classes, or numbers to predict. InputError for other data.
     """
@@ -41,6 +44,9 @@ def sensible(inputs: Mapping[str, np.ndarray], outputs: int) -> Net:
             depths=(2,) * min(stages, 3) + (1,) * (stages - 3),
             widths=(16, 32, 64, 128)[:stages],
         )
+    if family is SeriesNet:
+        stages, stride = _stages(inputs)
+        return SeriesNet(**sizes, stride=stride, depths=(1,) * stages, widths=(32, 64, 64, 128)[:stages])
     if family is Mlp:
         return Mlp(**sizes, hidden=(128, 128), norm="batch")
     return Encoder(**sizes, width=64, depth=2, heads=4, mlp_ratio=2.0)
@@ -63,6 +69,21 @@ def searchable(inputs: Mapping[str, np.ndarray], outputs: int) -> Net:
             kernel=Choice(3, 5),
             block=Choice("residual", "inverted", "plain"),
             expansion=Choice(0.5, 1.0, 2.0, 4.0),
+            activation=Choice("relu", "silu", "hardswish"),
+            norm=Choice("batch", "group"),
+        )
+    if family is SeriesNet:
+        stages, stride = _stages(inputs)
+        return SeriesNet(
+            **sizes,
+            stem=Int(8, 64, step=8),
+            first=Choice(3, 5, 9),
+            stride=Choice(1, 2) if stride == 1 else Choice(2, 4),
+            depths=(Int(1, 3),) * stages,
+            widths=(Int(8, 96, step=8),) * stages,
+            kernel=Choice(3, 5, 9),
+            block=Choice("residual", "inverted", "plain"),
+            expansion=Choice(0.5, 1.0, 2.0),
             activation=Choice("relu", "silu", "hardswish"),
             norm=Choice("batch", "group"),
         )
@@ -93,6 +114,10 @@ def _family(inputs: Mapping[str, np.ndarray], outputs: int) -> tuple[type[Net], 
         if kinds == ["float32"]:
             if len(shapes[0]) == 4:
                 return ConvNet, {"in_channels": shapes[0][1], "classes": outputs}
+            if len(shapes[0]) == 3 and max(shapes[0][1:]) >= _MOMENTS:
+                time_first = shapes[0][1] > shapes[0][2]
+                channels = shapes[0][2 if time_first else 1]
+                return SeriesNet, {"in_channels": channels, "classes": outputs, "time_first": time_first}
             return Mlp, {"features": math.prod(shapes[0][1:]), "classes": outputs}
         if kinds == ["int64", "int64"] and shapes[0] == shapes[1] and len(shapes[0]) == 2:
             ids, mask = inputs.values()
@@ -105,7 +130,7 @@ def _family(inputs: Mapping[str, np.ndarray], outputs: int) -> tuple[type[Net], 
             f"outputs: {outputs}"
         ),
         allowed=(
-            "one float32 input [n, C, H, W] or [n, ...] (at least one row and one number a row); or two int64 inputs "
+            "one float32 input [n, C, H, W], [n, C, T] or [n, ...] (at least one row and one number a row); or two int64 inputs "
             "[n, L], token ids (from 0 on) and attention mask (0 or 1), in this order; outputs of at least 1"
         ),
         fix="cast the data, or describe the net yourself: a recipe that begins with Build(..)",
@@ -113,7 +138,8 @@ def _family(inputs: Mapping[str, np.ndarray], outputs: int) -> tuple[type[Net], 
 
 
 def _stages(inputs: Mapping[str, np.ndarray]) -> tuple[int, int]:
-    """(stages, stride of the stem) for images of this size."""
-    side = max(next(iter(inputs.values())).shape[2:])
+    """(stages, stride of the stem) for images or series of this size."""
+    shape = next(iter(inputs.values())).shape
+    side = max(shape[2:] if len(shape) == 4 else shape[1:])
     stride = 2 if side >= _SMALL else 1
     return min(max(1 + int(math.log2(max(side / stride / _LEAST, 1))), 1), 3 if stride == 1 else 4), stride
