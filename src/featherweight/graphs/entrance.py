@@ -13,8 +13,8 @@ _AROUND = {"Cast", "Identity", "Pad", "Reshape", "Slice", "Squeeze", "Transpose"
 
 
 def entrance(graph: Any, package: Package) -> list[str]:
-    """Names of the nodes that the changes of the package's inputs have become: from each graph input
-    on, as many of their operators as the changes have."""
+    """Names of the nodes that the changes of the package's inputs have become: from each graph
+    input on, as many of their operators as the changes have."""
     from ..models.entry import changes
 
     found: list[str] = []

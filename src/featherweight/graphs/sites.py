@@ -73,8 +73,8 @@ def wanted(package: Package) -> dict[str, LayerPlan]:
 
 
 def sites(graph: Any, package: Package) -> list[Site]:
-    """Every node of `graph` with a constant weight of at least two axes, with its layer where one is
-    recognised; but for what changes the model's inputs before its first layer.
+    """Every node of `graph` with a constant weight of at least two axes, with its layer where one
+    is recognised; but for what changes the model's inputs before its first layer.
 
     A layer is recognised by the node's name and a weight that is f times its own, else by an equal
     weight (attention layers use their projections' weights without calling them).

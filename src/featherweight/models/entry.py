@@ -103,7 +103,8 @@ class Resampled(Change):
         module.register_buffer(f"{key}_columns", columns.t().contiguous(), persistent=False)
 
     def apply(self, x: Tensor, module: nn.Module, key: str) -> Tensor:
-        return (getattr(module, f"{key}_rows") @ x) @ getattr(module, f"{key}_columns")
+        rows, columns = module.get_buffer(f"{key}_rows"), module.get_buffer(f"{key}_columns")
+        return rows @ x @ columns
 
 
 HOW = ("area", "bilinear")
@@ -160,7 +161,9 @@ def changed(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return args
 
 
-def _changed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _changed(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     given: list[Any] = list(args)
     named = dict(kwargs)
     for i, change in enumerate(changes(module)):

@@ -12,6 +12,8 @@ from ..errors import StoreError
 from .entry import HOW, Cut, Pooled, Resampled, attach
 from .tables import trim
 
+_LONGEST = 2**13  # side of an image that is resized: two matrices of this side are held for it
+
 
 def edit(module: nn.Module, change: dict[str, Any]) -> None:
     """Apply one structural edit, as data: {"edit": its name in `EDITS`, its arguments}. In place.
@@ -118,11 +120,11 @@ def resize_input(module: nn.Module, input: int, name: str, of: Iterable[int], to
     """The model makes the images of an input, [.., H, W] = `of`, as small as `to`, before anything
     else: by pooling where that is the same. In place."""
     (height, width), (h, w) = of, to
-    if how not in HOW or not (0 < h <= height and 0 < w <= width):
+    if how not in HOW or not (0 < h <= height <= _LONGEST and 0 < w <= width <= _LONGEST):
         raise StoreError(
             "images cannot be resized so",
             got=f"{height} x {width} to {h} x {w}, {how}",
-            allowed=f"a smaller size; {' or '.join(HOW)}",
+            allowed=f"a smaller size, of sides of up to {_LONGEST}; {' or '.join(HOW)}",
         )
     stride = height // h
     if how == "area" and (h * stride, w * stride) == (height, width):
@@ -145,8 +147,12 @@ def trim_table(module: nn.Module, path: str, rows: int) -> None:
     """Leave the embedding at `path` so many rows, not set, and a table of which id reads which. In
     place."""
     layer = module.get_submodule(path)
-    if not isinstance(layer, nn.Embedding) or not 0 < rows:
-        raise StoreError("no such embedding in this model", got=f"{path}: {rows} rows", allowed="an nn.Embedding")
+    if not isinstance(layer, nn.Embedding) or not 0 < rows <= layer.num_embeddings + 1:
+        raise StoreError(
+            "no such embedding in this model",
+            got=f"{path}: {rows} rows",
+            allowed="an nn.Embedding, and no more rows than it has, and one",
+        )
     trim(layer, rows)
 
 

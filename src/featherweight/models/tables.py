@@ -18,8 +18,8 @@ _SMALL = 2**15
 
 
 def trim(layer: nn.Embedding, rows: int) -> None:
-    """Give an embedding so many rows, not filled, and a table in front of it, not filled; of one that
-    has a table already the table stays as wide as it is. In place."""
+    """Give an embedding so many rows, not filled, and a table in front of it, not filled; of one
+    that has a table already the table stays as wide as it is. In place."""
     weight = layer.weight
     kind = torch.int16 if rows <= _SMALL else torch.int32
     before = rows_of(layer)
@@ -58,7 +58,7 @@ def trimmed(weight: Tensor, kept: Tensor, unknown: str) -> tuple[Tensor, Tensor]
         table[gone] = len(rows)
         return torch.cat([rows, weight[gone].mean(0, keepdim=True)]), table
     unit = F.normalize(rows, dim=1)
-    parts = [(F.normalize(weight[part], dim=1) @ unit.t()).argmax(1) for part in gone.split(_CHUNK)]
+    parts = [(F.normalize(weight[part], dim=1) @ unit.t()).argmax(1) for part in torch.split(gone, _CHUNK)]
     table[gone] = torch.cat(parts)
     return rows, table
 

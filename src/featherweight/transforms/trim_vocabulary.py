@@ -22,7 +22,6 @@ from ..space import Choice, Float, Int, param
 from .base import Context
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from ..models.package import Package
@@ -217,9 +216,10 @@ def token_tables(
     readers = {path: places for path, places in given.items() if places}
     whole |= {path: "it is given something else than an input" for path, places in given.items() if not places}
     if not readers:
+        reasons = "; ".join(f"{path}: {why}" for path, why in whole.items()) or "no nn.Embedding"
         raise InputError(
             "no embedding of this model can lose rows",
-            got=f"{described(names, inputs)}; {'; '.join(f'{p}: {why}' for p, why in whole.items()) or 'no nn.Embedding'}",
+            got=f"{described(names, inputs)}; {reasons}",
             allowed="an nn.Embedding that is given an input's ids as they are",
             fix="leave trim_vocabulary out of the recipe",
         )

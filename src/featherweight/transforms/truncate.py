@@ -1,5 +1,5 @@
-"""Truncate: the model reads less of each sequence. What is deployed takes the tokens, or the series,
-that the original takes, and leaves the rest out itself, first of all.
+"""Truncate: the model reads less of each sequence. What is deployed takes the tokens, or the
+series, that the original takes, and leaves the rest out itself, first of all.
 
 Of tokens the first part stays: attention has a quarter of its work at half the length, all else
 half. A series may be made coarser instead, by the means of neighbours.
@@ -39,7 +39,6 @@ class Truncate(Transform):
     )
     how: str = param(
         "head",
-        search=Choice("head"),
         legal=Choice("head", "pool"),
         doc="the first part stays (head), or each is the mean of as many neighbours (pool: series only)",
     )
@@ -70,10 +69,11 @@ class Truncate(Transform):
             if self.how == "pool":
                 raise InputError("tokens have no mean", got="how='pool'", allowed="how='head' for tokens")
             _padded_at_the_end(names, now, tokens)
-            edits = [self._edit(i, names[i], 1, now[i].shape[1]) for i in tokens]
-            module, why = _tried(model, edits, few)
+            edits = [e for i in tokens for e in self._edits(i, names[i], 1, now[i].shape[1])]
         else:
-            edits, module, why = self._series(model, names, now, few)
+            i, axis = self._time(model, names, now, few)
+            edits = self._edits(i, names[i], axis, now[i].shape[axis])
+        module, why = _tried(model, edits, few)
         if why is not None:
             raise InputError(
                 "this model takes no shorter sequences",
@@ -83,11 +83,12 @@ class Truncate(Transform):
         note = {e["name"]: {k: v for k, v in e.items() if k in ("axis", "length", "stride")} for e in edits}
         return model.edited(module=module).restructured(*edits).noted(step="truncate", sequences=note)
 
-    def _edit(self, i: int, name: str, axis: int, length: int) -> Edit:
-        """The change of one input, as data."""
+    def _edits(self, i: int, name: str, axis: int, length: int) -> list[Edit]:
+        """The change of one input, as data; none if all of it stays. InputError if it cannot be."""
+        where: Edit = {"input": i, "name": name, "axis": axis}
         if self.how == "head":
             kept = max(1, round(length * self.length))
-            return {"edit": "cut_input", "input": i, "name": name, "axis": axis, "length": kept}
+            return [{"edit": "cut_input", **where, "length": kept}] if kept < length else []
         stride = round(1 / self.length)
         if abs(stride * self.length - 1) > 1e-3 or stride > length:
             raise InputError(
@@ -95,44 +96,43 @@ class Truncate(Transform):
                 got=f"length={self.length} of {length}",
                 allowed=f"one of 1/2, 1/3, .., 1/{length}; near it is {1 / max(1, min(stride, length)):.4g}",
             )
-        return {"edit": "pool_input", "input": i, "name": name, "axis": axis, "stride": stride}
+        return [{"edit": "pool_input", **where, "stride": stride}]
 
-    def _series(
+    def _time(
         self, model: Package, names: list[str], now: tuple[Tensor, ...], few: tuple[Tensor, ...]
-    ) -> tuple[list[Edit], nn.Module, str | None]:
-        """(edits, the module that has had them, why it does not run) of the one axis that can be
-        shortened. InputError if it is not clear which is time."""
+    ) -> tuple[int, int]:
+        """(the input that is a series, which of its axes is time): the one that the model takes
+        less of. InputError if that is not clear."""
         from .shared.entrance import described
 
+        told = {"got": described(names, now), "fix": "leave truncate out of the recipe"}
         found = [i for i, x in enumerate(now) if x.is_floating_point()]
         if len(found) != 1 or now[found[0]].ndim not in (2, 3):
             raise InputError(
                 "truncate does not know which input is a sequence",
-                got=described(names, now),
                 allowed="tokens, int64 [n, T], or one floating-point series [n, T], [n, C, T] or [n, T, C]",
-                fix="leave truncate out of the recipe",
+                **told,
             )
-        i = found[0]
-        tried = []
-        for axis in range(1, now[i].ndim):
-            edits = [self._edit(i, names[i], axis, now[i].shape[axis])] if now[i].shape[axis] > 1 else []
-            if edits:
-                tried.append((edits, *_tried(model, edits, few)))
-        able = [one for one in tried if one[2] is None]
+        i, whys = found[0], {}
+        for axis, length in list(enumerate(now[i].shape))[1:]:
+            if length > 1:
+                least = max(1, min(length - 1, round(length * self.length)))
+                cut = {"edit": "cut_input", "input": i, "name": names[i], "axis": axis, "length": least}
+                whys[axis] = _tried(model, [cut], few)[1]
+        able = [axis for axis, why in whys.items() if why is None]
         if len(able) > 1:
+            raise InputError("truncate does not know which axis is time: the model takes less of either", **told)
+        if not able:
             raise InputError(
-                "truncate does not know which axis is time: the model takes less of either",
-                got=described(names, now),
-                allowed="a model that has as many weights as there are channels",
-                fix="leave truncate out of the recipe",
+                "this model takes no shorter sequences" if whys else "there is nothing to shorten",
+                got="; ".join([told["got"], *(f"less of axis {axis}: {why}" for axis, why in whys.items())]),
+                fix=told["fix"],
             )
-        if not tried:
-            raise InputError("there is nothing to shorten", got=described(names, now), fix="leave truncate out")
-        return able[0] if able else tried[-1]
+        return i, able[0]
 
 
 def _tokens(names: list[str], inputs: tuple[Tensor, ...]) -> list[int]:
-    """Which inputs are tokens and what goes with them. InputError if they are of several lengths."""
+    """Which inputs are tokens and what goes with them. InputError if their lengths differ."""
     from .shared.entrance import described
 
     found = [i for i, x in enumerate(inputs) if not x.is_floating_point() and x.ndim == 2]

@@ -45,4 +45,6 @@ def problem(before: nn.Module, after: nn.Module, inputs: tuple[Tensor, ...]) -> 
 
 def described(names: list[str], inputs: tuple[Tensor, ...]) -> str:
     """What inputs are, in words of an error."""
-    return ", ".join(f"{name}: {x.dtype}{list(x.shape)}".replace("torch.", "") for name, x in zip(names, inputs, strict=True))
+    return ", ".join(
+        f"{name}: {x.dtype}{list(x.shape)}".replace("torch.", "") for name, x in zip(names, inputs, strict=True)
+    )
