@@ -106,6 +106,16 @@ def test_the_search_in_python_runs(tmp_path):
     assert front["reference"] == "fixed net" and (out / "report.html").exists()
 
 
+def test_less_to_read(tmp_path):
+    code = next(b for b in blocks("python") if "fw.Resize(" in b)
+    code = code.replace("trials=20, minutes=3", "trials=1, measure_seconds=0.1, polish=0.0").replace(
+        '"runs/smaller"', repr(str(tmp_path / "run"))
+    )
+    assert str(tmp_path / "run") in code and "trials=1" in code
+    python(code + "assert text.steps[-1].item.kind == 'quantize'\n", tmp_path / "store")
+    assert "resize.scale" in (tmp_path / "run" / "front.json").read_text()
+
+
 def test_the_demo_of_the_makefile_is_the_command_of_the_readme():
     made = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     shown = next(c for c in commands() if "examples/digits.py" in c)

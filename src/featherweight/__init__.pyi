@@ -60,7 +60,10 @@ from .transforms.mixed_precision import MixedPrecision as MixedPrecision
 from .transforms.prune import Prune as Prune
 from .transforms.qat import Qat as Qat
 from .transforms.quantize import Quantize as Quantize
+from .transforms.resize import Resize as Resize
 from .transforms.train import Train as Train
+from .transforms.trim_vocabulary import TrimVocabulary as TrimVocabulary
+from .transforms.truncate import Truncate as Truncate
 from .warm.guess import Guess as Guess
 
 __version__: str

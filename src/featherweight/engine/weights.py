@@ -10,6 +10,7 @@ import safetensors
 from torch import nn
 
 from ..errors import InputError
+from ..models.entry import handed_on
 from ..models.package import SPEC, WEIGHTS, Package
 from ..plain import read_json
 from ..task.accept import builder, unwrapped, wrapped
@@ -45,4 +46,7 @@ def load_model(folder: str | Path, make: Callable[[], nn.Module] | nn.Module | s
         return wrapped(made) if names and names <= own and not names <= set(made.state_dict()) else made
 
     found = Package.load(folder, build).module
-    return unwrapped(found)
+    inner = unwrapped(found)
+    if inner is not found:
+        handed_on(found, inner)
+    return inner

@@ -16,6 +16,7 @@ from .. import machine
 from ..errors import TargetError
 from ..plan import nothing_quantized, required
 from .codes import Coded, coded
+from .entrance import entrance
 from .export import skipped
 from .sites import Site, drop_unused, sites, unshare
 from .small import shrink
@@ -40,7 +41,7 @@ def quantize_dynamic(
     reduce, prepared = machine.saturates(), tmp / "prepared.onnx"
     note = prepare(plain, prepared)
     model = onnx.load(prepared)
-    exclude = skipped(model.graph, list(plan.skipped))
+    exclude = skipped(model.graph, list(plan.skipped)) + entrance(model.graph, package)
     every = sites(model.graph, package)
     found = unshare(model, every, {s.node: (s.setting, s.node if s.op == "Gemm" else s.path) for s in every})
     _unshare_rest(model)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import TargetError
 from ..plan import LayerPlan, required
+from .entrance import entrance
 from .export import layers as module_paths
 from .export import path_of
 
@@ -72,8 +73,8 @@ def wanted(package: Package) -> dict[str, LayerPlan]:
 
 
 def sites(graph: Any, package: Package) -> list[Site]:
-    """Every node of `graph` with a constant weight of at least two axes,
-    with its layer where one is recognised.
+    """Every node of `graph` with a constant weight of at least two axes, with its layer where one
+    is recognised; but for what changes the model's inputs before its first layer.
 
     A layer is recognised by the node's name and a weight that is f times its own, else by an equal
     weight (attention layers use their projections' weights without calling them).
@@ -82,13 +83,14 @@ def sites(graph: Any, package: Package) -> list[Site]:
 
     tensors = {w.name: w for w in graph.initializer}
     names, settings = module_paths(graph), wanted(package)
-    plan = required(package.plan)
+    plan, before = required(package.plan), set(entrance(graph, package))
     skip = [*plan.skipped, *(path for path, layer in settings.items() if layer.bits == 32)]
     out = []
     for node in graph.node:
         at = WEIGHT_INPUT.get(node.op_type)
         if (
             at is None
+            or node.name in before
             or len(node.input) <= at
             or node.input[at] not in tensors
             or not _usable(node, tensors[node.input[at]])

@@ -19,6 +19,7 @@ from .. import machine
 from ..errors import FeatherweightError, TargetError
 from ..plan import Plan, nothing_quantized, required
 from .codes import Coded, coded
+from .entrance import entrance
 from .export import skipped
 from .ranges import mse_ranges
 from .session import Inputs
@@ -59,7 +60,7 @@ def quantize_static(
     prepared, unsigned, reduce = tmp / "prepared.onnx", activations == "u8", machine.saturates()
     note = prepare(plain, prepared)
     model = onnx.load(prepared)
-    exclude = skipped(model.graph, list(plan.skipped))
+    exclude = skipped(model.graph, list(plan.skipped)) + entrance(model.graph, package)
     found = unshare(model, every := sites(model.graph, package), _keys(every, package))
     integer = [s for s in found if s.setting.bits == 8 and s.op not in ("Gather", *_NO_KERNEL)]
     exclude += [s.node for s in found if s not in integer]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..errors import InputError
+from .entry import handed_on
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -30,6 +31,8 @@ def copied(module: Module) -> Module:
         ) from e
     for name, p in copy_.named_parameters():
         p.requires_grad_(wanted[name])
+    if isinstance(module, torch.fx.GraphModule):  # torch makes copies of these from their graph alone
+        handed_on(module, copy_)
     return copy_
 
 

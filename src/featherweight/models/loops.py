@@ -138,13 +138,19 @@ class _Row:
             return ("here", offset, k)
         return ("ahead", offset, k) if part == 0 else ("before" if part == j - 1 else "earlier", offset, k)
 
+    def _of_a_child(self, name: str) -> bool:
+        """Is it a weight of one of the row's children? Those of the row itself, as what the model
+        does to its inputs if the row is all of it, are none of a block's."""
+        prefix = f"{self.path}." if self.path else ""
+        return name.startswith(prefix) and "." in name.removeprefix(prefix)
+
     def fault(self, children: int) -> str | None:
         """Why a child cannot be left out; None if the loop does the same around each."""
         if self.order != list(range(children)):
             return ORDER
         parts, given = self.parts(), self.arguments()
         if any(
-            said[0] == "weight" and said[1].startswith(f"{self.path}." if self.path else "")
+            said[0] == "weight" and self._of_a_child(said[1])
             for part in parts
             for _, words in part
             for said, _ in words

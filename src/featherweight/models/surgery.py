@@ -9,6 +9,10 @@ import torch
 from torch import nn
 
 from ..errors import StoreError
+from .entry import HOW, Cut, Pooled, Resampled, attach
+from .tables import trim
+
+_LONGEST = 2**13  # side of an image that is resized: two matrices of this side are held for it
 
 
 def edit(module: nn.Module, change: dict[str, Any]) -> None:
@@ -112,7 +116,54 @@ def names_of(module: nn.Module, parameters: Iterable[nn.Parameter]) -> tuple[str
     return tuple(names[id(p)] for p in parameters if id(p) in names)
 
 
-EDITS: dict[str, Callable[..., None]] = {"keep_blocks": keep_blocks, "factorize": factorize}
+def resize_input(module: nn.Module, input: int, name: str, of: Iterable[int], to: Iterable[int], how: str) -> None:
+    """The model makes the images of an input, [.., H, W] = `of`, as small as `to`, before anything
+    else: by pooling where that is the same. In place."""
+    (height, width), (h, w) = of, to
+    if how not in HOW or not (0 < h <= height <= _LONGEST and 0 < w <= width <= _LONGEST):
+        raise StoreError(
+            "images cannot be resized so",
+            got=f"{height} x {width} to {h} x {w}, {how}",
+            allowed=f"a smaller size, of sides of up to {_LONGEST}; {' or '.join(HOW)}",
+        )
+    stride = height // h
+    if how == "area" and (h * stride, w * stride) == (height, width):
+        attach(module, Pooled(input, name, (-2, -1), stride))
+    else:
+        attach(module, Resampled(input, name, (height, width), (h, w), how))
+
+
+def cut_input(module: nn.Module, input: int, name: str, axis: int, length: int) -> None:
+    """The model reads only the first `length` of an input along `axis`. In place."""
+    attach(module, Cut(input, name, axis, length))
+
+
+def pool_input(module: nn.Module, input: int, name: str, axis: int, stride: int) -> None:
+    """The model reads the means of each `stride` values of a series along `axis`. In place."""
+    attach(module, Pooled(input, name, (axis,), stride))
+
+
+def trim_table(module: nn.Module, path: str, rows: int) -> None:
+    """Leave the embedding at `path` so many rows, not set, and a table of which id reads which. In
+    place."""
+    layer = module.get_submodule(path)
+    if not isinstance(layer, nn.Embedding) or not 0 < rows <= layer.num_embeddings + 1:
+        raise StoreError(
+            "no such embedding in this model",
+            got=f"{path}: {rows} rows",
+            allowed="an nn.Embedding, and no more rows than it has, and one",
+        )
+    trim(layer, rows)
+
+
+EDITS: dict[str, Callable[..., None]] = {
+    "keep_blocks": keep_blocks,
+    "factorize": factorize,
+    "resize_input": resize_input,
+    "cut_input": cut_input,
+    "pool_input": pool_input,
+    "trim_table": trim_table,
+}
 
 
 def differences(fresh: nn.Module, module: nn.Module, edits: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ... import machine
 from ...errors import TargetError
+from ...graphs.entrance import entrance
 from ...graphs.export import skipped
 from ...graphs.parity import as_numpy, check_rows, compare, meant, reference, run_rows
 from ...graphs.session import Inputs
@@ -111,6 +112,7 @@ def realise(
     held = shrink(graph, _small(found), package.scales, "onnx")
     model = _converted(graph, example, tmp)
     ignored = {s.node for s in found if s.setting.bits != 8 and s.op != "Gather"} | set(skip)
+    ignored |= set(entrance(graph.graph, package))
     model, report = _quantize(model, plan, _operators(model, ignored) + _recurrent(model), rows)
     return model, report, found, held
 
