@@ -58,7 +58,8 @@ class Task:
     made from what people have, for who runs what is exported (a sentence or more); identity: texts
     that tell it from others of its kind, where no source does; deploy: writes what makes inputs of
     what people have (a tokenizer) into a folder, and says how that is done (`deploy.predict.read`;
-    None: inputs come as arrays).
+    None: inputs come as arrays); front: what a net that a search builds stands in, (kind, fields)
+    of a description in `nets` (None: nothing).
     """
 
     name: str
@@ -75,6 +76,7 @@ class Task:
     prepared: str = ""
     identity: tuple[str, ...] = ()
     deploy: Callable[[Path], dict[str, Any]] | None = None
+    front: Callable[[], tuple[str, dict[str, Any]]] | None = None
 
     def __post_init__(self) -> None:
         self._splits: Splits | None = None
