@@ -149,3 +149,21 @@ def test_rows_are_read_by_the_names_of_their_columns(tmp_path, options):
         assert code == 2 and problem in wrong
     unseen = shuffled[:1].assign(colour="pink", area=np.nan)
     assert Model(to)(written(tmp_path / "new.csv", unseen))
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_what_is_whole_keeps_the_names_of_its_inputs(tmp_path, target):
+    """A runtime leaves out a slice that is all of an input, and the input's name with it."""
+    if target == "openvino":
+        pytest.importorskip("openvino")
+    frame = houses()[["label"]].assign(x=np.arange(120.0) ** 2, y=np.arange(120.0) ** 3)
+    table = make_task("tabular", data=written(tmp_path / "t.csv", frame), epochs=0)
+    (tmp_path / "nets.py").write_text(SOUND_NET)
+    folder = tones(tmp_path / "tones")
+    sounds = make_task(
+        "audio-classification", model=f"{tmp_path / 'nets.py'}:net", data=folder, epochs=0, seconds=0.485, hop_ms=10
+    )
+    assert (sounds.example()["waveform"].shape[1] - 200) % 80 == 0  # frames that fill it
+    for name, task in (("table", table), ("sounds", sounds)):
+        to = deployed(tmp_path / name, task, target)
+        assert alone(to, "--check")[0] == 0

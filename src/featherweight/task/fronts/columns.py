@@ -32,7 +32,9 @@ class Standardise(nn.Module):
         self.register_buffer("inverse", torch.tensor([1 / s if s else 0.0 for s in scale], dtype=torch.float32))
 
     def forward(self, numbers: Tensor) -> Tensor:
-        z = ((numbers[:, : self.columns] - self.mean) * self.inverse).clamp(-FAR, FAR)
+        # a runtime would rename the input after a slice that is all of it
+        known = numbers[:, : self.columns] if self.missing else numbers
+        z = ((known - self.mean) * self.inverse).clamp(-FAR, FAR)
         if not self.missing:
             return z
         flags = numbers[:, self.columns :]

@@ -38,7 +38,9 @@ class LogMel(nn.Module):
         s = self.spectrum
         (p, q), f, c = s.factors, s.frames, s.factors[0] // 2 + 1
         length = s.block * (2 * (f - 1) + s.blocks)
-        blocks = waveform[:, :length].reshape(-1, length // s.block, s.block)
+        # a runtime would rename the input after a slice that is all of it
+        used = waveform if length == s.samples else waveform[:, :length]
+        blocks = used.reshape(-1, length // s.block, s.block)
         parts = [blocks[:, j : j + 2 * f - 1 : 2] for j in range(s.blocks)]  # [n, F, block] each
         x = torch.cat(parts, dim=2) * self.hann  # [n, F, N]
         y = x.reshape(-1, f, p, q).transpose(2, 3) @ self.first  # [n, F, Q, 2 C]
