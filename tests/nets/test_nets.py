@@ -22,8 +22,12 @@ IMAGES = (torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0)),
 IDS = torch.tensor([[1, 2, 3, 4, 0, 0], [5, 6, 7, 8, 9, 1]])
 MASK = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
 SERIES = (torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(0)),)
-INPUTS = {"conv_net": IMAGES, "cell": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)}
-INPUTS |= {"series_net": SERIES, "recurrent_net": SERIES}
+SOUNDS = (torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)),)
+ROWS = (torch.randn(2, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([[0, 2], [3, 1]]))
+INPUTS = {
+    **{"conv_net": IMAGES, "cell": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)},
+    **{"log_mel": SOUNDS, "columns": ROWS, "series_net": SERIES, "recurrent_net": SERIES},
+}
 SMALL = {
     "conv_net": {"widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
     "cell": {"width": 4, "cells": 1, "classes": 5},
@@ -31,7 +35,10 @@ SMALL = {
     "recurrent_net": {"in_channels": 3, "hidden": 6, "classes": 5},
     "series_net": {"in_channels": 3, "widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
     "encoder": {"vocab": 20, "length": 6, "width": 16, "heads": 2, "classes": 5},
+    "log_mel": {"net": ConvNet(in_channels=1, widths=(8,), depths=(1,), stem=8, classes=5), "samples": 4000},
+    "columns": {"mean": (0.0, 1.0, 2.0), "deviation": (1.0, 2.0, 0.0), "missing": 1, "values": (4, 3), "classes": 5},
 }
+FIXED = ("classes", "features", "vocab", "length", "cells", "samples", "mean", "deviation", "missing", "values")
 
 
 def small(kind, **more):
@@ -59,12 +66,9 @@ def test_every_net_builds_the_same_module_from_its_json_and_seed(kind):
 
 @pytest.mark.parametrize("kind", registry.names("nets"))
 def test_every_draw_of_the_declared_ranges_builds(kind):
-    sizes = {
-        k: v
-        for k, v in SMALL[kind].items()
-        if k in ("classes", "features", "vocab", "length", "cells", "in_channels")
-        and (k != "in_channels" or kind in ("series_net", "recurrent_net"))
-    }
+    sizes = {k: v for k, v in SMALL[kind].items() if k in FIXED or (k == "net" and kind == "log_mel")}
+    if kind in ("series_net", "recurrent_net"):
+        sizes["in_channels"] = 3
     recipe = Recipe(Build(registry.find("nets", kind).space(**sizes)))
     space = Space(recipe)
     for i in range(4):
@@ -278,7 +282,7 @@ def test_heads_have_to_divide_the_width():
 
 def test_every_net_exports(tmp_path):
     for kind in registry.names("nets"):
-        names = ["input_ids", "attention_mask"] if kind == "encoder" else ["image"]
+        names = {"encoder": ["input_ids", "attention_mask"], "columns": ["numbers", "categories"]}.get(kind, ["image"])
         example = {n: v[:1] for n, v in zip(names, INPUTS[kind], strict=True)}
         assert export_onnx(small(kind).build(), example, None, tmp_path / f"{kind}.onnx")["exporter"] == "trace"
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...deploy.predict import UNREADABLE, bits, image, opened
 from ...errors import MissingExtra, TaskError
-from ...plain import check_unicode
-from ...recipe import Recipe
 from ..data import Batch, LazySplit
-from ..files import load_file, parse_ref, user_code
+from ..files import parse_ref
 from ..sources import local_sources
 from ..task import Task
+from ._folders import class_folders, refuse
+from ._nets import EPOCHS, net_of, training
 
-if TYPE_CHECKING:
-    from torch import nn
-
-EPOCHS = 10
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 Size = tuple[int, int]  # height, width
 _LOOKED_AT = 64  # images of more than 8 bits that are decoded to see how many are used
@@ -56,16 +51,16 @@ def image_classification(
         import PIL  # noqa: F401 (said now, not in the middle of reading)
     except ImportError as e:
         raise MissingExtra("pillow", "image") from e
-    files, targets, classes, notes = _find(folder)
+    files, targets, classes, notes = class_folders(folder, SUFFIXES, "images")
     _check_depth(depth)
     shape, planes = _form(files, _size(size), channels, depth)
-    net = _net(file, name, len(classes))
+    net = net_of(file, name, len(classes))
     epochs = EPOCHS if epochs is None else epochs
     return Task(
         name=f"{file.stem}-{folder.name}",
         model=net,
         data=lambda: LazySplit(len(files), lambda index: _read(files, targets, index, shape, planes, depth), classes),
-        baseline=_training(epochs) if epochs else None,
+        baseline=training(epochs) if epochs else None,
         split_seed=split_seed,
         ref={
             "kind": "image-classification",
@@ -96,97 +91,6 @@ def _prepared(shape: Size, planes: int, depth: int | None, classes: Sequence[str
         f"Pillow) if it has another size, and divided by 255 as float32{layout}{deep}. Nothing is subtracted. The "
         f"outputs are logits, one a class: {', '.join(classes)}."
     )
-
-
-def _training(epochs: int) -> Recipe:
-    settings = {
-        "epochs": epochs,
-        "lr": 2e-3,
-        "batch_size": 64,
-        "optimizer": "adamw",
-        "schedule": "cosine",
-        "weight_decay": 0.01,
-    }
-    return Recipe.from_json([{"train": settings}])
-
-
-def _net(file: Path, name: str, classes: int) -> Any:
-    """A function without arguments that makes the network."""
-    module = load_file(file)
-    with user_code(f"{file.name} cannot be asked for {name!r}", file):
-        make = getattr(module, name, None)
-    if not callable(make):
-        functions = sorted(
-            k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__
-        )
-        raise TaskError(
-            f"{file.name} has no function {name!r}",
-            got=f"{file}:{name}",
-            allowed=f"its functions and classes: {', '.join(functions) or 'none'}",
-        )
-    given = inspect.signature(make).parameters
-    needed = [k for k, p in given.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(needed) > 1 or (
-        needed and given[needed[0]].kind == inspect.Parameter.KEYWORD_ONLY and needed[0] != "num_classes"
-    ):
-        raise TaskError(
-            f"{name} in {file.name} has the wrong arguments",
-            got=f"{name}({', '.join(needed)})",
-            allowed=f"{name}() or {name}(num_classes)",
-        )
-
-    def build() -> nn.Module:
-        if "num_classes" in given:
-            return make(num_classes=classes)  # type: ignore[no-any-return]
-        return make(classes) if needed else make()  # type: ignore[no-any-return]
-
-    return build
-
-
-def _find(folder: Path) -> tuple[list[Path], np.ndarray, list[str], tuple[str, ...]]:
-    """Image files, their class numbers, the class names (subfolders in order of name), and that
-    files were left out, if some were: those of `_stray`."""
-    if not folder.is_dir():
-        raise TaskError(
-            "there is no such folder", got=str(folder), allowed="a folder with one subfolder of images a class"
-        )
-    folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    classes = sorted(p.name for p in folders if not _stray(p))
-    strays = [p for p in folders if _stray(p)]
-    check_unicode("the name of the folder", folder)
-    check_unicode("the name of a class", *classes)
-    if len(classes) < 2:
-        raise TaskError(
-            "the folder has fewer than 2 classes",
-            got=f"{folder}: {', '.join(classes) or 'no subfolders'}",
-            allowed="one subfolder of images a class",
-        )
-    files: list[Path] = []
-    targets: list[int] = []
-    for i, name in enumerate(classes):
-        images = [p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()]
-        found = sorted(p for p in images if not _stray(p))
-        strays += [p for p in images if _stray(p)]
-        if not found:
-            nested = any(p.is_dir() for p in folder.glob("*/*"))
-            raise TaskError(
-                "a class has no images",
-                got=str(folder / name),
-                allowed=f"files that end in {', '.join(SUFFIXES)}",
-                fix="give the folder whose subfolders are the classes (as .../train)"
-                if nested
-                else "remove the folder or fill it",
-            )
-        files += found
-        targets += [i] * len(found)
-    what = ", ".join(str(p.relative_to(folder)) for p in sorted(strays)[:3]) + (", .." if len(strays) > 3 else "")
-    notes = (f"left out, as they are no images but what macOS writes beside them: {what}",) if strays else ()
-    return files, np.array(targets, dtype=np.int64), classes, notes
-
-
-def _stray(path: Path) -> bool:
-    """Does macOS write it beside images, in its archives and on foreign disks?"""
-    return path.name == "__MACOSX" or path.name.startswith("._")
 
 
 def _size(size: Any) -> Size | None:
@@ -221,7 +125,7 @@ def _form(files: list[Path], size: Size | None, channels: int | None, depth: int
                     deep.setdefault(used, []).append(path)
         except UNREADABLE as e:
             unreadable.append(f"{path}: {e}")
-    _refuse(unreadable)
+    refuse(unreadable, "image")
     for used in sorted(deep) if depth is None else ():
         _refuse_dark(deep[used], used)
     if size is None and len(sizes) > 1:
@@ -244,7 +148,7 @@ def _refuse_dark(deep: list[Path], of_bits: int) -> None:
             with opened(deep[i]) as found:
                 top = max(top, int(np.asarray(found).max()))
         except UNREADABLE as e:
-            _refuse([f"{deep[i]}: {e}"])
+            refuse([f"{deep[i]}: {e}"], "image")
     if deep and top < 2 ** (of_bits - 4):
         used = min(max(8, top.bit_length()), of_bits - 4)
         used = 12 if of_bits == 16 else next(n for n in (8, 12, 16, of_bits - 4) if n >= used)
@@ -266,11 +170,5 @@ def _read(
             out[row] = image(files[i], list(size), channels, depth)
         except UNREADABLE as e:
             unreadable.append(f"{files[i]}: {e}")
-    _refuse(unreadable)
+    refuse(unreadable, "image")
     return {"image": out}, targets[index]
-
-
-def _refuse(unreadable: list[str]) -> None:
-    if unreadable:
-        more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
-        raise TaskError("image files cannot be read", got="; ".join(unreadable[:5]) + more, fix="repair or remove them")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +14,13 @@ from ...recipe import Recipe
 from ..data import Batch, LazySplit
 from ..task import Task
 from ._pretrained import in_time, load_config, load_model, load_tokenizer, model_files
-from ._table import labelled_texts
+from ._table import labelled_texts, sorted_labels
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["classifier", "model_files", "text_classification", "tokenized"]
+__all__ = ["classifier", "model_files", "sorted_labels", "text_classification", "tokenized"]
 
 EPOCHS = 3
 TOKENIZER = "tokenizer.json"
@@ -237,12 +235,6 @@ def _length_limit(folder: Path, tokenizer: Any) -> int:
 def _has_head(config: Any, classes: int) -> bool:
     named = any(str(a).endswith("ForSequenceClassification") for a in config.architectures or ())
     return bool(named and config.num_labels == classes)
-
-
-def sorted_labels(labels: Sequence[str]) -> list[str]:
-    """The distinct labels: as numbers if all are whole numbers, else as text."""
-    found = sorted(set(labels))
-    return sorted(found, key=Decimal) if all(re.fullmatch(r"-?\d+", v) for v in found) else found
 
 
 def _class_order(found: list[str], config: Any) -> tuple[list[str], bool]:
