@@ -28,6 +28,7 @@ from .nets.log_mel import LogMel as LogMel
 from .nets.mlp import Mlp as Mlp
 from .nets.recurrent_net import RecurrentNet as RecurrentNet
 from .nets.series_net import SeriesNet as SeriesNet
+from .nets.standardised import Standardised as Standardised
 from .optuna_sampler import OptunaSampler as OptunaSampler
 from .recipe import Made as Made
 from .recipe import Mark as Mark

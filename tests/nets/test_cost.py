@@ -16,6 +16,7 @@ from featherweight.nets.log_mel import LogMel
 from featherweight.nets.mlp import Mlp
 from featherweight.nets.recurrent_net import RecurrentNet
 from featherweight.nets.series_net import SeriesNet
+from featherweight.nets.standardised import Standardised
 from featherweight.recipe import Recipe
 from featherweight.seeding import generator
 from featherweight.space import Choice, Int, Space
@@ -51,6 +52,17 @@ SPACES = {
             stride=Choice(1, 2, 3),
             stem=Int(3, 9),
             first=Choice(1, 9),
+        ),
+        (torch.zeros(1, 3, 21),),
+    ),
+    "standardised": (
+        Standardised.space(
+            net=SeriesNet(in_channels=3, depths=(Int(1, 3),), widths=(Int(3, 9),), stem=Int(3, 9)),
+            shape=(3, 21),
+            axis=0,
+            mean=(1.0, 2.0, 3.0),
+            deviation=(1.0, 2.0, 3.0),
+            power=2,
         ),
         (torch.zeros(1, 3, 21),),
     ),

@@ -13,6 +13,8 @@ from featherweight.graphs.export import export_onnx
 from featherweight.nets._modules import Rows
 from featherweight.nets.conv_net import ConvNet
 from featherweight.nets.mlp import Mlp
+from featherweight.nets.series_net import SeriesNet
+from featherweight.nets.standardised import Standardised
 from featherweight.recipe import Recipe, content_hash, decode, encode
 from featherweight.seeding import generator
 from featherweight.space import Choice, Int, Space
@@ -27,12 +29,19 @@ ROWS = (torch.randn(2, 4, generator=torch.Generator().manual_seed(0)), torch.ten
 INPUTS = {
     **{"conv_net": IMAGES, "cell": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)},
     **{"log_mel": SOUNDS, "columns": ROWS, "series_net": SERIES, "recurrent_net": SERIES},
+    "standardised": SERIES,
 }
 SMALL = {
     "conv_net": {"widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
     "cell": {"width": 4, "cells": 1, "classes": 5},
     "mlp": {"features": 360, "classes": 5},
     "recurrent_net": {"in_channels": 3, "hidden": 6, "classes": 5},
+    "standardised": {
+        "net": SeriesNet(in_channels=3, widths=(8,), depths=(1,), stem=8, classes=5),
+        "shape": (3, 20),
+        "mean": (1.0, 2.0, 3.0),
+        "deviation": (1.0, 0.0, 10.0),
+    },
     "series_net": {"in_channels": 3, "widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
     "encoder": {"vocab": 20, "length": 6, "width": 16, "heads": 2, "classes": 5},
     "log_mel": {"net": ConvNet(in_channels=1, widths=(8,), depths=(1,), stem=8, classes=5), "samples": 4000},
@@ -66,7 +75,11 @@ def test_every_net_builds_the_same_module_from_its_json_and_seed(kind):
 
 @pytest.mark.parametrize("kind", registry.names("nets"))
 def test_every_draw_of_the_declared_ranges_builds(kind):
-    sizes = {k: v for k, v in SMALL[kind].items() if k in FIXED or (k == "net" and kind == "log_mel")}
+    sizes = {
+        k: v
+        for k, v in SMALL[kind].items()
+        if k in FIXED or (k == "net" and kind in ("log_mel", "standardised")) or k in ("shape", "mean", "deviation")
+    }
     if kind in ("series_net", "recurrent_net"):
         sizes["in_channels"] = 3
     recipe = Recipe(Build(registry.find("nets", kind).space(**sizes)))
@@ -81,7 +94,7 @@ def test_fields_are_documented_and_holes_have_to_be_filled(kind):
     cls = registry.find("nets", kind)
     assert all(f.metadata.get("doc") for f in dataclasses.fields(cls))
     with pytest.raises(RecipeError, match="still has holes"):
-        cls.space().build()
+        (Standardised(net=Mlp.space(features=4)) if cls is Standardised else cls.space()).build()
 
 
 def test_holes_have_paths_and_a_recipe_of_nets_survives_json():

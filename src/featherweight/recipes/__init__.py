@@ -282,9 +282,10 @@ def _longest(task: Task) -> int:
 def _net(task: Task, make: Callable[[Mapping[str, np.ndarray], int], Net]) -> Net:
     """`sensible` or `searchable` for the task's data, inside what makes features of them, if that
     is a part of the model."""
-    if task.front is None:
+    front = None if task.front is None else task.front()
+    if front is None:
         return make(_rows(task), task.outputs)
-    kind, fields = task.front()
+    kind, fields = front
     outer = find("nets", kind)(**fields)
     shape = outer.features if isinstance(outer.features, tuple) else (outer.features,)
     net: Net = dataclasses.replace(outer, net=make({"features": np.zeros((1, *shape), np.float32)}, task.outputs))

@@ -81,7 +81,7 @@ class Task:
     identity: tuple[str, ...] = ()
     deploy: Callable[[Path], dict[str, Any]] | None = None
     class_axis: int | None = None
-    front: Callable[[], tuple[str, dict[str, Any]]] | None = None
+    front: Callable[[], tuple[str, dict[str, Any]] | None] | None = None
 
     def __post_init__(self) -> None:
         self._splits: Splits | None = None
