@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from featherweight.cli import app
 from featherweight.engine.carried import carried, loaded
 from featherweight.errors import TaskError
+from featherweight.models.coupling import couple
 from featherweight.task.accept import task_of
+from featherweight.task.accept._onnx import onnx_of
 from featherweight.task.kinds import make_task
 from featherweight.task.load import load_task
 
@@ -191,3 +193,64 @@ def test_no_name_in_a_file_becomes_code(tmp_path, monkeypatch, what):
         assert torch.allclose(built(torch.from_numpy(X)), net(torch.from_numpy(X)), atol=1e-5)
     assert not (tmp_path / "RAN").exists()
     assert all(part.isidentifier() for name, _ in built.named_modules() if name for part in name.split("."))
+
+
+class Words(nn.Module):
+    """A transformer of series, whose Linear layers exporters write as products with matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(3, 16), nn.Linear(16, 4)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, activation="gelu")
+
+    def forward(self, x):
+        return self.head(self.layer(self.embed(x)).mean(1))
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_linear_layers_are_those_of_a_transformer_again(tmp_path, dynamo):
+    """Operator set 20, by both exporters."""
+    torch.manual_seed(0)
+    net, x = Words().eval(), torch.randn(5, 7, 3)
+    axes = {"dynamic_shapes": ({0: "n"},)} if dynamo else {"dynamic_axes": {"x": {0: "n"}}}
+    path = tmp_path / "words.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters' own
+        torch.onnx.export(
+            net, (x,), str(path), dynamo=dynamo, input_names=["x"], opset_version=20, verbose=False, **axes
+        )
+    module = onnx_of(path).module
+    linears = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear)}
+    own = [net.embed, net.head, net.layer.linear1, net.layer.linear2, net.layer.self_attn.out_proj]
+    # the projection of queries, keys and values has no module of its own in PyTorch
+    sizes = [m.weight.numel() for m in own] + [net.layer.self_attn.in_proj_weight.numel()]
+    assert sorted(m.weight.numel() for m in linears.values()) == sorted(sizes)
+    assert sum(m.bias is not None for m in linears.values()) >= len(sizes) - 1  # one of them is all zero
+    for rows in (x, x[:1], torch.randn(9, 7, 3)):
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the converter's own modules
+            torch.testing.assert_close(module(rows), net(rows), atol=1e-5, rtol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about the module's own code
+        groups = couple(module, (x,)).groups
+    assert [g.channels for g in groups] == [32], "what is between the two layers can be cut"
+
+
+@pytest.mark.parametrize("name", ["mean", "split", "gelu", "shape"])
+def test_newer_operators_compute_what_they_did(tmp_path, name):
+    class Net(nn.Module):
+        def forward(self, x):
+            if name == "mean":
+                return x.mean((2, 3)) + x.amax((2, 3))
+            if name == "split":
+                a, b = x.flatten(1).chunk(2, 1)
+                return a * b
+            return nn.functional.gelu(x, approximate="tanh").flatten(1) if name == "gelu" else x.reshape(len(x), -1)
+
+    net, path, x = Net(), tmp_path / "net.onnx", torch.randn(3, 2, 4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own
+        torch.onnx.export(
+            net, (x,), str(path), input_names=["x"], opset_version=20, dynamic_shapes=({0: "n"},), verbose=False
+        )
+    torch.testing.assert_close(onnx_of(path).module(x), net(x), atol=1e-5, rtol=1e-4)

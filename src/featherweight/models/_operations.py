@@ -188,7 +188,7 @@ def _moved(
     """The operation itself, on labels (as real numbers: some operations take no others)."""
 
     def replaced(x: Any) -> Any:
-        return trace.labels(x).double() if isinstance(x, Tensor) and (x.is_floating_point() or trace.knows(x)) else x
+        return trace.labels(x).double() if isinstance(x, Tensor) else x
 
     if "channel_shuffle" in name:
         width = args[0].shape[1]

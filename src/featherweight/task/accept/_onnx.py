@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import MissingExtra, TaskError
+from ._opsets import as_before, teach
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +66,8 @@ def onnx_of(path: Path) -> Onnx:
     has no form of; MissingExtra without onnx2torch."""
     import onnx
 
+    from ._linears import with_linears
+
     if not path.is_file():
         raise TaskError("there is no such file", got=str(path), allowed="an .onnx file")
     try:
@@ -81,10 +84,12 @@ def onnx_of(path: Path) -> Onnx:
     _free_batch(model)
     _plain_names(model)
     convert = _converter()
+    teach()
+    as_before(model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of names that it changes
-            module = convert(model)
+            module = with_linears(convert(model))
     except NotImplementedError as e:
         raise TaskError(
             "PyTorch has no form of this ONNX file",
