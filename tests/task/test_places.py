@@ -250,7 +250,9 @@ def test_contrastive_is_the_published_formula():
 # --- a search -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["masks", "tokens", "frames", "embeddings"])
+@pytest.mark.parametrize(
+    "kind", ["masks", *(pytest.param(k, marks=pytest.mark.slow) for k in ("tokens", "frames", "embeddings"))]
+)
 def test_each_is_searched_to_the_end(tmp_path, kind):
     torch.manual_seed(0)
     labels = np.array([[1, 2], [2, -1]] * (N // 2))

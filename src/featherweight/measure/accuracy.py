@@ -20,7 +20,7 @@ from ..proof.wilson import wilson
 from ..records import Quality
 from ..seeding import derive
 from .metric import Metric, Score
-from .metrics import ALIASES, BY_NAME, named, told
+from .metrics import ALIASES, BY_NAME, named, takes_names, told
 
 if TYPE_CHECKING:
     from ..task.task import Task
@@ -76,7 +76,8 @@ def metric_of(task: Task) -> Metric:
     found = metric(task.metric)
     if not isinstance(task.metric, str):
         return found
-    return told(found, task.splits().report.get("class_names"), task.class_axis)
+    names = task.splits().report.get("class_names") if takes_names(found) else None
+    return told(found, names, task.class_axis)
 
 
 def evaluate(

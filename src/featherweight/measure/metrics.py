@@ -132,10 +132,15 @@ def named(name: str) -> Metric | None:
     return replace(found, name=name, whole=at_it)
 
 
+def takes_names(found: Metric) -> bool:
+    """Does it need the names of the classes?"""
+    return "names" in getattr(found.sums, "__annotations__", {})
+
+
 def told(found: Metric, names: Sequence[str] | None, axis: int | None) -> Metric:
     """The metric of a task whose classes have these names (None: they are not known), and stand on
     this axis of outputs with several places."""
-    if found.sums is not None and "names" in getattr(found.sums, "__annotations__", {}):
+    if takes_names(found):
         score: Any = found.sums
         sums = partial(score, names=names)
         assert found.of is not None
