@@ -18,6 +18,7 @@ from ..graphs.norms import part_norms
 from ..graphs.parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
 from ..graphs.session import Inputs, Session
 from ..graphs.sites import Site
+from ..graphs.recurrent import shrink_recurrent
 from ..graphs.small import shrink, shrink_graph
 from ..graphs.static import UNTAKEN, quantize_static
 from ..plan import Plan, check_plan, integer_problem, needs_calibration, required
@@ -166,9 +167,8 @@ def _realise(
         for s in found
         if s.setting.bits in (4, 16) or (s.setting.bits == 8 and s.op not in ("Conv", "Gemm", "MatMul"))
     ]
-    held = {}
-    if small:
-        model = onnx.load(final)
-        held = shrink(model, small, package.scales, "ort")
+    model = onnx.load(final)
+    held = (shrink(model, small, package.scales, "ort") if small else {}) | shrink_recurrent(model, package)
+    if held:
         onnx.save(model, final)
     return report, found, held
