@@ -95,7 +95,7 @@ def recurrent_report(
             mine = [name for name, op in ops.items() if op in kinds and f"{path_of(name)}.".startswith(f"{path}.")]
             mine = mine or [name for name, op in ops.items() if op in kinds]
             stored = {held[name] for name in mine if name in held}
-            share = f"{sum(p.numel() for p in m.parameters()) / every:.0%} of the weights"
+            share = f"{100 * sum(p.numel() for p in m.parameters()) // every}% of the weights"
             if {ops[name] for name in mine} == {"DynamicQuantizeLSTM"}:
                 out[path] = "int8 (weights, and activations by each input)"
             elif stored and all(name in held for name in mine):

@@ -224,8 +224,8 @@ class Trace:
         self.memory.put(out, along(self.rows[path], out.ndim, axis - x.ndim).expand(out.shape))
 
     def _recurrent(self, path: str, m: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Recurrent layers: they read columns and make rows, their units as outputs [.., D H] and as
-        last states [.., H]. Unit h of each direction is one channel (see `recurrent`)."""
+        """Recurrent layers: they read columns and make rows, which are outputs [.., D H] and last
+        states [.., H]. Unit h of each direction is one channel (see `recurrent`)."""
         if (reason := recurrent.unfit(args, kwargs)) is not None:
             self.whole[path] = reason
             return self._opaque(path, m, args, kwargs, out, reason)

@@ -165,7 +165,7 @@ def inside(layer: nn.RNNBase, x: Tensor) -> Iterator[tuple[Matrix, Tensor, Tenso
         y = _RUN[layer.mode](x, state, weights, layer.bias, 1, 0.0, False, layer.bidirectional, True)[0]  # [N, T, D H]
         for m in mine:
             made = y[..., m.way * h : (m.way + 1) * h]
-            # what was made a moment before, which on the way back is a moment later; nothing at first
+            # what was made a moment before (on the way back: later); nothing at first
             past = F.pad(made[:, 1:], (0, 0, 0, 1)) if m.way else F.pad(made[:, :-1], (0, 0, 1, 0))
             rows = past if m.inner else x
             yield m, rows.reshape(-1, rows.shape[-1]), made.mean(1)

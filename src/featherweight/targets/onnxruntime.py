@@ -16,9 +16,9 @@ from ..graphs.dynamic import quantize_dynamic
 from ..graphs.export import OUTPUT, export_onnx, onnxruntime
 from ..graphs.norms import part_norms
 from ..graphs.parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
+from ..graphs.recurrent import shrink_recurrent
 from ..graphs.session import Inputs, Session
 from ..graphs.sites import Site
-from ..graphs.recurrent import shrink_recurrent
 from ..graphs.small import shrink, shrink_graph
 from ..graphs.static import UNTAKEN, quantize_static
 from ..plan import Plan, check_plan, integer_problem, needs_calibration, required

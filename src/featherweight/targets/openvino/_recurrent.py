@@ -2,7 +2,8 @@
 an operator in an ONNX graph is folded into floating point when OpenVINO converts it.
 
 The runtime unpacks them once, when it compiles the model; but not beside activations in integers
-(2026.2 refuses such a model), so static plans leave them alone. Notation: W [D, g H, I], R [D, g H, H].
+(2026.4 refuses such a model), so static plans leave them alone.
+Notation: W [D, g H, I], R [D, g H, H].
 """
 
 from __future__ import annotations

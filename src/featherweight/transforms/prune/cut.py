@@ -91,8 +91,8 @@ class Cutter:
             for g in of[path]:
                 layer, _, name = path.rpartition(".")
                 cells = module.get_submodule(layer)
-                if isinstance(cells, nn.RNNBase) and (m := matrix(cells, name)) is not None:
-                    add_matrix_scores(total[g.name], g, layer, m, score)
+                if isinstance(cells, nn.RNNBase) and (own := matrix(cells, name)) is not None:
+                    add_matrix_scores(total[g.name], g, layer, own, score)
                 else:
                     add_scores(total[g.name], g, path, getattr(module.get_submodule(path), "groups", 1), score)
         return [total[g.name] for g in groups]
