@@ -280,11 +280,18 @@ def made(kind, seed=0):
 
 def silent(net, inputs, groups, drops):
     """What the net gives where every layer that reads a dropped channel is given zeros in its
-    place. By hooks alone: the weights are as they are."""
-    dead = {}
+    place. By hooks alone: the weights are as they are. But inside a recurrent layer, where units
+    read each other: there, in a copy, the columns of dropped ones are zero."""
+    net, dead = copy.deepcopy(net), {}
     for group, drop in zip(groups, drops, strict=True):
         gone = {c for u in drop for c in group.units[u]}
         for m in group.members:
+            cells = net.get_submodule(m.path)
+            if m.axis == 0 and isinstance(cells, nn.RNNBase):
+                lost = [p for p, c in zip(m.position, m.channel, strict=True) if c in gone]
+                for name, p in cells.named_parameters():
+                    if "weight_hh" in name or ("weight_ih" in name and "_l0" not in name):
+                        p.data[:, [i for i in lost if i < p.shape[1]]] = 0
             if m.axis == 1:
                 dead.setdefault(m.path, set()).update(
                     p for p, c in zip(m.position, m.channel, strict=True) if c in gone
@@ -292,7 +299,7 @@ def silent(net, inputs, groups, drops):
 
     def hush(layer, args, columns):
         x = args[0].clone()
-        axis = x.ndim - 1 if isinstance(layer, nn.Linear) else x.ndim - 1 - len(layer.kernel_size)
+        axis = x.ndim - 1 if isinstance(layer, (nn.Linear, nn.RNNBase)) else x.ndim - 1 - len(layer.kernel_size)
         x.index_fill_(axis, torch.tensor(sorted(columns), dtype=torch.long), 0.0)
         return (x, *args[1:])
 
@@ -301,7 +308,7 @@ def silent(net, inputs, groups, drops):
         for path, c in dead.items()
     ]
     with torch.no_grad():
-        out = copy.deepcopy(net)(*inputs) if not hooks else net(*inputs)
+        out = net(*inputs)
     for h in hooks:
         h.remove()
     return out

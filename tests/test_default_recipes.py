@@ -85,3 +85,27 @@ def test_tables_that_4_bits_do_not_fit_stay_as_they_are():
     tied["out"].weight = tied["table"].weight
     assert not _small_tables(tied)
     assert not _small_tables(nn.Sequential(nn.Embedding(10, 7))) and not _small_tables(nn.Linear(3, 3))
+
+
+def test_recurrent_nets_are_cut_distilled_and_quantized_by_each_input():
+    from torch import nn
+
+    from featherweight.task.accept import task_of
+
+    class Net(nn.Module):
+        def __init__(self, convolutional):
+            super().__init__()
+            self.before = nn.Conv1d(4, 16, 3, padding=1) if convolutional else None
+            self.cells, self.head = nn.LSTM(16 if convolutional else 4, 24, batch_first=True), nn.Linear(24, 1)
+
+        def forward(self, x):
+            x = x if self.before is None else self.before(x).relu()
+            return self.head(self.cells(x.transpose(1, 2))[0][:, -1])
+
+    x = np.random.default_rng(0).normal(size=(80, 4, 12)).astype(np.float32)
+    for convolutional in (False, True):
+        task = task_of(Net(convolutional), (x, x[:, 0].mean(1, keepdims=True)))
+        kinds_, space = [getattr(s, "kind", "") for s in recipes.default(task).steps], recipes.default(task).space()
+        assert kinds_[:2] == ["prune", "distill"]
+        scheme = next(h.domain for h in space if h.path.endswith("quantize.scheme"))
+        assert {"int8-dynamic", "weight-only"} <= set(scheme.options(100))

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .export import path_of
+from .recurrent import recurrent_report
 from .sites import Site, wanted
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from ..models.package import Package
 
 _QUANTIZED = {
@@ -59,29 +57,8 @@ def coverage(
         "quantized": quantized,
         "float": {op: n for op, n in sorted(ops.items()) if op not in quantized},
         "layers": layer_report(package, sites, lambda site: held.get(site.node) or _computed(site, ran))
-        | recurrent_report(package.module, {n.name: n.op_type for n in graph.node}),
+        | recurrent_report(package.module, {n.name: n.op_type for n in graph.node}, held),
     }
-
-
-def recurrent_report(module: nn.Module, ops: dict[str, str]) -> dict[str, str]:
-    """{path: how it is run} of recurrent layers, which no plan lists. ops: operators by the names
-    of their nodes."""
-    from torch.nn import RNNBase
-
-    kinds = {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"}
-    out = {}
-    for path, m in module.named_modules():
-        if isinstance(m, RNNBase):
-            found = {op for name, op in ops.items() if op in kinds and f"{path_of(name)}.".startswith(f"{path}.")}
-            found = found or {op for op in ops.values() if op in kinds}
-            out[path] = (
-                "int8 (weights, and activations by each input)"
-                if found == {"DynamicQuantizeLSTM"}
-                else "float (ONNX Runtime has no integer form of it)"
-                if m.mode != "LSTM"
-                else "float"
-            )
-    return out
 
 
 def layer_report(package: Package, sites: list[Site], how: Callable[[Site], str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """int8-dynamic on ONNX Runtime: activations are quantized anew for each input, weights once.
 
 MatMul, Gemm and LSTM: dynamic int8 convolutions make a CNN 3-5 times slower than fp32 on ONNX
-Runtime, and for GRU and plain recurrent layers it has no integer operator.
+Runtime, and for GRU and plain recurrent layers it has no integer operator: their weights are stored
+in 8 bits, and computed with in floating point.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..plan import nothing_quantized, required
 from .codes import Coded, coded
 from .entrance import entrance
 from .export import skipped
+from .recurrent import shrink_recurrent
 from .sites import Site, drop_unused, sites, unshare
 from .small import shrink
 from .static import SEVEN, prepare, quantizing
@@ -57,7 +59,7 @@ def quantize_dynamic(
             )
         if f"{site.path}.weight.scale" in package.scales or site.setting.granularity != plan.granularity:
             _replace(model, site, package, reduce)
-    held = shrink(model, small, package.scales, "ort")
+    held = shrink(model, small, package.scales, "ort") | shrink_recurrent(model, package, ("GRU", "RNN"))
     onnx.save(model, prepared)
     with quantizing():
         run(

@@ -24,6 +24,7 @@ from ..errors import TargetError
 from ..plan import LayerPlan, nothing_quantized, required
 from .codes import Coded, coded, pack4
 from .export import skipped
+from .recurrent import shrink_recurrent
 from .sites import WEIGHT_INPUT, Site, drop_unused, resolve_identities, sites, unshare
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def shrink_graph(model: Any, package: Package, dialect: str) -> tuple[list[Site]
         model, every, {s.node: (s.setting, s.path if f"{s.path}.weight.scale" in package.scales else "") for s in every}
     )
     held = shrink(model, found, package.scales, dialect)
+    if dialect == "ort":
+        held |= shrink_recurrent(model, package)
     if not held:
         raise nothing_quantized(plan.scheme, sorted({n.op_type for n in model.graph.node}))
     return found, held

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import TargetError
 from ..graphs.parity import evaluating
-from ..models.hooks import watched
+from ..models import recurrent
+from ..models.hooks import tensors, watched
 
 
 def params(module: nn.Module) -> int:
@@ -56,7 +57,8 @@ def _unfused() -> Iterator[None]:
 
 def layer_macs(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, float]:
     """Multiply-accumulates of one sample in each Linear and convolution, in the order in which they
-    run; those that do not run are left out.
+    run; those that do not run are left out. Of a recurrent layer, for each of its matrices, by the
+    name of the parameter.
 
     inputs: the module's arguments, each [B, ...]; what all B samples take is divided by B.
     The module runs as it is.
@@ -70,7 +72,16 @@ def layer_macs(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, f
             layer.weight.numel() // max(len(layer.weight), 1)
         )
 
-    layers = [path for path, m in module.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
-    with torch.no_grad(), watched(module, {path: partial(count, path) for path in layers}):
+    def count_matrices(path: str, layer: Any, args: Any, out: Any) -> None:
+        y = next(tensors(out))
+        for m in recurrent.matrices(layer):  # each meets every moment
+            name = f"{path}.{m.name}".removeprefix(".")
+            counts[name] = counts.get(name, 0.0) + y.numel() / y.shape[-1] / len(inputs[0]) * m.weight.numel()
+
+    hooks: dict[str, Any] = {}
+    for path, m in module.named_modules():
+        if isinstance(m, (nn.Linear, _ConvNd, nn.RNNBase)):
+            hooks[path] = partial(count_matrices if isinstance(m, nn.RNNBase) else count, path)
+    with torch.no_grad(), watched(module, hooks):
         module(*inputs)
     return counts

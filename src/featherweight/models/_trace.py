@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from . import recurrent
 from ._labels import Memory, Ties, key
 from ._operations import Following, along
 from .cutting import can_narrow, channel_axis, depthwise
@@ -32,8 +33,9 @@ _SIDES = (  # attributes that have the widths of a layer
     ("in_channels", "out_channels"),
     ("num_features", ""),
     ("num_channels", ""),
+    ("input_size", "hidden_size"),
 )
-_OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
+_OPAQUE = (nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
 
 
 class Trace:
@@ -162,7 +164,7 @@ class Trace:
         held, heads = owners(module), {id(m) for m in projections(module)}
         found: dict[str, Callable[..., None]] = {}
         for path, m in module.named_modules():
-            layer = isinstance(m, (nn.Linear, _ConvNd))
+            layer = isinstance(m, (nn.Linear, _ConvNd, nn.RNNBase))
             norm = isinstance(m, (_NormBase, nn.GroupNorm))
             if isinstance(m, _OPAQUE):
                 found[path] = partial(self._opaque, reason=_why_opaque(m))
@@ -177,6 +179,8 @@ class Trace:
                 found[path] = partial(self._opaque, reason=reason)
             elif norm:
                 found[path] = self._norm
+            elif isinstance(m, nn.RNNBase):
+                found[path] = self._recurrent
             else:
                 if id(m) in heads or packs_heads(module.get_submodule(path.rpartition(".")[0])):
                     self.whole[path] = HEADS
@@ -219,6 +223,21 @@ class Trace:
         self.ties.tie(self.columns[path], read)
         self.memory.put(out, along(self.rows[path], out.ndim, axis - x.ndim).expand(out.shape))
 
+    def _recurrent(self, path: str, m: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Recurrent layers: they read columns and make rows, which are outputs [.., D H] and last
+        states [.., H]. Unit h of each direction is one channel (see `recurrent`)."""
+        if (reason := recurrent.unfit(args, kwargs)) is not None:
+            self.whole[path] = reason
+            return self._opaque(path, m, args, kwargs, out, reason)
+        labels = self.labels(self._leave(path, args, kwargs))
+        read = self.ties.tie_along(labels, range(labels.ndim - 1)).flatten()  # [I]
+        if path not in self.rows:
+            self.rows[path], self.columns[path] = self.ties.new(recurrent.width(m)), self.ties.new(len(read))
+            self.ties.tie(self.rows[path].view(-1, m.hidden_size), self.rows[path][: m.hidden_size])
+        self.ties.tie(self.columns[path], read)
+        for t in tensors(out):
+            self.memory.put(t, along(self.rows[path][: t.shape[-1]], t.ndim, -1).expand(t.shape))
+
     def _norm(self, path: str, m: Any, args: Any, kwargs: Any, out: Tensor) -> None:
         """A normalisation of each channel by itself, or of groups of them."""
         x = self._leave(path, args, kwargs)
@@ -241,7 +260,7 @@ class Trace:
                 self.close(t, reason)
         for t in tensors(out):
             self.memory.put(t, self.ties.new(1, reason))
-        if isinstance(m, (nn.Linear, _ConvNd)):
+        if isinstance(m, (nn.Linear, _ConvNd, nn.RNNBase)):
             for labels in (self.rows.get(path), self.columns.get(path)):  # of a run that was followed
                 if labels is not None:
                     self.ties.fix(labels, reason)

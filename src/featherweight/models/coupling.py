@@ -27,7 +27,7 @@ from .exact import inexact
 from .groups import HEADS, Coupling, Group, Member
 from .heads import find_heads
 
-KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase)
 
 
 def output_layers(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
@@ -84,8 +84,9 @@ def _reached(
     for g in groups:
         wide = {g.channels, *(len(m.position) for m in g.members)}
         for m in g.members:
-            layer, names = module.get_submodule(m.path), ("out", "in")[m.axis]
-            wide |= {getattr(layer, f"{names}_{n}") for n in ("features", "channels") if hasattr(layer, f"{names}_{n}")}
+            layer, side = module.get_submodule(m.path), ("out", "in")[m.axis]
+            names = (f"{side}_features", f"{side}_channels", ("hidden_size", "input_size")[m.axis])
+            wide |= {getattr(layer, n) for n in names if hasattr(layer, n)}
         near = [path for path, widths in trace.unreached.items() if any(w % c == 0 for w in widths for c in wide)]
         if near:
             whole[g.name] = f"it could be coupled to {near[0]}, which no example row reaches"

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from . import recurrent
 from .computed import computed
 from .groups import Group
 
@@ -26,6 +27,8 @@ def can_narrow(layer: nn.Module) -> str | None:
     """Why channels of this layer cannot be cut; None if they can."""
     if not any(True for _ in layer.parameters()) and not isinstance(layer, (_NormBase, nn.LayerNorm, nn.GroupNorm)):
         return None  # it has nothing to cut
+    if isinstance(layer, nn.RNNBase):
+        return recurrent.whole(layer)
     if not isinstance(layer, (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm)):
         return f"a {type(layer).__name__} is coupled to it"
     if computed(layer) or any(p is not None and n not in ("weight", "bias") for n, p in layer._parameters.items()):
@@ -43,7 +46,7 @@ def depthwise(layer: nn.Module) -> bool:
 def channel_axis(layer: nn.Module, ndim: int) -> int:
     """Where the channels are in what a layer is given (or, counted from the end, gives), a tensor
     of `ndim` dimensions."""
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, (nn.Linear, nn.RNNBase)):
         return ndim - 1
     if isinstance(layer, _ConvNd):
         return ndim - 1 - len(layer.kernel_size)
@@ -126,6 +129,20 @@ def _narrow(layer: Any, axis: int, gone: set[int]) -> None:
         layer.num_groups = layer.num_groups * len(kept) // layer.num_channels
         layer.num_channels = len(kept)
         _index(layer, ("weight", "bias"), 0, kept)
+    elif isinstance(layer, nn.RNNBase):
+        _narrow_recurrent(layer, axis, gone)
+
+
+def _narrow_recurrent(layer: Any, axis: int, gone: set[int]) -> None:
+    changes = list(recurrent.cuts(layer, axis, gone))
+    layer._flat_weights = list(layer._flat_weights)  # `without` puts the list back that it had
+    for name, along, kept in changes:
+        _index(layer, (name,), along, kept)
+    if axis == 0:
+        layer.hidden_size -= len(recurrent.units(layer, gone))
+    else:
+        layer.input_size -= len(gone)
+    layer._init_flat_weights()
 
 
 def _narrow_depthwise(layer: Any, axis: int, gone: set[int]) -> None:
@@ -166,13 +183,18 @@ def _index(layer: nn.Module, names: tuple[str, ...], axis: int, kept: list[int])
 
 
 def silence(module: nn.Module, group: Group, drop: Sequence[int]) -> Callable[[], None]:
-    """Let nobody read the units `drop`: their columns in the group's readers become zero. The
-    function that is given back undoes it; only what changes is kept aside."""
+    """Let nobody read the units `drop`: their columns in the group's readers become zero, and of a
+    recurrent layer those by which its units read each other. The function that is given back undoes
+    it; only what changes is kept aside."""
     undo: list[Callable[[], None]] = []
     for m in group.members:
         gone = torch.tensor(m.at(group.of(drop)), dtype=torch.long)
         layer: Any = module.get_submodule(m.path)
-        if m.axis == 0 or len(gone) == 0:
+        if isinstance(layer, nn.RNNBase):
+            for name, columns in recurrent.reads(layer, m.axis, gone.tolist()):
+                undo.append(partial(_write_columns, layer, name, columns, getattr(layer, name).data[:, columns]))
+                _write_columns(layer, name, columns, 0)
+        if m.axis == 0 or len(gone) == 0 or isinstance(layer, nn.RNNBase):
             continue
         where: tuple[Any, ...] = (gone,)
         if not getattr(layer, "transposed", False):
@@ -208,6 +230,10 @@ def _reading(layer: Any) -> Tensor:
 
 def _write(layer: Any, where: tuple[Any, ...], value: Any) -> None:
     _reading(layer)[where] = value  # looked up again: a visit to another device has moved the weight
+
+
+def _write_columns(layer: Any, name: str, columns: Tensor, value: Any) -> None:
+    getattr(layer, name).data[:, columns] = value
 
 
 def add_scores(total: Tensor, group: Group, path: str, groups: int, score: Tensor) -> None:

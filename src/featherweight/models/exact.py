@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..columns import magnitude, spread
+from . import recurrent
 from .cutting import channel_axis, removed, silenced, without
 from .groups import Group
 from .hooks import tensors, watched
@@ -245,13 +247,7 @@ class _Noise:
         self.module = module
         self.of: dict[str, Tensor] = {}
         for path in dict.fromkeys(m.path for g in groups for m in g.members if m.axis == 0):
-            layer: Any = module.get_submodule(path)
-            width = next(
-                getattr(layer, n)
-                for n in ("out_features", "out_channels", "num_features", "num_channels")
-                if hasattr(layer, n)
-            )
-            self.of[path] = torch.randn(width, generator=generator)
+            self.of[path] = torch.randn(_width(module.get_submodule(path)), generator=generator)
 
     def hooks(self, gone: Mapping[tuple[str, int], set[int]]) -> dict[str, Any]:
         """What moves the channels of the module without those that are gone."""
@@ -259,8 +255,22 @@ class _Noise:
         return {path: partial(_enliven, noise=noise[kept[path]]) for path, noise in self.of.items()}
 
 
-def _enliven(layer: nn.Module, _: Any, out: Tensor, noise: Tensor) -> Tensor:
-    axis = channel_axis(layer, out.ndim)
+def _width(layer: Any) -> int:
+    """Channels that it makes."""
+    if isinstance(layer, nn.RNNBase):
+        return recurrent.width(layer)
+    names = ("out_features", "out_channels", "num_features", "num_channels")
+    return next(int(getattr(layer, n)) for n in names if hasattr(layer, n))
+
+
+def _enliven(layer: nn.Module, _: Any, out: Any, noise: Tensor) -> Any:
+    if isinstance(layer, nn.RNNBase):  # its outputs [.., D H], and its last states [.., H]
+        return tree_map(lambda t: _moved(t, -1, noise[: t.shape[-1]]), out)
+    return _moved(out, channel_axis(layer, out.ndim), noise)
+
+
+def _moved(out: Tensor, axis: int, noise: Tensor) -> Tensor:
+    axis %= out.ndim
     shape = [1] * out.ndim
     shape[axis] = -1
     size = out.abs().amax([d for d in range(out.ndim) if d != axis], keepdim=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ..errors import InputError
 from ._follow import Follow
 from .criteria.base import Seen
 from .hooks import watched
+from .recurrent import GATES, Matrix, inside, matrix, unfit
 
 # called anew for each pass; gives (inputs in order, targets)
 Batches = Callable[[], Iterable[tuple[list[Tensor], Tensor]]]
@@ -43,7 +45,8 @@ def observe(
     The module runs in eval mode and is left as it was. At most `max_bytes` of statistics are held
     at once (more if a single layer's need more): the layers are split into as many passes over the
     batches as that takes, and a pass starts when the one before it has been consumed, so changes
-    made to earlier layers meanwhile are seen by the later ones. Layers: Linear and Conv1d/2d/3d.
+    made to earlier layers meanwhile are seen by the later ones. Layers: Linear and
+    Conv1d/2d/3d, and matrices of recurrent layers, by the name of the parameter.
     loss_fn(outputs, targets): scalar; for `gradient` only.
 
     norm: from a batch normalisation that is applied to the layer's very output. outputs: followed
@@ -68,8 +71,12 @@ def observe(
     return _observe(module, layers, wanted, batches, loss_fn, max_bytes)
 
 
-def _layer(module: nn.Module, path: str) -> nn.Module:
+def _layer(module: nn.Module, path: str) -> nn.Module | Matrix:
+    parent, _, name = path.rpartition(".")
     try:
+        cells = module.get_submodule(parent)
+        if isinstance(cells, nn.RNNBase) and (found := matrix(cells, name)) is not None:
+            return found
         layer = module.get_submodule(path)
     except AttributeError as e:
         raise InputError("the model has no such layer", got=path) from e
@@ -77,14 +84,14 @@ def _layer(module: nn.Module, path: str) -> nn.Module:
         raise InputError(
             "this layer cannot be observed",
             got=f"{path}: {type(layer).__name__}",
-            allowed="Linear, Conv1d, Conv2d, Conv3d",
+            allowed="Linear, Conv1d, Conv2d, Conv3d, a matrix of a recurrent layer by its name",
         )
     return layer
 
 
 def _observe(
     module: nn.Module,
-    layers: dict[str, nn.Module],
+    layers: dict[str, nn.Module | Matrix],
     needs: frozenset[str],
     batches: Batches,
     loss_fn: Any,
@@ -98,7 +105,7 @@ def _observe(
     if needs & {"gradient", "outputs"}:  # their size depends on how much will be seen
         sizes = [len(targets) for _, targets in batches()]
         n_batches, n_samples = len(sizes), sum(sizes)
-    part: dict[str, nn.Module] = {}
+    part: dict[str, nn.Module | Matrix] = {}
     held = 0
     for path, layer in layers.items():
         size = _size(layer, needs, n_batches, n_samples)
@@ -130,14 +137,16 @@ def _one_pass(
     inputs = (
         {path: _Inputs(layer, "hessian" in needs) for path, layer in layers.items()} if needs & _FROM_INPUTS else {}
     )
-    follow = Follow(module, layers) if needs & _FROM_OUTPUTS else None
+    plain = {path: layer for path, layer in layers.items() if not isinstance(layer, Matrix)}
+    follow = Follow(module, plain) if needs & _FROM_OUTPUTS else None
     gradients: dict[str, list[Tensor]] = {path: [] for path in layers}
     outputs: dict[str, list[Tensor]] = {path: [] for path in layers}
     weights = [layer.weight for layer in layers.values()]
     ran, first = 0, list[Tensor]()
     with (
         _as_found(module, weights if "gradient" in needs else []),
-        watched(module, before={path: sums.add for path, sums in inputs.items()}),
+        watched(module, before={path: sums.add for path, sums in inputs.items() if path in plain}),
+        watched(module, before=_within(layers, inputs, outputs) if needs & (_FROM_INPUTS | _FROM_OUTPUTS) else {}),
     ):
         for x, y in batches():
             ran += 1
@@ -175,6 +184,25 @@ def _one_pass(
                 [torch.zeros(0, len(layer.weight), device=layer.weight.device), *outputs.pop(path)]
             )
         yield path, _finite(Seen(layer.weight.detach(), **fields, name=path))
+
+
+def _within(
+    layers: dict[str, Any], inputs: dict[str, _Inputs], outputs: dict[str, list[Tensor]]
+) -> dict[str, Callable[..., None]]:
+    """{path of a recurrent layer: what a pass adds to the statistics of its matrices}."""
+
+    def add(path: str, layer: Any, args: tuple[Any, ...]) -> None:
+        if (reason := unfit(args, {})) is not None:
+            raise InputError("what goes on inside this layer cannot be observed", got=f"{path}: {reason}")
+        for m, rows, made in inside(layer, args[0].detach()):
+            name = f"{path}.{m.name}"
+            if name in inputs:
+                inputs[name].add_rows(rows.float().unsqueeze(0))
+            if name in layers:
+                outputs[name].append(made.float().repeat(1, GATES[layer.mode]))  # a unit's gates alike
+
+    paths = {path.rpartition(".")[0] for path, layer in layers.items() if isinstance(layer, Matrix)}
+    return {path: partial(add, path) for path in paths}
 
 
 def _finite(seen: Seen) -> Seen:
@@ -241,9 +269,13 @@ class _Inputs:
     def add(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         """A forward pre-hook."""
         with torch.no_grad():
-            for x in input_rows(layer, args[0].detach()):  # [G, R, n]
-                self.total += x.transpose(1, 2) @ x if self.outer else (x * x).sum(1)
-                self.rows += x.shape[1]
+            for x in input_rows(layer, args[0].detach()):
+                self.add_rows(x)
+
+    def add_rows(self, x: Tensor) -> None:
+        """x: [G, R, n]."""
+        self.total += x.transpose(1, 2) @ x if self.outer else (x * x).sum(1)
+        self.rows += x.shape[1]
 
     def norm(self) -> Tensor:
         """||x_j||_2 over all rows: [G, n]."""

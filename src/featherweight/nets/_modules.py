@@ -71,7 +71,7 @@ class Recurrent(nn.Module):
         super().__init__()
         make = nn.LSTM if cell == "lstm" else nn.GRU
         self.cells = make(i, hidden, layers, batch_first=True, bidirectional=both_ways)
-        self.time_first, self.pool, self.hidden, self.both_ways = time_first, pool, hidden, both_ways
+        self.time_first, self.pool, self.both_ways = time_first, pool, both_ways
         self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
         self.head = nn.Linear(hidden * (2 if both_ways else 1), classes)
 
@@ -80,7 +80,8 @@ class Recurrent(nn.Module):
         if self.pool == "mean":
             read = y.mean(1)
         elif self.both_ways:  # each way has read all of it at its own end
-            read = torch.cat([y[:, -1, : self.hidden], y[:, 0, self.hidden :]], 1)
+            h = self.cells.hidden_size  # as it is now: units may be cut
+            read = torch.cat([y[:, -1, :h], y[:, 0, h:]], 1)
         else:
             read = y[:, -1]
         return self.head(self.drop(read))  # type: ignore[no-any-return]

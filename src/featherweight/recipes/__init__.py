@@ -35,15 +35,22 @@ _SEEN = 0.2  # of the samples that a recovery sees, a criterion does, at most
 
 
 def cnn(
-    epochs: int | tuple[int, ...] = 2, blocks: bool = False, prunes: bool = True, batches: int = 8, **training: Any
+    epochs: int | tuple[int, ...] = 2,
+    blocks: bool = False,
+    prunes: bool = True,
+    batches: int = 8,
+    recurrent: bool = False,
+    **training: Any,
 ) -> Recipe:
     """Cut channels, recover by distillation for `epochs`, quantize.
 
     Epochs are a short recovery, by which candidates are compared; a study trains its finalists
     longer. Several: a hole. blocks: whole blocks may go first (for a model that has some that
     keep their input's shape); prunes: False for a model without channels that can be cut; batches:
-    of 64 samples, that criteria see; training: other fields of `Distill`.
+    of 64 samples, that criteria see; recurrent: it has recurrent layers, too, which int8-dynamic is
+    for; training: other fields of `Distill`.
     """
+    schemes = ("weight-only", "int8-static", *(("int8-dynamic",) if recurrent else ()))
     return Recipe(
         *([Maybe(DropBlocks(drop=1))] if blocks else []),
         *(
@@ -60,7 +67,7 @@ def cnn(
             else []
         ),
         Distill(epochs=_hole(epochs), **{"lr": 2e-3, **training}),
-        Maybe(Quantize(scheme=Choice("weight-only", "int8-static"), calibrate=Choice("minmax", "percentile"))),
+        Maybe(Quantize(scheme=Choice(*schemes), calibrate=Choice("minmax", "percentile"))),
     )
 
 
@@ -172,8 +179,9 @@ def default(task: Task, minutes: float | None = None, threads: int = 1, trials: 
     batches = max(1, min(8, round(_SEEN * epochs * n / 64)))
     if can.attentive:
         return encoder(epochs, can.blocks, can.cuts, batches, can.tables, **training)
-    family = cnn if can.convolutional else mlp
-    return family(epochs, bool(can.blocks), bool(can.cuts), batches, **training)
+    if can.convolutional:
+        return cnn(epochs, bool(can.blocks), bool(can.cuts), batches, can.recurrent, **training)
+    return mlp(epochs, bool(can.blocks), bool(can.cuts), batches, **training)
 
 
 def least_minutes(task: Task, threads: int = 1) -> float:

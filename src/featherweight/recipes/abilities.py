@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Abilities:
-    """convolutional, attentive: has it convolutions, attention; blocks: how many can be dropped;
+    """convolutional, attentive, recurrent: has it such layers; blocks: how many can be dropped;
     cuts: of the granularities of Prune those that find something to cut (`all`: only if there is
     more than in `mlp`); tables: it has embeddings, and all of them can be stored in 4 bits."""
 
     convolutional: bool
     attentive: bool
+    recurrent: bool
     blocks: int
     cuts: tuple[str, ...]
     tables: bool
@@ -47,6 +48,7 @@ def abilities(task: Task) -> Abilities:
     return Abilities(
         any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in module.modules()),
         bool(projections(module)),
+        any(isinstance(m, nn.RNNBase) for m in module.modules()),
         sum(n - (n == whole[path]) for path, n in rows.items()),  # of a row that could go whole, one stays
         (*(("all",) if kinds - {"mlp"} else ()), *(("mlp",) if "mlp" in kinds else ())),
         _small_tables(module),

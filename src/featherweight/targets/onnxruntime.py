@@ -16,6 +16,7 @@ from ..graphs.dynamic import quantize_dynamic
 from ..graphs.export import OUTPUT, export_onnx, onnxruntime
 from ..graphs.norms import part_norms
 from ..graphs.parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
+from ..graphs.recurrent import shrink_recurrent
 from ..graphs.session import Inputs, Session
 from ..graphs.sites import Site
 from ..graphs.small import shrink, shrink_graph
@@ -166,9 +167,8 @@ def _realise(
         for s in found
         if s.setting.bits in (4, 16) or (s.setting.bits == 8 and s.op not in ("Conv", "Gemm", "MatMul"))
     ]
-    held = {}
-    if small:
-        model = onnx.load(final)
-        held = shrink(model, small, package.scales, "ort")
+    model = onnx.load(final)
+    held = (shrink(model, small, package.scales, "ort") if small else {}) | shrink_recurrent(model, package)
+    if held:
         onnx.save(model, final)
     return report, found, held

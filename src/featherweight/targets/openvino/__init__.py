@@ -18,9 +18,11 @@ from ...errors import TargetError
 from ...graphs.coverage import layer_report
 from ...graphs.export import export_onnx
 from ...graphs.parity import as_numpy, check_float, check_rows, compare, meant, reference, run_rows
+from ...graphs.recurrent import recurrent_report
 from ...graphs.session import Session
 from ...plan import Plan, check_plan, integer_problem
 from ..base import Runtime, Target
+from ._recurrent import recurrent
 from .realise import fix_shapes, realise
 from .session import FILE, GROUP, PRECISION, WEIGHTS, capabilities, from_onnx, load, openvino_module
 
@@ -86,6 +88,7 @@ class Openvino(Runtime):
         if plan is not None:
             notes["coverage"] = session.coverage() | {
                 "layers": layer_report(package, found, lambda s: held.get(s.node) or session.computed(s.node))
+                | recurrent_report(package.module, recurrent(model), held, "OpenVINO")
             }
         rows = check_rows(example, calibration)
         expected = reference(meant(package, calibration), rows)

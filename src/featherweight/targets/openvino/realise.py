@@ -22,15 +22,13 @@ from ...graphs.small import HALF, raised, shrink, shrink_graph
 from ...graphs.static import quantize_static
 from ...plan import LayerPlan, Plan, needs_calibration, nothing_quantized, required
 from ..base import Target
+from ._recurrent import recurrent, shrink_recurrent
 from .session import DYNAMIC, FILE, GROUP, from_onnx, load, nncf_module, openvino_module
 
 if TYPE_CHECKING:
     import torch
 
     from ...models.package import Package
-
-
-_RECURRENT = {f"{kind}{form}" for kind in ("LSTM", "GRU", "RNN") for form in ("Sequence", "Cell")}
 
 
 def fix_shapes(model: Any, example: dict[str, torch.Tensor]) -> None:
@@ -53,10 +51,10 @@ def _operators(model: Any, nodes: set[str]) -> list[str]:
 
 
 def _recurrent(model: Any) -> list[str]:
-    """Recurrent operators, which no plan lists: they stay in floating point, as on ONNX Runtime.
+    """Recurrent operators, which no plan lists: they compute in floating point, as on ONNX Runtime.
     With 8-bit weights and inputs their errors add up over the steps (2.8 points of accuracy lost in
     a two-layer LSTM over 12 tokens)."""
-    return [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() in _RECURRENT]
+    return list(recurrent(model))
 
 
 def _is_transformer(model: Any) -> bool:
@@ -90,6 +88,7 @@ def realise(
         graph = raised(graph, settings)
         found, held = shrink_graph(graph, package, "onnx")
         model = _converted(graph, example, tmp)
+        small = shrink_recurrent(model, package)
         dynamic = plan.scheme == "int8-dynamic"
         if dynamic:
             model.set_rt_info(DYNAMIC, GROUP)
@@ -97,8 +96,8 @@ def realise(
                 node: f"{how} (activations int8 in groups of {DYNAMIC} where the processor can)"
                 for node, how in held.items()
             }
-        report = {"scheme": plan.scheme, "weight_bits": plan.bits, "small_weights": len(held)}
-        return model, report | ({"group_size": DYNAMIC} if dynamic else {}), found, held
+        report = {"scheme": plan.scheme, "weight_bits": plan.bits, "small_weights": len(held) + len(small)}
+        return model, report | ({"group_size": DYNAMIC} if dynamic else {}), found, held | small
     if calibration is None:
         raise needs_calibration()
     n = min(plan.ranges().samples, len(next(iter(calibration.values()))))

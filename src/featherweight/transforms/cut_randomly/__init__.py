@@ -118,7 +118,7 @@ class CutRandomly(Transform):
     end; where a silent channel is not a missing one (layer norm) the layer is left whole.
     """
 
-    version = 5
+    version = 6
 
     says = "Remove random parts of the model and keep the removals that do not hurt"
 

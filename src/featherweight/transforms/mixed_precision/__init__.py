@@ -155,9 +155,7 @@ class MixedPrecision(Transform):
         layers = {path: made.options[path][levels.get(path, -1)] for path in made.options}
         widths, tables = [e.bits for e in layers.values()], [layers[path].bits for path in made.tables]
         quantized = replace(plan, bits=min(*widths, 16), embeddings=min(tables, default=32), layers=layers)
-        # they stay as they are
-        unweighed = recurrent(model.module) if self.scheme == "int8-dynamic" else []
-        if unweighed := [*floating(model.module), *unweighed]:
+        if unweighed := [*floating(model.module), *recurrent(model.module)]:  # they stay as they are
             quantized = replace(quantized, skip=(*plan.skipped, *unweighed))
         note = {
             "widths": {str(b): widths.count(b) for b in sorted(set(widths))},

@@ -40,7 +40,7 @@ class Prune(Transform):
 
     says = "Remove the parts of the model that matter least"
 
-    version = 4
+    version = 5
 
     ratio: float = param(
         0.5,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...measure.ops import layer_macs
 from ...measure.probe import repeated, time_pair
+from ...models import recurrent
 from ...models.copies import copied
 from ...models.cutting import cut, silenced
 from ...models.groups import Group
@@ -68,8 +69,8 @@ def _loss(module: nn.Module, batches: Batches, loss_fn: Any) -> float:
 
 
 class Macs:
-    """Multiply-accumulates of a module's Linear and convolution layers for one sample, and what is
-    left of them after cuts."""
+    """Multiply-accumulates of a module's Linear, convolution and recurrent layers for one sample,
+    and what is left of them after cuts."""
 
     def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.module, self.layer = module, layer_macs(module, inputs)
@@ -83,15 +84,29 @@ class Macs:
             for m in group.members:
                 width = self._width(m.path, m.axis)
                 share[m.path, m.axis] = share.get((m.path, m.axis), 1.0) - gone * len(m.position) / width
-        return sum(n * share.get((path, 0), 1.0) * share.get((path, 1), 1.0) for path, n in self.layer.items())
+        total = 0.0
+        for name, n in self.layer.items():
+            path, inner = self._of(name)
+            total += n * share.get((path, 0), 1.0) * share.get((path, 0 if inner else 1), 1.0)
+        return total
 
     def of(self, groups: Sequence[Group]) -> float:
         """MACs of the layers that are members of these groups."""
         paths = {m.path for g in groups for m in g.members}
-        return sum(n for path, n in self.layer.items() if path in paths)
+        return sum(n for name, n in self.layer.items() if self._of(name)[0] in paths)
+
+    def _of(self, name: str) -> tuple[str, bool]:
+        """(path of the layer that an entry is about, does it read what the layer makes itself?), as
+        some matrices of recurrent layers do."""
+        parent, _, leaf = name.rpartition(".")
+        layer = self.module.get_submodule(parent)
+        m = recurrent.matrix(layer, leaf) if isinstance(layer, nn.RNNBase) else None
+        return (name, False) if m is None else (parent, m.reads_units)
 
     def _width(self, path: str, axis: int) -> int:
         layer: Any = self.module.get_submodule(path)
+        if isinstance(layer, nn.RNNBase):
+            return recurrent.width(layer) if axis == 0 else layer.input_size
         names = ("out_channels", "out_features") if axis == 0 else ("in_channels", "in_features")
         return next((int(getattr(layer, n)) for n in names if hasattr(layer, n)), 1)
 

@@ -16,6 +16,7 @@ from ...models.exact import inexact
 from ...models.groups import Group
 from ...models.observe import observe
 from ...models.package import Package
+from ...models.recurrent import add_matrix_scores, matrices, matrix
 from ...registry import find
 from ...seeding import derive
 from ...train.loop import tensors
@@ -81,15 +82,19 @@ class Cutter:
         members = [(m, g) for g in groups for m in g.members if m.axis == 0 or judge.per_weight]
         of: dict[str, list[Group]] = {}
         for m, g in members:
-            if isinstance(
-                module.get_submodule(m.path), (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-            ) and g not in of.setdefault(m.path, []):
-                of[m.path].append(g)
+            for path in _judged(module, m.path):
+                if g not in of.setdefault(path, []):
+                    of[path].append(g)
         total = {g.name: torch.zeros(len(g.units)) for g in groups}
         for path, seen in observe(module, list(of), judge.needs, self.batches, self.context.task.loss_fn):
             score = judge.score(seen, rng)
             for g in of[path]:
-                add_scores(total[g.name], g, path, getattr(module.get_submodule(path), "groups", 1), score)
+                layer, _, name = path.rpartition(".")
+                cells = module.get_submodule(layer)
+                if isinstance(cells, nn.RNNBase) and (own := matrix(cells, name)) is not None:
+                    add_matrix_scores(total[g.name], g, layer, own, score)
+                else:
+                    add_scores(total[g.name], g, path, getattr(module.get_submodule(path), "groups", 1), score)
         return [total[g.name] for g in groups]
 
     def _keeps(self, package: Package, groups: Sequence[Group], importance: Sequence[Tensor], step: int) -> list[int]:
@@ -132,6 +137,15 @@ class Cutter:
             )
         self.note.setdefault("allocation", []).append(report)
         return keeps
+
+
+def _judged(module: nn.Module, path: str) -> list[str]:
+    """What a criterion looks at of the layer at `path`: its weight, or every matrix of a recurrent
+    layer; of others nothing."""
+    layer = module.get_submodule(path)
+    if isinstance(layer, nn.RNNBase):
+        return [f"{path}.{m.name}" for m in matrices(layer)]
+    return [path] if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) else []
 
 
 @dataclass(frozen=True)
