@@ -15,6 +15,7 @@ from ..targets.base import Target
 _TAKES = {
     "image": "image files",
     "text": "texts, or .txt files with one a line",
+    "words": "texts, or .txt files with one a line",
     "arrays": ".npz, .npy or .csv files of numbers",
 }
 

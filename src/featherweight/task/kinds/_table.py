@@ -13,6 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import MissingExtra, TaskError
 from ._delimited import read_delimited
 
@@ -38,40 +40,81 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
     """Texts and labels (as text), row by row. TaskError names the columns, or the rows,
     that cannot be used."""
     table = read_table(file)
-    text_name = _pick("text", text_column, TEXT_COLUMNS, table, file)
-    label_name = _pick("label", label_column, LABEL_COLUMNS, table, file)
+    text_name = pick("text", text_column, TEXT_COLUMNS, table, file)
+    label_name = pick("label", label_column, LABEL_COLUMNS, table, file)
     if text_name == label_name:
-        raise TaskError("text and label are the same column", got=text_name, allowed=_shown(table.names))
-    texts, labels = table.column(text_name), [_label(v) for v in table.column(label_name)]
+        raise TaskError("text and label are the same column", got=text_name, allowed=shown(table.names))
+    return texts_of(file, table, text_name), labels_of(file, table, label_name)
+
+
+def texts_of(file: Path, table: Table, text_column: str | None) -> list[str]:
+    """The texts in a column. TaskError names the rows that have none that can be used."""
+    text_name = pick("text", text_column, TEXT_COLUMNS, table, file)
+    texts = table.column(text_name)
     if not texts:
         raise TaskError("the table has no rows", got=str(file))
-    _complain(
+    complain(
         file,
         f"no text in column {text_name!r}",
         [i for i, v in enumerate(texts) if not isinstance(v, str) or not v.strip()],
     )
-    _complain(
+    complain(
         file,
         f"a text of more than {LONGEST_TEXT:,} characters",
         [i for i, v in enumerate(texts) if len(v) > LONGEST_TEXT],
         "split or cut them",
     )
-    _check_memory(file, sum(map(len, texts)))
-    _complain(file, f"no usable label in column {label_name!r}", [i for i, v in enumerate(labels) if v is None])
-    odd = [i for i, row in enumerate(zip(texts, labels, strict=True)) if not all(map(_encodable, row))]
-    _complain(file, "text that is no Unicode (half of a surrogate pair)", odd, "write the table again, as UTF-8")
-    found = _classes(file, [v for v in labels if v is not None])
+    check_memory(file, sum(map(len, texts)))
+    _complain_of_odd(file, texts)
+    return texts
+
+
+def labels_of(file: Path, table: Table, name: str) -> list[str]:
+    """The labels in a column, as text. TaskError names the rows that have none, and a column that
+    does not look like classes."""
+    labels = [label_text(v) for v in table.column(name)]
+    if not labels:
+        raise TaskError("the table has no rows", got=str(file))
+    complain(file, f"no usable label in column {name!r}", [i for i, v in enumerate(labels) if v is None])
+    _complain_of_odd(file, labels)
+    found = _class_names(file, [v for v in labels if v is not None])
     if len(set(found)) > max(2, len(found) // 2):
         raise TaskError(
             "the label column does not look like classes",
-            got=f"{label_name!r}: {len(set(found))} different values in {len(found)} rows",
-            allowed=f"columns: {_shown(table.names)}",
+            got=f"{name!r}: {len(set(found))} different values in {len(found)} rows",
+            allowed=f"columns: {shown(table.names)}",
             fix="name the column of the classes with label_column",
         )
-    return texts, found
+    return found
 
 
-def _encodable(text: str | None) -> bool:
+def class_numbers(labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The number of each label's class, int64 [n], and the classes' names in order."""
+    classes = sorted_labels(labels)
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[v] for v in labels], dtype=np.int64), classes
+
+
+def sorted_labels(labels: Sequence[str]) -> list[str]:
+    """The distinct labels: as numbers if all are whole numbers, else as text."""
+    found = sorted(set(labels))
+    return sorted(found, key=Decimal) if all(re.fullmatch(r"-?\d+", v) for v in found) else found
+
+
+def names_of(file: Path, table: Table, name: str, what: str) -> list[str]:
+    """The texts or whole numbers in a column, as text. TaskError names the rows that have none."""
+    found = [label_text(v) for v in table.column(name)]
+    complain(file, f"no {what} in column {name!r}", [i for i, v in enumerate(found) if v is None])
+    _complain_of_odd(file, found)
+    return [v for v in found if v is not None]
+
+
+def _complain_of_odd(file: Path, texts: Sequence[str | None]) -> None:
+    odd = [i for i, text in enumerate(texts) if not encodable(text)]
+    complain(file, "text that is no Unicode (half of a surrogate pair)", odd, "write the table again, as UTF-8")
+
+
+def encodable(text: str | None) -> bool:
     """JSON can say characters that do not exist."""
     try:
         return text is None or text.isascii() or bool(text.encode())
@@ -79,12 +122,13 @@ def _encodable(text: str | None) -> bool:
         return False
 
 
-def _shown(names: Iterable[str]) -> str:
+def shown(names: Iterable[str]) -> str:
     return ", ".join(names)[:500]
 
 
-def read_table(file: Path) -> Table:
-    """A .csv, .tsv, .jsonl or .parquet file. TaskError if it cannot be read, or is too large."""
+def read_table(file: Path, lists: bool = False) -> Table:
+    """A .csv, .tsv, .jsonl or .parquet file. lists: a cell may be a list of plain values. TaskError
+    if it cannot be read, or is too large."""
     if not file.is_file():
         raise TaskError(
             "there is no such data file", got=str(file), allowed=f"a file that ends in {', '.join(SUFFIXES)}"
@@ -93,8 +137,8 @@ def read_table(file: Path) -> Table:
     if suffix not in SUFFIXES:
         raise TaskError("this data file has an unknown format", got=file.name, allowed=", ".join(SUFFIXES))
     if suffix == ".parquet":
-        return _read_parquet(file)
-    _check_memory(file, file.stat().st_size)
+        return _read_parquet(file, lists)
+    check_memory(file, file.stat().st_size)
     if suffix == ".jsonl":
         return _read_jsonl(file)
     place, rows = read_delimited(file)
@@ -113,7 +157,7 @@ def _check_counts(file: Path, rows: int, columns: int) -> None:
         )
 
 
-def _check_memory(file: Path, size_bytes: int) -> None:
+def check_memory(file: Path, size_bytes: int) -> None:
     """TaskError if what these bytes become is more than there is room for."""
     import psutil
 
@@ -127,7 +171,7 @@ def _check_memory(file: Path, size_bytes: int) -> None:
         )
 
 
-def _read_parquet(file: Path) -> Table:
+def _read_parquet(file: Path, lists: bool = False) -> Table:
     """Columns of plain values, each read on its own and in pieces."""
     try:
         import pyarrow as pa
@@ -151,13 +195,13 @@ def _read_parquet(file: Path) -> Table:
         raise TaskError(
             f"{file.name} has columns with the same name",
             got=", ".join(map(repr, twice))[:500],
-            allowed=f"names that differ: {_shown(names)}",
+            allowed=f"names that differ: {shown(names)}",
             fix="rename them, or leave one out",
         )
 
     def column(name: str) -> list[Any]:
         kind = schema.field(name).type
-        if not _plain(kind):
+        if not _plain(kind.value_type if lists and _is_list(kind) else kind):
             bytes_ = "binary" in str(kind)
             raise TaskError(
                 "a column holds bytes, of which nobody says what text they are"
@@ -172,7 +216,7 @@ def _read_parquet(file: Path) -> Table:
         leaf = schema.names.index(name) if meta.num_columns == len(schema.names) else None
         if leaf is not None:
             groups = range(meta.num_row_groups)
-            _check_memory(file, sum(meta.row_group(g).column(leaf).total_uncompressed_size for g in groups))
+            check_memory(file, sum(meta.row_group(g).column(leaf).total_uncompressed_size for g in groups))
         values: list[Any] = []
         try:
             # a text that is repeated is stored once, and stays so: a row more is a number more
@@ -196,6 +240,12 @@ def _is_text(kind: Any) -> bool:
 
     view = getattr(t, "is_string_view", None)  # of pyarrow 16 and later
     return bool(t.is_string(kind) or t.is_large_string(kind) or view is not None and view(kind))
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow.types as t
+
+    return bool(t.is_list(kind) or t.is_large_list(kind))
 
 
 def _plain(kind: Any) -> bool:
@@ -243,7 +293,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _label(value: Any) -> str | None:
+def label_text(value: Any) -> str | None:
     """The label as text: 1.0 is "1"; None if it is missing or cannot be a class."""
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else None
@@ -252,7 +302,7 @@ def _label(value: Any) -> str | None:
     return str(value).strip()
 
 
-def _classes(file: Path, labels: list[str]) -> list[str]:
+def _class_names(file: Path, labels: list[str]) -> list[str]:
     """The labels, in which "1.0" is "1" if all are whole numbers. TaskError for two other labels
     that are one number: are they one class?"""
     kinds = dict.fromkeys(labels)
@@ -271,14 +321,14 @@ def _classes(file: Path, labels: list[str]) -> list[str]:
     return labels
 
 
-def _pick(what: str, given: str | None, usual: Sequence[str], table: Table, file: Path) -> str:
+def pick(what: str, given: str | None, usual: Sequence[str], table: Table, file: Path) -> str:
     """The column named, or the first of the usual names that the table has (in any case)."""
     if given is not None:
         if given not in table.names:
             raise TaskError(
                 f"{file.name} has no column {given!r}",
                 got=f"{what}_column={given!r}",
-                allowed=f"columns: {_shown(table.names)}",
+                allowed=f"columns: {shown(table.names)}",
             )
         return given
     by_lower = {name.strip().lower(): name for name in reversed(table.names)}
@@ -287,17 +337,17 @@ def _pick(what: str, given: str | None, usual: Sequence[str], table: Table, file
             return by_lower[name]
     raise TaskError(
         f"{file.name} has no column that is surely the {what}",
-        got=f"columns: {_shown(table.names)}",
+        got=f"columns: {shown(table.names)}",
         allowed=f"a column called {', '.join(usual)}",
         fix=f"name it with {what}_column",
     )
 
 
-def _complain(file: Path, what: str, rows: list[int], fix: str = "fill or remove them") -> None:
+def complain(file: Path, what: str, rows: list[int], fix: str = "fill or remove them") -> None:
     if rows:
-        shown = ", ".join(str(r + 1) for r in rows[:10]) + (", ..." if len(rows) > 10 else "")
+        said = ", ".join(str(r + 1) for r in rows[:10]) + (", ..." if len(rows) > 10 else "")
         raise TaskError(
             f"{file.name} has rows with {what}",
-            got=f"{len(rows)}: rows {shown} (the first row of data is 1)",
+            got=f"{len(rows)}: rows {said} (the first row of data is 1)",
             fix=fix,
         )
