@@ -105,7 +105,13 @@ def classifier(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_kinds_are_found_by_their_files() -> None:
-    assert kinds() == ("image-classification", "model-file", "text-classification")
+    assert kinds() == (
+        "image-classification",
+        "model-file",
+        "text-classification",
+        "text-embedding",
+        "token-classification",
+    )
     with pytest.raises(TaskError, match=r"missing: data, model|missing: model, data"):
         make_task("text-classification", colour="red")
 

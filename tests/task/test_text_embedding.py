@@ -16,7 +16,7 @@ from featherweight.errors import TaskError
 from featherweight.task.kinds import make_task
 from featherweight.task.kinds.text_embedding import text_embedding
 from featherweight.task.load import load_task
-from tests.deploy.test_predict import alone, deployed
+from tests.deploy.test_predict import OURS, alone, deployed
 from tests.task.test_kinds import bert, table, write_csv  # noqa: F401 (a fixture)
 
 transformers = pytest.importorskip("transformers", reason="the extra llm is not installed")
@@ -169,13 +169,15 @@ def test_texts_and_models_that_are_not_there(tmp_path: Path, bert: Path) -> None
         make_task("text-embedding", model=bert)
 
 
-def test_a_deployed_folder_gives_the_vector(tmp_path: Path, bert: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("target", ["onnxruntime", "torch"])
+def test_a_deployed_folder_gives_the_vector(tmp_path: Path, bert: Path, target: str) -> None:  # noqa: F811
     task = text_embedding(bert, write_csv(tmp_path / "t.csv", table()))
-    to = deployed(tmp_path / "to", task)
-    code, said, wrong = alone(to, "good film")
+    to = deployed(tmp_path / "to", task, target)
+    hidden_ = frozenset({"featherweight", "transformers"}) if target == "torch" else OURS
+    code, said, wrong = alone(to, "good film", hidden=hidden_)
     assert code == 0, wrong
     vector = np.array(json.loads(said)["output"])
     expected = hidden(bert, "good film", 128).mean(0)
     assert np.allclose(vector, (expected / expected.norm()).numpy(), atol=1e-5)
     assert np.allclose(Model(to)(["good film", "bad"])[0]["output"], vector, atol=1e-5)
-    assert alone(to, "--check")[0] == 0
+    assert alone(to, "--check", hidden=hidden_)[0] == 0
