@@ -274,6 +274,8 @@ def test_options_that_do_not_fit_the_model_are_refused(vit: Path, tmp_path: Path
             image_classification(vit, folder, **options)
     with pytest.raises(TaskError, match="does not fit the model"):
         image_classification("nets.py:net", folder, classes="a,b")
+    with pytest.raises(TaskError, match="no such model directory, and this names no Python file"):
+        image_classification(tmp_path / "none", folder)
     with pytest.raises(TaskError, match="a folder has no columns"):
         image_classification(vit, folder, label_column="label")
     other = changed(vit, tmp_path / "other")

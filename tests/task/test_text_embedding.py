@@ -161,7 +161,7 @@ def test_texts_and_models_that_are_not_there(tmp_path: Path, bert: Path) -> None
     (tmp_path / "t.txt").write_text("\n \n")
     with pytest.raises(TaskError, match="has no texts"):
         text_embedding(bert, tmp_path / "t.txt")
-    with pytest.raises(TaskError, match="cannot be read"):
+    with pytest.raises(TaskError, match="no such data file"):
         text_embedding(bert, tmp_path / "gone.txt")
     with pytest.raises(TaskError, match="has no columns"):
         text_embedding(bert, tmp_path / "t.txt", text_column="text")

@@ -78,6 +78,12 @@ def image_classification(
         _only(f"a model directory says it itself, in {PROCESSOR}", size=size, channels=channels)
         said = class_names(classes), new_head, check_labels
         return _of_directory(Path(model).resolve(), Path(data).resolve(), depth, columns, said, epochs, split_seed)
+    if ".py" not in Path(model).name:
+        raise TaskError(
+            "there is no such model directory, and this names no Python file",
+            got=str(model),
+            allowed="a Hugging Face directory, or FILE.py:NAME (a network)",
+        )
     _only("a network from a Python file has no names of classes", classes=classes, new_head=new_head or None)
     return _of_file(str(model), Path(data).resolve(), size, channels, depth, columns, epochs, split_seed)
 

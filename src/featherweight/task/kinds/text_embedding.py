@@ -52,9 +52,9 @@ def text_embedding(
     training for the baseline (with labels).
     """
     folder, file = Path(model).resolve(), Path(data).resolve()
+    texts, labels, notes = _read(file, text_column, label_column)
     encoder = sentence_encoder(folder) if folder.is_dir() else Encoder(folder, (), False, None, ())
     load_config(encoder.folder)
-    texts, labels, notes = _read(file, text_column, label_column)
     limit = token_limit(encoder.folder, load_tokenizer(encoder.folder))
     length = min(encoder.longest or _LENGTH, limit) if max_length is None else max_length
     if epochs and labels is None:
@@ -112,6 +112,8 @@ def _read(
 
 
 def _lines(file: Path) -> list[str]:
+    if not file.is_file():
+        raise TaskError("there is no such data file", got=str(file), allowed=f".txt, {', '.join(SUFFIXES)}")
     try:
         check_memory(file, file.stat().st_size)
         texts = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
