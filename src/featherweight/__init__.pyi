@@ -21,11 +21,14 @@ from .limits import max_params as max_params
 from .limits import max_size as max_size
 from .limits import min_metric as min_metric
 from .nets.cell import Cell as Cell
+from .nets.columns import Columns as Columns
 from .nets.conv_net import ConvNet as ConvNet
 from .nets.encoder import Encoder as Encoder
+from .nets.log_mel import LogMel as LogMel
 from .nets.mlp import Mlp as Mlp
 from .nets.recurrent_net import RecurrentNet as RecurrentNet
 from .nets.series_net import SeriesNet as SeriesNet
+from .nets.standardised import Standardised as Standardised
 from .optuna_sampler import OptunaSampler as OptunaSampler
 from .recipe import Made as Made
 from .recipe import Mark as Mark

@@ -62,6 +62,7 @@ def test_the_probe_sees_so_many_texts_at_most(bert: Path, tmp_path: Path) -> Non
     task = make_task("text-classification", model=bert, data=write_csv(tmp_path / "t.csv", table(60)))
     all_, few = (text_yardsticks(task, most=most)[1].metric.value for most in (5000, 6))
     assert 0 <= few <= 1 and 0 <= all_ <= 1
+    assert text_yardsticks(task, most=6)[1].name == f"{PROBE}, fitted to 6 texts"
     assert text_yardsticks(task, most=6)[1].metric == text_yardsticks(task, most=6)[1].metric
 
 

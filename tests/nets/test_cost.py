@@ -9,11 +9,14 @@ from featherweight import registry
 from featherweight.errors import InputError, RecipeError
 from featherweight.measure import ops
 from featherweight.nets.cell import Cell
+from featherweight.nets.columns import Columns
 from featherweight.nets.conv_net import ConvNet
 from featherweight.nets.encoder import Encoder
+from featherweight.nets.log_mel import LogMel
 from featherweight.nets.mlp import Mlp
 from featherweight.nets.recurrent_net import RecurrentNet
 from featherweight.nets.series_net import SeriesNet
+from featherweight.nets.standardised import Standardised
 from featherweight.recipe import Recipe
 from featherweight.seeding import generator
 from featherweight.space import Choice, Int, Space
@@ -52,7 +55,28 @@ SPACES = {
         ),
         (torch.zeros(1, 3, 21),),
     ),
+    "standardised": (
+        Standardised.space(
+            net=SeriesNet(in_channels=3, depths=(Int(1, 3),), widths=(Int(3, 9),), stem=Int(3, 9)),
+            shape=(3, 21),
+            axis=0,
+            mean=(1.0, 2.0, 3.0),
+            deviation=(1.0, 2.0, 3.0),
+            power=2,
+        ),
+        (torch.zeros(1, 3, 21),),
+    ),
     "mlp": (Mlp.space(features=12, classes=3), (torch.zeros(1, 3, 4),)),
+    "log_mel": (
+        LogMel.space(net=ConvNet.space(in_channels=1, widths=(Int(3, 9),), depths=(1,)), samples=2000),
+        (torch.zeros(1, 2000),),
+    ),
+    "columns": (
+        Columns.space(
+            net=Mlp.space(), mean=(0.0, 1.0), deviation=(1.0, 2.0), missing=1, values=(4, 90), classes=3, power=0
+        ),
+        (torch.zeros(1, 3), torch.zeros(1, 2, dtype=torch.int64)),
+    ),
 }
 
 

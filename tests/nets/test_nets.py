@@ -13,6 +13,8 @@ from featherweight.graphs.export import export_onnx
 from featherweight.nets._modules import Rows
 from featherweight.nets.conv_net import ConvNet
 from featherweight.nets.mlp import Mlp
+from featherweight.nets.series_net import SeriesNet
+from featherweight.nets.standardised import Standardised
 from featherweight.recipe import Recipe, content_hash, decode, encode
 from featherweight.seeding import generator
 from featherweight.space import Choice, Int, Space
@@ -22,16 +24,30 @@ IMAGES = (torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0)),
 IDS = torch.tensor([[1, 2, 3, 4, 0, 0], [5, 6, 7, 8, 9, 1]])
 MASK = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
 SERIES = (torch.randn(2, 3, 20, generator=torch.Generator().manual_seed(0)),)
-INPUTS = {"conv_net": IMAGES, "cell": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)}
-INPUTS |= {"series_net": SERIES, "recurrent_net": SERIES}
+SOUNDS = (torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)),)
+ROWS = (torch.randn(2, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([[0, 2], [3, 1]]))
+INPUTS = {
+    **{"conv_net": IMAGES, "cell": IMAGES, "mlp": IMAGES, "encoder": (IDS, MASK)},
+    **{"log_mel": SOUNDS, "columns": ROWS, "series_net": SERIES, "recurrent_net": SERIES},
+    "standardised": SERIES,
+}
 SMALL = {
     "conv_net": {"widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
     "cell": {"width": 4, "cells": 1, "classes": 5},
     "mlp": {"features": 360, "classes": 5},
     "recurrent_net": {"in_channels": 3, "hidden": 6, "classes": 5},
+    "standardised": {
+        "net": SeriesNet(in_channels=3, widths=(8,), depths=(1,), stem=8, classes=5),
+        "shape": (3, 20),
+        "mean": (1.0, 2.0, 3.0),
+        "deviation": (1.0, 0.0, 10.0),
+    },
     "series_net": {"in_channels": 3, "widths": (8, 16), "depths": (1, 2), "stem": 8, "classes": 5},
     "encoder": {"vocab": 20, "length": 6, "width": 16, "heads": 2, "classes": 5},
+    "log_mel": {"net": ConvNet(in_channels=1, widths=(8,), depths=(1,), stem=8, classes=5), "samples": 4000},
+    "columns": {"mean": (0.0, 1.0, 2.0), "deviation": (1.0, 2.0, 0.0), "missing": 1, "values": (4, 3), "classes": 5},
 }
+FIXED = ("classes", "features", "vocab", "length", "cells", "samples", "mean", "deviation", "missing", "values")
 
 
 def small(kind, **more):
@@ -62,9 +78,10 @@ def test_every_draw_of_the_declared_ranges_builds(kind):
     sizes = {
         k: v
         for k, v in SMALL[kind].items()
-        if k in ("classes", "features", "vocab", "length", "cells", "in_channels")
-        and (k != "in_channels" or kind in ("series_net", "recurrent_net"))
+        if k in FIXED or (k == "net" and kind in ("log_mel", "standardised")) or k in ("shape", "mean", "deviation")
     }
+    if kind in ("series_net", "recurrent_net"):
+        sizes["in_channels"] = 3
     recipe = Recipe(Build(registry.find("nets", kind).space(**sizes)))
     space = Space(recipe)
     for i in range(4):
@@ -77,7 +94,7 @@ def test_fields_are_documented_and_holes_have_to_be_filled(kind):
     cls = registry.find("nets", kind)
     assert all(f.metadata.get("doc") for f in dataclasses.fields(cls))
     with pytest.raises(RecipeError, match="still has holes"):
-        cls.space().build()
+        (Standardised(net=Mlp.space(features=4)) if cls is Standardised else cls.space()).build()
 
 
 def test_holes_have_paths_and_a_recipe_of_nets_survives_json():
@@ -278,7 +295,7 @@ def test_heads_have_to_divide_the_width():
 
 def test_every_net_exports(tmp_path):
     for kind in registry.names("nets"):
-        names = ["input_ids", "attention_mask"] if kind == "encoder" else ["image"]
+        names = {"encoder": ["input_ids", "attention_mask"], "columns": ["numbers", "categories"]}.get(kind, ["image"])
         example = {n: v[:1] for n, v in zip(names, INPUTS[kind], strict=True)}
         assert export_onnx(small(kind).build(), example, None, tmp_path / f"{kind}.onnx")["exporter"] == "trace"
 

@@ -106,8 +106,10 @@ def classifier(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_kinds_are_found_by_their_files() -> None:
     assert kinds() == (
+        "audio-classification",
         "image-classification",
         "model-file",
+        "tabular",
         "text-classification",
         "text-embedding",
         "token-classification",

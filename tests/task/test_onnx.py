@@ -89,6 +89,9 @@ def test_it_travels_by_its_path(tmp_path):
         from pathlib import Path
 
         again = loaded(Path(reference["carried"]))
+        sent = [p.read_bytes() for p in Path(reference["carried"]).rglob("*") if p.is_file()]
+    # which a worker could not load before it has converted the file itself
+    assert sent and not any(b"onnx2torch" in one for one in sent)
     assert again.fingerprint == task.fingerprint
     before = task.fingerprint
     written(tmp_path / "net.onnx", nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))

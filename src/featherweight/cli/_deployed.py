@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..deploy.predict import SAMPLE, SPEC, Model
+from ..deploy.predict import MOST_SAMPLES, RATES, SAMPLE, SPEC, Model
 from ..errors import InputError, StoreError
 from ..plain import read_json
 from ..store.manifest import MANIFEST, sound
@@ -14,6 +14,8 @@ from ..targets.base import Target
 
 _TAKES = {
     "image": "image files",
+    "audio": "WAV files",
+    "table": ".csv or .tsv files with the columns that the model was trained on",
     "text": "texts, or .txt files with one a line",
     "words": "texts, or .txt files with one a line",
     "arrays": ".npz, .npy or .csv files of numbers",
@@ -51,6 +53,7 @@ def _check(spec: dict[str, Any]) -> None:
         raise ValueError(f"inputs of kind {spec['prepare']['kind']!r}; known: {', '.join(_TAKES)}")
     if not (isinstance(spec["batch"], int) and 0 < spec["batch"] <= 65536):
         raise ValueError(f"batch {spec['batch']!r}")
+    _check_prepare(spec["prepare"])
     file = spec["prepare"].get("tokenizer", "x")
     if Path(file).name != file or file in ("", ".", ".."):
         raise ValueError(f"a tokenizer outside of the folder: {file!r}")
@@ -62,6 +65,25 @@ def _check(spec: dict[str, Any]) -> None:
     for form in spec["inputs"].values():
         [int(v) for v in form["shape"][1:]], str(form["dtype"])
     str(spec["output"]["means"])
+
+
+def _check_prepare(how: dict[str, Any]) -> None:
+    """ValueError, TypeError or KeyError for settings of sounds or tables that make no inputs."""
+    if how["kind"] == "audio" and not (
+        isinstance(how["samples"], int)
+        and 0 < how["samples"] <= MOST_SAMPLES
+        and isinstance(how["rate"], int)
+        and RATES[0] <= how["rate"] <= RATES[1]
+    ):
+        raise ValueError(f"sounds of {how['samples']!r} samples, {how['rate']!r} a second")
+    for column in how["columns"] if how["kind"] == "table" else ():
+        str(column["name"])
+        if column["type"] == "category":
+            [str(v) for v in column["values"]]
+        elif column["type"] not in ("number", "date") or not isinstance(column["missing"], bool):
+            raise ValueError(f"the column {column!r}"[:200])
+        else:
+            float(column["fill"])
 
 
 def takes(spec: dict[str, Any]) -> str:

@@ -42,7 +42,8 @@ TASK: dict[str, Any] = {  # by parameter name
         _model(
             "--task",
             metavar="KIND",
-            help="A built-in kind instead of a file, such as text-classification or image-classification.",
+            help="A built-in kind instead of a file: text-classification, image-classification, audio-classification "
+            "or tabular.",
         ),
     ],
     "model": Annotated[
@@ -52,15 +53,16 @@ TASK: dict[str, Any] = {  # by parameter name
         str | None,
         _model(
             "--data",
-            help="With --task: a csv, jsonl, parquet, conll or txt file, or a folder with one folder a class; of an "
-            "ONNX model an .npz file.",
+            help="With --task: a csv, tsv, jsonl, parquet, conll or txt file, or a folder with one folder a class; of "
+            "an ONNX model an .npz file.",
         ),
     ],
     "text_column": Annotated[
         str | None, _model("--text-column", help="The column of the text, or of words \\[default: guessed].")
     ],
     "label_column": Annotated[
-        str | None, _model("--label-column", help="The column of the label \\[default: guessed].")
+        str | None,
+        _model("--label-column", help="The column of the label, or of what is to be predicted \\[default: guessed]."),
     ],
     "max_length": Annotated[int | None, _model("--max-length", help="Longest text, in tokens.")],
     "task_option": Annotated[

@@ -23,7 +23,8 @@ def predict(
     given: Annotated[
         list[str],
         typer.Argument(
-            metavar="SAMPLE...", help="Images; texts, or .txt with one a line; .csv, .npz or .npy of numbers."
+            metavar="SAMPLE...",
+            help="Images; WAV files; texts, or .txt with one a line; .csv, .npz or .npy of numbers.",
         ),
     ],
     as_json: JsonOption = False,
@@ -42,7 +43,7 @@ def predict(
         print_json(answers)
         return
     console = out_console()
-    single = model.spec["prepare"]["kind"] == "image" or all(not Path(g).suffix for g in given)
+    single = model.spec["prepare"]["kind"] in ("image", "audio") or all(not Path(g).suffix for g in given)
     names = given if single and len(given) == len(answers) else [str(i) for i in range(len(answers))]
     for name, answer in zip(names, answers, strict=True):
         console.print(f"{name}: {_said(answer)}", markup=False, soft_wrap=True)

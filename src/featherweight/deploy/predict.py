@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Asks the model in this folder.
 
-    python predict.py photo.jpg          an image; "a text", or notes.txt with one a line;
+    python predict.py photo.jpg          an image; word.wav; "a text", or notes.txt with one a line;
                                          rows.csv, samples.npz or samples.npy for numbers
     python predict.py --check            does the model give here what it gave where it was made?
 
@@ -25,8 +25,10 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +40,12 @@ SHOWN = 5  # classes that an answer names, at most
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MOST_PIXELS = 100_000_000  # of one image: a file of 100 KB can say billions
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
+RATES = (1_000, 768_000)  # samples a second of a sound, at least and at most
+MOST_SAMPLES = 100_000_000  # that a sound may be filled up to
+_WAVES = {(1, 1), (1, 2), (1, 3), (1, 4), (3, 4), (3, 8)}  # (1: whole numbers, 3: floating point; bytes of one)
+_STREAMED = 0x7FFF0000  # bytes of sound from which on a WAV file has not so many, but any number
+LARGEST = 3e38  # number that float32 holds
+MISSING = ("", "na", "nan", "n/a", "null", "none", "-", "?")  # what a cell without a value says
 # words of the scripts that write no spaces, one a character; and of the others
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _CHARACTERS = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
@@ -97,10 +105,12 @@ class Model:
 
 
 def read(raw: Any, spec: dict[str, Any], folder: Path) -> Inputs:
-    """raw: a path or a list of paths, a text or a list of texts, or arrays by name. ValueError for
-    what cannot be read."""
+    """raw: a path or a list of paths, a text or a list of texts, of a table also {column: cell} or
+    a list of such rows, or arrays by name. ValueError for what cannot be read."""
     how = spec["prepare"]
-    if isinstance(raw, (np.ndarray, dict)):
+    if isinstance(raw, np.ndarray) or (isinstance(raw, dict) and set(spec["inputs"]) <= set(raw)):
+        return arrays(raw, spec["inputs"])
+    if isinstance(raw, dict) and how["kind"] != "table":
         return arrays(raw, spec["inputs"])
     many = list(raw) if isinstance(raw, (list, tuple)) else [raw]
     if how["kind"] == "image":
@@ -111,6 +121,12 @@ def read(raw: Any, spec: dict[str, Any], folder: Path) -> Inputs:
         return pieces([words for _, words, _ in sentences(many)], how, folder, spec["inputs"])[0]
     if how["kind"] == "text":
         return texts(_lines(many), how, folder, spec["inputs"])
+    if how["kind"] == "audio":
+        name = next(iter(spec["inputs"]))
+        return {name: np.stack([waveform(Path(one), how["rate"], how["samples"]) for one in many])}
+    if how["kind"] == "table":
+        rows = [row for one in many for row in ([one] if isinstance(one, dict) else named_rows(Path(one)))]
+        return columns({c["name"]: _cells(rows, c["name"]) for c in how["columns"]}, how["columns"])
     return _joined([arrays(_file(Path(one), spec["inputs"]), spec["inputs"]) for one in many])
 
 
@@ -196,8 +212,7 @@ def _names(row: list[str]) -> bool:
     """Is it a row of names: texts that are not empty, or 0, 1, 2, .. as pandas numbers columns?"""
     if len(row) > 1 and row == [str(i) for i in range(len(row))]:
         return True
-    missing = ("", "na", "nan", "n/a", "null", "none", "-", "?")
-    return all(_number(c) is None and c.strip().lower() not in missing for c in row)
+    return all(_number(c) is None and c.strip().lower() not in MISSING for c in row)
 
 
 def _joined(parts: list[Inputs]) -> Inputs:
@@ -378,6 +393,202 @@ def fitted(found: Any, size: tuple[int, int], fit: dict[str, Any]) -> Any:
 def _middle(has: int, wanted: int) -> int:
     """Where the middle begins, which is so wide; below 0 if it is wider than all."""
     return (has - wanted) // 2 if has >= wanted else -((wanted - has + 1) // 2)
+
+
+# --- rows with named columns ----------------------------------------------------------------------
+
+
+def named_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a .csv or .tsv file by the names in its first line."""
+    if path.suffix not in (".csv", ".tsv") or not path.is_file():
+        raise ValueError(f"{path} is no .csv or .tsv file")
+    with path.open(newline="", encoding="utf-8-sig") as f:
+        rows = [r for r in csv.reader(f, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True) if r]
+    names, rows = (rows[0], rows[1:]) if rows else ([], [])
+    for i, row in enumerate(rows):
+        if len(row) != len(names):
+            raise ValueError(f"{path}: row {i + 1} has {len(row)} cells, and the first line has {len(names)} names")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _cells(rows: list[dict[str, Any]], name: str) -> list[Any]:
+    if not rows:
+        raise ValueError("there are no rows")
+    if any(name not in row for row in rows):
+        raise ValueError(f"there is no column {name!r}; the columns are {', '.join(map(str, rows[0]))}"[:500])
+    return [row[name] for row in rows]
+
+
+def columns(cells: dict[str, list[Any]], how: list[dict[str, Any]]) -> Inputs:
+    """Cells by column as the model takes them: `numbers`, float32 [n, C + M], the columns of
+    numbers and dates, then for the first M of them whether the cell has no value; `categories`,
+    int64 [n, K], each the place of the cell's text among the column's values, from 1 on (0: it is
+    none of them)."""
+    numbers: list[np.ndarray] = []
+    flags: list[np.ndarray] = []
+    codes: list[np.ndarray] = []
+    for column in how:
+        name, given = column["name"], cells[column["name"]]
+        if column["type"] == "category":
+            place = {value: i for i, value in enumerate(column["values"], 1)}
+            codes.append(np.array([place.get(text_of(c) or "", 0) for c in given], dtype=np.int64))
+            continue
+        value_of = day if column["type"] == "date" else number_of
+        found = [value_of(c) for c in given]
+        for i, (value, cell) in enumerate(zip(found, given, strict=True)):
+            if value is None and text_of(cell) is not None:
+                raise ValueError(f"row {i + 1}, column {name!r} is no {column['type']}: {str(cell)[:40]!r}")
+        if column["missing"]:
+            flags.append(np.array([value is None for value in found], dtype=np.float32))
+        numbers.append(np.array([column["fill"] if value is None else value for value in found], dtype=np.float32))
+    made = {"numbers": [*numbers, *flags], "categories": codes}
+    return {name: np.stack(v, axis=1) for name, v in made.items() if v}
+
+
+def text_of(cell: Any) -> str | None:
+    """A cell as the text of a category, 1.0 as "1"; None if it has no value."""
+    if isinstance(cell, float):
+        cell = int(cell) if cell.is_integer() else None if cell != cell else cell
+    text = "" if cell is None else str(cell).strip()
+    return None if text.lower() in MISSING else text
+
+
+def number_of(cell: Any) -> float | None:
+    """A cell as a number that float32 holds; None if it is none."""
+    found = None if cell is None or isinstance(cell, (date, bool)) else _number(str(cell).strip())
+    return found if found is not None and abs(found) <= LARGEST else None
+
+
+def day(cell: Any) -> float | None:
+    """A date or time (ISO 8601; without a zone in UTC) as days since 1970; None if it is none."""
+    try:
+        found = cell if isinstance(cell, date) else datetime.fromisoformat(str(cell).strip())
+    except ValueError:
+        return None
+    if not isinstance(found, datetime):
+        found = datetime(found.year, found.month, found.day)
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found.timestamp() / 86_400
+
+
+# --- sounds ---------------------------------------------------------------------------------------
+
+
+def waveform(path: Path, rate: int, samples: int) -> np.ndarray:
+    """[samples] of a WAV file, float32 in [-1, 1]: the mean of its channels, at `rate` samples a
+    second, cut or filled up with zeros at its end. ValueError or OSError if it cannot be read."""
+    found, own = sound(path)
+    # what follows the cut reaches as far as the filter
+    found = found[: -(-samples * own // rate) + 11 + 10 * own // rate]
+    found = resampled(found, own, rate)[:samples]
+    return np.pad(found, (0, samples - len(found))).astype(np.float32)
+
+
+def sound(path: Path) -> tuple[np.ndarray, int]:
+    """The mean of a WAV file's channels [n], and its samples a second."""
+    form = heading(path)
+    with path.open("rb") as f:
+        f.seek(form.start)
+        body = f.read(form.frames * form.channels * form.width)
+    return _samples(body, form.floating, form.width).reshape(-1, form.channels).mean(1), form.rate
+
+
+class Heading(NamedTuple):
+    """What a WAV file says of its samples: bytes of one, where they start, and how many each
+    channel has."""
+
+    floating: bool
+    width: int
+    channels: int
+    rate: int
+    start: int
+    frames: int
+
+
+def heading(path: Path) -> Heading:
+    """Of a WAV file with whole numbers of 8 to 32 bits, or floating point; else ValueError."""
+    form, whole = None, path.stat().st_size
+    with path.open("rb") as f:
+        begins = f.read(12)
+        if begins[:4] != b"RIFF" or begins[8:] != b"WAVE":
+            raise ValueError(f"{path} is no WAV file, whatever its name says")
+        while len(chunk := f.read(8)) == 8:
+            name, size, start = chunk[:4], int.from_bytes(chunk[4:], "little"), f.tell()
+            if name == b"data":
+                break
+            if name == b"fmt " and size >= 16:
+                said = f.read(min(size, 40))
+                form = struct.unpack_from("<HHIIHH", said)
+                if form[0] == 0xFFFE and size >= 26:  # extensible: the format stands further on
+                    form = (struct.unpack_from("<H", said, 24)[0], *form[1:])
+            f.seek(start + size + size % 2)
+        else:
+            size = start = whole
+    left = whole - start
+    if size == 0 or size >= _STREAMED:  # written by what did not know how long it would be
+        size = left
+    if form is None or left <= 0:
+        raise ValueError(f"{path} has no sound in it")
+    if left < size:
+        raise ValueError(f"{path} ends before the {size:,} bytes of sound that it says it has")
+    kind, channels, rate, _, align, _ = form
+    width = align // channels if channels else 0
+    if (kind, width) not in _WAVES or not RATES[0] <= rate <= RATES[1] or size < align:
+        what = f"format {kind} with {8 * width} bits, {rate} samples a second"
+        raise ValueError(f"{path} is WAV of {what}; whole numbers of 8 to 32 bits and floating point are read")
+    return Heading(kind == 3, width, channels, rate, start, size // align)
+
+
+def _samples(body: bytes, floating: bool, width: int) -> np.ndarray:
+    """In [-1, 1]."""
+    if floating:
+        found = np.frombuffer(body, f"<f{width}").astype(np.float64)
+        if not np.isfinite(found).all():
+            raise ValueError("the sound has samples that are no finite numbers")
+        return found
+    if width == 1:
+        return (np.frombuffer(body, np.uint8).astype(np.float64) - 128) / 128
+    if width == 3:  # with a lowest byte of zeros before each
+        wide = np.zeros((len(body) // 3, 4), np.uint8)
+        wide[:, 1:] = np.frombuffer(body, np.uint8).reshape(-1, 3)
+        body, width = wide.tobytes(), 4
+    found = np.frombuffer(body, f"<i{width}").astype(np.float64)
+    whole: np.ndarray = found / 2.0 ** (8 * width - 1)
+    return whole
+
+
+def resampled(x: np.ndarray, own: int, rate: int) -> np.ndarray:
+    """x [n] at `own` samples a second, at `rate`: [n rate / own, rounded up]. By a windowed sinc
+    (Kaiser, beta 5, ten zero crossings), as scipy.signal.resample_poly does."""
+    divisor = int(np.gcd(own, rate))
+    up, down = rate // divisor, own // divisor
+    if up == down or not len(x):
+        return x
+    filters, first = _filters(up, down)
+    taps = filters.shape[1]
+    out = np.empty(-(-len(x) * up // down))
+    before = int(-first.min())
+    padded = np.concatenate([np.zeros(before), x, np.zeros(taps + down)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, taps)
+    for start in range(0, len(out), 16_384):
+        at = np.arange(start, min(start + 16_384, len(out)))
+        phase, turns = at % up, at // up
+        found = windows[first[phase] + before + turns * down]
+        out[start : start + len(at)] = np.einsum("ij,ij->i", filters[phase], found)
+    return out
+
+
+@lru_cache(maxsize=8)
+def _filters(up: int, down: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the first `up` outputs, after which all begins anew `down` samples further on: what the
+    samples that the filter reaches are multiplied by [up, taps], and which is the first of them."""
+    half = 10 * max(up, down)
+    h = np.sinc(np.arange(-half, half + 1) / max(up, down)) * np.kaiser(2 * half + 1, 5.0)
+    h = np.append(h * (up / h.sum()), 0.0)  # the last for what is further off than the filter reaches
+    centre = np.arange(up) * down
+    first = -(-(centre - half) // up)
+    place = half + centre[:, None] - (first[:, None] + np.arange(2 * half // up + 1)) * up
+    return h[np.where(place < 0, 2 * half + 1, place)], first
 
 
 # --- outputs, as answers --------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..seeding import generator
-from .accuracy import evaluate, metric
-from .yardstick import Yardstick
+from .accuracy import evaluate, metric_of
+from .yardsticks import Yardstick
 
 if TYPE_CHECKING:
     from ..task.data import Split
@@ -36,8 +36,8 @@ def text_yardsticks(task: Task, seed: int = 0, most: int = MOST) -> list[Yardsti
     Its features are TF-IDF of the tokens, alone and in pairs, as the model is given them (cut at
     its length); and the mean over tokens of the last hidden state of the task's encoder as it comes
     (of a model that is fine-tuned already, the fine-tuned one's), if the model is one of
-    transformers: of up to `most` training texts, drawn under `seed`. Outputs are logarithms of
-    probabilities.
+    transformers: of up to `most` training texts, drawn under `seed`; the name says so if there are
+    more. Outputs are logarithms of probabilities.
     """
     splits = task.splits()
     inputs, targets = splits.train.batch(np.arange(min(2, len(splits.train))))
@@ -47,7 +47,8 @@ def text_yardsticks(task: Task, seed: int = 0, most: int = MOST) -> list[Yardsti
     found = [_judged(task, TFIDF, _tfidf, splits.train, classes, seed)]
     if task.model is not None and (encoder := _encoder(task.build())) is not None:
         rows = np.sort(generator(seed, "probe").permutation(len(splits.train))[:most])
-        found.append(_judged(task, PROBE, lambda a, b: _probed(encoder, a, b), splits.train, classes, seed, rows))
+        name = PROBE if len(rows) == len(splits.train) else f"{PROBE}, fitted to {len(rows):,} texts"
+        found.append(_judged(task, name, lambda a, b: _probed(encoder, a, b), splits.train, classes, seed, rows))
     return found
 
 
@@ -70,7 +71,7 @@ def _judged(
     seconds = time.perf_counter() - begun
     outputs = np.full((len(targets), classes), np.log(_TINY), dtype=np.float32)
     outputs[:, known.astype(int)] = np.log(np.maximum(probabilities, _TINY))
-    found = evaluate(metric(task.metric), outputs, targets, seed, splits.units.get("valid"))
+    found = evaluate(metric_of(task), outputs, targets, seed, splits.units.get("valid"))
     return Yardstick(name, found, seconds)
 
 

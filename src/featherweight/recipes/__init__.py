@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..nets.base import Net
 from ..recipe import Recipe, describe
+from ..registry import find
 from ..space import Choice, Domain, Filling, Float, Maybe, Order
 from ..transforms.build import Build
 from ..transforms.distill import Distill
@@ -226,7 +230,7 @@ def search(
     longest = _longest(task)
     epochs = longest if stopped else max(1, longest // 3)
     if minutes is not None and not stopped:
-        takes = pace(task, sensible(_rows(task), task.outputs), threads).train * len(task.splits().train)
+        takes = pace(task, _net(task, sensible), threads).train * len(task.splits().train)
         epochs = max(1, min(epochs, int(minutes * 60 * _TRAINING / min(trials, TRIALS) / takes)))
     training = Train(
         epochs=epochs,
@@ -246,7 +250,7 @@ def search(
         ),
         Maybe(Quantize(scheme=Choice("weight-only", "int8-static"))),
     ]
-    return Recipe(Build(net=searchable(_rows(task), task.outputs)), training, *(smaller if compress else ()))
+    return Recipe(Build(net=_net(task, searchable)), training, *(smaller if compress else ()))
 
 
 def fixed(task: Task, recipe: Recipe, times: int = 1) -> Recipe:
@@ -256,7 +260,7 @@ def fixed(task: Task, recipe: Recipe, times: int = 1) -> Recipe:
     longest = max((_most(step) for step in recipe.steps), default=0)
     longest = max(longest, min(times * longest, _longest(task)))
     return Recipe(
-        Build(net=sensible(_rows(task), task.outputs)),
+        Build(net=_net(task, sensible)),
         Train(epochs=longest or _longest(task), lr=3e-3, warmup=0.05, weight_decay=1e-2),
     )
 
@@ -273,6 +277,19 @@ def _most(step: Any) -> int:
 def _longest(task: Task) -> int:
     """Epochs: 3 to 30, for about `_SAMPLES` samples in all."""
     return min(30, max(3, round(_SAMPLES / max(1, len(task.splits().train)))))
+
+
+def _net(task: Task, make: Callable[[Mapping[str, np.ndarray], int], Net]) -> Net:
+    """`sensible` or `searchable` for the task's data, inside what makes features of them, if that
+    is a part of the model."""
+    front = None if task.front is None else task.front()
+    if front is None:
+        return make(_rows(task), task.outputs)
+    kind, fields = front
+    outer = find("nets", kind)(**fields)
+    shape = outer.features if isinstance(outer.features, tuple) else (outer.features,)
+    net: Net = dataclasses.replace(outer, net=make({"features": np.zeros((1, *shape), np.float32)}, task.outputs))
+    return net
 
 
 def _rows(task: Task) -> dict[str, Any]:

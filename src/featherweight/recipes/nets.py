@@ -131,7 +131,7 @@ def _family(inputs: Mapping[str, np.ndarray], outputs: int) -> tuple[type[Net], 
         ),
         allowed=(
             "one float32 input [n, C, H, W], [n, C, T] or [n, ...] (at least one row and one number a row); or "
-            "two int64 inputs [n, L], token ids (from 0 on) and attention mask (0 or 1), in this order; outputs of at least 1"
+            "two int64 inputs [n, L], token ids (from 0 on) and attention mask (0 or 1), in this order; one output"
         ),
         fix="cast the data, or describe the net yourself: a recipe that begins with Build(..)",
     )

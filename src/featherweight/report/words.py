@@ -171,9 +171,26 @@ def notes(front: Json) -> list[str]:
     steps, reused = cache.get("steps", 0), cache.get("reused", 0)
     if steps:
         counts += f"; {reused} of {steps} steps came from the cache"
-    known = [proof(front["proof"], name)] if front.get("proof") else []
+    known = simpler(front)
+    known += [proof(front["proof"], name)] if front.get("proof") else []
     known += unseen_classes(front)
     return [*known, text, counts + ".", *_unfinished(front)]
+
+
+def simpler(front: Json) -> list[str]:
+    """What the valid split gives without a network, and whether that is better than what there
+    is."""
+    found, base = front.get("yardsticks") or [], front.get("baseline")
+    if not found or base is None:
+        return []
+    name, sign = _metric(base), -1 if base["metric"].get("higher_is_better") is False else 1
+    told = "; ".join(f"{one['name']}: {units.metric(one['metric']['value'], name)}" for one in found)
+    top = max(found, key=lambda one: sign * float(one["metric"]["value"]))
+    best = front.get("best") or base
+    who = "the best" if front.get("best") else f"the {reference(front)}"
+    better = sign * (float(top["metric"]["value"]) - float(best["metric"]["value"])) > 0
+    said = f" {who[0].upper()}{who[1:]} is worse than that: {units.metric(best['metric']['value'], name)}."
+    return [f"Without a network, on the valid split: {told}.{said if better else ''}"]
 
 
 def trial_lines(trial: Json, front: Json) -> list[str]:

@@ -19,6 +19,7 @@ from ..errors import FeatherweightError, InputError, StoreError
 from ..limits import LIMITS, Budget
 from ..machine import machine
 from ..measure.accuracy import metric_of
+from ..measure.yardsticks import yardsticks
 from ..store.manifest import sound
 from ..task.load import load_task
 from ..task.task import Task
@@ -233,7 +234,17 @@ def _ran(
     """reference: how a worker loads the task."""
     statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
     proxy = ProxyFilter(task, **config.proxy, seed=config.seed) if config.proxy else None
-    run = Run(config, reference, folder, listener, statics, proxy, partial(guess, task), began)
+    run = Run(
+        config,
+        reference,
+        folder,
+        listener,
+        statics,
+        proxy,
+        partial(guess, task),
+        partial(yardsticks, task, config.seed),
+        began,
+    )
     try:
         # before the first word is written: a refused run leaves no trace in the other's log
         with alone(folder):

@@ -21,8 +21,11 @@ def guess(task: Task) -> tuple[float, str] | None:
     from ..train.forms import fitting_form
 
     splits = task.splits()
-    with torch.no_grad():
-        shape = tuple(task.build()(*[as_tensor(v) for v in task.example().values()]).shape[1:])
+    if task.model is None:
+        shape: tuple[int, ...] = (task.outputs,)
+    else:
+        with torch.no_grad():
+            shape = tuple(task.build()(*[as_tensor(v) for v in task.example().values()]).shape[1:])
     if task.loss in ("ctc", "contrastive"):  # whose targets say nothing of one output that is always given
         return None
     try:

@@ -52,6 +52,7 @@ class Known:
     outputs: dict[str, str] = field(default_factory=dict)
     # of the files of best/, as they were last written
     packaged: dict[str, str] = field(default_factory=dict)
+    yardsticks: list[dict[str, Any]] | None = None  # what needs no network; None: not looked at
     # how often a chosen artifact was timed again
     raced: dict[str, int] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)  # of these, in the end
@@ -331,6 +332,7 @@ class Known:
             "baseline": self.baseline.to_json(),
             "baselines": [e.to_json() for e in self.baselines.values()],
             "failed_baselines": self.failed_baselines,
+            "yardsticks": self.yardsticks or [],
             "ended": self.ended,
             "finished": self.finished,
             "broken_off": self.broken_off,

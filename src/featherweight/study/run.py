@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import registry
 from ..engine.messages import timed_out
+from ..measure.yardsticks import Yardstick
 from ..recipe import Candidate, decode
 from ..space import Space
 from ..store.events import EventStore
@@ -28,6 +29,7 @@ from .proxy import ProxyFilter
 from .race import race
 from .results import package_best
 from .search import Search
+from .simpler import measure_simpler
 from .state import StudyState
 from .statics import Statics
 
@@ -35,8 +37,8 @@ from .statics import Statics
 class Run:
     """config: as `request.configure` makes it; task: how a worker loads it (`engine.carried`);
     statics: what is known of a candidate before it runs; proxy: what untrained nets have to pass
-    (None: nothing); guess: what an answer without looking is worth (`guessing.guess`); began: when
-    the call began (None: now)."""
+    (None: nothing); guess: what an answer without looking is worth (`guessing.guess`); others: what
+    other learners are (`measure.yardsticks`); began: when the call began (None: now)."""
 
     def __init__(
         self,
@@ -47,9 +49,11 @@ class Run:
         statics: Statics,
         proxy: ProxyFilter | None = None,
         guess: Callable[[], tuple[float, str] | None] = lambda: None,
+        others: Callable[[], Sequence[Yardstick]] = tuple,
         began: float | None = None,
     ) -> None:
         self.config, self.statics, self.proxy, self.guess = config, statics, proxy, guess
+        self.others = others
         self.log = Log(EventStore(out / "study.db"), listener)
         self.clock = Clock(self.state, config.budget, config.polish, began=began)
         self.jobs = Jobs(config, task, out, self.log, self.clock, Stop())
@@ -68,6 +72,7 @@ class Run:
             try:
                 self.log.record("open", {"pid": os.getpid(), "before_s": self.clock.this_run()})
                 measure_baselines(self.jobs, self.space, self.guess)
+                measure_simpler(self.jobs, self.guess, self.others)
                 self.statics.baseline = self.state.baseline
                 for note in foreseen(self.state) if not len(self.state.trials) else ():
                     self.log.warn(note)

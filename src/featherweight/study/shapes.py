@@ -59,6 +59,13 @@ def check_info(info: Any) -> None:
         raise TypeError(f"splits: {wrong[0]} {splits[wrong[0]]!r:.80}")
 
 
+def check_yardstick(said: Any) -> None:
+    """TypeError if JSON data are no value of something simpler, with its name."""
+    quality = said.get("metric") if isinstance(said, dict) else None
+    if not isinstance(quality, dict) or not isinstance(said.get("name"), str) or not _number(quality.get("value")):
+        raise TypeError(f"yardstick {said!r:.80}")
+
+
 def check_certificate(said: Any) -> None:
     """TypeError if JSON data are no certificate: a verdict in words, numbers, and what is told of
     the samples behind them."""

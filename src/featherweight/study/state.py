@@ -14,7 +14,7 @@ from ..limits import Budget, judge
 from ..records import Entry, Event, Latency, Speedup, State, Trial
 from .config import Config
 from .known import Known, artifact_id
-from .shapes import check_certificate, check_entry, check_info, check_proposal
+from .shapes import check_certificate, check_entry, check_info, check_proposal, check_yardstick
 
 ARTIFACTS = "artifacts"  # the folder of a study in which its artifacts are kept
 
@@ -111,6 +111,11 @@ class StudyState(Known):
         self._pool(entry)
         self._certify(entry)
         self._judge(entry)
+
+    def _on_yardsticks(self, event: Event) -> None:
+        for one in event["yardsticks"]:
+            check_yardstick(one)
+        self.yardsticks = event["yardsticks"]
 
     def _on_baseline_failed(self, event: Event) -> None:
         self.failed_baselines[event["label"]] = event["reason"]

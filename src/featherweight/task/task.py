@@ -62,7 +62,8 @@ class Task:
     what people have (a tokenizer) into a folder, and says how that is done (`deploy.predict.read`;
     None: inputs come as arrays); class_axis: of outputs with an answer at each place of a sample
     (pixels, tokens, frames), which axis has the classes: 1, as torch has it, [n, classes, ...], or
-    -1, [n, ..., classes] (None: 1).
+    -1, [n, ..., classes] (None: 1); front: what a net that a search builds stands in, (kind,
+    fields) of a description in `nets` (None: nothing).
     """
 
     name: str
@@ -80,6 +81,7 @@ class Task:
     identity: tuple[str, ...] = ()
     deploy: Callable[[Path], dict[str, Any]] | None = None
     class_axis: int | None = None
+    front: Callable[[], tuple[str, dict[str, Any]] | None] | None = None
 
     def __post_init__(self) -> None:
         self._splits: Splits | None = None

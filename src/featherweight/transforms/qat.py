@@ -129,7 +129,7 @@ class Qat(Trained):
     def apply(self, model: Package, context: Context) -> Package:
         from ..machine import saturates
         from ..models.quant.activations import chunks, input_grids, same_inputs
-        from ..models.quant.layers import grid_of
+        from ..models.quant.layers import floating, grid_of
         from ..models.quant.lsq import absorb_norms, attach, detach, trained_name
         from ..train.loop import Settings, fit
 
@@ -179,7 +179,7 @@ class Qat(Trained):
             )
         module.to("cpu").eval()
         scales = detach(module, paths)
-        plan = replace(self.plan(context.seed), layers=self._entries(module, paths))
+        plan = replace(self.plan(context.seed), layers=self._entries(module, paths), skip=floating(module) or None)
         return model.edited(module=module, plan=plan, scales=scales).noted(
             step=self.kind,
             epochs=self.epochs,

@@ -157,9 +157,10 @@ class Quantize(Transform):
         InputError if the fields contradict each other, or there is nothing to
         equalize in this model.
         """
-        from ..models.quant.layers import decide
+        from ..models.quant.layers import decide, floating
 
         plan = self.plan(context.seed)
+        plan = replace(plan, skip=(*self.skip, *floating(model.module)))
         layers = decide(model.module, plan)
         plan = replace(plan, layers=layers)
         note: dict[str, Any] = {

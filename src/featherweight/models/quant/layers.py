@@ -25,6 +25,12 @@ def recurrent(module: nn.Module) -> list[str]:
     return [path for path, m in module.named_modules() if isinstance(m, nn.RNNBase)]
 
 
+def floating(module: nn.Module) -> tuple[str, ...]:
+    """Paths of the parts that say of themselves that no grid of 8 bits holds what they compute
+    (`stays_float`), as a spectrum's powers: no plan quantizes them."""
+    return tuple(path for path, m in module.named_modules() if getattr(m, "stays_float", False))
+
+
 def sharing(module: nn.Module) -> dict[str, list[str]]:
     """{path that a plan names it by: paths of the layers with this weight} of every Linear,
     convolution and Embedding, in the module's order. Layers that share one weight, as a table and
@@ -49,7 +55,7 @@ def decide(module: nn.Module, plan: Plan) -> dict[str, LayerPlan]:
     path to skip matches no layer.
     """
     out: dict[str, LayerPlan] = {}
-    unlisted = recurrent(module)
+    unlisted = [*recurrent(module), *floating(module)]
     unused = {s for s in plan.skipped if not any(p == s or p.startswith(s + ".") for p in unlisted)}
     for path, paths in sharing(module).items():
         m, entry = module.get_submodule(path), plan.whole

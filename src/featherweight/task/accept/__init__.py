@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..files import name_of
 from ..splitting import given, presplit, split
 from ..task import Task
 from ._form import Form, Read
+from ._front import front_of
 from ._identity import identity
 from ._losses import loss_of, metric_of
 from ._module import Model, alone, arranged, called_by, model_of, tried
@@ -101,13 +103,13 @@ def task_of(
     asked = _loss(given_loss, means, out)
     told = _at(metric_of(metric), means) if metric is not None else _suiting(means.metric, asked, loss)
     rename = dict(zip(order, called_by(order, wanted), strict=True))
-    form = Form(rename, casts, means, None if known is not None else made)
+    form = Form(rename, casts, means, made.make if known is None and made is not None else None)
     comes = made is not None and made.comes
     notes = [*dict.fromkeys(note for part in parts.values() for note in part.notes)]
     notes += means.notes if loss is None or known is None or means.axis is not None else ()
     if comes and baseline is None and len(parts) == 1 and known is not None:
         notes.append(_MAY_BE_SEEN)
-    return Task(
+    task = Task(
         name=name or _task_name(made, data),
         model=made.make if made is not None else None,
         # splits that were cut before stay as they are, with what they know of groups and copies
@@ -125,6 +127,9 @@ def task_of(
         identity=_identity(made, asked, told),
         class_axis=means.axis,
     )
+    if made is None:
+        task.front = partial(front_of, task)
+    return task
 
 
 def _check_labels(known: np.ndarray | None, made: Model | None, baseline: Any) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data import ArraySplit, Batch, LazySplit, Split
 from ._arrays import numbers_of
-from ._module import Model, evaluated
+from ._module import evaluated
 from ._samples import Arrays, Samples
 from ._targets import Meaning
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Read(Samples):
@@ -29,10 +32,10 @@ class Read(Samples):
 
 class Form:
     """Makes splits of samples: inputs named as the model's, targets as its loss takes them, or, of
-    data without, what the model gives."""
+    data without, what the model that `original` makes gives."""
 
     def __init__(
-        self, rename: dict[str, str], kinds: Mapping[str, Any], means: Meaning, original: Model | None
+        self, rename: dict[str, str], kinds: Mapping[str, Any], means: Meaning, original: Callable[[], nn.Module] | None
     ) -> None:
         self.rename, self.kinds, self.means, self.original = rename, dict(kinds), means, original
 
@@ -66,7 +69,7 @@ class Form:
         from ..tensors import as_tensor
 
         assert self.original is not None
-        module = self.original.make()
+        module = self.original()
         parts = []
         with evaluated(module), torch.random.fork_rng(devices=[]):
             for start in range(0, len(found), 64):

@@ -133,7 +133,7 @@ class MixedPrecision(Transform):
 
     def apply(self, model: Package, context: Context) -> Package:
         from ...models.allocate import choose
-        from ...models.quant.layers import recurrent
+        from ...models.quant.layers import floating, recurrent
         from .layers import Layers
         from .rollback import roll_back
 
@@ -155,7 +155,9 @@ class MixedPrecision(Transform):
         layers = {path: made.options[path][levels.get(path, -1)] for path in made.options}
         widths, tables = [e.bits for e in layers.values()], [layers[path].bits for path in made.tables]
         quantized = replace(plan, bits=min(*widths, 16), embeddings=min(tables, default=32), layers=layers)
-        if self.scheme == "int8-dynamic" and (unweighed := recurrent(model.module)):  # they stay as they are
+        # they stay as they are
+        unweighed = recurrent(model.module) if self.scheme == "int8-dynamic" else []
+        if unweighed := [*floating(model.module), *unweighed]:
             quantized = replace(quantized, skip=(*plan.skipped, *unweighed))
         note = {
             "widths": {str(b): widths.count(b) for b in sorted(set(widths))},

@@ -1,0 +1,33 @@
+"""What needs no network, or not even the inputs, for the task: said beside what was found, because
+a model that is no better than that is not worth its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import FeatherweightError
+from ..measure.yardsticks import Yardstick
+from ..records import Quality
+from .jobs import Jobs
+
+
+def measure_simpler(
+    jobs: Jobs, guess: Callable[[], tuple[float, str] | None], others: Callable[[], Sequence[Yardstick]]
+) -> None:
+    """Log the answer that looks at no input (`guessing.guess`) and other learners
+    (`measure.yardsticks`) on the validation split, once for a study. What cannot be computed is a
+    warning."""
+    log = jobs.log
+    if log.state.yardsticks is not None or jobs.stop.asked:
+        return
+    metric, found = log.state.baseline.metric, list[dict[str, Any]]()
+    known = guess()
+    if known is not None:
+        value = Quality(metric.name, known[0], None, metric.n, metric.higher_is_better, "valid")
+        found.append({"name": known[1], "metric": value.to_json(), "seconds": 0.0})
+    try:
+        found += [one.to_json() for one in others()]
+    except (FeatherweightError, ValueError) as e:  # scikit-learn refuses data in its own words
+        log.warn(f"no other learner could be compared with: {e}")
+    log.record("yardsticks", {"yardsticks": found})

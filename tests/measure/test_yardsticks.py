@@ -1,0 +1,54 @@
+"""Gradient boosting is fitted on the training split, judged on the validation split, as if by
+hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from featherweight.measure.yardsticks import BOOSTING, yardsticks
+from featherweight.task.kinds import make_task
+from tests import toy
+
+
+def table(path, frame, **options):
+    frame.to_csv(path, index=False)
+    return make_task("tabular", data=path, **options)
+
+
+def test_of_classes_it_is_what_scikit_learn_says(tmp_path):
+    task = table(tmp_path / "t.csv", load_breast_cancer(as_frame=True).frame)
+    (found,) = yardsticks(task)
+    splits = task.splits()
+    (x, y), (v, w) = (p.batch(np.arange(len(p))) for p in (splits.train, splits.valid))
+    expected = HistGradientBoostingClassifier(random_state=0).fit(x["numbers"].astype(float), y)
+    assert found.name == BOOSTING and found.metric.name == "accuracy"
+    assert found.metric.value == pytest.approx(expected.score(v["numbers"].astype(float), w))
+    assert found.metric.value > 0.9 and found.metric.n == len(w) and found.seconds > 0
+
+
+def test_of_numbers_it_is_what_scikit_learn_says(tmp_path):
+    task = table(tmp_path / "t.csv", load_diabetes(as_frame=True).frame)
+    (found,) = yardsticks(task)
+    (x, y), (v, w) = (p.batch(np.arange(len(p))) for p in (task.splits().train, task.splits().valid))
+    expected = HistGradientBoostingRegressor(random_state=0).fit(x["numbers"].astype(float), y)
+    assert found.metric.name == "r2"
+    assert found.metric.value == pytest.approx(expected.score(v["numbers"].astype(float), w), abs=1e-5)
+
+
+def test_missing_values_and_categories_are_given_as_such(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 600
+    frame = pd.DataFrame({"x": rng.normal(size=n), "c": rng.choice(list("abcdefgh"), n)})
+    frame["y"] = np.where(frame["c"].isin(list("aceg")), "odd", "even")
+    hidden = rng.random(n) < 0.5
+    frame.loc[hidden, "x"] = np.nan
+    frame.loc[rng.random(n) < 0.05, "c"] = np.nan
+    assert yardsticks(table(tmp_path / "t.csv", frame))[0].metric.value > 0.9
+    frame = pd.DataFrame({"x": frame["x"], "z": rng.normal(size=n), "y": np.where(hidden, "gone", "there")})
+    assert yardsticks(table(tmp_path / "u.csv", frame))[0].metric.value == 1
+
+
+def test_there_is_none_for_other_tasks():
+    assert yardsticks(toy.task()) == []
