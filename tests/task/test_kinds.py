@@ -111,6 +111,8 @@ def test_the_kinds_are_found_by_their_files() -> None:
         "model-file",
         "tabular",
         "text-classification",
+        "text-embedding",
+        "token-classification",
     )
     with pytest.raises(TaskError, match=r"missing: data, model|missing: model, data"):
         make_task("text-classification", colour="red")

@@ -17,6 +17,7 @@ _TAKES = {
     "audio": "WAV files",
     "table": ".csv or .tsv files with the columns that the model was trained on",
     "text": "texts, or .txt files with one a line",
+    "words": "texts, or .txt files with one a line",
     "arrays": ".npz, .npy or .csv files of numbers",
 }
 

@@ -53,11 +53,13 @@ TASK: dict[str, Any] = {  # by parameter name
         str | None,
         _model(
             "--data",
-            help="With --task: a csv, tsv, jsonl or parquet file, or a folder with one folder a class; of an ONNX "
-            "model an .npz file.",
+            help="With --task: a csv, tsv, jsonl, parquet, conll or txt file, or a folder with one folder a class; of "
+            "an ONNX model an .npz file.",
         ),
     ],
-    "text_column": Annotated[str | None, _model("--text-column", help="The column of the text \\[default: guessed].")],
+    "text_column": Annotated[
+        str | None, _model("--text-column", help="The column of the text, or of words \\[default: guessed].")
+    ],
     "label_column": Annotated[
         str | None,
         _model("--label-column", help="The column of the label, or of what is to be predicted \\[default: guessed]."),

@@ -55,6 +55,10 @@ def _said(answer: dict[str, object]) -> str:
         others = {k: v for k, v in dict(answer["probabilities"]).items() if k != answer["label"]}  # type: ignore[call-overload]
         rest = "; ".join(f"{k} {v:.1%}" for k, v in list(others.items())[:4] if v >= 0.001)
         return f"{answer['label']} ({answer['probability']:.1%}{f'; {rest}' if rest else ''})"
+    if "words" in answer:
+        pairs = zip(answer["words"], answer["labels"], strict=True)  # type: ignore[call-overload]
+        found = "; ".join(f"{s['text']} ({s['label']}, {s['probability']:.1%})" for s in answer.get("spans", ()))  # type: ignore[attr-defined]
+        return " ".join(f"{w}/{'(cut off)' if t is None else t}" for w, t in pairs) + (f"  [{found}]" if found else "")
     if "labels" in answer:
         labels = answer["labels"]
         return ", ".join(labels) if isinstance(labels, list) and labels else "none of the labels"

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import struct
 import sys
+import unicodedata
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -44,6 +46,9 @@ _WAVES = {(1, 1), (1, 2), (1, 3), (1, 4), (3, 4), (3, 8)}  # (1: whole numbers, 
 _STREAMED = 0x7FFF0000  # bytes of sound from which on a WAV file has not so many, but any number
 LARGEST = 3e38  # number that float32 holds
 MISSING = ("", "na", "nan", "n/a", "null", "none", "-", "?")  # what a cell without a value says
+# words of the scripts that write no spaces, one a character; and of the others
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_CHARACTERS = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
 # what Pillow raises for files that are not what they should be (some of its readers only look for
 # what they need)
 UNREADABLE = (
@@ -67,7 +72,10 @@ class Model:
         """An answer for each sample: of classes {"label", "probability", "probabilities"}, of
         labels that do not exclude each other {"labels", "probabilities"}, else {"output"}. Of a
         class at each place: of a row of places {"labels"}, of rows and columns {"map": class
-        numbers, "shares"}; of frames that are read {"text"} or {"labels"}."""
+        numbers, "shares"}; of frames that are read {"text"} or {"labels"}; of the words of a text
+        {"words", "labels", "spans"}."""
+        if self.spec["prepare"]["kind"] == "words":
+            return tagged(raw, self)
         return answers(self.outputs(read(raw, self.spec, self.folder)), self.spec)
 
     def outputs(self, inputs: Inputs) -> np.ndarray:
@@ -107,7 +115,10 @@ def read(raw: Any, spec: dict[str, Any], folder: Path) -> Inputs:
     many = list(raw) if isinstance(raw, (list, tuple)) else [raw]
     if how["kind"] == "image":
         name = next(iter(spec["inputs"]))
-        return {name: np.stack([image(Path(one), how["size"], how["channels"], how.get("depth")) for one in many])}
+        settings = how["size"], how["channels"], how.get("depth"), how.get("fit")
+        return {name: np.stack([image(Path(one), *settings) for one in many])}
+    if how["kind"] == "words":
+        return pieces([words for _, words, _ in sentences(many)], how, folder, spec["inputs"])[0]
     if how["kind"] == "text":
         return texts(_lines(many), how, folder, spec["inputs"])
     if how["kind"] == "audio":
@@ -234,15 +245,80 @@ def texts(given: list[str], how: dict[str, Any], folder: Path, inputs: dict[str,
     return {name: known[name].astype(form["dtype"]) for name, form in inputs.items()}
 
 
-def image(path: Path, size: list[int], channels: int, depth: int | None) -> np.ndarray:
-    """[channels, height, width], float32 in [0, 1]. One of `UNREADABLE` if it cannot be read."""
+Place = tuple[int, int]  # first character, behind the last
+
+
+def sentences(given: list[Any]) -> list[tuple[str, list[str], list[Place]]]:
+    """(text, its words, where they stand in it) of each text; of a list of words these words, with
+    spaces between them. Words are what stands between spaces, without the punctuation around it,
+    which are words, too, as is each Chinese or Japanese character."""
+    out = []
+    for one in given:
+        if isinstance(one, (list, tuple)):
+            words = [str(w) for w in one]
+            ends = np.cumsum([len(w) + 1 for w in words]).tolist()
+            out.append((" ".join(words), words, [(e - 1 - len(w), e - 1) for e, w in zip(ends, words, strict=True)]))
+            continue
+        for text in _lines([one]):
+            places = [p for run in re.finditer(r"\S+", text) for p in _words(text, run.start(), run.end())]
+            out.append((text, [text[a:b] for a, b in places], places))
+    return out
+
+
+def _words(text: str, start: int, end: int) -> list[Place]:
+    """The words of text[start:end], which has no space in it."""
+
+    def mark(at: int) -> bool:
+        return unicodedata.category(text[at])[0] in "PS"
+
+    first, behind = start, end
+    while first < behind and mark(first):
+        first += 1
+    while behind > first and mark(behind - 1):
+        behind -= 1
+    inner = [(first + m.start(), first + m.end()) for m in _CHARACTERS.finditer(text[first:behind])]
+    return [*((i, i + 1) for i in range(start, first)), *inner, *((i, i + 1) for i in range(behind, end))]
+
+
+def pieces(
+    rows: list[list[str]], how: dict[str, Any], folder: Path, inputs: dict[str, Any]
+) -> tuple[Inputs, list[dict[int, int]]]:
+    """Token numbers and masks of words, cut and padded to the width that the model was made for,
+    and at which token each word begins ({word: token}; a word that was cut off has none)."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / how["tokenizer"]))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(how["max_length"])
+    width = int(next(iter(inputs.values()))["shape"][1])
+    ids = np.full((len(rows), width), how["pad"], dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    begins = []
+    for row, words in enumerate(rows):
+        found = tokenizer.encode(words, is_pretokenized=True)
+        ids[row, : len(found.ids)], mask[row, : len(found.ids)] = found.ids[:width], 1
+        begins.append(first_pieces(found.word_ids[:width]))
+    known = {"input_ids": ids, "attention_mask": mask}
+    return {name: known[name].astype(form["dtype"]) for name, form in inputs.items()}, begins
+
+
+def first_pieces(word_ids: list[int | None]) -> dict[int, int]:
+    """{word: its first token}, of the word that each token is a piece of."""
+    return {word: i for i, word in reversed(list(enumerate(word_ids))) if word is not None}
+
+
+def image(
+    path: Path, size: list[int], channels: int, depth: int | None, fit: dict[str, Any] | None = None
+) -> np.ndarray:
+    """[channels, height, width], float32 in [0, 1]. fit: as `fitted` takes it. One of `UNREADABLE`
+    if it cannot be read."""
     from PIL import ImageOps
 
     with opened(path) as found:
         whole = found.mode != "F" or depth is not None
         top = 2.0 ** (depth or bits(found)) - 1 if whole else 1.0
         ImageOps.exif_transpose(found, in_place=True)
-        return pixels(found, (size[0], size[1]), channels, top)
+        return pixels(found, (size[0], size[1]), channels, top, fit)
 
 
 @contextmanager
@@ -271,12 +347,11 @@ def bits(found: Any) -> int:
     return 16 if tags is None else int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
 
 
-def pixels(found: Any, size: tuple[int, int], channels: int, top: float) -> np.ndarray:
+def pixels(
+    found: Any, size: tuple[int, int], channels: int, top: float, fit: dict[str, Any] | None = None
+) -> np.ndarray:
     """[channels, height, width] in [0, 1]; grey with more than 8 bits keeps its depth. top: the
     largest such sample. ValueError if samples lie outside."""
-    from PIL import Image
-
-    height, width = size
     deep = found.mode == "F" or found.mode.startswith("I")
     top = top if deep else 255.0
     if deep:
@@ -287,10 +362,37 @@ def pixels(found: Any, size: tuple[int, int], channels: int, top: float) -> np.n
             raise ValueError(f"samples from {low:g} to {high:g}; allowed: 0 to {top:g}{said}")
     mode = "F" if deep else "L" if channels == 1 else "RGB"
     found = found if found.mode == mode else found.convert(mode)
-    if found.size != (width, height):
-        found = found.resize((width, height), Image.Resampling.BILINEAR)
+    found = fitted(found, size, fit or {"resize": list(size), "resample": 2})
     values = np.asarray(found, dtype=np.float32) / np.float32(top)
-    return np.broadcast_to(values, (channels, height, width)) if values.ndim == 2 else values.transpose(2, 0, 1)
+    return np.broadcast_to(values, (channels, *size)) if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def fitted(found: Any, size: tuple[int, int], fit: dict[str, Any]) -> Any:
+    """An image of Pillow in (height, width). fit: {"resize": [height, width], or the shorter edge,
+    or None; "resample": Pillow's number of a filter}; then its middle is cut out, or filled up with
+    black around it."""
+    from PIL import Image
+
+    resize, (height, width) = fit["resize"], size
+    if isinstance(resize, int):
+        short, long = sorted(found.size)
+        other = int(resize * long / short)
+        resize = [resize, other] if found.width >= found.height else [other, resize]
+    if resize is not None and found.size != (resize[1], resize[0]):
+        if resize[0] * resize[1] > MOST_PIXELS:
+            raise ValueError(f"{resize[1]} x {resize[0]} pixels once its shorter edge fits; at most {MOST_PIXELS:,}")
+        found = found.resize((resize[1], resize[0]), Image.Resampling(fit["resample"]))
+    if found.size == (width, height):
+        return found
+    black = Image.new(found.mode, (width, height))
+    left, upper = _middle(found.width, width), _middle(found.height, height)
+    black.paste(found.crop((max(left, 0), max(upper, 0), found.width, found.height)), (max(-left, 0), max(-upper, 0)))
+    return black
+
+
+def _middle(has: int, wanted: int) -> int:
+    """Where the middle begins, which is so wide; below 0 if it is wider than all."""
+    return (has - wanted) // 2 if has >= wanted else -((wanted - has + 1) // 2)
 
 
 # --- rows with named columns ----------------------------------------------------------------------
@@ -522,6 +624,53 @@ def _at_places(row: np.ndarray, means: str, labels: list[str] | None) -> dict[st
         "map": best.tolist(),
         "shares": {n: round(float(s), 6) for n, s in zip(names, shares, strict=True) if s > 0},
     }
+
+
+def tagged(raw: Any, model: Model) -> list[dict[str, Any]]:
+    """What each word of each text is: {"words", "labels" (None: it was cut off), "spans": [{"text",
+    "label", "start", "end" (characters), "probability"}]}."""
+    how, names = model.spec["prepare"], model.spec["output"]["labels"]
+    # a list of lists is rows of words; arrays have no words
+    if isinstance(raw, (np.ndarray, dict)):
+        return answers(model.outputs(read(raw, model.spec, model.folder)), model.spec)
+    given = sentences(list(raw) if isinstance(raw, (list, tuple)) else [raw])
+    if not given:
+        raise ValueError("no text")
+    inputs, begins = pieces([words for _, words, _ in given], how, model.folder, model.spec["inputs"])
+    outputs = np.asarray(model.outputs(inputs), dtype=np.float64)  # [n, tokens, classes]
+    p = np.exp(outputs - outputs.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    out = []
+    for (text, words, places), first, row in zip(given, begins, p, strict=True):
+        labels = [names[int(row[first[w]].argmax())] if w in first else None for w in range(len(words))]
+        sure = [float(row[first[w]].max()) if w in first else 0.0 for w in range(len(words))]
+        found = [
+            {
+                "text": text[places[a][0] : places[b - 1][1]],
+                "label": label,
+                "start": places[a][0],
+                "end": places[b - 1][1],
+                "probability": round(sum(sure[a:b]) / (b - a), 6),
+            }
+            for a, b, label in sorted(spans([label or "O" for label in labels]))
+        ]
+        out.append({"words": words, "labels": labels, **({"spans": found} if how["spans"] else {})})
+    return out
+
+
+def spans(tags: list[str]) -> set[tuple[int, int, str]]:
+    """(first, behind the last, kind) of tags as BIO, BIOES or IO have them (as conlleval reads
+    them)."""
+    found, start, kind = set(), 0, ""
+    for i, tag in enumerate([*tags, "O"]):
+        mark, _, of = tag.partition("-")
+        of = of if mark in ("B", "I", "E", "S", "L", "U") else ""
+        if kind and (of != kind or mark in ("B", "S", "U") or tags[i - 1][0] in "ESLU"):
+            found.add((start, i, kind))
+            kind = ""
+        if of and not kind:
+            start, kind = i, of
+    return found
 
 
 def _read_frames(row: np.ndarray, labels: list[str] | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _ASKED = 64  # training samples on which the loss is asked what outputs stand fo
 # how far the sample's output may be off elsewhere, as a share of its largest value: integer kernels
 # differ between processors
 _FLOAT, _INTEGER = 1e-3, 0.1
-_READERS = {"image": "pillow", "text": "tokenizers"}
+_READERS = {"image": "pillow", "text": "tokenizers", "words": "tokenizers"}
 
 
 def write_deployment(task: Task, artifact: Path, target: Target, to: Path) -> None:

@@ -45,7 +45,7 @@ _WORDS = frozenset({"as_string", "as_strings", "stack_trace", "nn_module_stack",
 
 _OPERATORS = re.compile(
     r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)\.[A-Za-z]\w*\.\w+"
-    r"|torch\.ops\.aten\._[a-z]\w*\.\w+"
+    r"|torch\.ops\.aten\.(_[a-z]\w*|__(and|or|xor)__)\.\w+"
     r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond|while_loop|scan|map_impl)"
     r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|not_)"
     r"|math\.(trunc|ceil|floor|sqrt|pow|log|log2|exp)"

@@ -231,6 +231,34 @@ def load_tokenizer(folder: Path) -> Any:
         ) from e
 
 
+def pad_token(tokenizer: Any) -> int:
+    """The token that fills up short texts."""
+    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return int(found or 0)
+
+
+def _position_limit(folder: Path) -> int:
+    """The number of positions that the model has; RoBERTa's family counts them from
+    pad_token_id + 1."""
+    config = load_config(folder)
+    n = int(getattr(config, "max_position_embeddings", 0) or 2**30)
+    shifted = config.model_type in (
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "mpnet",
+        "longformer",
+        "data2vec-text",
+        "xmod",
+    )
+    return n - int(config.pad_token_id or 0) - 1 if shifted else n
+
+
+def token_limit(folder: Path, tokenizer: Any) -> int:
+    """The longest text that model and tokenizer take, in tokens."""
+    return int(min(tokenizer.model_max_length, _position_limit(folder)))
+
+
 def in_time(tokenize: Callable[[list[str]], Any], texts: list[str]) -> Any:
     """What `tokenize` makes of the texts. TaskError if that takes far longer than it can: a
     tokenizer is a file, and a regular expression in it may take for ever on some texts."""

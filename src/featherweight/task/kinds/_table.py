@@ -44,6 +44,12 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
     label_name = pick("label", label_column, LABEL_COLUMNS, table, file)
     if text_name == label_name:
         raise TaskError("text and label are the same column", got=text_name, allowed=shown(table.names))
+    return texts_of(file, table, text_name), labels_of(file, table, label_name)
+
+
+def texts_of(file: Path, table: Table, text_column: str | None) -> list[str]:
+    """The texts in a column. TaskError names the rows that have none that can be used."""
+    text_name = pick("text", text_column, TEXT_COLUMNS, table, file)
     texts = table.column(text_name)
     if not texts:
         raise TaskError("the table has no rows", got=str(file))
@@ -58,9 +64,9 @@ def labelled_texts(file: Path, text_column: str | None, label_column: str | None
         [i for i, v in enumerate(texts) if len(v) > LONGEST_TEXT],
         "split or cut them",
     )
-    _check_memory(file, sum(map(len, texts)))
+    check_memory(file, sum(map(len, texts)))
     _complain_of_odd(file, texts)
-    return texts, labels_of(file, table, label_name)
+    return texts
 
 
 def labels_of(file: Path, table: Table, name: str) -> list[str]:
@@ -120,8 +126,9 @@ def shown(names: Iterable[str]) -> str:
     return ", ".join(names)[:500]
 
 
-def read_table(file: Path) -> Table:
-    """A .csv, .tsv, .jsonl or .parquet file. TaskError if it cannot be read, or is too large."""
+def read_table(file: Path, lists: bool = False) -> Table:
+    """A .csv, .tsv, .jsonl or .parquet file. lists: a cell may be a list of plain values. TaskError
+    if it cannot be read, or is too large."""
     if not file.is_file():
         raise TaskError(
             "there is no such data file", got=str(file), allowed=f"a file that ends in {', '.join(SUFFIXES)}"
@@ -130,8 +137,8 @@ def read_table(file: Path) -> Table:
     if suffix not in SUFFIXES:
         raise TaskError("this data file has an unknown format", got=file.name, allowed=", ".join(SUFFIXES))
     if suffix == ".parquet":
-        return _read_parquet(file)
-    _check_memory(file, file.stat().st_size)
+        return _read_parquet(file, lists)
+    check_memory(file, file.stat().st_size)
     if suffix == ".jsonl":
         return _read_jsonl(file)
     place, rows = read_delimited(file)
@@ -150,7 +157,7 @@ def _check_counts(file: Path, rows: int, columns: int) -> None:
         )
 
 
-def _check_memory(file: Path, size_bytes: int) -> None:
+def check_memory(file: Path, size_bytes: int) -> None:
     """TaskError if what these bytes become is more than there is room for."""
     import psutil
 
@@ -164,7 +171,7 @@ def _check_memory(file: Path, size_bytes: int) -> None:
         )
 
 
-def _read_parquet(file: Path) -> Table:
+def _read_parquet(file: Path, lists: bool = False) -> Table:
     """Columns of plain values, each read on its own and in pieces."""
     try:
         import pyarrow as pa
@@ -194,7 +201,7 @@ def _read_parquet(file: Path) -> Table:
 
     def column(name: str) -> list[Any]:
         kind = schema.field(name).type
-        if not _plain(kind):
+        if not _plain(kind.value_type if lists and _is_list(kind) else kind):
             bytes_ = "binary" in str(kind)
             raise TaskError(
                 "a column holds bytes, of which nobody says what text they are"
@@ -209,7 +216,7 @@ def _read_parquet(file: Path) -> Table:
         leaf = schema.names.index(name) if meta.num_columns == len(schema.names) else None
         if leaf is not None:
             groups = range(meta.num_row_groups)
-            _check_memory(file, sum(meta.row_group(g).column(leaf).total_uncompressed_size for g in groups))
+            check_memory(file, sum(meta.row_group(g).column(leaf).total_uncompressed_size for g in groups))
         values: list[Any] = []
         try:
             # a text that is repeated is stored once, and stays so: a row more is a number more
@@ -233,6 +240,12 @@ def _is_text(kind: Any) -> bool:
 
     view = getattr(t, "is_string_view", None)  # of pyarrow 16 and later
     return bool(t.is_string(kind) or t.is_large_string(kind) or view is not None and view(kind))
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow.types as t
+
+    return bool(t.is_list(kind) or t.is_large_list(kind))
 
 
 def _plain(kind: Any) -> bool:

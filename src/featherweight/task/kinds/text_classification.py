@@ -13,7 +13,7 @@ from ...errors import TaskError
 from ...recipe import Recipe
 from ..data import Batch, LazySplit
 from ..task import Task
-from ._pretrained import in_time, load_config, load_model, load_tokenizer, model_files
+from ._pretrained import in_time, load_config, load_model, load_tokenizer, model_files, pad_token, token_limit
 from ._table import labelled_texts, sorted_labels
 
 if TYPE_CHECKING:
@@ -156,12 +156,12 @@ def _pooler_is_optional(net: Any) -> bool:
 
 
 def tokenized(
-    folder: Path, texts: Sequence[str], targets: np.ndarray, max_length: int, classes: Sequence[str]
+    folder: Path, texts: Sequence[str], targets: np.ndarray, max_length: int, classes: Sequence[str] | None
 ) -> LazySplit:
     """The texts as input_ids and attention_mask, int64 [n, length];
     kept as int32 without the mask until they are read."""
     tokenizer = load_tokenizer(folder)
-    limit = _length_limit(folder, tokenizer)
+    limit = token_limit(folder, tokenizer)
     if not 1 <= max_length <= limit:
         raise TaskError("max_length does not fit the model", got=max_length, allowed=f"1 to {limit}")
     rows: list[np.ndarray] = []
@@ -173,7 +173,7 @@ def tokenized(
         rows += [np.asarray(ids, dtype=np.int32) for ids in found]
     lengths = np.array([len(r) for r in rows])
     width = min(max_length, -(-int(lengths.max()) // 8) * 8)
-    ids = np.full((len(rows), width), _pad(tokenizer), dtype=np.int32)
+    ids = np.full((len(rows), width), pad_token(tokenizer), dtype=np.int32)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
 
@@ -196,40 +196,13 @@ def saved_tokenizer(folder: Path, to: Path, max_length: int) -> dict[str, Any]:
             "this tokenizer cannot be written as one file", got=type(tokenizer).__name__, allowed="a fast tokenizer"
         )
     backend.save(str(to / TOKENIZER))
-    how = {"kind": "text", "tokenizer": TOKENIZER, "max_length": max_length, "pad": _pad(tokenizer)}
+    how = {"kind": "text", "tokenizer": TOKENIZER, "max_length": max_length, "pad": pad_token(tokenizer)}
     form = {"input_ids": {"shape": ["batch", max_length], "dtype": "int64"}}
     expected = tokenizer(_TRIED, truncation=True, max_length=max_length, padding=False)["input_ids"]
     found = texts(_TRIED, how, to, form)["input_ids"]
     if any(row[: len(ids)].tolist() != ids for row, ids in zip(found, expected, strict=True)):
         raise TaskError("this tokenizer cuts texts otherwise when it is read from one file", got=str(folder))
     return how
-
-
-def _pad(tokenizer: Any) -> int:
-    """The token that fills up short texts."""
-    found = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    return int(found or 0)
-
-
-def _position_limit(folder: Path) -> int:
-    """The number of positions that the model has; RoBERTa's family counts them from
-    pad_token_id + 1."""
-    config = load_config(folder)
-    n = int(getattr(config, "max_position_embeddings", 0) or 2**30)
-    shifted = config.model_type in (
-        "roberta",
-        "xlm-roberta",
-        "camembert",
-        "mpnet",
-        "longformer",
-        "data2vec-text",
-        "xmod",
-    )
-    return n - int(config.pad_token_id or 0) - 1 if shifted else n
-
-
-def _length_limit(folder: Path, tokenizer: Any) -> int:
-    return int(min(tokenizer.model_max_length, _position_limit(folder)))
 
 
 def _has_head(config: Any, classes: int) -> bool:
