@@ -37,7 +37,7 @@ def text_yardsticks(task: Task, seed: int = 0, most: int = MOST) -> list[Yardsti
     its length); and the mean over tokens of the last hidden state of the task's encoder as it comes
     (of a model that is fine-tuned already, the fine-tuned one's), if the model is one of
     transformers: of up to `most` training texts, drawn under `seed`; the name says so if there are
-    more. Outputs are logarithms of probabilities.
+    more (0: not at all). Outputs are logarithms of probabilities.
     """
     splits = task.splits()
     inputs, targets = splits.train.batch(np.arange(min(2, len(splits.train))))
@@ -45,7 +45,7 @@ def text_yardsticks(task: Task, seed: int = 0, most: int = MOST) -> list[Yardsti
         return []
     classes = len(splits.report.get("class_names") or ()) or task.outputs
     found = [_judged(task, TFIDF, _tfidf, splits.train, classes, seed)]
-    if task.model is not None and (encoder := _encoder(task.build())) is not None:
+    if most and task.model is not None and (encoder := _encoder(task.build())) is not None:
         rows = np.sort(generator(seed, "probe").permutation(len(splits.train))[:most])
         name = PROBE if len(rows) == len(splits.train) else f"{PROBE}, fitted to {len(rows):,} texts"
         found.append(_judged(task, name, lambda a, b: _probed(encoder, a, b), splits.train, classes, seed, rows))

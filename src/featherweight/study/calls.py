@@ -19,7 +19,6 @@ from ..errors import FeatherweightError, InputError, StoreError
 from ..limits import LIMITS, Budget
 from ..machine import machine
 from ..measure.accuracy import metric_of
-from ..measure.yardsticks import yardsticks
 from ..store.manifest import sound
 from ..task.load import load_task
 from ..task.task import Task
@@ -38,6 +37,7 @@ from .results import analysed, write_results
 from .run import Run
 from .shorthand import ENDS, MADE_OF, task_and_recipe
 from .shorthand import folder as default_folder
+from .simpler import others
 from .spoken import said, spoken
 from .state import StudyState
 from .statics import Statics, sample_shape
@@ -242,7 +242,7 @@ def _ran(
         statics,
         proxy,
         partial(guess, task),
-        partial(yardsticks, task, config.seed),
+        partial(others, task, config.seed),
         began,
     )
     try:

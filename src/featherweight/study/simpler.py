@@ -7,9 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import FeatherweightError
-from ..measure.yardsticks import Yardstick
+from ..measure.text_yardsticks import text_yardsticks
+from ..measure.yardsticks import Yardstick, yardsticks
 from ..records import Quality
+from ..task.task import Task
 from .jobs import Jobs
+
+
+def others(task: Task, seed: int) -> list[Yardstick]:
+    """Other learners that are fitted in seconds: of texts TF-IDF, of tables gradient boosting."""
+    return text_yardsticks(task, seed, most=0) or yardsticks(task, seed)
 
 
 def measure_simpler(
