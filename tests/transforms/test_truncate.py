@@ -190,7 +190,7 @@ def test_numbers_beside_tokens_stay_whole():
         (text_task(mask=np.tile(np.arange(T) > 2, (N, 1)).astype("int64")), {}, "first part of these texts is padding"),
         (series("T", shape=(1,)), {}, "there is nothing to shorten"),
     ],
-    ids=str,
+    ids=lambda v: getattr(v, "name", None) or str(v),
 )
 def test_what_is_unclear_is_refused(task, fields, match):
     with pytest.raises(InputError, match=match):
