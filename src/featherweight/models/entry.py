@@ -10,6 +10,7 @@ Notation: n samples, C channels, H x W positions of an image, T of a sequence.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ _CHANGES = "_featherweight_changes"
 
 
 @dataclass(frozen=True)
-class Change:
+class Change(ABC):
     """Abstract: what is done to one input. input: its place; name: what the task calls it, for who
     gives it by name; ops: the ONNX operators that compute, in their order."""
 
@@ -38,10 +39,12 @@ class Change:
         return [self.input]
 
     def prepare(self, module: nn.Module, key: str) -> None:
-        """Leave on the module what `apply` needs, under names that begin with `key`."""
+        """Leave on the module what `apply` needs, under names that begin with `key`: nothing, by default."""
+        return
 
+    @abstractmethod
     def apply(self, x: Tensor, module: nn.Module, key: str) -> Tensor:
-        raise NotImplementedError
+        """What the model reads in the place of `x`."""
 
 
 @dataclass(frozen=True)

@@ -107,17 +107,11 @@ def task_of(
     comes = made is not None and made.comes
     notes = [*dict.fromkeys(note for part in parts.values() for note in part.notes)]
     notes += means.notes if loss is None or known is None or means.axis is not None else ()
-    if comes and baseline is None and len(parts) == 1 and known is not None:
-        notes.append(_MAY_BE_SEEN)
+    notes += [_MAY_BE_SEEN] if comes and baseline is None and len(parts) == 1 and known is not None else []
     task = Task(
         name=name or _task_name(made, data),
         model=made.make if made is not None else None,
-        # splits that were cut before stay as they are, with what they know of groups and copies
-        data=lambda: (
-            data
-            if isinstance(data, Splits)
-            else _splits({part: form.split(one) for part, one in parts.items()}, comes, split_seed)
-        ),
+        data=partial(_data, data, parts, form, comes, split_seed),
         loss=asked,
         metric=told,
         baseline=_baseline(baseline),
@@ -130,6 +124,13 @@ def task_of(
     if made is None:
         task.front = partial(front_of, task)
     return task
+
+
+def _data(data: Any, parts: Mapping[str, Samples], form: Form, comes: bool, seed: int) -> Split | Splits:
+    """Splits that were cut before stay as they are, with what they know of groups and copies."""
+    if isinstance(data, Splits):
+        return data
+    return _splits({part: form.split(one) for part, one in parts.items()}, comes, seed)
 
 
 def _check_labels(known: np.ndarray | None, made: Model | None, baseline: Any) -> None:
