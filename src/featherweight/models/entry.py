@@ -38,9 +38,8 @@ class Change(ABC):
         """What the speed of the model hangs on, in whole numbers."""
         return [self.input]
 
-    def prepare(self, module: nn.Module, key: str) -> None:
-        """Leave on the module what `apply` needs, under names that begin with `key`: nothing, by default."""
-        return
+    def prepare(self, module: nn.Module, key: str) -> None:  # noqa: B027 (most need nothing)
+        """Leave on the module what `apply` needs, under names that begin with `key`."""
 
     @abstractmethod
     def apply(self, x: Tensor, module: nn.Module, key: str) -> Tensor:
