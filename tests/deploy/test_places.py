@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from featherweight.cli.predict import _said
 from featherweight.deploy.predict import answers
 from featherweight.task.accept import task_of
 from tests.deploy.test_predict import alone, deployed
@@ -67,3 +68,16 @@ def test_a_folder_with_answers_at_places_answers_alone(tmp_path, kind):
     else:
         assert found["labels"] == [["O", "B-A", "I-A"][i] for i in best.tolist()]
     assert alone(folder, "--check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        ({"map": [[0, 1]], "shares": {"sky": 0.5, "car": 0.5}}, "sky 50.0%; car 50.0%"),
+        ({"maps": {"a": [[0, 1]], "b": [[0, 0]]}}, "a 50.0%; b 0.0%"),
+        ({"labels": ["O", "B-A"]}, "O, B-A"),
+        ({"text": "aa b", "labels": ["a", "a", "|", "b"]}, "aa b"),
+    ],
+)
+def test_the_command_says_them_in_words(answer, words):
+    assert _said(answer) == words

@@ -20,6 +20,7 @@ import typer
 from ..limits import LIMITS, OBJECTIVES, Budget
 from ..registry import names
 from ..study.config import Option, Settings
+from ..task.kinds import kinds
 from ..train.relax_settings import METHODS
 from ._shared import DebugOption, JsonOption
 
@@ -42,8 +43,7 @@ TASK: dict[str, Any] = {  # by parameter name
         _model(
             "--task",
             metavar="KIND",
-            help="A built-in kind instead of a file: text-classification, image-classification, audio-classification "
-            "or tabular.",
+            help=f"A built-in kind instead of a file: {', '.join(kinds())}.",
         ),
     ],
     "model": Annotated[

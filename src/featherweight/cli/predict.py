@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from ..errors import InputError
@@ -59,6 +60,13 @@ def _said(answer: dict[str, object]) -> str:
         pairs = zip(answer["words"], answer["labels"], strict=True)  # type: ignore[call-overload]
         found = "; ".join(f"{s['text']} ({s['label']}, {s['probability']:.1%})" for s in answer.get("spans", ()))  # type: ignore[attr-defined]
         return " ".join(f"{w}/{'(cut off)' if t is None else t}" for w, t in pairs) + (f"  [{found}]" if found else "")
+    if "text" in answer:
+        return str(answer["text"])
+    if "shares" in answer:
+        return "; ".join(f"{k} {v:.1%}" for k, v in dict(answer["shares"]).items())  # type: ignore[call-overload]
+    if "maps" in answer:
+        maps = {k: np.mean(v) for k, v in dict(answer["maps"]).items()}  # type: ignore[call-overload]
+        return "; ".join(f"{k} {v:.1%}" for k, v in maps.items())
     if "labels" in answer:
         labels = answer["labels"]
         return ", ".join(labels) if isinstance(labels, list) and labels else "none of the labels"

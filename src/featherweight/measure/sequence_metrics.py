@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..task.tags import is_tags
 from .place_metrics import said_at
 
 Names = Sequence[str]
@@ -90,12 +91,6 @@ def spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
 
 def _ended(tag: str) -> bool:
     return tag.partition("-")[0] in ("E", "S", "L", "U")
-
-
-def is_tags(names: Names | None) -> bool:
-    """Do these names of classes mark spans?"""
-    marked = [n for n in names or () if n != "O"]
-    return bool(marked) and all(n[:2] in ("B-", "I-", "E-", "S-", "L-", "U-") and len(n) > 2 for n in marked)
 
 
 def span_counts(outputs: np.ndarray, targets: np.ndarray, names: Names | None = None) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...errors import TaskError
 from ..data import IGNORED
+from ..tags import is_tags
 from ._targets import Meaning, as_numbers, checked
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _classes(
         convert = AtPlaces(places, 2, void)
         return Meaning("bce", "iou" if flat else "f1", _Float(convert), two, tuple(notes), axis)
     names = checked(classes, width)
-    metric = "miou" if flat else "entity_f1" if _is_tags(names) else "token_accuracy"
+    metric = "miou" if flat else "entity_f1" if is_tags(names) else "token_accuracy"
     return Meaning("cross_entropy", metric, AtPlaces(places, width, void), names, tuple(notes), axis)
 
 
@@ -194,11 +195,6 @@ def _named(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | None
         (*said.notes, *notes),
         said.axis,
     )
-
-
-def _is_tags(names: Sequence[str] | None) -> bool:
-    marked = [n for n in names or () if n != "O"]
-    return bool(marked) and all(n[:2] in ("B-", "I-", "E-", "S-", "L-", "U-") and len(n) > 2 for n in marked)
 
 
 @dataclass(frozen=True)

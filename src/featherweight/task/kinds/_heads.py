@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 ORDER = "order"
-MARKS = ("B-", "I-", "E-", "S-", "L-", "U-")  # of tags of spans
 _UNNAMED = re.compile("LABEL_[0-9]+")  # what transformers calls classes that nobody named
 _CHANCE = 1.5  # times chance: right as often as by guessing
 

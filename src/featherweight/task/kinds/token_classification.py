@@ -12,8 +12,9 @@ import numpy as np
 from ...deploy.predict import first_pieces, pieces, sentences
 from ...errors import TaskError
 from ..data import IGNORED, Batch, LazySplit
+from ..tags import is_tags
 from ..task import Task
-from ._heads import MARKS, Order, check_numbers, class_names, has_head, order
+from ._heads import Order, check_numbers, class_names, has_head, order
 from ._pretrained import in_time, load_config, load_model, load_tokenizer, model_files, pad_token, token_limit
 from ._tagged import Tagged, tagged_sentences
 from .text_classification import EPOCHS, TOKENIZER, fine_tuning
@@ -72,7 +73,7 @@ def token_classification(
         notes += check_numbers(
             tagger(folder, len(placed.names), own_head=True), words.split(), rows, placed, "tags", "texts"
         )
-    marked = all(n == "O" or n[:2] in MARKS and len(n) > 2 for n in placed.names) and set(placed.names) != {"O"}
+    marked = is_tags(placed.names)
     return Task(
         name=f"{folder.name}-{file.stem}",
         model=lambda: tagger(folder, len(placed.names), own_head=own),
