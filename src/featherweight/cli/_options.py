@@ -18,9 +18,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from ..limits import LIMITS, OBJECTIVES, Budget
-from ..registry import names
+from ..registry import built_in, names
 from ..study.config import Option, Settings
-from ..task.kinds import kinds
 from ..train.relax_settings import METHODS
 from ._shared import DebugOption, JsonOption
 
@@ -28,6 +27,9 @@ _model = partial(typer.Option, rich_help_panel="Task")
 _limit = partial(typer.Option, rich_help_panel="Limits")
 _search = partial(typer.Option, rich_help_panel="Search")
 _output = partial(typer.Option, rich_help_panel="Output")
+
+# as task.kinds.kinds() says, without NumPy
+_KINDS = sorted(kind.replace("_", "-") for kind in built_in("task.kinds"))
 
 TASK: dict[str, Any] = {  # by parameter name
     "task": Annotated[
@@ -43,7 +45,7 @@ TASK: dict[str, Any] = {  # by parameter name
         _model(
             "--task",
             metavar="KIND",
-            help=f"A built-in kind instead of a file: {', '.join(kinds())}.",
+            help=f"A built-in kind instead of a file: {', '.join(_KINDS)}.",
         ),
     ],
     "model": Annotated[

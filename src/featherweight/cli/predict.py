@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from ..errors import InputError
@@ -65,6 +64,8 @@ def _said(answer: dict[str, object]) -> str:
     if "shares" in answer:
         return "; ".join(f"{k} {v:.1%}" for k, v in dict(answer["shares"]).items())  # type: ignore[call-overload]
     if "maps" in answer:
+        import numpy as np
+
         maps = {k: np.mean(v) for k, v in dict(answer["maps"]).items()}  # type: ignore[call-overload]
         return "; ".join(f"{k} {v:.1%}" for k, v in maps.items())
     if "labels" in answer:
