@@ -58,11 +58,14 @@ from .transforms.distill import Distill as Distill
 from .transforms.distill_blocks import DistillBlocks as DistillBlocks
 from .transforms.drop_blocks import DropBlocks as DropBlocks
 from .transforms.factorize import Factorize as Factorize
+from .transforms.fold_batch_norms import FoldBatchNorms as FoldBatchNorms
 from .transforms.gate import Gate as Gate
+from .transforms.merge_tokens import MergeTokens as MergeTokens
 from .transforms.mixed_precision import MixedPrecision as MixedPrecision
 from .transforms.prune import Prune as Prune
 from .transforms.qat import Qat as Qat
 from .transforms.quantize import Quantize as Quantize
+from .transforms.replace_activations import ReplaceActivations as ReplaceActivations
 from .transforms.resize import Resize as Resize
 from .transforms.train import Train as Train
 from .transforms.trim_vocabulary import TrimVocabulary as TrimVocabulary

@@ -23,7 +23,7 @@ from featherweight.transforms.quantize import Quantize
 from featherweight.transforms.train import Train
 from tests import kinds, toy
 
-OF_TEXT = {"truncate", "trim_vocabulary"}  # which suit no images
+OF_TEXT = {"truncate", "trim_vocabulary", "merge_tokens", "replace_activations"}  # which suit no plain convolutions
 SETTINGS = {
     "train": {"epochs": 1, "batch_size": 16},
     "distill": {"epochs": 1, "batch_size": 16},

@@ -19,6 +19,7 @@ from ..plan import nothing_quantized, required
 from .codes import Coded, coded
 from .entrance import entrance
 from .export import skipped
+from .merging import merging
 from .recurrent import shrink_recurrent
 from .sites import Site, drop_unused, sites, unshare
 from .small import shrink
@@ -43,7 +44,7 @@ def quantize_dynamic(
     reduce, prepared = machine.saturates(), tmp / "prepared.onnx"
     note = prepare(plain, prepared)
     model = onnx.load(prepared)
-    exclude = skipped(model.graph, list(plan.skipped)) + entrance(model.graph, package)
+    exclude = skipped(model.graph, list(plan.skipped)) + entrance(model.graph, package) + merging(model.graph, package)
     every = sites(model.graph, package)
     found = unshare(model, every, {s.node: (s.setting, s.node if s.op == "Gemm" else s.path) for s in every})
     _unshare_rest(model)

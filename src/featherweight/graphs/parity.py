@@ -40,14 +40,14 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """
     import torch
 
-    before, fast = [(m, m.training) for m in module.modules()], torch.backends.mha.get_fastpath_enabled()
+    from ..models.hooks import slow_attention
+
+    before = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad():
+        with torch.no_grad(), slow_attention():
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         for m, training in before:
             m.training = training
 

@@ -17,6 +17,7 @@ from ..plan import LayerPlan, required
 from .entrance import entrance
 from .export import layers as module_paths
 from .export import path_of
+from .merging import merging
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,7 +84,7 @@ def sites(graph: Any, package: Package) -> list[Site]:
 
     tensors = {w.name: w for w in graph.initializer}
     names, settings = module_paths(graph), wanted(package)
-    plan, before = required(package.plan), set(entrance(graph, package))
+    plan, before = required(package.plan), {*entrance(graph, package), *merging(graph, package)}
     skip = [*plan.skipped, *(path for path, layer in settings.items() if layer.bits == 32)]
     out = []
     for node in graph.node:

@@ -21,6 +21,7 @@ from ..plan import Plan, nothing_quantized, required
 from .codes import Coded, coded
 from .entrance import entrance
 from .export import skipped
+from .merging import merging
 from .ranges import mse_ranges
 from .session import Inputs
 from .sites import Site, sites, unshare
@@ -60,7 +61,7 @@ def quantize_static(
     prepared, unsigned, reduce = tmp / "prepared.onnx", activations == "u8", machine.saturates()
     note = prepare(plain, prepared)
     model = onnx.load(prepared)
-    exclude = skipped(model.graph, list(plan.skipped)) + entrance(model.graph, package)
+    exclude = skipped(model.graph, list(plan.skipped)) + entrance(model.graph, package) + merging(model.graph, package)
     found = unshare(model, every := sites(model.graph, package), _keys(every, package))
     integer = [s for s in found if s.setting.bits == 8 and s.op not in ("Gather", *_NO_KERNEL)]
     exclude += [s.node for s in found if s not in integer]

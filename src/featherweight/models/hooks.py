@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -18,6 +19,18 @@ from ..errors import InputError
 
 Hook = Callable[..., Any]
 _NONE: Mapping[str, Hook] = MappingProxyType({})
+
+
+@contextmanager
+def slow_attention() -> Iterator[None]:
+    """torch's fused transformer layers do not call the layers inside them, and hand on nested
+    tensors, which have no shape; meanwhile they do not fuse."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager
@@ -33,11 +46,12 @@ def watched(
 
     with_kwargs: all hooks take the pass's keyword arguments too, after args. What a hook gives,
     unless None, takes the place of the arguments or the output, as in torch. Hooks of one submodule
-    run in the order in which they were entered. At the end these are removed, whatever happened,
-    and no others. InputError, before any hook is there, if a path leads nowhere.
+    run in the order in which they were entered; transformer layers are not fused. At the end these
+    are removed, whatever happened, and no others. InputError, before any hook is there, if a path
+    leads nowhere.
     """
     found = submodules(module, [*before, *after])
-    with ExitStack() as hooks:
+    with slow_attention(), ExitStack() as hooks:
         for path, hook in before.items():
             hooks.enter_context(found[path].register_forward_pre_hook(hook, with_kwargs=with_kwargs))
         for path, hook in after.items():

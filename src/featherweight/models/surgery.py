@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from ..errors import StoreError
+from .activations import replace_activation
 from .entry import HOW, Cut, Pooled, Resampled, attach
 from .tables import trim
+from .tokens import merge, settle
 
 _LONGEST = 2**13  # side of an image that is resized: two matrices of this side are held for it
 
@@ -34,9 +36,10 @@ def keep_blocks(module: nn.Module, path: str, index: Iterable[int]) -> None:
         raise StoreError(
             "no such blocks in this model", got=f"{path}: {index}", allowed="indices of a ModuleList or Sequential"
         )
-    for i in reversed(range(len(blocks))):
-        if i not in index:
-            del blocks[i]
+    gone = tuple(i for i in range(len(blocks)) if i not in index)
+    settle(blocks, gone)
+    for i in reversed(gone):
+        del blocks[i]
 
 
 def factorize(module: nn.Module, path: str, form: str, ranks: Iterable[int]) -> None:
@@ -156,6 +159,30 @@ def trim_table(module: nn.Module, path: str, rows: int) -> None:
     trim(layer, rows)
 
 
+def merge_tokens(module: nn.Module, path: str, block: int, merged: int) -> None:
+    """`merged` tokens become one with their likes before block number `block` of the row at `path`,
+    and are given back behind its last one. In place."""
+    if not isinstance(merged, int) or merged < 1:
+        raise StoreError("so many tokens cannot be merged", got=str(merged), allowed="a whole number, 1 at least")
+    merge(module, path, block, merged)
+
+
+def fold_norm(module: nn.Module, layer: str, norm: str) -> None:
+    """Nothing in the place of the batch norm at `norm`, and a bias, not set, for the layer before
+    it if it has none. In place."""
+    before: Any = module.get_submodule(layer)
+    if not isinstance(getattr(before, "weight", None), nn.Parameter) or not hasattr(before, "bias"):
+        raise StoreError("no layer that a norm can be folded into", got=f"{layer}: {type(before).__name__}")
+    if before.bias is None:
+        width = before.weight.shape[0]
+        before.bias = nn.Parameter(
+            torch.zeros(width, dtype=before.weight.dtype, device=before.weight.device),
+            requires_grad=before.weight.requires_grad,
+        )
+    parent, _, leaf = norm.rpartition(".")
+    setattr(module.get_submodule(parent), leaf, nn.Identity())
+
+
 EDITS: dict[str, Callable[..., None]] = {
     "keep_blocks": keep_blocks,
     "factorize": factorize,
@@ -163,6 +190,9 @@ EDITS: dict[str, Callable[..., None]] = {
     "cut_input": cut_input,
     "pool_input": pool_input,
     "trim_table": trim_table,
+    "merge_tokens": merge_tokens,
+    "fold_norm": fold_norm,
+    "replace_activation": replace_activation,
 }
 
 

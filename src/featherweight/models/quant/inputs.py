@@ -35,17 +35,6 @@ class Inputs:
     absmax: Tensor  # [I] max |x|
 
 
-@contextlib.contextmanager
-def slow_attention() -> Iterator[None]:
-    """torch's fused transformer layers do not call the layers inside them; meanwhile they do."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 class _Enough(Exception):
     """All that was asked for was seen: the rest of the forward pass is not needed."""
 
@@ -67,7 +56,7 @@ def collect(
         if once and not waiting:
             raise _Enough
 
-    with torch.no_grad(), slow_attention(), watched(module, before={path: partial(see, path) for path in sums}):
+    with torch.no_grad(), watched(module, before={path: partial(see, path) for path in sums}):
         for inputs in batches():
             waiting.update(sums)
             with contextlib.suppress(_Enough):

@@ -24,7 +24,6 @@ from ...errors import InputError
 from ..batch_norms import check_statistics
 from ..hooks import watched
 from ._rules import ATTENDED, RULES
-from .inputs import slow_attention
 from .layers import is_convolution, is_layer
 from .pairs import Consumer, Pair
 
@@ -81,7 +80,7 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> Flow:
     known = [path for path, m in module.named_modules() if _is_known(m)]
     after, before = {path: partial(watcher.leave, path) for path in known}, dict.fromkeys(known, watcher.enter)
     try:
-        with torch.no_grad(), slow_attention(), watched(module, after, before=before), watcher:
+        with torch.no_grad(), watched(module, after, before=before), watcher:
             out = module(*inputs)
     except Exception as e:  # a model's code may raise anything; it all means the same to the user
         raise InputError("the model does not run on its calibration inputs", got=f"{type(e).__name__}: {e}") from e

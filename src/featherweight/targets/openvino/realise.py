@@ -15,6 +15,7 @@ from ... import machine
 from ...errors import TargetError
 from ...graphs.entrance import entrance
 from ...graphs.export import skipped
+from ...graphs.merging import merging
 from ...graphs.parity import as_numpy, check_rows, compare, meant, reference, run_rows
 from ...graphs.session import Inputs
 from ...graphs.sites import Site, resolve_identities, sites, unshare, wanted
@@ -111,7 +112,7 @@ def realise(
     held = shrink(graph, _small(found), package.scales, "onnx")
     model = _converted(graph, example, tmp)
     ignored = {s.node for s in found if s.setting.bits != 8 and s.op != "Gather"} | set(skip)
-    ignored |= set(entrance(graph.graph, package))
+    ignored |= {*entrance(graph.graph, package), *merging(graph.graph, package)}
     model, report = _quantize(model, plan, _operators(model, ignored) + _recurrent(model), rows)
     return model, report, found, held
 
