@@ -223,17 +223,20 @@ class Odd(nn.Module):
         self.other.weight = self.tied.weight
         self.unused = nn.Linear(64, 64)
         self.encoder = nn.TransformerEncoderLayer(64, 4, 64, batch_first=True)
+        self.packed = nn.MultiheadAttention(64, 4, batch_first=True, add_bias_kv=True)
         self.good, self.out = nn.Linear(64, 64), nn.Linear(64, 4)
 
     def forward(self, x):
         x = self.other(self.tied(self.again(self.a(x.flatten(1)))))
-        return self.out(torch.relu(self.good(self.encoder(x[:, None])[:, 0])))
+        x = self.encoder(x[:, None])
+        return self.out(torch.relu(self.good(self.packed(x, x, x)[0][:, 0])))
 
 
 def test_layers_that_cannot_be_replaced_are_named(tmp_path):
     package, t = run(Factorize(), Odd)
     note = package.notes[-1]
-    assert list(note["layers"]) == ["good"]
+    apart = [f"encoder.self_attn.{name}_proj" for name in ("q", "k", "v", "out")]
+    assert list(note["layers"]) == [*apart, "good"]
     want = {
         "a": "it is shared",
         "tied": "it is shared",
@@ -241,7 +244,7 @@ def test_layers_that_cannot_be_replaced_are_named(tmp_path):
         "unused": "it is not called in a forward pass",
         "encoder.linear1": "its module reads its weight itself",
         "encoder.linear2": "its module reads its weight itself",
-        "encoder.self_attn.out_proj": "it is a NonDynamicallyQuantizableLinear, whose weight others read or make",
+        "packed.out_proj": "it is a NonDynamicallyQuantizableLinear, whose weight others read or make",
         "out": "it makes the model's output",
     }
     assert note["whole"] == want

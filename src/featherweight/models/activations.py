@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import StoreError
+from .swaps import swap
 
 COSTLY: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -68,15 +69,7 @@ def replace_activation(module: nn.Module, path: str, to: str) -> None:
         if isinstance(layer, nn.TransformerEncoderLayer):  # which of torch's fused kernels fits
             layer.activation_relu_or_gelu = 1 if to == "relu" else 0
         return
-    _put(module, layer, CHEAP[to]())
-
-
-def _put(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """One submodule in the place of another, wherever that stands: several may share one."""
-    for holder in list(module.modules()):
-        for name, child in holder._modules.items():
-            if child is old:
-                holder._modules[name] = new
+    swap(module, layer, CHEAP[to]())
 
 
 @contextmanager
@@ -90,4 +83,4 @@ def replaced(module: nn.Module, path: str, to: str) -> Iterator[None]:
     finally:
         vars(layer).update(before)
         if (new := module.get_submodule(path)) is not layer:
-            _put(module, new, layer)
+            swap(module, new, layer)

@@ -14,6 +14,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .hooks import slow_attention
+
 # they compute the same in both modes, but for chance and the rows beside
 _AS_EVER = (_NormBase, _DropoutNd, nn.MultiheadAttention, nn.RNNBase)
 
@@ -57,7 +59,7 @@ def learns_apart(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
 
 
 def _operations(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), _Listing() as listing:
+    with torch.no_grad(), slow_attention(), torch.random.fork_rng(devices=[]), _Listing() as listing:
         torch.manual_seed(0)
         module(*inputs)
     found: list[str] = listing.found

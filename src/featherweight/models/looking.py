@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .hooks import tensors
+from .hooks import slow_attention, tensors
 
 _PICKS = ("index", "index_put", "index_put_", "_index_put_impl_", "masked_scatter", "masked_scatter_")
 
@@ -37,6 +37,6 @@ class _Looking(TorchDispatchMode):
 def looks_at_values(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     """In a run on `inputs`, as the module is; whatever its own code raises is raised."""
     mode = _Looking()
-    with mode:
+    with slow_attention(), mode:
         module(*inputs)
     return mode.found

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import StoreError
 from .activations import replace_activation
+from .attention import put_apart
 from .entry import HOW, Cut, Pooled, Resampled, attach
 from .tables import trim
 from .tokens import merge, settle
@@ -193,6 +194,7 @@ EDITS: dict[str, Callable[..., None]] = {
     "merge_tokens": merge_tokens,
     "fold_norm": fold_norm,
     "replace_activation": replace_activation,
+    "put_apart": put_apart,
 }
 
 

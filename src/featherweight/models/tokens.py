@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..errors import InputError
+from .swaps import plain_tensors
 
 _MERGES, _WAY = "_featherweight_merges", "_featherweight_way"
 
@@ -208,9 +209,7 @@ def merge(module: nn.Module, path: str, block: int, merged: Merge) -> None:
     back behind its last one. In place. InputError if there is no such block."""
     holder = module.get_submodule(path)
     blocks = list(holder.children())
-    for m in module.modules():
-        if isinstance(m, nn.TransformerEncoder):
-            m.use_nested_tensor = False  # which has no number of tokens
+    plain_tensors(module)
     if not isinstance(holder, (nn.ModuleList, nn.Sequential)) or not 0 <= block < len(blocks):
         raise InputError("no such block in this model", got=f"{path}: {block}", allowed=f"0 to {len(blocks) - 1}")
     way = next((vars(b)[_WAY] for b in blocks if _WAY in vars(b)), None) or Way()

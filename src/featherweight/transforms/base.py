@@ -193,10 +193,12 @@ def applied(step: Transform, model: Package | None, context: Context) -> Package
     It is the step's defect: it alone knows whether it meant to keep the zeros, and taking the
     claim back for it would hand out a model that lacks what the recipe promises, and measure it
     as if it had."""
+    from ..models.hooks import slow_attention
     from ..models.zeros import Zeros
 
     zeros = Zeros(model)
-    made = step.apply(model, context)
+    with slow_attention():  # of which some steps would see nothing, and others shapes that are none
+        made = step.apply(model, context)
     wrong = zeros.wrong(made)
     if wrong:
         raise FeatherweightError(

@@ -164,10 +164,12 @@ class CutRandomly(Transform):
     )
 
     def apply(self, model: Package, context: Context) -> Package:
+        from ...models.attention import apart
         from ...models.surgery import names_of
         from ...models.zeros import holding
         from .cuts import BlockCuts, ChannelCuts
 
+        model = apart(model) if self.unit == "channel" else model
         module = model.copied().eval()
         inputs = context.few(module)
         sparse = [module.get_parameter(name) for name in model.sparse]

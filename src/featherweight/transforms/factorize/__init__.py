@@ -111,9 +111,11 @@ class Factorize(Transform):
 
         if self.idle:
             return model.noted(step="factorize", layers={}, whole={})
+        from ...models.attention import apart
         from ...models.lowrank import decompose, whitening
         from ...models.surgery import edit
 
+        model = apart(model)
         module, bench = model.copied().eval(), Bench(self.on)
         samples = {k: v.cpu() for k, v in context.calibration(self.samples if self.form == "activation" else 1).items()}
         one = tuple(v[:1] for v in samples.values())

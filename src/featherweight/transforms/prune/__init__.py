@@ -143,8 +143,10 @@ class Prune(Transform):
         recover = self._recovery()
         if not self.structural:
             return self._zero(model, context, recover)
+        from ...models.attention import apart
         from .cut import Cutter, TrainBatches
 
+        model = model if self.idle else apart(model)
         module = model.copied().eval()
         cutter = Cutter(self, module, context, TrainBatches(context, self.batches))
         package = model.edited(module=module)
