@@ -31,7 +31,7 @@ FLOORS = [  # from the top down; rooms on one floor do not import each other
     ("digest", "limits", "pareto", "plan", "proof", "recipe", "store"),
     ("records",),
     ("space",),
-    ("child", "columns", "deploy", "machine", "plain", "registry", "seeding"),
+    ("child", "columns", "deploy", "machine", "plain", "pt2", "registry", "seeding"),
     ("errors",),
 ]
 

@@ -13,7 +13,7 @@ import torch
 from featherweight import machine
 from featherweight.errors import TargetError
 from featherweight.models.package import Package
-from featherweight.targets._pt2 import checked, may_evaluate
+from featherweight.pt2 import checked, may_evaluate
 from featherweight.targets.base import Target
 from featherweight.targets.torch import FILE
 from featherweight.testing import check_target

@@ -36,8 +36,8 @@ TASK: dict[str, Any] = {  # by parameter name
         str | None,
         typer.Argument(
             metavar="TASK",
-            help="FILE.py, FILE.py:NAME, MODEL.onnx with --data, or the run.yaml of an earlier run (then --out is "
-            "needed).",
+            help="FILE.py, FILE.py:NAME, MODEL.onnx or MODEL.pt2 with --data, or the run.yaml of an earlier run (then "
+            "--out is needed).",
         ),
     ],
     "kind": Annotated[
@@ -49,7 +49,7 @@ TASK: dict[str, Any] = {  # by parameter name
         ),
     ],
     "model": Annotated[
-        str | None, _model("--model", help="With --task: a Hugging Face folder, FILE.py:NET, or an .onnx file.")
+        str | None, _model("--model", help="With --task: a Hugging Face folder, FILE.py:NET, an .onnx or a .pt2 file.")
     ],
     "data": Annotated[
         str | None,

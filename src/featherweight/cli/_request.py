@@ -62,18 +62,19 @@ def task(options: Mapping[str, Any]) -> Task:
     from ..task.load import load_task
 
     text, kind = options["task"], options["kind"]
-    if text is not None and kind is None and text.endswith(".onnx"):
+    if text is not None and kind is None and text.endswith((".onnx", ".pt2")):
         options, text, kind = {**options, "model": text}, None, "model-file"
         if options["data"] is None:
             raise InputError(
-                "an ONNX file needs data", got=options["model"], fix="--data samples.npz, with one array an input"
+                "a model file needs data", got=options["model"], fix="--data samples.npz, with one array an input"
             )
     known = _among(options, TASK) | dict(_option(text) for text in options["task_option"] or [])
     if (text is None) == (kind is None):
         raise InputError(
             "one task is needed",
             got="none" if text is None else f"{text} and --task {kind}",
-            allowed="FILE.py, FILE.py:NAME, run.yaml, MODEL.onnx --data .., or --task KIND --model .. --data ..",
+            allowed="FILE.py, FILE.py:NAME, run.yaml, MODEL.onnx or .pt2 --data .., or --task KIND --model .. --data "
+            "..",
             fix="featherweight optimize examples/digits.py",
         )
     if kind is not None:

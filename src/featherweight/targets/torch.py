@@ -4,7 +4,7 @@ It is a target to name, not one of `auto`: eager at batch 1 took 8 to 16 times a
 Runtime on small CNNs and 1.3 times on an encoder.
 
 The file holds the graph as JSON and the weights as bytes. The format also allows what would run
-code when loaded; a file that contains any of that is refused before PyTorch reads it (`_pt2`).
+code when loaded; a file that contains any of that is refused before PyTorch reads it (`pt2`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..graphs.parity import (
 )
 from ..graphs.session import Inputs, Session
 from ..plan import Plan
-from ._pt2 import checked
+from ..pt2 import checked
 from .base import Runtime, Target
 
 if TYPE_CHECKING:

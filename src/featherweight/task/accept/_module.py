@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ALLOWED = "a torch.nn.Module, a class or function without arguments that makes one, 'FILE.py:NAME', or an .onnx file"
+    from ._exported import Exported
+
+ALLOWED = (
+    "a torch.nn.Module, a class or function without arguments that makes one, 'FILE.py:NAME', an .onnx file, or a .pt2 "
+    "file of torch.export"
+)
+FILES = (".onnx", ".pt2")
 _OUTPUTS = ("logits", "out", "output", "outputs", "pred", "predictions", "last_hidden_state")
 _OTHERS = {
     "keras": "a Keras model",
@@ -41,14 +47,14 @@ _OTHERS = {
 class Model:
     """make: makes the module; comes: does it come with weights (a module), or is it made anew; own:
     the module itself, where there is one; name: for the task; wanted: what its forward takes; file:
-    the ONNX file that it was made of."""
+    the file that it was made of."""
 
     make: Callable[[], nn.Module]
     comes: bool
     name: str
     own: nn.Module
     wanted: Wanted
-    file: Onnx | None = None
+    file: Onnx | Exported | None = None
 
 
 class Copies:
@@ -68,13 +74,23 @@ class Copies:
 
 
 class FromFile:
-    """Makes the module of an ONNX file: what travels to other processes is its path."""
+    """Makes the module of an .onnx or .pt2 file: what travels to other processes is its path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __call__(self) -> nn.Module:
-        return onnx_of(self.path).module
+        return file_of(self.path).module
+
+
+def file_of(path: Path) -> Onnx | Exported:
+    """What is in an .onnx or .pt2 file. TaskError if that cannot be read or has no form in
+    PyTorch."""
+    if path.suffix == ".onnx":
+        return onnx_of(path)
+    from ._exported import exported_of
+
+    return exported_of(path)
 
 
 class Adapted:
@@ -91,8 +107,8 @@ class Adapted:
 
 def model_of(given: Any) -> Model:
     """What was given as a model. TaskError for what is none, with what would be."""
-    if isinstance(given, (str, Path)) and Path(given).suffix == ".onnx":
-        found = onnx_of(Path(given).resolve())
+    if isinstance(given, (str, Path)) and Path(given).suffix in FILES:
+        found = file_of(Path(given).resolve())
         name = Path(given).stem
         return Model(FromFile(found.path), True, name, found.module, Wanted(found.inputs, len(found.inputs)), found)
     if isinstance(given, (str, Path)):

@@ -1,4 +1,5 @@
-"""A model in a file, with data in a file: an ONNX model, or a module in Python code, and arrays."""
+"""A model in a file, with data in a file: an ONNX model, a program of torch.export or a module in
+Python code, and arrays."""
 
 from __future__ import annotations
 
@@ -22,18 +23,19 @@ def model_file(
     epochs: int = 0,
     split_seed: int = 0,
 ) -> Task:
-    """A task from an .onnx file or FILE.py:NET, and an .npz file (or .npy of inputs).
+    """A task from an .onnx or .pt2 file or FILE.py:NET, and an .npz file (or .npy of inputs).
 
     The arrays of an .npz file are inputs by the model's own names; labels, label, target, targets,
     y or class holds the targets (label_column: another name). Without targets the model's own
     behaviour is kept. loss, metric: by name; by default what suits targets and outputs. output:
     which of several outputs counts, by name or place. epochs: of training for the baseline (0: the
-    model comes trained). An ONNX file is converted by onnx2torch, and has to give the same.
+    model comes trained). An ONNX file is converted by onnx2torch, and has to give the same, as
+    has a program of torch.export.
     """
     code, file = ".py" in Path(model).name, Path(data).resolve()
     path, name = parse_ref(str(model), "net") if code else (Path(model), "")
-    if not code and path.suffix != ".onnx":
-        raise TaskError("this is no model file that can be read", got=str(model), allowed=".onnx, or FILE.py:NET")
+    if not code and path.suffix not in (".onnx", ".pt2"):
+        raise TaskError("this is no model file that can be read", got=str(model), allowed=".onnx, .pt2, or FILE.py:NET")
     full = f"{path.resolve()}:{name}" if code else str(path.resolve())
     made = task_of(
         full,

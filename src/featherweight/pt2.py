@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import TargetError
+from .errors import TargetError
 
 # members of the archive, below its one folder
 _MEMBERS = re.compile(
@@ -117,8 +117,37 @@ def _written_anew(file: Path, copy: Path) -> Iterator[str]:
             for info, name in members.items():
                 own = zipfile.ZipInfo(f"{_FOLDER}/{name}")
                 own.file_size = info.file_size  # says whether it needs a header for large files
+                if name == "models/model.json":
+                    new.writestr(own, _with_plain_outputs(z.read(info)))
+                    continue
                 with z.open(info) as old, new.open(own, "w") as to:
                     shutil.copyfileobj(old, to, 1 << 20)
+
+
+def _with_plain_outputs(text: bytes) -> bytes:
+    """The program's JSON, in which outputs that a class of somebody's holds by name (a ModelOutput
+    of transformers) are held by a dictionary: the class would have to be imported."""
+    program = json.loads(text)
+    left = [program]
+    while left:
+        value = left.pop()
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        if isinstance(value, dict) and isinstance(value.get("out_spec"), str):
+            spec = json.loads(value["out_spec"])
+            nodes = [spec[1]]
+            while nodes:
+                node = nodes.pop()
+                nodes += node["children_spec"]
+                if node["type"] is not None and node["type"] not in _CONTAINERS and _names_children(node):
+                    node["type"] = "builtins.dict"
+            value["out_spec"] = json.dumps(spec)
+    return json.dumps(program).encode()
+
+
+def _names_children(node: Any) -> bool:
+    """Is a container's context a list with one string for each child?"""
+    names = json.loads(node["context"]) if isinstance(node["context"], str) else None
+    return isinstance(names, list) and list(map(type, names)) == [str] * len(node["children_spec"])
 
 
 def _odd(file: Path) -> Iterator[str]:
