@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PHASES = {
     "supernet": "training a net that holds the whole space",
     "baseline": "measuring the baselines",
+    "simpler": "fitting what needs no network, to compare with",
     "search": "searching",
     "polish": "training the finalists longer",
     "race": "timing the winner again",

@@ -38,7 +38,7 @@ class Run:
     """config: as `request.configure` makes it; task: how a worker loads it (`engine.carried`);
     statics: what is known of a candidate before it runs; proxy: what untrained nets have to pass
     (None: nothing); guess: what an answer without looking is worth (`guessing.guess`); others: what
-    other learners are (`measure.yardsticks`); began: when the call began (None: now)."""
+    other learners are (`measure.yardsticks`), in so many seconds; began: when the call began (None: now)."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Run:
         statics: Statics,
         proxy: ProxyFilter | None = None,
         guess: Callable[[], tuple[float, str] | None] = lambda: None,
-        others: Callable[[], Sequence[Yardstick]] = tuple,
+        others: Callable[[float], Sequence[Yardstick]] = lambda within_s: (),
         began: float | None = None,
     ) -> None:
         self.config, self.statics, self.proxy, self.guess = config, statics, proxy, guess
