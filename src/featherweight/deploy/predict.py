@@ -119,18 +119,25 @@ def read(raw: Any, spec: dict[str, Any], folder: Path) -> Inputs:
     if how["kind"] == "image":
         name = next(iter(spec["inputs"]))
         settings = how["size"], how["channels"], how.get("depth"), how.get("fit")
-        return {name: np.stack([image(Path(one), *settings) for one in many])}
+        return {name: np.stack([image(_there(one), *settings) for one in many])}
     if how["kind"] == "words":
         return pieces([words for _, words, _ in sentences(many)], how, folder, spec["inputs"])[0]
     if how["kind"] == "text":
         return texts(_lines(many), how, folder, spec["inputs"])
     if how["kind"] == "audio":
         name = next(iter(spec["inputs"]))
-        return {name: np.stack([waveform(Path(one), how["rate"], how["samples"]) for one in many])}
+        return {name: np.stack([waveform(_there(one), how["rate"], how["samples"]) for one in many])}
     if how["kind"] == "table":
-        rows = [row for one in many for row in ([one] if isinstance(one, dict) else named_rows(Path(one)))]
+        rows = [row for one in many for row in ([one] if isinstance(one, dict) else named_rows(_there(one)))]
         return columns({c["name"]: _cells(rows, c["name"]) for c in how["columns"]}, how["columns"])
-    return _joined([arrays(_file(Path(one), spec["inputs"]), spec["inputs"]) for one in many])
+    return _joined([arrays(_file(_there(one), spec["inputs"]), spec["inputs"]) for one in many])
+
+
+def _there(one: Any) -> Path:
+    """The path of a file. ValueError if there is none."""
+    if not isinstance(one, (str, Path)) or not Path(one).is_file():
+        raise ValueError(f"there is no file {str(one)[:300]!r}")
+    return Path(one)
 
 
 def arrays(given: Any, inputs: dict[str, Any]) -> Inputs:
@@ -181,12 +188,14 @@ def _file(path: Path, inputs: dict[str, Any]) -> Any:
 def _table(path: Path, inputs: dict[str, Any]) -> np.ndarray:
     """Rows of numbers, one a sample; a first row of names is left out. ValueError for a cell that
     is none."""
-    if not path.is_file():
-        raise ValueError(f"{path} is no file")
     with path.open(newline="", encoding="utf-8-sig") as f:
-        rows = [row for row in csv.reader(f, strict=True) if row]
+        rows = list(csv.reader(f, strict=True))
     shape = next(iter(inputs.values()))["shape"][1:]
     wanted = int(np.prod(shape))
+    while rows and not rows[-1]:  # the end of the file
+        rows.pop()
+    # of one number a row an empty line is a row, too: left out, it would shift the answers
+    rows = [row or [""] for row in rows] if wanted == 1 else [row for row in rows if row]
     if rows and _names(rows[0]):
         rows = rows[1:]
     if not rows:
@@ -403,11 +412,16 @@ def _middle(has: int, wanted: int) -> int:
 
 def named_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a .csv or .tsv file by the names in its first line."""
-    if path.suffix not in (".csv", ".tsv") or not path.is_file():
+    if path.suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path} is no .csv or .tsv file")
     with path.open(newline="", encoding="utf-8-sig") as f:
-        rows = [r for r in csv.reader(f, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True) if r]
-    names, rows = (rows[0], rows[1:]) if rows else ([], [])
+        rows = list(csv.reader(f, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True))
+    while rows and not rows[-1]:  # the end of the file
+        rows.pop()
+    at = next((i for i, r in enumerate(rows) if r), len(rows))
+    names, rows = (rows[at], rows[at + 1 :]) if at < len(rows) else ([], [])
+    # of one column an empty line is a row without a value: left out, it would shift the answers
+    rows = [r or [""] for r in rows] if len(names) == 1 else [r for r in rows if r]
     for i, row in enumerate(rows):
         if len(row) != len(names):
             raise ValueError(f"{path}: row {i + 1} has {len(row)} cells, and the first line has {len(names)} names")
