@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from math import exp
 from pathlib import Path
 
 from . import units
@@ -60,7 +61,7 @@ def summary(front: Json) -> list[str]:
             *_nearer(front, nearest),
             *([certificate(nearest)] if nearest.get("certificate") else []),
         ]
-        kept = [e["label"] for e in front.get("front") or []]
+        kept = [named_entry(front, e) for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
     elif front.get("front") and not (front.get("trials") or {}).get("complete"):
         lines.append(f"No candidate was measured, so there is nothing to compare: {_unmeasured(front)}.")
@@ -88,6 +89,8 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
     numbers += _numbers(best, baseline, reference(front))
     proof = certificate(best, front.get("uncertified"))
     proof = " ".join([proof, *lucky(front)])
+    if baseline is not None and identity(best) == identity(baseline):
+        return _original(front, baseline)
     if not (front.get("trials") or {}).get("complete"):
         why = f"No candidate was measured ({_unmeasured(front)})."
         return [f"The best needs no search: {numbers}.", proof, why]
@@ -107,10 +110,39 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
     return lines
 
 
+def _original(front: Json, baseline: Json) -> list[str]:
+    """That the original itself is the best, and what comes next to it."""
+    named, least = reference(front), listed([str(name) for name in front.get("minimize") or []])
+    lines = [
+        f"Nothing that was measured is better than the {named}, by {least}: the {named} meets the limits, and is the "
+        f"best. {_numbers(baseline, baseline, named)[:1].upper()}{_numbers(baseline, baseline, named)[1:]}."
+    ]
+    top = front.get("searched")
+    if top is not None:
+        said = certified_text(top)
+        lines.append(
+            f"The best that the search found scores {exp(score(front, top)):.3f} times the {named}'s 1, where less is "
+            f"better: {top['label']}, {_numbers(top, baseline, named)}" + (f"; on test {said}." if said else ".")
+        )
+    others = [e for e in front.get("baselines") or [] if e.get("feasible") and identity(e) != identity(baseline)]
+    if others:
+        near = min(others, key=lambda e: score(front, e))
+        lines.append(
+            f"Of what needs no search {near['label']} comes nearest, with {exp(score(front, near)):.3f} times: "
+            f"{_numbers(near, baseline, named)}."
+        )
+    return lines
+
+
 def lucky(front: Json) -> list[str]:
     """That the best's speed is the one that it was chosen by, if it is."""
     if front.get("retimed", True) is not False or front.get("running"):
         return []
+    if front.get("timed_again"):
+        return [
+            "Its speed was measured again for the choice of the best, and not once more after that, so it may be a "
+            "lucky measurement."
+        ]
     return ["Its speed was not measured again after it was chosen for it, so it may be a lucky measurement."]
 
 
@@ -126,7 +158,15 @@ def _unmeasured(front: Json) -> str:
     if not front.get("finished", True):
         return "the study was interrupted"
     known = (front.get("budget") or {}).get("minutes") is not None
-    return "the minutes were up before a trial had ended" if known else "no trial ended"
+    needed = front.get("needed_minutes")
+    enough = f"; about {needed} minutes would do for a first one" if needed else ""
+    return f"the minutes were up before a trial had ended{enough}" if known else "no trial ended"
+
+
+def named_entry(front: Json, entry: Json) -> str:
+    """A baseline by its label, the first by what it is."""
+    first = front.get("baseline") is not None and identity(entry) == identity(front["baseline"])
+    return f"the {reference(front)}" if first else str(entry["label"])
 
 
 def axes(front: Json) -> list[str]:
@@ -144,7 +184,7 @@ def chosen(front: Json) -> str:
     return (
         f"Candidates are compared by {listed(axes(front))}; the best is, {who}, the one with the least "
         f"{least.removeprefix('the ')}, relative to the {reference(front)}, and of those within 1 % of it the one with "
-        "the least error."
+        f"the least error; the {reference(front)} itself, where it meets the limits and nothing is better."
     )
 
 
@@ -304,8 +344,10 @@ def _of_its_own(c: Json, name: str, text: str) -> str:
 
 
 def feasible(front: Json) -> bool:
-    """Is there anything that meets every limit: a candidate, or a baseline?"""
-    return front.get("best") is not None or (front.get("nearest") is None and bool(front.get("front")))
+    """Is there anything to take that meets every limit: a candidate, a baseline, or, compared with
+    some, the original?"""
+    tried = bool((front.get("trials") or {}).get("complete"))
+    return front.get("best") is not None or (tried and front.get("nearest") is None and bool(front.get("front")))
 
 
 def next_command(front: Json, out: str | Path) -> str:
@@ -359,7 +401,8 @@ def _more(front: Json, ending: bool) -> list[str] | None:
     if not full and not late and not front.get("finished", True):
         return []
     out = [f"--trials {2 * max(tried, int(trials))}"] if full and trials is not None else []
-    out += [f"--minutes {2 * float(minutes):g}"] if minutes is not None else []
+    needed = max(2 * float(minutes), float(front.get("needed_minutes") or 0)) if minutes is not None else 0
+    out += [f"--minutes {needed:g}"] if minutes is not None else []
     out += [f"--stall {2 * int(budget['stall'])}"] if "brought nothing" in ended and budget.get("stall") else []
     return out or ([] if ending else None)
 
