@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +147,23 @@ def _model(made: Prepared, widest: int, outputs: int, power: int, net: Any) -> n
     front = Columns(made.mean, made.deviation, made.missing, widths(made.values, widest))
     inside = Perceptron(made.features(widest), outputs) if net is None else net()
     return Around(front, inside, None if made.units is None else Units(made.units[1], made.units[0], power))
+
+
+def own_module(columns: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]) -> nn.Module:
+    """The net of a task without a `model`, untrained: of columns as deployment.json has them and
+    the shapes of saved tensors. KeyError if these are of no such net."""
+    from ..fronts.around import Around
+    from ..fronts.columns import Columns, Units
+    from ._perceptron import HIDDEN, Perceptron
+
+    numbers = [c for c in columns if c["type"] != "category"]
+    missing = sum(bool(c["missing"]) for c in numbers)
+    tables = [shapes[f"front.tables.{i}.weight"] for i in range(len(columns) - len(numbers))]
+    sizes = [(int(values), int(width)) for values, width in tables]
+    front = Columns([0.0] * len(numbers), [1.0] * len(numbers), missing, sizes)
+    outputs = shapes[f"net.layers.{4 * len(HIDDEN)}.bias"][0]
+    inside = Perceptron(len(numbers) + missing + sum(width for _, width in sizes), outputs)
+    return Around(front, inside, Units(1.0, 0.0) if "back.scale" in shapes else None)
 
 
 def _prepared(names: Sequence[str], target: str, classes: Sequence[str] | None, origin: float) -> str:
