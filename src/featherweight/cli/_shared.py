@@ -19,6 +19,7 @@ from ..report.table import front_table
 from ..report.words import feasible, next_command, summary
 from ..store.disk import FULL
 from ..study.ends import NONE_FINISHED
+from ._flags import in_flags
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,6 +74,8 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except FeatherweightError as e:
             if debug:
                 traceback.print_exc()
+            if kwargs.get("kind") is not None:
+                in_flags(e, str(kwargs["kind"]))
             _print_error(e, as_json)
             raise typer.Exit(_code(e)) from e
         except KeyboardInterrupt as e:
