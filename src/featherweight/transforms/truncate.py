@@ -30,6 +30,7 @@ class Truncate(Transform):
     whichever axis the model takes less of."""
 
     says = "Read less of each sequence"
+    tried = True
 
     length: float = param(
         0.5,
