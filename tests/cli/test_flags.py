@@ -18,7 +18,11 @@ from featherweight.recipes import ptq
         ("tabular", "name it with label_column", "name it with --label-column"),
         ("tabular", "label_column='x'", "--label-column 'x'"),
         ("tabular", "name group_column", "name --task-option group_column=.."),
-        ("tabular", "or categorical=zip; --task-option epochs=3", "or --task-option categorical=zip; --task-option epochs=3"),
+        (
+            "tabular",
+            "or categorical=zip; --task-option epochs=3",
+            "or --task-option categorical=zip; --task-option epochs=3",
+        ),
         ("tabular", "Task(model=..), a model of this size", "Task(model=..), a model of this size"),
         ("no-kind", "size=224", "size=224"),
     ],
@@ -33,7 +37,14 @@ def test_photos_of_several_sizes_say_the_flag(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8 + i, 8, 3), i, np.uint8)).save(folder / f"{i}.png")
     (tmp_path / "nets.py").write_text("def net(num_classes): return None")
-    given = ["--task", "image-classification", "--model", f"{tmp_path / 'nets.py'}:net", "--data", str(tmp_path / "photos")]
+    given = [
+        "--task",
+        "image-classification",
+        "--model",
+        f"{tmp_path / 'nets.py'}:net",
+        "--data",
+        str(tmp_path / "photos"),
+    ]
     result = CliRunner().invoke(app, ["optimize", *given, "--out", str(tmp_path / "run")])
     assert result.exit_code == 2 and "--task-option size=224" in " ".join(result.output.split())
 

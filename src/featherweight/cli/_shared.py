@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from ..errors import DiskError, FeatherweightError, InputError, RecipeError, TaskError
+from ..report.ahead import next_command
 from ..report.table import front_table
-from ..report.words import feasible, next_command, summary
+from ..report.words import feasible, summary
 from ..store.disk import FULL
 from ..study.ends import NONE_FINISHED
 from ._flags import in_flags

@@ -31,9 +31,7 @@ _TRIED = 2_000  # texts by which it is told how long all will take
 _STEPS = 1000  # of the solver, at most
 
 
-def text_yardsticks(
-    task: Task, seed: int = 0, most: int = MOST, within_s: float = math.inf
-) -> list[Yardstick]:
+def text_yardsticks(task: Task, seed: int = 0, most: int = MOST, within_s: float = math.inf) -> list[Yardstick]:
     """Logistic regression (scikit-learn's, as it is set by default) on the training split of a task
     of texts: inputs input_ids and attention_mask [n, length], class numbers [n]. None for others.
 
@@ -41,8 +39,8 @@ def text_yardsticks(
     its length); and the mean over tokens of the last hidden state of the task's encoder as it comes
     (of a model that is fine-tuned already, the fine-tuned one's), if the model is one of
     transformers: of up to `most` training texts, drawn under `seed`; the name says so if there are
-    more (0: not at all). Outputs are logarithms of probabilities. InputError if the first would take
-    longer than `within_s`, as it does for some of the texts.
+    more (0: not at all). Outputs are logarithms of probabilities. InputError if the first would
+    take longer than `within_s`, going by some of the texts.
     """
     splits = task.splits()
     inputs, targets = splits.train.batch(np.arange(min(2, len(splits.train))))

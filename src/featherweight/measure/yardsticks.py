@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 BOOSTING = "gradient boosting (scikit-learn)"
 _MOST = 50_000  # training rows that it is fitted to
 _TABLES = ("columns", "standardised")  # what makes features of the rows of tables
-# numbers times classes from which on it is asked how long it will take, the columns that it is asked
-# with, and the trees of a whole fit
+# numbers times classes from which on it is asked how long it will take, the columns that it is
+# asked with, and the trees of a whole fit
 _SOON, _TRIED, _TREES = 1_000_000, 100, 100
 _BINS = 255  # values of a category that scikit-learn's histograms tell apart
 _TINY = 1e-12  # the least probability that a logarithm is taken of

@@ -231,7 +231,9 @@ def _same_architecture(fresh: nn.Module, shapes: dict[str, tuple[int, ...]], cut
             continue  # it is missed where the weights are read
         path, _, leaf = name.rpartition(".")
         mine = tuple(state[name].shape)
-        wanted = tuple(cut.get(name, shape)) if cut is not None else _by_fields(fresh.get_submodule(path), leaf) or shape
+        wanted = (
+            tuple(cut.get(name, shape)) if cut is not None else _by_fields(fresh.get_submodule(path), leaf) or shape
+        )
         if cut is not None and mine != wanted:
             odd.append(f"{name}: {list(wanted)}, and {list(mine)} in what was given")
         elif cut is None and wanted != shape:

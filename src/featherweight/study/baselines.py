@@ -112,7 +112,7 @@ def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) ->
         return
     known = guess()
     sign = 1 if found.higher_is_better else -1
-    # a standard error, of its interval: less than that is what other samples of the kind would change
+    # a standard error, of its interval: other samples of the kind would change it by so much
     chance = (found.ci95[1] - found.ci95[0]) / (2 * 1.96) if found.ci95 is not None else 0.0
     if known is not None and sign * (found.value - known[0]) <= chance:
         again = "train it (Task(baseline=Recipe(Train(..))))"

@@ -275,10 +275,11 @@ class Known:
         return self.baseline if lost else found
 
     def leader(self) -> Entry | None:
-        """What a user could take instead of the original: the best-scoring feasible entry that is certified, and of those as good as it (ALIKE) the
-        one with the least error; it may be one that needs no search, as plain int8. If none is
-        certified: while none was looked at, so of all; after looks, the one with the greatest
-        chance. None if none is feasible; one that was refuted is not."""
+        """What a user could take instead of the original: the best-scoring feasible entry that is
+        certified, and of those as good as it (ALIKE) the one with the least error; it may be one
+        that needs no search, as plain int8. If none is certified: while none was looked at, so of
+        all; after looks, the one with the greatest chance. None if none is feasible; one that was
+        refuted is not."""
         ranked = self.ranked()
         certified = list(filter(proven, ranked))
         if not ranked or certified or not any(e.certificate for e in ranked):

@@ -41,7 +41,8 @@ class Run:
     """config: as `request.configure` makes it; task: how a worker loads it (`engine.carried`);
     statics: what is known of a candidate before it runs; proxy: what untrained nets have to pass
     (None: nothing); guess: what an answer without looking is worth (`guessing.guess`); others: what
-    other learners are (`measure.yardsticks`), in so many seconds; began: when the call began (None: now)."""
+    other learners are (`measure.yardsticks`), in so many seconds; began: when the call began (None:
+    now)."""
 
     def __init__(
         self,

@@ -14,7 +14,6 @@ from ..records import Quality
 from ..task.task import Task
 from .jobs import Jobs
 
-
 SHARE, MOST_S = 0.25, 60.0  # of the time that is left, and seconds, that other learners may take
 
 

@@ -19,8 +19,9 @@ from ..limits import OBJECTIVES, Budget, distance, objectives
 from ..plain import read_json
 from ..records import Entry
 from ..report import html, views
+from ..report.ahead import next_command
 from ..report.analysis import Analysis
-from ..report.words import next_command, summary, trial_lines
+from ..report.words import summary, trial_lines
 from ..store.manifest import MANIFEST, sound
 from ..store.places import filled
 from .command import command, goes_on

@@ -156,7 +156,7 @@ def _padded_at_the_end(names: list[str], inputs: tuple[Tensor, ...], tokens: lis
         late = (inputs[i][:, 0] == 0) & (inputs[i][:, -1] == 1)
         before = (inputs[i].cumsum(1) == 0) & late[:, None]  # [n, T], what stands before the first 1
         # sentence A of a pair is no padding: its tokens differ
-        alike = all(len(inputs[k][before].unique()) == 1 for k in ids)
+        alike = all(int(inputs[k][before].min()) == int(inputs[k][before].max()) for k in ids) if late.any() else False
         if bool(late.any()) and (alike or "mask" in names[i].lower()):
             raise _padding(f"{names[i]} begins with 0 and ends with 1")
     for i in ids:
@@ -168,7 +168,7 @@ def _leading(ids: Tensor) -> int | None:  # ids: [n, T]
     """The token that stands only at the beginning of rows, and there several times: padding."""
     if ids.shape[1] < 2:
         return None
-    for token in ids[ids[:, 0] == ids[:, 1]][:, 0].unique().tolist():
+    for token in sorted(set(ids[ids[:, 0] == ids[:, 1]][:, 0].tolist())):
         there = ids == token
         first = there.cumprod(1).bool()  # of each row, what it begins with
         if bool((there == first).all()) and not bool(there.all(1).any()):

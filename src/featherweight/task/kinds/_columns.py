@@ -41,8 +41,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Prepared:
-    """how: the columns as `deploy.predict.columns` takes them; deviation: of each of numbers, as the
-    model is given it; units: mean and deviation of targets that are numbers."""
+    """how: the columns as `deploy.predict.columns` takes them; deviation: of each of numbers, as
+    the model is given it; units: mean and deviation of targets that are numbers."""
 
     splits: Splits
     how: list[dict[str, Any]]

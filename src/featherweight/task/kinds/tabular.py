@@ -84,8 +84,11 @@ def tabular(
             fix="choose another metric, or predict the difference from a fixed number",
         )
     if origin:
-        notes = (*notes, f"float32 cannot tell the numbers in {target!r} apart: their difference from {origin:.15g} "
-                 "is learned, and added to by predict")
+        notes = (
+            *notes,
+            f"float32 cannot tell the numbers in {target!r} apart: their difference from {origin:.15g} "
+            "is learned, and added to by predict",
+        )
     groups = None if group_column is None else names_of(file, table, group_column, "group")
     outputs = 1 if classes is None else len(classes)
     epochs = max(10, min(100, _SAMPLES // len(targets))) if epochs is None else epochs
@@ -173,7 +176,8 @@ def _prepared(names: Sequence[str], target: str, classes: Sequence[str] | None, 
     return (
         f"Of each row the columns {', '.join(names)}: numbers (dates as days since 1970; less `origin` and divided "
         f"by `unit`, in float64, where deployment.json names these) as float32, with a flag for those that may have no "
-        f"value; of categories the place in the list of deployment.json, from 1 on, 0 for any other. They are standardised and embedded inside the model. The outputs are {said}."
+        f"value; of categories the place in the list of deployment.json, from 1 on, 0 for any other. They are "
+        f"standardised and embedded inside the model. The outputs are {said}."
     )
 
 
