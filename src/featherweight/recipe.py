@@ -75,6 +75,9 @@ class Transform(Node):
     says: ClassVar[str] = ""  # what it does, in words for a report; none: its kind
     # does a teacher's forward pass over the training split come before it?
     teaches: ClassVar[bool] = False
+    # does a model refuse it for what it is made of, so that trying it on the untrained one, before
+    # anything runs, tells? It has to be cheap
+    tried: ClassVar[bool] = False
 
     @property
     def makes(self) -> frozenset[Mark]:

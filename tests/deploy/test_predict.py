@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import featherweight as fw
-from featherweight.deploy.predict import SPEC, Model, answers, arrays
+from featherweight.deploy.predict import SPEC, Model, answers, arrays, named_rows, read
 from featherweight.engine.deployed import write_deployment
 from featherweight.engine.export import write_artifact
 from featherweight.models.package import Package
@@ -187,3 +187,23 @@ def test_labels_are_those_of_the_data(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     folder = deployed(tmp_path, task_of(nn.Linear(3, 2), (x, np.array(["cat", "dog"])[np.arange(60) % 2])))
     assert Model(folder)(x[:1])[0]["label"] in ("cat", "dog")
+
+
+def test_an_empty_line_of_one_column_is_a_row(tmp_path):
+    for text, rows in (("a\n1\n\n3\n", ["1", "", "3"]), ("\na\n1\n3\n\n\n", ["1", "3"])):
+        (tmp_path / "one.csv").write_text(text)
+        assert [row["a"] for row in named_rows(tmp_path / "one.csv")] == rows
+    (tmp_path / "two.csv").write_text("a,b\n1,2\n\n3,4\n")
+    assert [row["a"] for row in named_rows(tmp_path / "two.csv")] == ["1", "3"]
+    spec = {"prepare": {"kind": "arrays"}, "inputs": {"x": {"shape": ["batch", 1], "dtype": "float32"}}}
+    (tmp_path / "one.csv").write_text("a\n1\n\n3\n")
+    with pytest.raises(ValueError, match="row 2, cell 1 is no number"):
+        read(str(tmp_path / "one.csv"), spec, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["table", "arrays", "image", "audio"])
+def test_a_file_that_is_not_there_is_said_to_be_that(tmp_path, kind):
+    how = {"kind": kind, "columns": [], "size": [8, 8], "channels": 1, "rate": 16000, "samples": 10}
+    spec = {"prepare": how, "inputs": {"x": {"shape": ["batch", 1], "dtype": "float32"}}}
+    with pytest.raises(ValueError, match="there is no file"):
+        read(str(tmp_path / "nofile.csv"), spec, tmp_path)

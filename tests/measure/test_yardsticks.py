@@ -1,12 +1,17 @@
 """Gradient boosting is fitted on the training split, judged on the validation split, as if by
 hand."""
 
+import dataclasses
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+import featherweight as fw
+from featherweight.errors import InputError
 from featherweight.measure.yardsticks import BOOSTING, yardsticks
 from featherweight.task.kinds import make_task
 from tests import toy
@@ -52,3 +57,23 @@ def test_missing_values_and_categories_are_given_as_such(tmp_path):
 
 def test_there_is_none_for_other_tasks():
     assert yardsticks(toy.task()) == []
+
+
+def test_what_would_take_too_long_is_not_begun(tmp_path):
+    wide = np.random.default_rng(0).normal(size=(60, 20_000)).astype(np.float32)
+    task = toy.task()
+    splits = fw.split(fw.ArraySplit({"x": wide}, np.arange(60) % 3), seed=0)
+    task = dataclasses.replace(task, data=lambda: splits)
+    begun = time.perf_counter()
+    with pytest.raises(InputError, match="gradient boosting.* would take about"):
+        yardsticks(task, within_s=0.5)
+    assert time.perf_counter() - begun < 10
+
+
+def test_there_is_none_of_sounds():
+    """Their features are made inside the model; a row of 16,000 numbers is no row of a table."""
+    wide = np.random.default_rng(0).normal(size=(60, 800)).astype(np.float32)
+    splits = fw.split(fw.ArraySplit({"x": wide}, np.arange(60) % 3), seed=0)
+    made = lambda: ("log_mel", {"rate": 16_000, "samples": 800})  # noqa: E731
+    task = dataclasses.replace(toy.task(), data=lambda: splits, front=made)
+    assert yardsticks(task) == []

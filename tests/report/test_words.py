@@ -6,6 +6,7 @@ import pytest
 from featherweight.proof.chance import attainable, outlook, provable
 from featherweight.records import Paired
 from featherweight.report import words
+from featherweight.report.ahead import next_command
 from featherweight.report.provable import proof
 from featherweight.report.rows import constraint_text, label, listing, recipe_steps, verdict_text, violation_text
 from featherweight.report.table import cells
@@ -92,10 +93,10 @@ def test_nothing_feasible_names_the_nearest_and_what_it_breaks():
     assert "where at most 2.00 KB is allowed" in said
     assert not words.feasible(front)
     front["finished"] = True  # 20 of 40 trials, so the minutes were its end
-    assert words.next_command(front, "runs/my digits") == "featherweight resume 'runs/my digits' --minutes 6"
+    assert next_command(front, "runs/my digits") == "featherweight resume 'runs/my digits' --minutes 6"
     front["ended"] = "no candidate that may run was found among the last 20 proposals; the last one: params <= 10"
     # more of the same finds nothing
-    assert words.next_command(front, "runs/x").startswith("loosen the limits")
+    assert next_command(front, "runs/x").startswith("loosen the limits")
 
 
 def test_a_search_that_does_not_beat_the_baselines_says_so(front):
@@ -117,9 +118,9 @@ def test_nothing_measured(front):
 
 
 def test_next_command_exports_the_best(front):
-    assert words.next_command(front, "runs/my") == "featherweight resume runs/my"  # killed before best/ was written
+    assert next_command(front, "runs/my") == "featherweight resume runs/my"  # killed before best/ was written
     front["finished"] = True
-    assert shlex.split(words.next_command(front, "runs/my digits")) == [
+    assert shlex.split(next_command(front, "runs/my digits")) == [
         "featherweight",
         "export",
         "runs/my digits",
@@ -127,7 +128,7 @@ def test_next_command_exports_the_best(front):
         "my digits-best",
     ]
     front["best"]["certificate"]["verdict"] = "refuted"
-    assert words.next_command(front, "runs/x").startswith("featherweight resume runs/x --trials 80 --minutes 6")
+    assert next_command(front, "runs/x").startswith("featherweight resume runs/x --trials 80 --minutes 6")
 
 
 def test_constraints_in_words():
@@ -264,23 +265,23 @@ def test_why_there_is_no_certificate_and_what_to_do(front):
     front["best"]["certificate"], front["budget"]["spent_s"] = None, 100.0
     front |= {"uncertified": "the time was up", "finished": True}
     assert "because the time was up." in text(front)
-    assert words.next_command(front, "out") == "featherweight resume out --minutes 6"
+    assert next_command(front, "out") == "featherweight resume out --minutes 6"
     front |= {"uncertified": "the study was interrupted", "finished": False}
-    assert words.next_command(front, "out") == "featherweight resume out"
+    assert next_command(front, "out") == "featherweight resume out"
 
 
 def test_a_budget_is_never_made_smaller():
     front = infeasible().front_json()
     front |= {"finished": False, "trials": {"complete": 8, "failed": 2, "stopped": 0}}
     front["budget"] |= {"trials": 30, "minutes": None}
-    assert words.next_command(front, "out") == "featherweight resume out"
+    assert next_command(front, "out") == "featherweight resume out"
     front["trials"] |= {"complete": 28}
-    assert words.next_command(front, "out") == "featherweight resume out --trials 60"
+    assert next_command(front, "out") == "featherweight resume out --trials 60"
     front |= {"finished": True, "trials": {"complete": 8, "failed": 0, "stopped": 0}}  # the space has no more
-    assert words.next_command(front, "out").startswith("loosen the limits")
+    assert next_command(front, "out").startswith("loosen the limits")
     front |= {"ended": "the last 5 trials brought nothing"}
     front["budget"] |= {"stall": 5}
-    assert words.next_command(front, "out") == "featherweight resume out --stall 10"
+    assert next_command(front, "out") == "featherweight resume out --stall 10"
 
 
 def test_a_baseline_that_is_nearer_is_named():
@@ -342,7 +343,7 @@ def test_a_run_that_did_not_end_says_so(front):
     assert "last run" not in text(front | {"finished": True})
     front |= {"finished": False, "best": None, "nearest": None, "trials": {"complete": 0, "failed": 0}}
     assert text(front).count("was interrupted") == 2 and "did not beat" not in text(front)
-    assert text(front | {"running": True}).count("the study still runs") == 1 and "front" in words.next_command(
+    assert text(front | {"running": True}).count("the study still runs") == 1 and "front" in next_command(
         front | {"running": True}, "o"
     )
     front["broken_off"] = "the original is no better than guessing"
@@ -363,12 +364,10 @@ def test_what_only_lacks_a_proof_is_not_called_broken():
 
 def test_no_command_goes_on_with_a_study_of_a_program(front):
     front |= {"best": None, "finished": True, "trials": {"complete": 4}, "budget": {"trials": 4, "minutes": None}}
-    assert words.next_command(front, "runs/a b") == "featherweight resume 'runs/a b' --trials 8"
-    said = words.next_command({**front, "call": "search"}, "runs/a b")
+    assert next_command(front, "runs/a b") == "featherweight resume 'runs/a b' --trials 8"
+    said = next_command({**front, "call": "search"}, "runs/a b")
     assert said.startswith("call fw.search again") and "but trials=8:" in said
-    assert "and budget" not in words.next_command(
-        {**front, "call": "optimize", "finished": False, "trials": {}}, "runs"
-    )
+    assert "and budget" not in next_command({**front, "call": "optimize", "finished": False, "trials": {}}, "runs")
 
 
 def test_what_so_few_samples_hide_is_said_where_nothing_can_be_proven():
@@ -383,9 +382,9 @@ def test_more_trials_are_not_advised_where_only_samples_are_lacking(front):
     drop = {"constraint": "drop <= 0.05", "value": 0.0004, "bound": 0.05, "excess": 1.0, "chance": 0.0}
     nearest = {**front["best"], "violations": [{**drop, "confidence": 0.5}], "feasible": False}
     front |= {"best": None, "nearest": nearest, "proof": outlook(88, 0.05, [Paired(0.0, 88, 0.003, cost=6.0)])}
-    assert words.next_command(front, "out").startswith("give the test split more samples")
+    assert next_command(front, "out").startswith("give the test split more samples")
     front["proof"] = outlook(88_000, 0.05, [Paired(0.0, 88, 0.003, cost=6.0)])
-    assert "featherweight" in words.next_command(front, "out")
+    assert "featherweight" in next_command(front, "out")
 
 
 def test_a_speed_that_was_not_measured_again_is_said_to_be_lucky(front):

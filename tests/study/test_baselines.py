@@ -72,11 +72,15 @@ def test_a_metric_that_takes_no_such_answer_sets_no_mark():
     assert guess(task(NUMBERS, 3, loss=lambda z, y: (z.mean(1) - y).square().mean())) is None
 
 
-def jobs(value, limits=(), higher=True, force=False, trials=0, name="hits", recipe=None):
+def jobs(value, limits=(), higher=True, force=False, trials=0, name="hits", recipe=None, task=None, ci95=None):
     config = SimpleNamespace(
-        constraints=limits, force=force, baseline=None, recipe=fw.Recipe(recipe or fw.Quantize()).to_json()
+        constraints=limits,
+        force=force,
+        baseline=None,
+        recipe=fw.Recipe(recipe or fw.Quantize()).to_json(),
+        task=task,
     )
-    entry = SimpleNamespace(metric=Quality(name, value, None, 60, higher))
+    entry = SimpleNamespace(metric=Quality(name, value, ci95, 60, higher))
     return SimpleNamespace(
         config=config, log=SimpleNamespace(state=SimpleNamespace(trials=[0] * trials, baseline=entry))
     )
@@ -93,6 +97,23 @@ def test_an_original_no_better_than_guessing_ends_the_study_before_the_search():
         check_original(jobs(value, higher=higher, recipe=fw.Train()), lambda: (0.6, ""))
     check_original(jobs(0.61), lambda: (0.6, ""))
     check_original(jobs(0.59, higher=False), lambda: (0.6, ""))
+
+
+def test_better_by_less_than_chance_is_no_better():
+    guessed = lambda: (0.3071, "always the commonest class")  # noqa: E731
+    with pytest.raises(FeatherweightError, match=r"no better than guessing[\s\S]*chance moves it by 0.05"):
+        check_original(jobs(0.3073, ci95=(0.2073, 0.4073)), guessed)
+    with pytest.raises(FeatherweightError, match="no better than guessing"):
+        check_original(jobs(0.3069, higher=False, ci95=(0.2, 0.4)), guessed)
+    check_original(jobs(0.3073, ci95=(0.3072, 0.3074)), guessed)
+    check_original(jobs(0.42, ci95=(0.32, 0.52)), guessed)
+
+
+def test_a_kind_is_trained_longer_by_its_option():
+    kind = {"kind": "tabular", "options": {"data": "t.csv", "epochs": 3}}
+    for task, says in ((kind, "--task-option epochs=N"), ("task.py", "Task\\(baseline="), (None, "Task\\(baseline=")):
+        with pytest.raises(FeatherweightError, match=says):
+            check_original(jobs(0.5, task=task), lambda: (0.6, "always the commonest class"))
 
 
 def test_a_floor_that_makes_no_sense_for_the_originals_value_is_refused():

@@ -9,6 +9,8 @@ import pytest
 from featherweight.errors import InputError, StoreError
 from featherweight.limits import Budget, max_drop, max_latency
 from featherweight.records import Speedup
+from featherweight.report import words as told_in
+from featherweight.report.ahead import next_command
 from featherweight.store.artifacts import sha256_file
 from featherweight.study.calls import _check_same
 from featherweight.study.config import Settings
@@ -178,3 +180,66 @@ def test_what_differs_is_said_with_both_values(tmp_path):
         with pytest.raises(StoreError) as e:
             _check_same(before, dataclasses.replace(before, **changes), tmp_path)
         assert words in e.value.got
+
+
+def without_limits(*speeds, contends=True, minutes=2.0):
+    """As `log`, of a study that asks for nothing."""
+    events = log(*speeds)
+    events[0]["config"] |= {"constraints": [], "minimize": ["latency"]}
+    events[0]["config"]["budget"] |= {"minutes": minutes}
+    events[2]["contends"] = contends
+    return events
+
+
+def test_where_nothing_is_better_than_the_original_it_is_the_best():
+    state = StudyState().fold(without_limits(0.53, 0.9))
+    assert state.best() is state.baseline and state.leader().trial in (0, 1)
+    front = state.front_json()
+    assert front["best"]["label"] == "baseline" and front["retimed"] is None
+    said = told_in.summary(front)
+    assert said[0].startswith("Nothing that was measured is better than the original, by latency")
+    assert "The best that the search found scores 1." in said[1]
+    assert told_in.feasible(front) and next_command(front, "runs/x").startswith("featherweight resume")
+    better = StudyState().fold(without_limits(1.9))
+    assert (
+        better.best() is better.found()[0] and "better than the original" not in told_in.summary(better.front_json())[0]
+    )
+
+
+def test_a_study_of_before_has_the_best_that_it_had_until_it_goes_on():
+    events = without_limits(0.53, contends=False)
+    state = StudyState().fold(events)
+    assert state.best() is state.found()[0]
+    state.apply({"kind": "open", "trial": None, "time": 5000.0, "contends": True})
+    assert state.best() is state.baseline
+
+
+def test_an_original_that_breaks_the_limits_is_no_best():
+    state = StudyState().fold(log(1.5))
+    state.contends = True
+    assert not state.baseline.feasible and state.best() is state.found()[0]
+
+
+def test_without_a_trial_it_says_how_many_minutes_would_do():
+    state = StudyState().fold(without_limits())
+    assert state.best() is None
+    front = state.front_json() | {"finished": True}
+    needed = front["needed_minutes"]
+    assert needed > 2 and f"about {needed} minutes would do" in told_in.summary(front)[0]
+    assert not told_in.feasible(front) and next_command(front | {"call": None}, "runs/x").endswith(
+        f"--minutes {max(4, needed):g}"
+    )
+    assert StudyState().fold(without_limits(1.5)).front_json()["needed_minutes"] is None
+
+
+def test_a_speed_that_was_timed_for_the_choice_alone_says_so():
+    state = StudyState().fold(without_limits(1.9))
+    found = state.found()[0]
+    told = {"latency_ms": found.latency_ms.to_json(), "speedup": found.speedup.to_json()}
+    body = {"kind": "raced", "artifact": artifact_id(found), "trial": 0, "time": 2000.0, **told}
+    front = lambda: state.front_json() | {"finished": True}  # noqa: E731
+    assert "not measured again after" in told_in.lucky(front())[0]
+    state.apply({**body, "last": False})
+    assert "for the choice of the best" in told_in.lucky(front())[0]
+    state.apply({**body, "last": True})
+    assert told_in.lucky(front()) == []

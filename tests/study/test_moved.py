@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import featherweight as fw
 from featherweight.cli import app
 from featherweight.errors import InputError, StoreError
-from featherweight.report.words import next_command, summary
+from featherweight.report.ahead import next_command
+from featherweight.report.words import summary
 from featherweight.store.artifacts import sha256_file
 from featherweight.store.events import EventStore
 from featherweight.study import results

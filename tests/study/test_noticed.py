@@ -61,3 +61,14 @@ def test_a_split_that_shows_nothing_new_is_refused_before_anything_runs(valid, t
     parts = [Subset(whole, np.arange(*ends)) for ends in ((0, 80), valid, test)]
     with pytest.raises(TaskError, match=f"every sample of the {name} split is in a split before it"):
         told(with_splits(fw.Splits(*parts)))
+
+
+@pytest.mark.parametrize(("most", "says"), [("10k", []), ("100", ["none of 200 random nets"])])
+def test_a_space_in_which_hardly_a_net_holds_the_limits_says_so(most, says):
+    net = fw.ConvNet(in_channels=1, classes=4, stem=8, depths=(fw.Int(1, 3),), widths=(fw.Int(8, 16),))
+    recipe = fw.Recipe(fw.Build(net), fw.Train(epochs=1))
+    asked = {"constraints": [fw.max_params(most)], "budget": fw.Budget(minutes=1)}
+    task = toy.task()
+    found = noticed(task, configure(task, Settings.of("search", recipe, **asked)))
+    assert [line[: len(says[0])] for line in found] == says if says else found == []
+    assert all("the smallest has" in line and "params" in line for line in found)

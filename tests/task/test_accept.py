@@ -482,3 +482,10 @@ def test_a_net_that_computes_otherwise_is_another_task():
     assert task_of(A(), (X, Y)).fingerprint == first
     A.forward = other
     assert task_of(A(), (X, Y)).fingerprint != first
+
+
+def test_targets_that_float32_cannot_tell_apart_are_refused():
+    y = 1e12 + 1e3 * np.random.default_rng(0).normal(size=60)
+    with pytest.raises(TaskError, match="float32.* cannot tell") as e:
+        task_of(nn.Linear(4, 1), (np.zeros((60, 4), np.float32), y))
+    assert "y - 1" in str(e.value)

@@ -254,3 +254,62 @@ def test_newer_operators_compute_what_they_did(tmp_path, name):
             net, (x,), str(path), input_names=["x"], opset_version=20, dynamic_shapes=({0: "n"},), verbose=False
         )
     torch.testing.assert_close(onnx_of(path).module(x), net(x), atol=1e-5, rtol=1e-4)
+
+
+def made(path, nodes, weights, x=("x", "float32", ["n", 6]), y=["n", 3]):  # noqa: B006
+    onnx = pytest.importorskip("onnx")
+    h = onnx.helper
+    kind = h.np_dtype_to_tensor_dtype(np.dtype(x[1]))
+    graph = h.make_graph(
+        [h.make_node(op, i, [o]) for op, i, o in nodes],
+        "g",
+        [h.make_tensor_value_info(x[0], kind, x[2])],
+        [h.make_tensor_value_info("y", kind, y)],
+        [onnx.numpy_helper.from_array(v, n) for n, v in weights.items()],
+    )
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+ROWS6 = np.random.default_rng(1).normal(size=(60, 6)).astype(np.float32)
+V = np.random.default_rng(2).normal(size=(6, 3)).astype(np.float32)
+
+
+def test_a_file_of_the_default_exporter_that_flattens(tmp_path):
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Net().eval(), (torch.from_numpy(X[:1]),), str(tmp_path / "d.onnx"), verbose=False)
+    task = task_of(str(tmp_path / "d.onnx"), (X, np.arange(60) % 4))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        want = Net().eval()(torch.from_numpy(X))
+        assert torch.allclose(task.build()(torch.from_numpy(X)), want, atol=1e-4)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["of a parameter", "and of an input, with one shape"])
+def test_only_reshapes_of_an_input_are_freed(tmp_path, shared):
+    b = np.arange(6, dtype=np.float32)
+    nodes = [("Reshape", ["b", "to"], "row"), ("Add", ["x", "row"], "a")]
+    nodes += [("Reshape", ["a", "to"], "c")] if shared else [("Identity", ["a"], "c")]
+    path = made(
+        tmp_path / "m.onnx",
+        [*nodes, ("MatMul", ["c", "V"], "y")],
+        {"b": b, "to": np.array([1, 6]), "V": V},
+        ("x", "float32", [1, 6]),
+        [1, 3],
+    )
+    module = task_of(str(path), (ROWS6, np.arange(60) % 3)).build()
+    with torch.no_grad():
+        assert np.allclose(module(torch.from_numpy(ROWS6)).numpy(), (ROWS6 + b) @ V, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_file_in_float16_becomes_one_in_float32(tmp_path, kind):
+    path = made(
+        tmp_path / "h.onnx", [("MatMul", ["x", "V"], "y")], {"V": V.astype(np.float16)}, ("x", "float16", ["n", 6])
+    )
+    module = task_of(str(path), (ROWS6.astype(kind), np.arange(60) % 3)).build()
+    with torch.no_grad():
+        found = module(torch.from_numpy(ROWS6))
+    assert found.dtype == torch.float32 and np.allclose(found.numpy(), ROWS6 @ V, atol=0.02)

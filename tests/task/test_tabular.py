@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from featherweight import recipes
-from featherweight.deploy.predict import columns, day, number_of, text_of
+from featherweight.deploy.predict import answers, columns, day, number_of, text_of
 from featherweight.errors import TaskError
+from featherweight.measure.yardsticks import yardsticks
 from featherweight.models.package import Package
 from featherweight.nets.columns import Columns
 from featherweight.nets.mlp import Mlp
@@ -318,7 +319,7 @@ def test_cells_are_read_alike_whatever_wrote_them() -> None:
         None,
         None,
         "x",
-        "True",
+        "true",
     ]
     assert [number_of(v) for v in ("1e3", " 2 ", "x", None, True, "nan", "1_000")] == [
         1000,
@@ -331,3 +332,99 @@ def test_cells_are_read_alike_whatever_wrote_them() -> None:
     ]
     assert day("1970-01-02") == 1 and day("1970-01-01T12:00:00+00:00") == 0.5 and day("2 May") is None
     assert day(pd.Timestamp("1970-01-03")) == 2
+
+
+def test_a_category_is_the_same_whatever_wrote_it(tmp_path: Path) -> None:
+    """Training read floats and booleans, predict reads text; and the other way round."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"code": rng.integers(1, 4, 200).astype(float), "yes": rng.random(200) > 0.5})
+    frame.loc[::17, "code"] = np.nan
+    frame["big"] = rng.choice([1e17, 3e22], 200)
+    frame["label"] = rng.choice(["a", "b"], 200)
+    frame.to_parquet(tmp_path / "t.parquet")
+    tasks = [
+        make_task("tabular", data=tmp_path / "t.parquet", categorical="code,big"),
+        make_task("tabular", data=written(tmp_path / "t.csv", frame), categorical="code,big"),
+    ]
+    assert "1.0" in (tmp_path / "t.csv").read_text() and "True" in (tmp_path / "t.csv").read_text()
+    assert how(tasks[0]) == how(tasks[1])
+    rows = frame.to_dict("records")
+    for task in tasks:
+        columns_of = how(task)
+        found = [
+            columns({c["name"]: [write(row[c["name"]]) for row in rows] for c in columns_of}, columns_of)["categories"]
+            for write in (lambda v: v, str, lambda v: "" if v != v else str(int(v)) if v not in (True, False) else v)
+        ]
+        assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+        assert (found[0][1:17] > 0).all() and (found[0][0] == 0).sum() == 1
+
+
+@pytest.mark.parametrize(
+    "cells, text",
+    [
+        ([7.0, "7.0", "7", 7, "7.", np.float32(7)], "7"),
+        ([True, "true", "TRUE", np.True_], "true"),
+        ([0.0, -0.0, "-0.0", "0"], "0"),
+        ([1e22, "1e+22", 10**22], "10000000000000000000000"),
+        (["07"], "07"),
+        (["1e5"], "1e5"),
+        ([7.5, "7.5"], "7.5"),
+        ([None, float("nan"), "", "NA"], None),
+    ],
+)
+def test_cells_that_are_one_category(cells: list[Any], text: str | None) -> None:
+    assert [text_of(cell) for cell in cells] == [text] * len(cells)
+
+
+def test_numbers_far_from_zero_keep_their_differences(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    n = 1200
+    frame = pd.DataFrame(
+        {
+            "ts": 1_700_000_000 + rng.integers(0, 600, n),
+            "id": 9_000_000_000_000_000 + rng.integers(0, 100, n),
+            "when": pd.date_range("2024-01-01", periods=n, freq="37s").strftime("%Y-%m-%dT%H:%M:%S"),
+            "tiny": rng.normal(size=n) * 1e-40,
+            "plain": rng.normal(size=n),
+        }
+    )
+    frame["y"] = np.sin(frame["ts"] / 40) * 5 + rng.normal(size=n) * 0.1
+    task = make_task("tabular", data=written(tmp_path / "t.csv", frame), label_column="y")
+    x, _ = task.splits().train.batch(np.arange(400))
+    of = {c["name"]: i for i, c in enumerate(how(task))}
+    rows = frame.iloc[task.splits().train.index[:400]]  # type: ignore[attr-defined]
+    for name in ("ts", "id", "when", "tiny", "plain"):
+        assert len(np.unique(x["numbers"][:, of[name]])) == rows[name].nunique(), name
+    assert "origin" not in how(task)[of["plain"]] and how(task)[of["ts"]]["unit"] == pytest.approx(173, abs=6)
+    inside = task.build().front.numbers(torch.from_numpy(x["numbers"])).detach().numpy()
+    z = (rows["ts"] - how(task)[of["ts"]]["origin"]) / how(task)[of["ts"]]["unit"]
+    assert np.allclose(inside[:, of["ts"]], z, atol=1e-5) and np.isfinite(inside).all()
+    (boosting,) = yardsticks(task)
+    assert boosting.metric.value > 0.9
+
+
+def test_an_old_folder_s_columns_are_read_as_they_were() -> None:
+    old = [{"name": "x", "type": "number", "missing": False, "fill": 2.0}]
+    old += [{"name": "c", "type": "category", "values": ["7.0", "True", "7"]}]
+    found = columns({"x": ["1.5", 3], "c": [7.0, True]}, old)
+    assert found["numbers"].tolist() == [[1.5], [3.0]] and found["categories"].tolist() == [[1], [2]]
+
+
+def test_a_target_far_from_zero_is_learned_as_a_difference(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=200)})
+    frame["y"] = 1e12 + 1e3 * frame["a"]
+    task = make_task("tabular", data=written(tmp_path / "t.csv", frame), label_column="y")
+    y = task.splits().train.all_targets()
+    assert len(np.unique(y)) == len(y) and abs(y).max() < 1e4 and y.dtype == np.float32
+    assert any("predict" in note for note in task.notes) and task.deploy is not None
+    said = task.deploy(tmp_path)
+    spec = {"prepare": said, "output": {"means": "numbers"}}
+    rows = task.splits().train.index  # type: ignore[attr-defined]
+    answer = answers(y[:1, None], spec)[0]["output"][0]
+    assert answer == pytest.approx(frame["y"][rows[0]], abs=0.01)
+    with pytest.raises(TaskError, match="percentage"):
+        make_task("tabular", data=tmp_path / "t.csv", label_column="y", metric="mape")
+    frame["y"] = 1e-60 * frame["a"]
+    with pytest.raises(TaskError, match="cannot tell"):
+        make_task("tabular", data=written(tmp_path / "t.csv", frame), label_column="y")

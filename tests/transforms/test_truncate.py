@@ -260,3 +260,48 @@ def test_series_in_files(kind, runtime, tmp_path):
 def test_resize_takes_no_tokens():
     with pytest.raises(InputError, match="takes no images to resize"):
         made(Resize(0.5), text_task())
+
+
+def pairs():
+    """ids of two texts a row, without padding, and which of the two each is of."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(3, V, (N, T))
+    ids[:, 0], ids[:, T // 2 - 1], ids[:, -1] = 1, 2, 2
+    kinds = np.tile((np.arange(T) >= T // 2).astype("int64"), (N, 1))
+    return ids, kinds
+
+
+class Pairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.kinds, self.out = nn.Embedding(V, 8), nn.Embedding(2, 8), nn.Linear(8, 4)
+
+    def forward(self, input_ids, token_type_ids=None):
+        x = self.table(input_ids)
+        return self.out((x if token_type_ids is None else x + self.kinds(token_type_ids)).mean(1))
+
+
+def of_ids(**inputs):
+    y = np.arange(N) % 4
+    return Task(name="pairs", model=Pairs, data=lambda: split(ArraySplit(inputs, y)))
+
+
+def test_the_second_text_of_a_pair_is_no_mask():
+    ids, kinds = pairs()
+    t = of_ids(input_ids=ids, token_type_ids=kinds)
+    package, x = made(Truncate(0.5), t), rows(t)
+    assert torch.equal(package.module(*x), t.build()(x[0][:, : T // 2], x[1][:, : T // 2]))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_ids_that_begin_with_padding_are_refused(masked):
+    ids = np.random.default_rng(0).integers(1, V, (N, T))
+    ids[::3, :4] = 0
+    inputs = {"input_ids": ids, **({"token_type_ids": (ids != 0).astype("int64")} if masked else {})}
+    with pytest.raises(InputError, match="first part of these texts is padding"):
+        made(Truncate(0.5), of_ids(**inputs))
+
+
+def test_texts_that_repeat_a_token_are_no_padding():
+    ids = np.random.default_rng(0).integers(1, 4, (N, T))
+    assert made(Truncate(0.5), of_ids(input_ids=ids)).module

@@ -73,7 +73,7 @@ TASK: dict[str, Any] = {  # by parameter name
     ],
 }
 _RECIPE = {
-    "optimize": "The space to search, JSON or YAML \\[default: the task's own].",
+    "optimize": "The space to search: JSON or YAML, or ptq, cnn, encoder or mlp \\[default: the task's own].",
     "search": "The space to search, JSON or YAML; it begins with build \\[default: one that suits the data].",
 }
 _SEARCH_DROP = "The metric may be this much below the baseline's."

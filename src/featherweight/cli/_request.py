@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import registry
+from .. import recipes, registry
 from ..errors import InputError
 from ..limits import LIMITS, OBJECTIVES, Budget, Constraint
 from ..plain import read_text
@@ -19,12 +19,13 @@ from ..study.shorthand import TRIALS
 from ..study.shorthand import folder as default_folder
 from ..targets.base import Target
 from ..warm.guess import Guess
+from ._flags import FLAGS
 from ._options import parameter
 
 if TYPE_CHECKING:
     from ..task.task import Task
 
-TASK = ("model", "data", "text_column", "label_column", "max_length")
+RECIPES = ("cnn", "encoder", "mlp", "ptq")  # that can be named, as they are in `featherweight.recipes`
 _BUDGET = tuple(f.name for f in dataclasses.fields(Budget))
 
 
@@ -68,7 +69,7 @@ def task(options: Mapping[str, Any]) -> Task:
             raise InputError(
                 "a model file needs data", got=options["model"], fix="--data samples.npz, with one array an input"
             )
-    known = _among(options, TASK) | dict(_option(text) for text in options["task_option"] or [])
+    known = _among(options, FLAGS) | dict(_option(text) for text in options["task_option"] or [])
     if (text is None) == (kind is None):
         raise InputError(
             "one task is needed",
@@ -166,10 +167,17 @@ def _budget(before: Budget | None, given: Mapping[str, Any]) -> Budget:
 
 
 def _recipe(path: Path) -> Recipe:
+    if str(path) in RECIPES and not path.exists():
+        made: Recipe = getattr(recipes, str(path))()
+        return made
     try:
         text = read_text(path)
     except (OSError, ValueError) as e:
-        raise InputError("the recipe cannot be read", got=f"{path}: {e}", allowed="a JSON or YAML file") from e
+        raise InputError(
+            "there is no such recipe" if isinstance(e, FileNotFoundError) else "the recipe cannot be read",
+            got=str(path) if isinstance(e, FileNotFoundError) else f"{path}: {e}",
+            allowed=f"a JSON or YAML file, or one of {', '.join(RECIPES)}",
+        ) from e
     return Recipe.from_yaml(text)  # JSON is YAML
 
 

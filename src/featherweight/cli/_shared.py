@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from ..errors import DiskError, FeatherweightError, InputError, RecipeError, TaskError
+from ..report.ahead import next_command
 from ..report.table import front_table
-from ..report.words import feasible, next_command, summary
+from ..report.words import feasible, summary
 from ..store.disk import FULL
 from ..study.ends import NONE_FINISHED
+from ._flags import in_flags
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,6 +75,8 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except FeatherweightError as e:
             if debug:
                 traceback.print_exc()
+            if kwargs.get("kind") is not None:
+                in_flags(e, str(kwargs["kind"]))
             _print_error(e, as_json)
             raise typer.Exit(_code(e)) from e
         except KeyboardInterrupt as e:

@@ -46,6 +46,9 @@ _WAVES = {(1, 1), (1, 2), (1, 3), (1, 4), (3, 4), (3, 8)}  # (1: whole numbers, 
 _STREAMED = 0x7FFF0000  # bytes of sound from which on a WAV file has not so many, but any number
 LARGEST = 3e38  # number that float32 holds
 MISSING = ("", "na", "nan", "n/a", "null", "none", "-", "?")  # what a cell without a value says
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")  # a whole number, with or without a point
+_LARGE = re.compile(r"-?[0-9](\.[0-9]+)?e\+[0-9]{2,3}")  # one as Python writes it from 1e16 on
+_DIGITS = 1000  # of a number that is read as one: Python reads no more than 4,300
 # words of the scripts that write no spaces, one a character; and of the others
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _CHARACTERS = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
@@ -116,18 +119,25 @@ def read(raw: Any, spec: dict[str, Any], folder: Path) -> Inputs:
     if how["kind"] == "image":
         name = next(iter(spec["inputs"]))
         settings = how["size"], how["channels"], how.get("depth"), how.get("fit")
-        return {name: np.stack([image(Path(one), *settings) for one in many])}
+        return {name: np.stack([image(_there(one), *settings) for one in many])}
     if how["kind"] == "words":
         return pieces([words for _, words, _ in sentences(many)], how, folder, spec["inputs"])[0]
     if how["kind"] == "text":
         return texts(_lines(many), how, folder, spec["inputs"])
     if how["kind"] == "audio":
         name = next(iter(spec["inputs"]))
-        return {name: np.stack([waveform(Path(one), how["rate"], how["samples"]) for one in many])}
+        return {name: np.stack([waveform(_there(one), how["rate"], how["samples"]) for one in many])}
     if how["kind"] == "table":
-        rows = [row for one in many for row in ([one] if isinstance(one, dict) else named_rows(Path(one)))]
+        rows = [row for one in many for row in ([one] if isinstance(one, dict) else named_rows(_there(one)))]
         return columns({c["name"]: _cells(rows, c["name"]) for c in how["columns"]}, how["columns"])
-    return _joined([arrays(_file(Path(one), spec["inputs"]), spec["inputs"]) for one in many])
+    return _joined([arrays(_file(_there(one), spec["inputs"]), spec["inputs"]) for one in many])
+
+
+def _there(one: Any) -> Path:
+    """The path of a file. ValueError if there is none."""
+    if not isinstance(one, (str, Path)) or not Path(one).is_file():
+        raise ValueError(f"there is no file {str(one)[:300]!r}")
+    return Path(one)
 
 
 def arrays(given: Any, inputs: dict[str, Any]) -> Inputs:
@@ -178,12 +188,14 @@ def _file(path: Path, inputs: dict[str, Any]) -> Any:
 def _table(path: Path, inputs: dict[str, Any]) -> np.ndarray:
     """Rows of numbers, one a sample; a first row of names is left out. ValueError for a cell that
     is none."""
-    if not path.is_file():
-        raise ValueError(f"{path} is no file")
     with path.open(newline="", encoding="utf-8-sig") as f:
-        rows = [row for row in csv.reader(f, strict=True) if row]
+        rows = list(csv.reader(f, strict=True))
     shape = next(iter(inputs.values()))["shape"][1:]
     wanted = int(np.prod(shape))
+    while rows and not rows[-1]:  # the end of the file
+        rows.pop()
+    # of one number a row an empty line is a row, too: left out, it would shift the answers
+    rows = [row or [""] for row in rows] if wanted == 1 else [row for row in rows if row]
     if rows and _names(rows[0]):
         rows = rows[1:]
     if not rows:
@@ -400,11 +412,16 @@ def _middle(has: int, wanted: int) -> int:
 
 def named_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a .csv or .tsv file by the names in its first line."""
-    if path.suffix not in (".csv", ".tsv") or not path.is_file():
+    if path.suffix not in (".csv", ".tsv"):
         raise ValueError(f"{path} is no .csv or .tsv file")
     with path.open(newline="", encoding="utf-8-sig") as f:
-        rows = [r for r in csv.reader(f, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True) if r]
-    names, rows = (rows[0], rows[1:]) if rows else ([], [])
+        rows = list(csv.reader(f, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True))
+    while rows and not rows[-1]:  # the end of the file
+        rows.pop()
+    at = next((i for i, r in enumerate(rows) if r), len(rows))
+    names, rows = (rows[at], rows[at + 1 :]) if at < len(rows) else ([], [])
+    # of one column an empty line is a row without a value: left out, it would shift the answers
+    rows = [r or [""] for r in rows] if len(names) == 1 else [r for r in rows if r]
     for i, row in enumerate(rows):
         if len(row) != len(names):
             raise ValueError(f"{path}: row {i + 1} has {len(row)} cells, and the first line has {len(names)} names")
@@ -421,7 +438,8 @@ def _cells(rows: list[dict[str, Any]], name: str) -> list[Any]:
 
 def columns(cells: dict[str, list[Any]], how: list[dict[str, Any]]) -> Inputs:
     """Cells by column as the model takes them: `numbers`, float32 [n, C + M], the columns of
-    numbers and dates, then for the first M of them whether the cell has no value; `categories`,
+    numbers and dates (less their origin and divided by their unit, where float32 would blur
+    them), then for the first M of them whether the cell has no value; `categories`,
     int64 [n, K], each the place of the cell's text among the column's values, from 1 on (0: it is
     none of them)."""
     numbers: list[np.ndarray] = []
@@ -430,7 +448,8 @@ def columns(cells: dict[str, list[Any]], how: list[dict[str, Any]]) -> Inputs:
     for column in how:
         name, given = column["name"], cells[column["name"]]
         if column["type"] == "category":
-            place = {value: i for i, value in enumerate(column["values"], 1)}
+            # as first named: folders of before may list "7.0" and "7"
+            place = {text_of(v) or v: i for i, v in reversed(list(enumerate(column["values"], 1)))}
             codes.append(np.array([place.get(text_of(c) or "", 0) for c in given], dtype=np.int64))
             continue
         value_of = day if column["type"] == "date" else number_of
@@ -440,17 +459,23 @@ def columns(cells: dict[str, list[Any]], how: list[dict[str, Any]]) -> Inputs:
                 raise ValueError(f"row {i + 1}, column {name!r} is no {column['type']}: {str(cell)[:40]!r}")
         if column["missing"]:
             flags.append(np.array([value is None for value in found], dtype=np.float32))
-        numbers.append(np.array([column["fill"] if value is None else value for value in found], dtype=np.float32))
+        known = np.array([column["fill"] if value is None else value for value in found], dtype=np.float64)
+        numbers.append(((known - column.get("origin", 0.0)) / column.get("unit", 1.0)).astype(np.float32))
     made = {"numbers": [*numbers, *flags], "categories": codes}
     return {name: np.stack(v, axis=1) for name, v in made.items() if v}
 
 
 def text_of(cell: Any) -> str | None:
-    """A cell as the text of a category, 1.0 as "1"; None if it has no value."""
-    if isinstance(cell, float):
-        cell = int(cell) if cell.is_integer() else None if cell != cell else cell
+    """A cell as the text of a category, whatever wrote it: 1.0 and "1.0" are "1" ("01" is a name),
+    True and "TRUE" are "true"; None if it has no value."""
     text = "" if cell is None else str(cell).strip()
-    return None if text.lower() in MISSING else text
+    if text.lower() in MISSING:
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if len(text) <= _DIGITS and _WHOLE.fullmatch(text):
+        return str(int(text.partition(".")[0]))
+    return str(int(float(text))) if _LARGE.fullmatch(text) else text
 
 
 def number_of(cell: Any) -> float | None:
@@ -598,6 +623,8 @@ def answers(outputs: np.ndarray, spec: dict[str, Any]) -> list[dict[str, Any]]:
     """What each row of outputs says."""
     means, labels = spec["output"]["means"], spec["output"].get("labels")
     axis = spec["output"].get("class_axis", 1)
+    if (origin := spec.get("prepare", {}).get("answers_from", 0.0)) and means == "numbers":
+        outputs = np.asarray(outputs, dtype=np.float64) + origin
     if means == "frames":
         return [_read_frames(np.moveaxis(row, axis if axis < 0 else axis - 1, 0), labels) for row in outputs]
     if outputs.ndim > 2 and means != "numbers":

@@ -7,6 +7,7 @@ using linear classifier probes" (arXiv:1610.01644).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from ..seeding import generator
 from .accuracy import evaluate, metric_of
-from .yardsticks import Yardstick
+from .yardsticks import Yardstick, refuse_if_long
 
 if TYPE_CHECKING:
     from ..task.data import Split
@@ -26,10 +27,11 @@ PROBE = "frozen encoder, mean pooling, logistic regression"
 INPUTS = {"input_ids", "attention_mask"}
 MOST = 5_000  # training texts that the encoder embeds
 _TINY = 1e-12  # the least probability that a logarithm is taken of
+_TRIED = 2_000  # texts by which it is told how long all will take
 _STEPS = 1000  # of the solver, at most
 
 
-def text_yardsticks(task: Task, seed: int = 0, most: int = MOST) -> list[Yardstick]:
+def text_yardsticks(task: Task, seed: int = 0, most: int = MOST, within_s: float = math.inf) -> list[Yardstick]:
     """Logistic regression (scikit-learn's, as it is set by default) on the training split of a task
     of texts: inputs input_ids and attention_mask [n, length], class numbers [n]. None for others.
 
@@ -37,13 +39,18 @@ def text_yardsticks(task: Task, seed: int = 0, most: int = MOST) -> list[Yardsti
     its length); and the mean over tokens of the last hidden state of the task's encoder as it comes
     (of a model that is fine-tuned already, the fine-tuned one's), if the model is one of
     transformers: of up to `most` training texts, drawn under `seed`; the name says so if there are
-    more (0: not at all). Outputs are logarithms of probabilities.
+    more (0: not at all). Outputs are logarithms of probabilities. InputError if the first would
+    take longer than `within_s`, going by some of the texts.
     """
     splits = task.splits()
     inputs, targets = splits.train.batch(np.arange(min(2, len(splits.train))))
     if task.loss != "cross_entropy" or targets.ndim != 1 or not set(inputs) >= INPUTS:
         return []
     classes = len(splits.report.get("class_names") or ()) or task.outputs
+    if len(splits.train) > _TRIED and within_s < math.inf:
+        begun = time.perf_counter()
+        _tfidf(*_tokens(splits.train, np.arange(_TRIED)))
+        refuse_if_long(TFIDF, (time.perf_counter() - begun) * len(splits.train) / _TRIED, within_s)
     found = [_judged(task, TFIDF, _tfidf, splits.train, classes, seed)]
     if most and task.model is not None and (encoder := _encoder(task.build())) is not None:
         rows = np.sort(generator(seed, "probe").permutation(len(splits.train))[:most])

@@ -22,7 +22,7 @@ from ..plain import read_json
 from ..plan import Plan
 from ..recipe import decode
 from .copies import copied
-from .surgery import differences, rebuild
+from .surgery import differences, rebuild, resized
 
 SPEC, WEIGHTS, SCALES = "spec.json", "model.safetensors", "scales.safetensors"
 
@@ -77,13 +77,15 @@ class Package:
         into an existing folder.
 
         build: what makes the task's unedited model (a package with a `net` builds that)."""
-        sizes = differences(_fresh(self.net, build), self.module, self.edits)
+        fresh = _fresh(self.net, build)
+        sizes = differences(fresh, self.module, self.edits)
         plan = None if self.plan is None else self.plan.to_json()
         spec = {
             "format": 2,
             "net": self.net,
             "edits": self.edits,
             "sizes": sizes,
+            "cut": resized(fresh, self.module),
             "sparse": self.sparse,
             "plan": plan,
             "notes": self.notes,
@@ -104,11 +106,13 @@ class Package:
             with safetensors.safe_open(str(folder / WEIGHTS), framework="pt") as f:
                 shapes = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()}  # noqa: SIM118 (no mapping)
             edits = tuple(spec["edits"])
-            module = rebuild(_fresh(spec["net"], build), edits, spec["sizes"], shapes)
+            module = rebuild(_fresh(spec["net"], build), edits, spec["sizes"], shapes, spec.get("cut"))
             safetensors.torch.load_model(module, str(folder / WEIGHTS), strict=True)
             scales = safetensors.torch.load_file(str(folder / SCALES)) if (folder / SCALES).is_file() else {}
             plan = None if spec["plan"] is None else Plan.from_json(spec["plan"])
             package = cls(module.eval(), spec["net"], edits, tuple(spec["sparse"]), plan, scales, tuple(spec["notes"]))
+        except StoreError:
+            raise
         except (
             OSError,
             KeyError,

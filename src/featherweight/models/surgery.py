@@ -221,15 +221,21 @@ def rebuild(
     edits: tuple[dict[str, Any], ...],
     sizes: dict[str, dict[str, Any]],
     shapes: dict[str, tuple[int, ...]],
+    cut: dict[str, list[int]] | None = None,
 ) -> nn.Module:
     """Apply saved edits to `fresh` (used up), set sizes, and give tensors their saved
-    shapes (unfilled)."""
+    shapes (unfilled).
+
+    cut: the tensors that are not as large as the unedited model's, with the sizes that those had
+    (None: not known, of what was saved before). StoreError if `fresh` has others: it is another
+    architecture's."""
     for change in edits:
         edit(fresh, change)
     for path, changed in sizes.items():
         m = fresh.get_submodule(path)
         for name, value in changed.items():
             setattr(m, name, tuple(value) if isinstance(value, list) else value)
+    _same_architecture(fresh, shapes, cut)
     for name, shape in shapes.items():
         parent, _, leaf = name.rpartition(".")
         m = fresh.get_submodule(parent)
@@ -239,3 +245,48 @@ def rebuild(
             parameter = isinstance(old, nn.Parameter)
             setattr(m, leaf, nn.Parameter(new, requires_grad=old.requires_grad) if parameter else new)
     return fresh
+
+
+def resized(fresh: nn.Module, module: nn.Module) -> dict[str, list[int]]:
+    """{tensor: its sizes in `fresh`} of those that have others in `module`."""
+    now = module.state_dict()
+    return {n: list(v.shape) for n, v in fresh.state_dict().items() if n in now and v.shape != now[n].shape}
+
+
+def _same_architecture(fresh: nn.Module, shapes: dict[str, tuple[int, ...]], cut: dict[str, list[int]] | None) -> None:
+    """StoreError if tensors of `fresh`, whose sizes are set, are others than the saved ones were
+    before they were cut; where that is not known, if a layer's are not as its fields say."""
+    odd = []
+    state = fresh.state_dict()
+    for name, shape in shapes.items():
+        if name not in state:
+            continue  # it is missed where the weights are read
+        path, _, leaf = name.rpartition(".")
+        mine = tuple(state[name].shape)
+        wanted = (
+            tuple(cut.get(name, shape)) if cut is not None else _by_fields(fresh.get_submodule(path), leaf) or shape
+        )
+        if cut is not None and mine != wanted:
+            odd.append(f"{name}: {list(wanted)}, and {list(mine)} in what was given")
+        elif cut is None and wanted != shape:
+            odd.append(f"{name}: {list(shape)}, and {list(wanted)} in what was given")
+    if odd:
+        raise StoreError(
+            "these weights are of another architecture",
+            got="; ".join(odd[:5]) + (f"; and {len(odd) - 5} more" if len(odd) > 5 else ""),
+            fix="give what made the model that was optimized, with the same sizes",
+        )
+
+
+def _by_fields(m: nn.Module, leaf: str) -> tuple[int, ...] | None:
+    """The sizes that a layer's tensor has to have by its fields; None where they do not say."""
+    if isinstance(m, nn.Linear):
+        return {"weight": (m.out_features, m.in_features), "bias": (m.out_features,)}.get(leaf)
+    if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        kernel = (m.out_channels, m.in_channels // m.groups, *m.kernel_size)
+        return {"weight": kernel, "bias": (m.out_channels,)}.get(leaf)
+    if isinstance(m, nn.Embedding):
+        return {"weight": (m.num_embeddings, m.embedding_dim)}.get(leaf)
+    if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)) and leaf != "num_batches_tracked":
+        return (m.num_features,)
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _SAMPLES = 150_000  # samples that the longest training of a search sees, in all of its epochs
 _SHORT = 500  # steps of a short recovery, at most
+_LEAST = 30  # of a recovery's steps, unless the baseline itself had fewer
 TRIALS = 20  # that should fit into a search's time
 _FEW = 2  # below so many, a search does not train at all
 _TRAINING = 0.4  # of a search's time, at most, is recovery
@@ -157,7 +159,8 @@ def default(task: Task, minutes: float | None = None, threads: int = 1, trials: 
     without what the model has nothing for; every filling can be carried out on the task's model.
     `ptq()` if not even `_FEW` trials with one pass of recovery fit `minutes`.
 
-    Recovery is short: a quarter of the baseline's own epochs, at its learning rate and batch size;
+    Recovery is short: a quarter of the baseline's own epochs, but some steps (an optimizer begins
+    anew, and its first steps are harm more than help), at its learning rate and batch size;
     for a model that came trained about 500 steps; and so many seconds that `trials` trials (or
     TRIALS, if they are fewer) fit `minutes` (of the whole study; None: it is not looked at).
     Criteria see a fifth as many samples, at most.
@@ -166,7 +169,9 @@ def default(task: Task, minutes: float | None = None, threads: int = 1, trials: 
     trained = next((s for s in (task.baseline.steps if task.baseline else ()) if getattr(s, "epochs", 0)), None)
     n, training = len(task.splits().train), {}
     if trained is not None:
-        epochs, training = -(-trained.epochs // 4), {"lr": trained.lr, "batch_size": trained.batch_size}
+        least = math.ceil(_LEAST / max(1, -(-n // trained.batch_size)))
+        epochs = min(trained.epochs, max(-(-trained.epochs // 4), least))
+        training = {"lr": trained.lr, "batch_size": trained.batch_size}
     else:
         epochs = max(1, round(_SHORT / max(1, n // 64)))
     if minutes is not None:

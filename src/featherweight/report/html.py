@@ -13,6 +13,7 @@ from typing import Any
 
 from ..store.artifacts import write_atomic
 from . import grids, units
+from .ahead import next_command
 from .analysis import Analysis, analyse, why_not
 from .analysis_figures import analysis_figures
 from .differing import differing, latency_figure
@@ -33,7 +34,7 @@ from .rows import (
     target_text,
 )
 from .steps import waterfalls
-from .words import axes, listed, next_command, summary, verb
+from .words import axes, listed, summary, verb
 
 
 def write(

@@ -1,4 +1,4 @@
-"""What a study found, in words that a manager understands, and the next command to type.
+"""What a study found, in words that a manager understands.
 
 Two words are kept for what has been shown: "faster" (or "slower") only if the 95 % interval of the
 speedup leaves out 1.0, and "certified" only if the certificate on the test split says so.
@@ -6,9 +6,8 @@ speedup leaves out 1.0, and "certified" only if the certificate on the test spli
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
+from math import exp
 
 from . import units
 from .provable import proof
@@ -60,7 +59,7 @@ def summary(front: Json) -> list[str]:
             *_nearer(front, nearest),
             *([certificate(nearest)] if nearest.get("certificate") else []),
         ]
-        kept = [e["label"] for e in front.get("front") or []]
+        kept = [named_entry(front, e) for e in front.get("front") or []]
         lines += [f"Among the baselines, these meet the limits: {', '.join(kept)}."] if kept else []
     elif front.get("front") and not (front.get("trials") or {}).get("complete"):
         lines.append(f"No candidate was measured, so there is nothing to compare: {_unmeasured(front)}.")
@@ -88,6 +87,8 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
     numbers += _numbers(best, baseline, reference(front))
     proof = certificate(best, front.get("uncertified"))
     proof = " ".join([proof, *lucky(front)])
+    if baseline is not None and identity(best) == identity(baseline):
+        return _original(front, baseline)
     if not (front.get("trials") or {}).get("complete"):
         why = f"No candidate was measured ({_unmeasured(front)})."
         return [f"The best needs no search: {numbers}.", proof, why]
@@ -107,10 +108,39 @@ def _without_search(front: Json, best: Json, baseline: Json | None) -> list[str]
     return lines
 
 
+def _original(front: Json, baseline: Json) -> list[str]:
+    """That the original itself is the best, and what comes next to it."""
+    named, least = reference(front), listed([str(name) for name in front.get("minimize") or []])
+    lines = [
+        f"Nothing that was measured is better than the {named}, by {least}: the {named} meets the limits, and is the "
+        f"best. {_numbers(baseline, baseline, named)[:1].upper()}{_numbers(baseline, baseline, named)[1:]}."
+    ]
+    top = front.get("searched")
+    if top is not None:
+        said = certified_text(top)
+        lines.append(
+            f"The best that the search found scores {exp(score(front, top)):.3f} times the {named}'s 1, where less is "
+            f"better: {top['label']}, {_numbers(top, baseline, named)}" + (f"; on test {said}." if said else ".")
+        )
+    others = [e for e in front.get("baselines") or [] if e.get("feasible") and identity(e) != identity(baseline)]
+    if others:
+        near = min(others, key=lambda e: score(front, e))
+        lines.append(
+            f"Of what needs no search {near['label']} comes nearest, with {exp(score(front, near)):.3f} times: "
+            f"{_numbers(near, baseline, named)}."
+        )
+    return lines
+
+
 def lucky(front: Json) -> list[str]:
     """That the best's speed is the one that it was chosen by, if it is."""
     if front.get("retimed", True) is not False or front.get("running"):
         return []
+    if front.get("timed_again"):
+        return [
+            "Its speed was measured again for the choice of the best, and not once more after that, so it may be a "
+            "lucky measurement."
+        ]
     return ["Its speed was not measured again after it was chosen for it, so it may be a lucky measurement."]
 
 
@@ -126,7 +156,15 @@ def _unmeasured(front: Json) -> str:
     if not front.get("finished", True):
         return "the study was interrupted"
     known = (front.get("budget") or {}).get("minutes") is not None
-    return "the minutes were up before a trial had ended" if known else "no trial ended"
+    needed = front.get("needed_minutes")
+    enough = f"; about {needed} minutes would do for a first one" if needed else ""
+    return f"the minutes were up before a trial had ended{enough}" if known else "no trial ended"
+
+
+def named_entry(front: Json, entry: Json) -> str:
+    """A baseline by its label, the first by what it is."""
+    first = front.get("baseline") is not None and identity(entry) == identity(front["baseline"])
+    return f"the {reference(front)}" if first else str(entry["label"])
 
 
 def axes(front: Json) -> list[str]:
@@ -144,7 +182,7 @@ def chosen(front: Json) -> str:
     return (
         f"Candidates are compared by {listed(axes(front))}; the best is, {who}, the one with the least "
         f"{least.removeprefix('the ')}, relative to the {reference(front)}, and of those within 1 % of it the one with "
-        "the least error."
+        f"the least error; the {reference(front)} itself, where it meets the limits and nothing is better."
     )
 
 
@@ -304,64 +342,10 @@ def _of_its_own(c: Json, name: str, text: str) -> str:
 
 
 def feasible(front: Json) -> bool:
-    """Is there anything that meets every limit: a candidate, or a baseline?"""
-    return front.get("best") is not None or (front.get("nearest") is None and bool(front.get("front")))
-
-
-def next_command(front: Json, out: str | Path) -> str:
-    """The command that a user would most likely want now; where none helps, what to do. A budget is
-    never made smaller."""
-    folder = shlex.quote(str(out))
-    best = front.get("best")
-    if best is not None and not front.get("finished", True) and not (Path(out) / "best").is_dir():
-        return _call_again(front["call"], []) if front.get("call") else f"featherweight resume {folder}"
-    if front.get("running"):
-        return f"featherweight front {folder}, when it has ended"
-    verdict = ((best or {}).get("certificate") or {}).get("verdict")
-    if best is None and str(front.get("ended") or "").startswith("no candidate that may run"):
-        return "loosen the limits, and search again into another --out"
-    if best is None and _unprovable(front):
-        return "give the test split more samples, or loosen the floor: more trials cannot be proven either"
-    lacks = verdict is None and front.get("uncertified") is not None
-    if best is None or verdict == "refuted" or lacks:
-        more = _more(front, lacks and best is not None)
-        if more is None:
-            return "loosen the limits, or give the recipe more to choose from, and search again into another --out"
-        if front.get("call"):
-            return _call_again(front["call"], more)
-        return " ".join(["featherweight resume", folder, *more])
-    return f"featherweight export {folder} --to {shlex.quote(str(Path(out).name or 'best') + '-best')}"
-
-
-def _unprovable(front: Json) -> bool:
-    """Is all that the nearest candidate lacks a proof, which test has too few samples for?"""
-    outlook, broken = front.get("proof") or {}, (front.get("nearest") or {}).get("violations") or []
-    most = outlook.get("provable")
-    able = most is not None and (most >= 0 if "max_drop" in outlook else True)
-    return bool(broken) and not able and "samples" in outlook and all(lacks_proof(v) for v in broken)
-
-
-def _call_again(call: str, more: list[str]) -> str:
-    """What goes on with a study of a task that no command can load. more: options of `resume`."""
-    ends = [option.removeprefix("--").replace(" ", "=") for option in more]
-    changed = f" but {', '.join(ends)}" if ends else ""
-    return f"call fw.{call} again with the same arguments{changed}: it goes on where it was"
-
-
-def _more(front: Json, ending: bool) -> list[str] | None:
-    """The options with which a study goes on: none where budget is left, else what is used up
-    doubled. None if it would not go on. ending: trials are not what it lacks."""
-    budget, ended = front.get("budget") or {}, str(front.get("ended") or "")
-    tried = sum(int((front.get("trials") or {}).get(k, 0)) for k in ("complete", "failed", "stopped"))
-    trials, minutes = budget.get("trials"), budget.get("minutes")
-    late = minutes is not None and float(budget.get("spent_s") or 0.0) >= 60 * float(minutes)
-    full = trials is not None and tried >= int(trials) and not ending
-    if not full and not late and not front.get("finished", True):
-        return []
-    out = [f"--trials {2 * max(tried, int(trials))}"] if full and trials is not None else []
-    out += [f"--minutes {2 * float(minutes):g}"] if minutes is not None else []
-    out += [f"--stall {2 * int(budget['stall'])}"] if "brought nothing" in ended and budget.get("stall") else []
-    return out or ([] if ending else None)
+    """Is there anything to take that meets every limit: a candidate, a baseline, or, compared with
+    some, the original?"""
+    tried = bool((front.get("trials") or {}).get("complete"))
+    return front.get("best") is not None or (tried and front.get("nearest") is None and bool(front.get("front")))
 
 
 def verb(config: Json) -> str:

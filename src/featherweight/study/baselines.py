@@ -112,12 +112,18 @@ def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) ->
         return
     known = guess()
     sign = 1 if found.higher_is_better else -1
-    if known is not None and sign * (found.value - known[0]) <= 0:
+    # a standard error, of its interval: other samples of the kind would change it by so much
+    chance = (found.ci95[1] - found.ci95[0]) / (2 * 1.96) if found.ci95 is not None else 0.0
+    if known is not None and sign * (found.value - known[0]) <= chance:
+        again = "train it (Task(baseline=Recipe(Train(..))))"
+        if isinstance(config.task, dict) and "epochs" in (config.task.get("options") or {}):
+            again = "train it longer (--task-option epochs=N; in Python, make_task(.., epochs=N))"
         raise FeatherweightError(
             "the original model is no better than guessing, so there is nothing to keep",
-            got=f"{found.name} {found.value:.4g} on the validation split; {known[1]}: {known[0]:.4g}",
+            got=f"{found.name} {found.value:.4g} on the validation split; {known[1]}: {known[0]:.4g}"
+            + (f"; with so few samples chance moves it by {chance:.2g}" if sign * (found.value - known[0]) > 0 else ""),
             allowed="a trained model",
-            fix="train it (Task(baseline=Recipe(Train(..)))) and check that its inputs are prepared as in training"
+            fix=f"{again} and check that its inputs are prepared as in training"
             + (f", and whether {found.name} is better when it is higher, as it is taken" if sign > 0 else "")
             + "; or go on all the same: --force, or force=True",
         )

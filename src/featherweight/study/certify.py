@@ -27,7 +27,7 @@ def certify(jobs: Jobs) -> None:
     best alone if the study is interrupted. Without a floor: measure the drop of the best on test,
     and certify nothing."""
     log, state, clock, stop = jobs.log, jobs.log.state, jobs.clock, jobs.stop
-    best = state.best()
+    best = state.leader()
     order = to_certify(state) if state.max_drop is not None else []
     if best is not None and stop.asked:
         order = [best]  # the study is likely to go on, and each look leaves less to those after it

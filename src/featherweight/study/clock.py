@@ -70,7 +70,9 @@ class Clock:
         baseline's measurement took, which ran the same way."""
         if self.budget.minutes is None:
             return 0.0
-        looks = LOOKS + 4
+        # while there is nothing but the original, a first trial is all that can be looked at
+        others = any(e.trial is not None or self.state.takeable(e) for e in self.state.entries())
+        looks = LOOKS + 4 if others or "baseline" not in self.state.baselines else 2
         predicted = 6.0 + 2.0 * looks
         if "baseline" in self.state.baselines:
             base = self.state.baseline

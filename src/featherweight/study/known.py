@@ -17,6 +17,8 @@ from ..records import Entry, History, Paired, Trial
 from .config import Config
 from .speeds import Speeds
 
+_END = 0.25  # of the minutes, that is kept for certificates and the report, at most (`clock.END_SHARE`)
+_WORSE = 1e-9  # score from which on an entry is worse than the original, whose score is 0
 ALIKE = 1.01  # a geometric mean of the objectives up to so many times another is as good
 ENDED = ("complete", "failed", "stopped")
 
@@ -59,6 +61,7 @@ class Known:
     ended: str | None = None  # why the search ended before its budget did
     uncertified: str | None = None  # why the best has no certificate, if its run came to its end
     broken_off: str | None = None  # the error that ended the last run
+    contends: bool = False  # may the original be the best? Not in studies of before, until they go on
     finished: bool = False  # did the last run come to its end, and nobody interrupt it?
     steps: int = 0
     reused: int = 0
@@ -204,6 +207,18 @@ class Known:
         run was killed, or stopped with it."""
         return [r for r in self.trials if r.open and not r.paused]
 
+    def needed_minutes(self) -> int | None:
+        """Minutes that would do for a first trial to end, about: what came before the search, twice
+        the longest that a trial, or the original, took so far, and the end. None where a trial has
+        ended, or it was not the minutes that ended it."""
+        minutes = self.begun.budget.minutes
+        states = {t.state for t in self.trials}
+        if minutes is None or "baseline" not in self.baselines or states & {"complete", "failed"}:
+            return None
+        before = sum(self.phases.get(name, 0.0) for name in ("start", "baseline", "simpler", "supernet"))
+        longest = max([self.baseline.seconds, *(t.cost_s for t in self.trials)])
+        return max(math.ceil((before + 2 * longest) / (1 - _END) / 60), math.ceil(minutes + 0.5))
+
     def complete(self) -> list[Entry]:
         return [r.entry for r in self.trials if r.state == "complete" and r.entry is not None]
 
@@ -253,15 +268,27 @@ class Known:
         return entry is not self.baseline and (entry.trial is not None or entry.target in self.begun.target.runtimes)
 
     def best(self) -> Entry | None:
-        """The best-scoring feasible entry that is certified, and of those as good as it (ALIKE) the
-        one with the least error; it may be one that needs no search, as plain int8. If none is
-        certified: while none was looked at, so of all; after looks, the one with the greatest
-        chance. None if none is feasible; one that was refuted is not."""
+        """The `leader`; or the original itself, where it meets the limits and the leader scores
+        worse than it. None if nothing but the original is feasible, or not even that."""
+        found = self.leader()
+        lost = found is not None and self.contends and self.baseline.feasible and self.score(found) > _WORSE
+        return self.baseline if lost else found
+
+    def leader(self) -> Entry | None:
+        """What a user could take instead of the original: the best-scoring feasible entry that is
+        certified, and of those as good as it (ALIKE) the one with the least error; it may be one
+        that needs no search, as plain int8. If none is certified: while none was looked at, so of
+        all; after looks, the one with the greatest chance. None if none is feasible; one that was
+        refuted is not."""
         ranked = self.ranked()
         certified = list(filter(proven, ranked))
         if not ranked or certified or not any(e.certificate for e in ranked):
             return self._leading(certified or ranked)
         return max(ranked, key=lambda e: e.chance or 0.0)
+
+    def _lacks_certificate(self, best: Entry | None) -> bool:
+        """Is there a best that has none, though it is another one than the original?"""
+        return best is not None and best is not self.baseline and not best.certificate
 
     def searched(self) -> Entry | None:
         """Of what was searched and is feasible the one that scores best (as `best` has it), of the
@@ -347,11 +374,14 @@ class Known:
                 {"trial": number, "rung": rung, "reason": reason}
                 for (number, rung), reason in sorted(self.unpolished.items())
             ],
-            "uncertified": self.uncertified if best is not None and not best.certificate else None,
+            "needed_minutes": self.needed_minutes(),
+            "uncertified": self.uncertified if self._lacks_certificate(best) else None,
             "front": [e.to_json() for e in self.front()],
             "best": best.to_json() if best else None,
             # was the best timed again, after it was chosen?
-            "retimed": artifact_id(best) in self.settled if best else None,
+            "retimed": artifact_id(best) in self.settled if best and best is not self.baseline else None,
+            # how often it was, for the choice, too
+            "timed_again": self.raced.get(artifact_id(best), 0) if best else 0,
             "searched": searched.to_json() if searched else None,
             "nearest": nearest.to_json() if nearest else None,
         }

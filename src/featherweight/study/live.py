@@ -12,6 +12,7 @@ from ..report.provable import proof
 from ..report.rows import drop, verdict_text
 from ..report.table import front_table
 from ..store.events import EventStore
+from .known import artifact_id
 from .state import StudyState
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 PHASES = {
     "supernet": "training a net that holds the whole space",
     "baseline": "measuring the baselines",
+    "simpler": "fitting what needs no network, to compare with",
     "search": "searching",
     "polish": "training the finalists longer",
-    "race": "timing the winner again",
+    "race": "timing the best again",
     "certify": "certifying on the test split",
     "report": "writing the report",
 }
@@ -134,7 +136,10 @@ class LiveView:
         if kind == "unpolished":
             return f"{at} trial {trial} could not be trained longer: {event['reason']}"
         if kind == "raced":
-            return f"{at} timed again: {units.ratio(event['speedup']['ratio'])}"
+            mine = next((e for e in self.state.entries() if artifact_id(e) == event["artifact"]), None)
+            who = f"trial {trial}" if mine is None or mine.trial is not None else mine.label
+            why = "as it will be reported" if event.get("last") else "for the choice of the best"
+            return f"{at} {who} timed again, {why}: {units.ratio(event['speedup']['ratio'])}"
         if kind == "certified":
             return f"{at} {event['certificate']['verdict']}: {event['entry']['label']}"
         return f"{at} {event['text']}" if kind in ("warning", "unchecked") else None

@@ -5,17 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from .. import recipes
+from ..errors import InputError, RecipeError
 from ..proof.chance import outlook as outlook_of
+from ..recipe import Candidate, Recipe, decode
+from ..recipes import builds
 from ..report import units
 from ..report.provable import proof
+from ..seeding import generator
 from ..task.task import Task
 from .config import Config
 from .state import StudyState
+from .statics import Statics, sample_shape
+
+_DRAWN, _HARDLY = 200, 0.02  # nets that are drawn, and the share of them that is hardly any
 
 
 def noticed(task: Task, config: Config) -> list[str]:
     """Sentences; none if there is nothing to say."""
-    return [*task.notes, *_evidence(task), *_classes(task), *_training(task, config)]
+    return [*task.notes, *_evidence(task), *_classes(task), *_training(task, config), *_room(task, config)]
 
 
 def _evidence(task: Task) -> list[str]:
@@ -48,6 +55,34 @@ def _classes(task: Task) -> list[str]:
                 f"({', '.join(missing[:10])}{', ..' if len(missing) > 10 else ''}): {says} nothing of them"
             )
     return out
+
+
+def _room(task: Task, config: Config) -> list[str]:
+    """Does hardly any net of the space hold the limits that its description settles?"""
+    statics = Statics(sample_shape(task.example()), len(task.splits().train), config.constraints)
+    limits = [c for c in statics.limits if not c.relative]
+    recipe = decode(config.recipe)
+    if not limits or not isinstance(recipe, Recipe) or not builds(recipe):
+        return []
+    space, rng = statics.space(Candidate(recipe, decode(config.target.choice))), generator(config.seed, "room")
+    drawn = [space.sample(rng) for _ in range(_DRAWN)]
+    held = sum(space.refused(filling) is None for filling in drawn)
+    if held >= _HARDLY * _DRAWN:
+        return []
+    names = " and ".join(str(c) for c in limits)
+    few = f"{held} of {_DRAWN} random nets of the space hold" if held else f"none of {_DRAWN} random nets of the space"
+    found = []
+    for filling in drawn:
+        try:
+            found.append(statics.cost(space.fill(filling).recipe))
+        except (InputError, RecipeError):  # its fields do not fit each other
+            continue
+    least = [f"{min(getattr(cost, c.quantity) for cost in found):,} {c.quantity}" for c in limits if found]
+    return [
+        f"{few}{'' if held else ' holds'} {names}"
+        + (f"; the smallest has {' and '.join(least)}" if least else "")
+        + ". Loosen the limits, or name a recipe with smaller nets"
+    ]
 
 
 def foreseen(state: StudyState) -> list[str]:

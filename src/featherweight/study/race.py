@@ -27,7 +27,7 @@ PROCESSES = 5  # in which the best runs, in each anew
 def race(jobs: Jobs) -> None:
     """Measure the best entries and then the chosen one again, while time is left."""
     log, state = jobs.log, jobs.log.state
-    best = state.best()
+    best = state.leader()
     leading = sorted(filter(proven, state.ranked()), key=state.score)[:RACERS]
     first = [e for e in leading if state.raced.get(artifact_id(e), 0) == 0] if len(leading) > 1 else []
     if best is None or not (first or artifact_id(best) not in state.settled) or not _may(jobs):
@@ -36,7 +36,7 @@ def race(jobs: Jobs) -> None:
     for entry in first:
         _run(jobs, entry)
     for _ in range(RACERS):  # the one that it makes the best was measured for the choice only
-        best = state.best()
+        best = state.leader()
         if best is None or artifact_id(best) in state.settled or not _run(jobs, best, PROCESSES, last=True):
             break
 

@@ -22,6 +22,7 @@ from ..targets.base import Target
 from ..task.task import Task
 from ..train.relax_settings import METHODS
 from ..warm.guess import Guess
+from .beforehand import check_steps
 from .config import Config, Settings, Targets
 from .fitting import check_evidence, check_fit
 from .polish import LONGER
@@ -52,6 +53,8 @@ def configure(task: Task, asked: Settings, before: Config | None = None) -> Conf
     check_floors(task, limits)
     if asked.recipe is not None:
         check_fit(task)
+    if before is None:
+        check_steps(task, recipe, asked.seed)
     check_known(asked.guesses, asked.earlier, recipe)
     check_end(asked.budget, asked.strategy)
     supernet = asked.supernet

@@ -11,6 +11,7 @@ from .. import registry
 from ..engine.messages import timed_out
 from ..measure.yardsticks import Yardstick
 from ..recipe import Candidate, decode
+from ..report import units
 from ..space import Space
 from ..store.events import EventStore
 from .baselines import measure_baselines
@@ -33,12 +34,15 @@ from .simpler import measure_simpler
 from .state import StudyState
 from .statics import Statics
 
+_LEAST_S = 5.0  # in which a trial could not even be begun
+
 
 class Run:
     """config: as `request.configure` makes it; task: how a worker loads it (`engine.carried`);
     statics: what is known of a candidate before it runs; proxy: what untrained nets have to pass
     (None: nothing); guess: what an answer without looking is worth (`guessing.guess`); others: what
-    other learners are (`measure.yardsticks`); began: when the call began (None: now)."""
+    other learners are (`measure.yardsticks`), in so many seconds; began: when the call began (None:
+    now)."""
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class Run:
         statics: Statics,
         proxy: ProxyFilter | None = None,
         guess: Callable[[], tuple[float, str] | None] = lambda: None,
-        others: Callable[[], Sequence[Yardstick]] = tuple,
+        others: Callable[[float], Sequence[Yardstick]] = lambda within_s: (),
         began: float | None = None,
     ) -> None:
         self.config, self.statics, self.proxy, self.guess = config, statics, proxy, guess
@@ -70,7 +74,7 @@ class Run:
         """All of them. Whatever happens, the event log holds all that was finished."""
         with interruptible(self.jobs.stop, self.log.warn):
             try:
-                self.log.record("open", {"pid": os.getpid(), "before_s": self.clock.this_run()})
+                self.log.record("open", {"pid": os.getpid(), "before_s": self.clock.this_run(), "contends": True})
                 measure_baselines(self.jobs, self.space, self.guess)
                 measure_simpler(self.jobs, self.guess, self.others)
                 self.statics.baseline = self.state.baseline
@@ -82,6 +86,7 @@ class Run:
                     strategy = with_earlier(self.log, self.config, self.space, strategy)
                 search = Search(self.jobs, self.space, strategy, self.pauses, self.proxy)
                 search.run()
+                self._unbegun()
                 polish(self.jobs)
                 if self.clock.release():  # no finalist was worth the time that was kept for them
                     search.run()
@@ -98,10 +103,21 @@ class Run:
             finally:
                 self.jobs.engine.close()
 
+    def _unbegun(self) -> None:
+        """Say why no trial was begun, if it was for want of time."""
+        if len(self.state.trials) or self.jobs.stop.asked or self.clock.left() > _LEAST_S:
+            return
+        left, kept = max(0.0, self.clock.remaining()), self.clock.ending()
+        self.log.warn(
+            f"no time for a first trial: of the {units.seconds(left)} that are left {units.seconds(min(left, kept))} "
+            f"are kept for certificates and the report, and the original alone took "
+            f"{units.seconds(self.state.baseline.seconds)}; about {self.state.needed_minutes()} minutes would do"
+        )
+
     def _uncertified(self) -> None:
         """Log why the best has no certificate, if it has none."""
         best, failed = self.state.best(), self.jobs.failures.get("certify")
-        if best is None or best.certificate:
+        if best is None or best is self.state.baseline or best.certificate:
             return
         if self.jobs.stop.asked:
             why = "the study was interrupted"

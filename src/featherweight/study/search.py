@@ -104,7 +104,7 @@ class Search:
     def ends_early(self) -> bool:
         """Has the search found what it was to find, or is there nothing more to hope for? The
         reason is logged."""
-        best = self.state.best() if self.budget.enough is not None else None
+        best = self.state.leader() if self.budget.enough is not None else None
         why = reason(self.budget, self.state.trials, best) or in_vain(self.state.trials, self.space)
         # with a larger budget, what ended an earlier run may do so no more
         if why != self.state.ended:

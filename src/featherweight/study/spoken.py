@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any
 
 from ..records import Event
+from ..report.ahead import next_command
 from ..report.console import SafeConsole
-from ..report.words import next_command, summary
+from ..report.words import summary
 from .live import LiveView
 from .log import LOGGER, Listener, logged
 from .study import Study

@@ -66,6 +66,7 @@ class StudyState(Known):
 
     def _on_open(self, event: Event) -> None:
         self.finished, self.uncertified, self.broken_off, self._told_s = False, None, None, None
+        self.contends = bool(event.get("contends", False))
 
     def _on_results(self, event: Event) -> None:
         """The run is over but for the writing of its results, which all tell this time."""

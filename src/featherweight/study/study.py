@@ -19,6 +19,7 @@ from ..limits import OBJECTIVES, Budget, distance, objectives
 from ..plain import read_json
 from ..records import Entry
 from ..report import html, views
+from ..report.ahead import next_command
 from ..report.analysis import Analysis
 from ..report.words import summary, trial_lines
 from ..store.manifest import MANIFEST, sound
@@ -196,7 +197,7 @@ class Study:
                     fix=f"{goes_on(self.state.config, self.out)}: it is written again; or name a trial: --trial N",
                 )
             if not source.is_dir() or chosen is None:
-                raise InputError("this study has no best candidate to export", fix="name a trial: --trial N")
+                raise self._nothing()
             if self.state.packaged and sound(source, chosen.sha256)["files"] != self.state.packaged:
                 raise StoreError(
                     "the best candidate's folder is not as it was written",
@@ -226,6 +227,17 @@ class Study:
 
         filled(to, copy)
         return to
+
+    def _nothing(self) -> InputError:
+        """That there is nothing to export, why, and what would help."""
+        if "baseline" not in self.state.baselines:
+            return InputError("this study has no best candidate to export", fix="name a trial: --trial N")
+        front = self.front_json()
+        return InputError(
+            "this study has no best candidate to export",
+            got=summary(front)[0],
+            fix=f"{next_command(front, self.out)}; or export the original as it was measured: --trial baseline",
+        )
 
     def _kept(self, trial: int) -> Entry:
         """The entry of a trial whose artifact is here: the best, if it is this trial; else of its

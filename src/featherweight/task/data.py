@@ -66,7 +66,8 @@ class ArraySplit(Split):
         self.inputs = {str(name): v if isinstance(v, np.ndarray) else np.asarray(v) for name, v in inputs.items()}
         self.targets = targets if isinstance(targets, np.ndarray) else np.asarray(targets)
         self.classes = None if classes is None else tuple(map(str, classes))
-        lengths = {name: (len(v) if v.ndim else None) for name, v in {**self.inputs, "targets": self.targets}.items()}
+        parts = {**{name or "inputs": v for name, v in self.inputs.items()}, "targets": self.targets}
+        lengths = {name: (len(v) if v.ndim else None) for name, v in parts.items()}
         if len(set(lengths.values())) != 1 or None in lengths.values():
             raise TaskError(
                 "inputs and targets have different lengths", got=lengths, allowed="one row a sample in every array"

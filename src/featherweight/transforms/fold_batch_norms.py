@@ -26,6 +26,7 @@ class FoldBatchNorms(Transform):
     elsewhere stay. InputError if none can be folded."""
 
     says = "Make batch norms part of the layers before them"
+    tried = True
 
     @property
     def refuses(self) -> dict[Mark, str]:

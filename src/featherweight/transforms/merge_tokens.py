@@ -43,6 +43,7 @@ class MergeTokens(Transform):
     InputError says so of others (windows, convolutions, relative positions, causal masks)."""
 
     says = "Merge tokens that are alike between layers"
+    tried = True
 
     ratio: float = param(
         0.3,

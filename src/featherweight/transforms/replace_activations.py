@@ -30,6 +30,7 @@ class ReplaceActivations(Transform):
     nn.TransformerEncoderLayer. InputError if there is none."""
 
     says = "Put cheap activations in the place of costly ones"
+    tried = True
 
     to: str = param("relu", search=Choice("relu", "hardswish"), legal=Choice("relu", "hardswish"), doc="what is put in")
     share: float = param(

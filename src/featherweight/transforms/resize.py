@@ -39,6 +39,7 @@ class Resize(Transform):
     [n, C, D, H, W], of which height and width shrink."""
 
     says = "Look at smaller images"
+    tried = True
 
     scale: float = param(
         0.5,

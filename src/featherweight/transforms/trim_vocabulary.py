@@ -33,6 +33,7 @@ class TrimVocabulary(Transform):
     training split has; all other ids read the row that `unknown` says."""
 
     says = "Forget the tokens that the data do not have"
+    tried = True
 
     min_count: int = param(
         1,

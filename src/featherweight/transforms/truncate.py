@@ -30,6 +30,7 @@ class Truncate(Transform):
     whichever axis the model takes less of."""
 
     says = "Read less of each sequence"
+    tried = True
 
     length: float = param(
         0.5,
@@ -147,17 +148,41 @@ def _tokens(names: list[str], inputs: tuple[Tensor, ...]) -> list[int]:
 
 
 def _padded_at_the_end(names: list[str], inputs: tuple[Tensor, ...], tokens: list[int]) -> None:
-    """InputError if short texts are filled up at their beginning, as a mask shows: then the first
-    part is what holds nothing."""
-    for i in tokens:
-        mask = inputs[i]
-        if bool(((mask == 0) | (mask == 1)).all()) and bool(((mask[:, 0] == 0) & (mask[:, -1] == 1)).any()):
-            raise InputError(
-                "the first part of these texts is padding",
-                got=f"{names[i]} begins with 0 and ends with 1",
-                allowed="texts that are filled up at their end",
-                fix="tokenize with padding_side='right', or leave truncate out of the recipe",
-            )
+    """InputError if short texts are filled up at their beginning, as a mask or the ids show: then
+    the first part is what holds nothing."""
+    flags = [i for i in tokens if bool(((inputs[i] == 0) | (inputs[i] == 1)).all())]
+    ids = [i for i in tokens if i not in flags]
+    for i in flags:
+        late = (inputs[i][:, 0] == 0) & (inputs[i][:, -1] == 1)
+        before = (inputs[i].cumsum(1) == 0) & late[:, None]  # [n, T], what stands before the first 1
+        # sentence A of a pair is no padding: its tokens differ
+        alike = all(int(inputs[k][before].min()) == int(inputs[k][before].max()) for k in ids) if late.any() else False
+        if bool(late.any()) and (alike or "mask" in names[i].lower()):
+            raise _padding(f"{names[i]} begins with 0 and ends with 1")
+    for i in ids:
+        if (token := _leading(inputs[i])) is not None:
+            raise _padding(f"{names[i]} begins with the token {token}, over and over")
+
+
+def _leading(ids: Tensor) -> int | None:  # ids: [n, T]
+    """The token that stands only at the beginning of rows, and there several times: padding."""
+    if ids.shape[1] < 2:
+        return None
+    for token in sorted(set(ids[ids[:, 0] == ids[:, 1]][:, 0].tolist())):
+        there = ids == token
+        first = there.cumprod(1).bool()  # of each row, what it begins with
+        if bool((there == first).all()) and not bool(there.all(1).any()):
+            return int(token)
+    return None
+
+
+def _padding(got: str) -> InputError:
+    return InputError(
+        "the first part of these texts is padding",
+        got=got,
+        allowed="texts that are filled up at their end",
+        fix="tokenize with padding_side='right', or leave truncate out of the recipe",
+    )
 
 
 def _tried(model: Package, edits: list[Edit], few: tuple[Tensor, ...]) -> tuple[nn.Module, str | None]:

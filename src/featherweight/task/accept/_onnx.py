@@ -8,7 +8,7 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from ._opsets import as_before, teach
 if TYPE_CHECKING:
     from torch import nn
 
+HALF_TOLERANCE = 3e-2  # the same, of a file in float16, which has 11 bits
 TOLERANCE = 1e-3  # of what the module gives, relative to the file's largest output
 ROWS = 4  # samples that the two are compared on
 
@@ -34,6 +35,7 @@ class Onnx:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     files: tuple[Path, ...]  # itself, and those in which it keeps weights
+    half: bool = False  # is it in float16? The module is in float32
 
     def check(self, inputs: Mapping[str, np.ndarray], names: tuple[str, ...], out: Any) -> None:
         """TaskError if the module gives other outputs than ONNX Runtime does, sample by sample.
@@ -41,10 +43,13 @@ class Onnx:
         import torch
 
         session = _session(self.path)
+        kinds = {i.name: np.float16 for i in session.get_inputs() if i.type == "tensor(float16)"}
+        tolerance = HALF_TOLERANCE if self.half else TOLERANCE
         given = [out] if isinstance(out, torch.Tensor) else list(out)
         rows = min(ROWS, len(inputs[names[0]]))
         for i in range(rows):
-            one = {own: np.ascontiguousarray(inputs[n][i : i + 1]) for own, n in zip(self.inputs, names, strict=True)}
+            rows_of = zip(self.inputs, (inputs[n][i : i + 1] for n in names), strict=True)
+            one = {own: np.ascontiguousarray(row, dtype=kinds.get(own, row.dtype)) for own, row in rows_of}
             try:
                 expected = session.run(None, one)
             except Exception as e:  # ONNX Runtime's exceptions have no common base below Exception
@@ -52,7 +57,7 @@ class Onnx:
             for name, want, found in zip(self.outputs, expected, given, strict=True):
                 mine = found[i : i + 1].detach().cpu().numpy()
                 far = float(np.abs(mine - want).max()) if mine.shape == np.shape(want) else float("nan")
-                if not far <= TOLERANCE * (float(np.abs(want).max()) + 1e-6):
+                if not far <= tolerance * (float(np.abs(want).max()) + 1e-6):
                     raise TaskError(
                         "the module made of this ONNX file computes something else than the file",
                         got=f"output {name!r} of sample {i} differs by {far:.2g}; its shape is {list(mine.shape)}, and "
@@ -81,11 +86,12 @@ def onnx_of(path: Path) -> Onnx:
     weights = {t.name for t in model.graph.initializer}
     inputs = tuple(i.name for i in model.graph.input if i.name not in weights)
     outputs = tuple(o.name for o in model.graph.output)
-    _free_batch(model)
+    half = _in_float32(model)
+    as_before(model)  # before zeros are written into reshapes: it looks for those that mean zero
+    _free_batch(model, inputs)
     _plain_names(model)
     convert = _converter()
     teach()
-    as_before(model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of names that it changes
@@ -99,7 +105,7 @@ def onnx_of(path: Path) -> Onnx:
         ) from e
     except Exception as e:  # the converter's own mistakes come as any type
         raise TaskError("this ONNX file cannot be converted", got=f"{path}: {type(e).__name__}: {str(e)[:300]}") from e
-    return Onnx(path, module.eval(), inputs, outputs, (path, *sorted(beside)))
+    return Onnx(path, module.eval(), inputs, outputs, (path, *sorted(beside)), half)
 
 
 def _session(path: Path) -> Any:
@@ -115,23 +121,66 @@ def _session(path: Path) -> Any:
         raise TaskError("ONNX Runtime cannot load this file", got=f"{path}: {str(e)[:300]}") from e
 
 
-def _free_batch(model: Any) -> None:
-    """Let a model that was exported for one sample take any number: reshapes to [1, ..] keep what
-    is there instead. In place; `Onnx.check` tells whether that is right."""
+def _in_float32(model: Any) -> bool:
+    """A file in float16 made one in float32, in which models are trained and certified. In place;
+    was there any float16?"""
+    from onnx import AttributeProto, TensorProto, numpy_helper
+
+    half, found = TensorProto.FLOAT16, False
+
+    def tensor(t: Any) -> None:
+        nonlocal found
+        if t.data_type == half:
+            found = True
+            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float32), t.name))
+
+    def graph(g: Any) -> None:
+        nonlocal found
+        for t in g.initializer:
+            tensor(t)
+        for value in (*g.input, *g.output, *g.value_info):
+            if value.type.tensor_type.elem_type == half:
+                value.type.tensor_type.elem_type, found = TensorProto.FLOAT, True
+        for node in g.node:
+            for a in node.attribute:
+                if a.type == AttributeProto.TENSOR:
+                    tensor(a.t)
+                elif a.type == AttributeProto.GRAPH:
+                    graph(a.g)
+                elif a.name in ("to", "dtype") and a.i == half:
+                    a.i, found = TensorProto.FLOAT, True
+
+    graph(model.graph)
+    return found
+
+
+def _free_batch(model: Any, inputs: Sequence[str]) -> None:
+    """Let a model that was exported for one sample take any number: reshapes to [1, ..] of what is
+    made of an input keep what is there instead (those of a parameter stay). In place; `Onnx.check`
+    tells whether that is right."""
     from onnx import numpy_helper
 
     shapes = {t.name: t for t in model.graph.initializer}
     constants = {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant" and n.attribute}
+    moving = set(inputs)  # values that depend on an input
+    freed: list[Any] = []
     for node in model.graph.node:
-        if node.op_type != "Reshape" or len(node.input) < 2:
+        if not moving & set(node.input):
+            continue
+        moving |= set(node.output)
+        if node.op_type != "Reshape" or len(node.input) < 2 or node.input[0] not in moving:
             continue
         held = shapes.get(node.input[1]) or constants.get(node.input[1])
         if held is None:
             continue
         to = numpy_helper.to_array(held).copy()
-        if to.ndim == 1 and len(to) > 1 and to[0] == 1:
+        real = any(a.name == "allowzero" and a.i for a in node.attribute)  # a side without anything
+        if to.ndim == 1 and len(to) > 1 and to[0] == 1 and not real:
             to[0] = 0
-            held.CopyFrom(numpy_helper.from_array(to, held.name))
+            # one of its own: a reshape that stays may have the same
+            freed.append(numpy_helper.from_array(to, f"{node.output[0]} free shape"))
+            node.input[1] = freed[-1].name
+    model.graph.initializer.extend(freed)
     for value in model.graph.input:
         shape = value.type.tensor_type.shape
         if shape.dim and shape.dim[0].dim_value == 1:

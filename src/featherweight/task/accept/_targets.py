@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import TaskError
+from ..rounding import blurred
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +74,18 @@ def as_numbers(targets: np.ndarray) -> np.ndarray:
     return targets.astype(np.float32)
 
 
+def _of_numbers(targets: np.ndarray) -> Meaning:
+    """TaskError if float32, in which models compute, cannot tell the numbers apart."""
+    exact = np.asarray(targets, dtype=np.float64)
+    if exact.size and np.isfinite(exact).all() and blurred(exact.reshape(-1)):
+        raise TaskError(
+            "float32, in which models compute, cannot tell these targets apart",
+            got=f"{exact.min():.15g} to {exact.max():.15g}",
+            fix=f"predict the difference from a fixed number: y - {exact.mean():.15g}; or a smaller unit",
+        )
+    return Meaning("mse", "r2", as_numbers)
+
+
 def from_one_hot(targets: np.ndarray) -> np.ndarray:
     """Class numbers [n] of rows with a single 1. TaskError for others."""
     if not (np.isin(targets, (0, 1)).all() and (targets.sum(1) == 1).all()):
@@ -105,7 +118,7 @@ def meaning(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str
     if width is None:  # no model: whole numbers that repeat are classes
         if whole and (labels is not None or targets.dtype.kind in "iu" and _few(targets)):
             return Meaning("cross_entropy", "accuracy", as_classes, labels)
-        return Meaning("mse", "r2", as_numbers)
+        return _of_numbers(targets)
     if width == 1:
         if ones:
             chance = _probabilities(out)
@@ -116,7 +129,7 @@ def meaning(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str
         if whole and len(two := np.unique(targets)) == 2 and targets.dtype.kind in "iu":
             known = Numbered(tuple(two.tolist()))
             return _of_names(known, list(map(str, two)), targets.ravel(), out, classes)
-        return Meaning("mse", "r2", as_numbers)
+        return _of_numbers(targets)
     if whole and targets.min() >= 0 and targets.max() < width:
         loss = "log_loss" if _sums(out) else "cross_entropy"
         return Meaning(loss, "accuracy", as_classes, labels)
@@ -210,7 +223,7 @@ def _several(targets: np.ndarray, out: torch.Tensor | None, ones: bool, labels: 
         metric = "micro_f1@0.5" if probable else "micro_f1"
         note = "targets of 0 and 1 are taken for labels that do not exclude each other"
         return Meaning("log_loss" if probable else "bce", metric, as_numbers, labels, (note,))
-    return Meaning("mse", "r2", as_numbers)
+    return _of_numbers(targets)
 
 
 def _named(found: list[Any], classes: Sequence[str] | None) -> list[Any]:

@@ -20,6 +20,7 @@ from ...deploy.predict import columns, day, number_of, text_of
 from ...errors import TaskError
 from ..data import ArraySplit, Splits, Subset
 from ..fronts.widths import widths
+from ..rounding import blurred
 from ..splitting import split
 from ._table import Table, encodable
 
@@ -40,8 +41,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Prepared:
-    """how: the columns as `deploy.predict.columns` takes them; deviation: of each of numbers;
-    units: mean and deviation of targets that are numbers."""
+    """how: the columns as `deploy.predict.columns` takes them; deviation: of each of numbers, as
+    the model is given it; units: mean and deviation of targets that are numbers."""
 
     splits: Splits
     how: list[dict[str, Any]]
@@ -50,7 +51,9 @@ class Prepared:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        return tuple(c["fill"] for c in self.how if c["type"] != "category")
+        """Of the numbers as the model is given them."""
+        numbers = [c for c in self.how if c["type"] != "category"]
+        return tuple((c["fill"] - c.get("origin", 0.0)) / c.get("unit", 1.0) for c in numbers)
 
     @property
     def missing(self) -> int:
@@ -133,7 +136,7 @@ def prepared(
     raw = [
         {"name": c.name, "type": c.kind, "values": sorted({t for t in texts[c.name] if t is not None})}
         if c.kind == "category"
-        else {"name": c.name, "type": c.kind, "missing": c.missing, "fill": 0.0}
+        else {"name": c.name, "type": c.kind, "missing": c.missing, **_placed(_known(c, cells[c.name])), "fill": 0.0}
         for c in found
     ]
     cut = split(ArraySplit(columns(cells, raw), targets, classes), seed=seed, groups=groups)
@@ -145,10 +148,11 @@ def prepared(
             kept = [t for t, n in sorted(counts.items(), key=lambda v: (-v[1], v[0])) if n >= LEAST_SEEN]
             how.append({**given, "values": kept[:MOST_VALUES]})
             continue
-        of = day if column.kind == "date" else number_of
-        known = np.array([v for i in train.tolist() if (v := of(cells[column.name][i])) is not None] or [0.0])
-        how.append({**given, "fill": float(known.mean())})
-        deviation.append(float(known.std()))
+        known = _known(column, [cells[column.name][i] for i in train.tolist()])
+        place = _placed(known)
+        how.append({"name": column.name, "type": column.kind, "missing": column.missing, **place})
+        how[-1]["fill"] = float(known.mean())
+        deviation.append(1.0 if place else float(known.std()))
     whole = ArraySplit(columns(cells, how), targets, classes)
     parts = [Subset(whole, _rows(part)) for part in (cut.train, cut.valid, cut.test)]
     units = None
@@ -156,6 +160,18 @@ def prepared(
         units = float(targets[train].mean(dtype=np.float64)), float(targets[train].std(dtype=np.float64))
     made = replace(cut, train=parts[0], valid=parts[1], test=parts[2])
     return Prepared(made, how, tuple(deviation), units)
+
+
+def _known(column: Column, cells: Sequence[Any]) -> np.ndarray:
+    """The numbers that there are, float64; a zero if there is none."""
+    of = day if column.kind == "date" else number_of
+    return np.array([v for cell in cells if (v := of(cell)) is not None] or [0.0])
+
+
+def _placed(known: np.ndarray) -> dict[str, float]:
+    """Where float32 would blur how the numbers differ, what is taken off them, and what they are
+    divided by, before they are made float32; else nothing."""
+    return {"origin": float(known.mean()), "unit": float(known.std())} if blurred(known) else {}
 
 
 def _rows(part: Any) -> np.ndarray:

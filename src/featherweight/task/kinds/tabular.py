@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from ...deploy.predict import number_of, text_of
 from ...errors import TaskError
 from ..files import parse_ref
+from ..rounding import blurred
 from ..sources import local_sources
 from ..task import Task
 from ._columns import Prepared, described, prepared
@@ -74,7 +75,20 @@ def tabular(
     )
     left = {target, group_column, *named["ignore"]}
     found, notes = described(file, table, [n for n in table.names if n not in left], named["categorical"])
-    targets, classes = _targets(file, table, target, predict)
+    targets, classes, origin = _targets(file, table, target, predict)
+    if origin and metric == "mape":
+        raise TaskError(
+            f"float32 cannot tell the numbers in column {target!r} apart, and so no percentage of them",
+            got=f"about {origin:g}",
+            allowed="r2, mse, rmse, mae",
+            fix="choose another metric, or predict the difference from a fixed number",
+        )
+    if origin:
+        notes = (
+            *notes,
+            f"float32 cannot tell the numbers in {target!r} apart: their difference from {origin:.15g} "
+            "is learned, and added to by predict",
+        )
     groups = None if group_column is None else names_of(file, table, group_column, "group")
     outputs = 1 if classes is None else len(classes)
     epochs = max(10, min(100, _SAMPLES // len(targets))) if epochs is None else epochs
@@ -109,8 +123,8 @@ def tabular(
         sources=(file, *(() if net_file is None else local_sources(net_file))),
         identity=(f"{_NET} {sorted(named.items())} {widest} {[(c.name, c.kind) for c in found]}",),
         notes=notes,
-        prepared=_prepared([c.name for c in found], target, classes),
-        deploy=lambda to: {"kind": "table", "columns": made().how},
+        prepared=_prepared([c.name for c in found], target, classes, origin),
+        deploy=lambda to: {"kind": "table", "columns": made().how, **({"answers_from": origin} if origin else {})},
         front=lambda: ("columns", _front(made(), widest, outputs, LOSSES[loss])),
     )
 
@@ -138,13 +152,32 @@ def _model(made: Prepared, widest: int, outputs: int, power: int, net: Any) -> n
     return Around(front, inside, None if made.units is None else Units(made.units[1], made.units[0], power))
 
 
-def _prepared(names: Sequence[str], target: str, classes: Sequence[str] | None) -> str:
+def own_module(columns: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]) -> nn.Module:
+    """The net of a task without a `model`, untrained: of columns as deployment.json has them and
+    the shapes of saved tensors. KeyError if these are of no such net."""
+    from ..fronts.around import Around
+    from ..fronts.columns import Columns, Units
+    from ._perceptron import HIDDEN, Perceptron
+
+    numbers = [c for c in columns if c["type"] != "category"]
+    missing = sum(bool(c["missing"]) for c in numbers)
+    tables = [shapes[f"front.tables.{i}.weight"] for i in range(len(columns) - len(numbers))]
+    sizes = [(int(values), int(width)) for values, width in tables]
+    front = Columns([0.0] * len(numbers), [1.0] * len(numbers), missing, sizes)
+    outputs = shapes[f"net.layers.{4 * len(HIDDEN)}.bias"][0]
+    inside = Perceptron(len(numbers) + missing + sum(width for _, width in sizes), outputs)
+    return Around(front, inside, Units(1.0, 0.0) if "back.scale" in shapes else None)
+
+
+def _prepared(names: Sequence[str], target: str, classes: Sequence[str] | None, origin: float) -> str:
     """What `deploy.predict.columns` does, in words."""
     said = "logits, one a class: " + ", ".join(classes) if classes is not None else f"{target!r} in its own units"
+    said += f", less {origin:.15g} (answers_from)" if origin else ""
     return (
-        f"Of each row the columns {', '.join(names)}: numbers (dates as days since 1970) as float32, with a flag for "
-        f"those that may have no value; of categories the place in the list of deployment.json, from 1 on, 0 for any "
-        f"other. They are standardised and embedded inside the model. The outputs are {said}."
+        f"Of each row the columns {', '.join(names)}: numbers (dates as days since 1970; less `origin` and divided "
+        f"by `unit`, in float64, where deployment.json names these) as float32, with a flag for those that may have no "
+        f"value; of categories the place in the list of deployment.json, from 1 on, 0 for any other. They are "
+        f"standardised and embedded inside the model. The outputs are {said}."
     )
 
 
@@ -169,8 +202,9 @@ def _check(file: Path, table: Table, named: dict[str, list[str]], loss: str, pre
         raise TaskError("this is no width of a category's vector", got=repr(widest), allowed="1 to 4096")
 
 
-def _targets(file: Path, table: Table, name: str, predict: str | None) -> tuple[np.ndarray, list[str] | None]:
-    """Class numbers int64 [n] and the classes' names; or numbers float32 [n], and None."""
+def _targets(file: Path, table: Table, name: str, predict: str | None) -> tuple[np.ndarray, list[str] | None, float]:
+    """Class numbers int64 [n], the classes' names, 0; or numbers float32 [n], None, and what was
+    taken off them because float32 would not tell them apart (0: nothing)."""
     cells = table.column(name)
     complain(file, f"no value in column {name!r}", [i for i, c in enumerate(cells) if text_of(c) is None])
     numbers = [number_of(c) for c in cells]
@@ -180,11 +214,19 @@ def _targets(file: Path, table: Table, name: str, predict: str | None) -> tuple[
         predict = "numbers" if whole and not few else "classes"
     if predict == "classes":
         targets, classes = class_numbers(labels_of(file, table, name))
-        return targets, classes
+        return targets, classes, 0.0
     complain(
         file, f"no number in column {name!r}", [i for i, v in enumerate(numbers) if v is None], "mend or remove them"
     )
-    found = np.array(numbers, dtype=np.float32)
+    exact = np.array(numbers, dtype=np.float64)
+    if len(np.unique(exact)) < 2:
+        raise TaskError(f"column {name!r} of {file.name} is always the same", got=f"{len(exact)} rows of {exact[0]:g}")
+    origin = float(exact.mean()) if blurred(exact) else 0.0
+    found = (exact - origin).astype(np.float32)
     if len(np.unique(found)) < 2:
-        raise TaskError(f"column {name!r} of {file.name} is always the same", got=f"{len(found)} rows of {found[0]:g}")
-    return found, None
+        raise TaskError(
+            f"float32 cannot tell the numbers in column {name!r} of {file.name} apart",
+            got=f"{exact.min():.17g} to {exact.max():.17g}",
+            fix="write them in a smaller unit, or as differences",
+        )
+    return found, None, origin
