@@ -54,7 +54,7 @@ NUMBERS = np.linspace(-1, 3, ROWS).astype("float32")
         (task(CLASSES % 2, 1, loss=one_by_one, metric=hits), 0.8, "commoner answer"),
         (task(LABELS, 4, loss=one_by_one, metric=hits), 0.8, "commoner answer"),
         (task(NUMBERS, 1, loss="mse", metric="mse"), float(NUMBERS.var()), "mean of the training targets"),
-        (task(np.stack([NUMBERS, -NUMBERS], 1), 2, loss="mse", metric="mae"), 1.0, "mean of the training targets"),
+        (task(np.stack([NUMBERS, -NUMBERS], 1), 2, loss="mse", metric="mae"), 1.0, "median of the training targets"),
     ],
 )
 def test_the_best_answer_that_looks_at_nothing(made, value, what):

@@ -117,7 +117,8 @@ def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) ->
             "the original model is no better than guessing, so there is nothing to keep",
             got=f"{found.name} {found.value:.4g} on the validation split; {known[1]}: {known[0]:.4g}",
             allowed="a trained model",
-            fix="train it (Task(baseline=Recipe(Train(..)))) and check that its inputs are prepared as in training"
+            fix="train it, or longer (Task(baseline=Recipe(Train(..)))), and check that its inputs are prepared as in "
+            "training"
             + (f", and whether {found.name} is better when it is higher, as it is taken" if sign > 0 else "")
             + "; or go on all the same: --force, or force=True",
         )

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..data import ArraySplit, Batch, LazySplit, Split
 from ._arrays import numbers_of
+from ._batches import Samples
 from ._module import evaluated
-from ._samples import Arrays, Samples
+from ._samples import Arrays
 from ._targets import Meaning
 
 if TYPE_CHECKING:

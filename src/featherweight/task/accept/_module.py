@@ -15,8 +15,8 @@ import numpy as np
 
 from ...errors import TaskError
 from ..files import load_file, parse_ref
+from ._batches import Wanted
 from ._onnx import Onnx, onnx_of
-from ._samples import Wanted
 
 if TYPE_CHECKING:
     import torch
