@@ -150,6 +150,8 @@ def told(found: Metric, names: Sequence[str] | None, axis: int | None) -> Metric
         return found
     parts: dict[str, Any] = {part: getattr(found, part) for part in ("per_sample", "whole", "interval", "sums")}
     turned: dict[str, Any] = {part: partial(turn, score) for part, score in parts.items() if score is not None}
+    if axis == 0 and found.per_sample is not None:  # a share of the places
+        turned["zero_one"] = False
     return replace(found, **turned)
 
 

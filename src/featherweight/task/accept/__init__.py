@@ -27,7 +27,8 @@ from ._frames import as_sequences
 from ._front import front_of
 from ._identity import identity
 from ._losses import ignored_by, loss_of, metric_of
-from ._module import Model, alone, arranged, called_by, model_of, tried
+from ._masks import some_left_out
+from ._module import Model, alone, arranged, called_by, far_out, model_of, tried
 from ._own import own
 from ._places import at_places
 from ._samples import Arrays, samples
@@ -97,17 +98,20 @@ def task_of(
         made, out, _, casts = tried(made, order, by_name, inputs, output)
         if out.ndim > 2 and any(isinstance(one, list) for one in _parts(data).values()):
             alone(made, order, inputs, out)
+    given_loss = loss_of(loss) if loss is not None else None
+    looks = out
+    if made is not None and out is not None and given_loss != "log_loss":
+        looks = far_out(made, order, inputs, casts, out)
     known = _seen(first, parts)
     shapes = tuple(v.shape[1:] for v in inputs.values())
     around = Around(shapes, class_axis, ignored_by(loss), _values(known, first, parts, out))
     _check_labels(known, made, baseline)
-    given_loss = loss_of(loss) if loss is not None else None
     names = classes if classes is not None else first.classes
     tokens = any(v.dtype.kind in "iu" for v in inputs.values())
     means = (
-        own(out, (given_loss, metric), around, tokens)  # type: ignore[arg-type]
+        own(looks, (given_loss, metric), around, tokens)  # type: ignore[arg-type]
         if known is None
-        else _meant(known, out, names, (given_loss, metric), around, len(known) == len(first))
+        else _meant(known, looks, names, (given_loss, metric), around, len(known) == len(first))
     )
     asked = _loss(given_loss, means, out)
     told = at_its_turn(metric_of(metric), means, asked) if metric is not None else suiting(means.metric, asked, loss)
@@ -233,8 +237,9 @@ def _seen(first: Samples, parts: Mapping[str, Samples]) -> np.ndarray | None:
 def _values(
     known: np.ndarray | None, first: Samples, parts: Mapping[str, Samples], out: torch.Tensor | None
 ) -> np.ndarray | None:
-    """The different targets at places over all splits, as far as they are looked at."""
-    if known is None or out is None or out.ndim < 3 or known.dtype.kind not in "biuf":
+    """The different targets over all splits, as far as they are looked at; only where there are
+    several a sample."""
+    if known is None or out is None or known.ndim < 2 or known.dtype.kind not in "biuf":
         return None
     others = (_some(part) for part in parts.values() if part is not first)
     return values_of([known, *(found for found in others if found is not None and found.dtype.kind in "biuf")])
@@ -270,10 +275,14 @@ def _meant(
         if out is None:
             raise TaskError("the nets of a search read no labels from frames", got="no model", fix="give a model")
         return as_sequences(targets, out, classes, around)
+    _check_counted(targets, around)
     try:
         if out is not None and out.ndim > 2:
             return at_places(targets, out, classes, around)
-        _check_counted(targets, around)
+        if out is not None and out.ndim == 2 and targets.shape[1:] == out.shape[1:] != (1,):
+            found = some_left_out(out, classes, around)
+            if found is not None:
+                return found
         return meaning(targets, out, classes)
     except TaskError:
         if loss is None or targets.dtype.kind in "OUS":

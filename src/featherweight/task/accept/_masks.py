@@ -94,6 +94,24 @@ def of_each(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | Non
     return Meaning(loss, f"{metric}{at}", marks, checked(classes, width(shape, axis)), tuple(notes), axis)
 
 
+def some_left_out(out: torch.Tensor, classes: Sequence[str] | None, around: Around) -> Meaning | None:
+    """Of labels [n, K] that do not exclude each other and of which some do not count (below 0, or
+    255); None if targets say anything else."""
+    known = around.known
+    if not known >= {0, 1} or not (min(known) < 0 or VOID in known):
+        return None
+    marks = _marks(around)
+    if marks is None:
+        return None
+    loss, at = ("log_loss", "@0.5") if probabilities(out) else ("bce", "")
+    note = "targets of 0 and 1 are taken for labels that do not exclude each other"
+    notes = [
+        note,
+        *(n.replace("places", "labels").replace(", as is usual of masks", "") for n in _said_of(marks, around)),
+    ]
+    return Meaning(loss, f"f1{at}", marks, checked(classes, out.shape[1]), tuple(notes), 0)
+
+
 def _marks(around: Around) -> YesOrNo | None:
     """How yes and no are written, if that is what targets say: 0 and 1, also with places that do
     not count (below 0, 255), or 0 and 255. None if they say anything else."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import TaskError
 from ._axes import Around, told_axis, width
-from ._targets import Meaning, as_numbers, probabilities, sums_to_one
+from ._targets import ANSWERS, Meaning, as_numbers, probabilities, sums_to_one
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,12 @@ def own(out: torch.Tensor, asked: tuple[object, ...], around: Around, tokens: bo
     are inputs whole numbers?"""
     names = {a.partition("@")[0] for a in asked if isinstance(a, str)}
     answers = bool({"agreement", "kl"} & names)
+    if wrong := names & set(ANSWERS) - {"agreement"}:
+        raise TaskError(
+            "there are no labels that answers could be compared with",
+            got=f"inputs alone, metric={', '.join(sorted(wrong))!r}",
+            fix="metric='agreement' compares with the original's answers; or give (inputs, targets)",
+        )
     if out.ndim > 2:
         if answers:
             return _at_places(out, around, tokens)

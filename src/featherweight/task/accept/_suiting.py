@@ -6,22 +6,7 @@ from typing import Any
 
 from ...errors import TaskError
 from ..files import name_of
-from ._targets import Meaning
-
-# metrics of answers: above what one output means yes
-_ANSWERS: tuple[str, ...] = (
-    "accuracy",
-    "balanced_accuracy",
-    "f1",
-    "precision",
-    "recall",
-    "macro_f1",
-    "micro_f1",
-    "weighted_f1",
-)
-_ANSWERS += ("mcc", "kappa", "exact_match", "label_accuracy", "agreement", "pixel_accuracy", "token_accuracy")
-_ANSWERS += ("iou", "miou", "dice", "mean_dice", "jaccard", "mean_iou", "f1_macro", "f1_micro", "f1_weighted")
-_ANSWERS += ("matthews_corrcoef", "cohen_kappa", "subset_accuracy")
+from ._targets import ANSWERS, Meaning
 
 
 def at_its_turn(asked: Any, means: Meaning, loss: Any) -> Any:
@@ -30,7 +15,7 @@ def at_its_turn(asked: Any, means: Meaning, loss: Any) -> Any:
     if means.axis is not None and asked == "accuracy":
         asked = "token_accuracy" if means.metric == "token_accuracy" else "pixel_accuracy"
     half = isinstance(means.metric, str) and means.metric.endswith("@0.5") and not _of_logits(loss)
-    return f"{asked}@0.5" if half and isinstance(asked, str) and asked in _ANSWERS else asked
+    return f"{asked}@0.5" if half and isinstance(asked, str) and asked in ANSWERS else asked
 
 
 def _of_logits(loss: Any) -> bool:

@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 
 _MANY = 0.2  # class numbers that are more than this share of the samples are counts, or numbers
 
+# metrics of answers: above what one output means yes
+ANSWERS: tuple[str, ...] = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "precision",
+    "recall",
+    "macro_f1",
+    "micro_f1",
+    "weighted_f1",
+)
+ANSWERS += ("mcc", "kappa", "exact_match", "label_accuracy", "agreement", "pixel_accuracy", "token_accuracy")
+ANSWERS += ("iou", "miou", "dice", "mean_dice", "jaccard", "mean_iou", "f1_macro", "f1_micro", "f1_weighted")
+ANSWERS += ("matthews_corrcoef", "cohen_kappa", "subset_accuracy")
+
 
 @dataclass(frozen=True)
 class Meaning:
