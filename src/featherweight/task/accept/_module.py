@@ -16,8 +16,8 @@ import numpy as np
 from ...errors import TaskError
 from ..files import load_file, parse_ref
 from ._batches import Wanted
-from ._targets import probabilities
 from ._onnx import Onnx, onnx_of
+from ._targets import probabilities
 
 if TYPE_CHECKING:
     import torch

@@ -26,13 +26,13 @@ def evened(data: Any, targets: Sequence[Any]) -> tuple[Any, tuple[str, ...]]:
         first = dict(data[0]) if isinstance(data[0], Mapping) else {"": data[0]}
         made, notes = _evened(first, data[1])
         if notes:
-            inputs = made if isinstance(data[0], Mapping) else made[""]
-            return (inputs, made[_TARGETS]), notes
+            labels = made.pop(_TARGETS)
+            return (made if isinstance(data[0], Mapping) else made[""], labels), notes
     elif isinstance(data, Mapping):
         key = next((k for k in targets if k in data), None)
         made, notes = _evened({k: v for k, v in data.items() if k != key}, None if key is None else data[key])
         if notes:
-            return {**made, key: made[_TARGETS]} if key is not None else made, notes
+            return {**made, key: made.pop(_TARGETS)}, notes
     return data, ()
 
 
