@@ -12,7 +12,7 @@ from featherweight.errors import InputError
 from featherweight.measure.accuracy import bootstrap, evaluate, metric
 from featherweight.measure.certificate import certify
 from featherweight.measure.metrics import named, told
-from featherweight.measure.paired import _cost_of_some, _with_other_answers
+from featherweight.measure.paired import _cost_of_some, _with_other_answers, compare
 from featherweight.measure.sequence_metrics import decoded, distance, spans
 
 RNG = np.random.default_rng(0)
@@ -243,6 +243,22 @@ def test_error_rates_of_characters_and_words():
     assert told(named("wer"), names, 1).scores(z, y) == pytest.approx(1 / 3)
     with pytest.raises(InputError, match="names of the classes"):
         named("wer").scores(z, y)
+
+
+def test_a_candidate_that_reads_nothing_is_worse_and_no_fault():
+    names, rng = ["-", "a", "b", "c"], np.random.default_rng(3)
+    y = rng.integers(1, 4, (80, 2))
+    z = np.moveaxis(np.eye(4)[np.stack([y[:, 0], y[:, 0] * 0, y[:, 1]], 1)], -1, 1)
+    blank = np.zeros_like(z)
+    blank[:, 0] = 1
+    m = told(named("cer"), names, 1)
+    assert m.scores(z, y) == 0 and m.scores(blank, y) == 1
+    found, _ = compare(m, z, blank, y, 0)
+    assert found.drop == 1 and found.cost > 0
+    assert certify(m, z, blank, y, 0.1, 0)["verdict"] == "refuted"
+    with pytest.raises(InputError, match="cannot be told") as e:
+        compare(m, blank, blank, y, 0)
+    assert "train it longer" in e.value.fix
 
 
 # --- embeddings -----------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from featherweight.study.fitting import check_fit
 from featherweight.task.accept import task_of
 from featherweight.task.accept._axes import told_axis, values_of
 from featherweight.task.accept._frames import needed
+from featherweight.task.data import ArraySplit
 from featherweight.task.losses import BY_NAME
+from featherweight.task.splitting import split
 from featherweight.task.task import Task
 
 RNG = np.random.default_rng(0)
@@ -195,6 +197,23 @@ def test_what_does_not_count_is_known_of_all_splits():
     assert any("255 do not count" in n for n in task.notes)
     yes = task_of(Net(), {"train": (X, YES), "valid": (X + 1, YES), "test": (X + 2, np.where(WHERE, 255, YES))})
     assert (yes.splits().test.all_targets() == -100).sum() == WHERE.sum()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_targets_of_a_split_are_what_they_mean(cut):
+    void = np.where(WHERE, 255, YES)
+    for net, y, expected in (
+        (Net(1), void, [-100, 0, 1]),
+        (Net(1), YES * 255, [0, 1]),
+        (Net(2), YES * 255, [0, 1]),
+        (Net(4), np.where(WHERE, 255, KINDS), [-100, 0, 1, 2, 3]),
+        (Net(4), np.moveaxis(np.eye(4)[KINDS], -1, 1), [0, 1, 2, 3]),
+    ):
+        data = ArraySplit({"x": X}, y)
+        task = task_of(net, split(data) if cut else data)
+        check_fit(task)
+        assert np.unique(targets_of(task)).tolist() == expected
+        assert len(task.fingerprint) == 64
 
 
 @pytest.mark.parametrize("index", [255, -1, 0, 2])

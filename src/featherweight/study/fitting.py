@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InputError, TaskError
 from ..measure.accuracy import metric, metric_of
 from ..measure.metrics import takes_names
+from ..task.data import IGNORED
 from ..task.task import Task
 
 _ASKED = 16  # training samples
@@ -55,6 +56,8 @@ def check_fit(task: Task) -> None:
         try:
             loss = task.loss_fn(outputs.clone().requires_grad_(), targets)
         except Exception as e:  # whatever the loss, torch's or the user's, raises
+            if f"{IGNORED} is out of bounds" in str(e):
+                fix = f"let the loss leave out {IGNORED} (ignore_index), which stands where a target does not count"
             raise _misfit(task, "the loss does not take the model's outputs and the targets", f"{got}: {e}", fix) from e
     if any("target size" in str(w.message) and "different to the input size" in str(w.message) for w in said):
         raise _misfit(task, "the loss would compare each output with each target", got, fix)

@@ -140,9 +140,9 @@ def task_of(
 
 
 def _data(data: Any, parts: Mapping[str, Samples], form: Form, comes: bool, seed: int) -> Split | Splits:
-    """Splits that were cut before stay as they are, with what they know of groups and copies."""
+    """The splits; those that were cut before keep what they know of groups and copies."""
     if isinstance(data, Splits):
-        return data
+        return form.cut_before(data)
     return _splits({part: form.split(one) for part, one in parts.items()}, comes, seed)
 
 

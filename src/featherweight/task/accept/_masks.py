@@ -104,11 +104,8 @@ def some_left_out(out: torch.Tensor, classes: Sequence[str] | None, around: Arou
     if marks is None:
         return None
     loss, at = ("log_loss", "@0.5") if probabilities(out) else ("bce", "")
-    note = "targets of 0 and 1 are taken for labels that do not exclude each other"
-    notes = [
-        note,
-        *(n.replace("places", "labels").replace(", as is usual of masks", "") for n in _said_of(marks, around)),
-    ]
+    notes = ["targets of 0 and 1 are taken for labels that do not exclude each other"]
+    notes += (n.replace("places", "labels").replace(", as is usual of masks", "") for n in _said_of(marks, around))
     return Meaning(loss, f"f1{at}", marks, checked(classes, out.shape[1]), tuple(notes), 0)
 
 
@@ -132,10 +129,15 @@ def _said_of(marks: YesOrNo, around: Around) -> list[str]:
     if marks.yes == VOID:
         notes.append(f"masks of 0 and {VOID} have no 1: {VOID} is taken for yes, and not for what does not count")
     elif VOID in around.known:
-        notes.append(f"places whose target is {VOID} do not count, as is usual of masks")
+        notes.append(said_void(VOID, "as is usual of masks"))
     if any(v < 0 for v in around.known):
         notes.append("places whose target is below 0 do not count")
     return notes
+
+
+def said_void(target: int, why: str) -> str:
+    """That a target does not count, and what losses and metrics get for it."""
+    return f"places whose target is {target} do not count, {why}; losses and metrics are given {IGNORED} for them"
 
 
 def _numbers(around: Around, alone: bool, bits: bool) -> Meaning:

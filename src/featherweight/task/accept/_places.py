@@ -17,7 +17,7 @@ from ...errors import TaskError
 from ..data import IGNORED
 from ..tags import is_tags
 from ._axes import VOID, Around, values_of, width, without
-from ._masks import of_each
+from ._masks import of_each, said_void
 from ._targets import Meaning, checked, sums_to_one
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _left_out(around: Around, many: int, notes: list[str]) -> tuple[tuple[int, .
     two). TaskError if none counts, or if it cannot be told what 255 is."""
     void = () if around.ignored is None or around.ignored < 0 else (around.ignored,)
     if void:
-        notes.append(f"places whose target is {void[0]} do not count, as the loss says")
+        notes.append(said_void(void[0], "as the loss says"))
     if any(v < 0 for v in around.known):
         notes.append("places whose target is below 0 do not count")
     counted = {v for v in around.known if v >= 0} - set(void)
@@ -163,7 +163,7 @@ def _left_out(around: Around, many: int, notes: list[str]) -> tuple[tuple[int, .
             fix=f"number the classes from 0 to {many - 1}",
         )
     if VOID in counted:
-        notes.append(f"places whose target is {VOID} do not count, as is usual of masks")
+        notes.append(said_void(VOID, "as is usual of masks"))
     return (*void, VOID), None
 
 
