@@ -9,6 +9,7 @@ from torch import nn
 
 from featherweight.cli.predict import _said
 from featherweight.deploy.predict import answers
+from featherweight.engine.deployed import _output
 from featherweight.task.accept import task_of
 from tests.deploy.test_predict import alone, deployed
 
@@ -39,6 +40,58 @@ def test_of_one_number_a_pixel_it_says_yes_or_no():
     assert answer("label probabilities", z, ["no", "yes"])["map"] == [[0, 1], [0, 0]]
     both = answer("labels", np.concatenate([z, -z], axis=1), ["a", "b"])
     assert both == {"maps": {"a": [[0, 1], [1, 0]], "b": [[1, 0], [0, 1]]}}
+
+
+def test_one_mask_without_a_channel_is_one_map():
+    z = np.array([[[0.9, 0.2], [0.4, 0.6]]])
+    output = {"means": "label probabilities", "labels": ["no", "yes"], "class_axis": 0}
+    assert answers(z, {"output": output}) == [{"map": [[1, 0], [0, 1]], "shares": {"no": 0.5, "yes": 0.5}}]
+    volume = answers(z[:, None], {"output": output})[0]
+    assert volume["map"] == [[[1, 0], [0, 1]]] and volume["shares"]["yes"] == 0.5
+
+
+def test_labels_at_each_token_are_named():
+    z = np.array([[[1.0, -1.0], [-1.0, -2.0], [3.0, 4.0]]])  # [1, tokens, labels]
+    assert answer("labels", z, ["a", "b"], -1) == {"maps": {"a": [1, 0, 1], "b": [0, 0, 1]}}
+
+
+def dice(outputs, targets):
+    both = (outputs * targets.reshape(outputs.shape)).sum()
+    return 1 - 2 * both / (outputs.sum() + targets.sum())
+
+
+@pytest.mark.parametrize("form", ["channel", "squeezed", "labels", "classes"])
+@pytest.mark.parametrize("loss", [None, dice])
+def test_probabilities_are_answered_at_a_half(form, loss):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 2, 4, 4)).astype(np.float32)
+    net = nn.Sequential(nn.Conv2d(2, {"labels": 2, "classes": 3}.get(form, 1), 1), nn.Sigmoid())
+    y = rng.integers(0, 2, (30, 2, 4, 4) if form == "labels" else (30, 4, 4))
+    if form == "squeezed":
+        net.append(nn.Flatten(1, 2))
+    if form == "classes":
+        net[1], y, loss = nn.Softmax(1), rng.integers(0, 3, (30, 4, 4)), None
+    task = task_of(net, (x, y), loss=loss)
+    with torch.no_grad():
+        out = net(torch.from_numpy(x[:2])).numpy()
+    found = answers(out, {"output": _output(task)})
+    for row, said in zip(out, found, strict=True):
+        if form == "labels":
+            assert list(said["maps"].values()) == (row > 0.5).astype(int).tolist()
+        elif form == "classes":
+            assert said["map"] == row.argmax(0).tolist()
+        else:
+            assert said["map"] == (row > 0.5).astype(int).reshape(4, 4).tolist()
+
+
+def test_what_an_original_says_without_labels_is_answered_where_it_turns():
+    x = np.random.default_rng(0).normal(size=(30, 2, 4, 4)).astype(np.float32)
+    for last, half in ((nn.Identity(), 0.0), (nn.Sigmoid(), 0.5)):
+        net = nn.Sequential(nn.Conv2d(2, 1, 1), last)
+        task = task_of(net, x, metric="agreement")
+        with torch.no_grad():
+            out = net(torch.from_numpy(x[:1])).numpy()
+        assert answers(out, {"output": _output(task)})[0]["map"] == (out[0, 0] > half).astype(int).tolist()
 
 
 def test_of_frames_what_they_read_as():

@@ -12,7 +12,7 @@ from featherweight.errors import InputError
 from featherweight.measure.accuracy import bootstrap, evaluate, metric
 from featherweight.measure.certificate import certify
 from featherweight.measure.metrics import named, told
-from featherweight.measure.paired import _cost_of_some, _with_other_answers
+from featherweight.measure.paired import _cost_of_some, _with_other_answers, compare
 from featherweight.measure.sequence_metrics import decoded, distance, spans
 
 RNG = np.random.default_rng(0)
@@ -105,6 +105,67 @@ def test_what_no_number_says_is_no_class():
     )
 
 
+def test_what_no_number_says_is_not_right_where_nothing_counts():
+    z, y = Z.copy(), Y.copy()
+    z[:, :, 0, 0] = np.nan
+    y[:, 0, 0] = -1
+    there = y.ravel() >= 0
+    assert metric("pixel_accuracy").scores(z, y) == pytest.approx((FLAT == SAID)[there].mean())
+
+
+def test_nothing_agrees_with_no_number():
+    z = Z.copy()
+    z[:, :, 0, 0] = np.nan
+    assert metric("agreement").scores(z, z) == pytest.approx(29 / 30)
+    assert metric("agreement").scores(np.array([[np.nan, 0.0], [0.0, 1.0]]), np.zeros((2, 2))).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_of_labels_at_places_iou_and_f1_are_of_all_together(labels, axis):
+    yes = (RNG.random((N, labels, 6, 5)) < 0.4).astype(np.float32)
+    z = RNG.normal(size=yes.shape) + 2 * yes - 1
+    void = RNG.random(yes.shape) < 0.2
+    expected = sk.jaccard_score(yes[~void], z[~void] > 0), sk.f1_score(yes[~void], z[~void] > 0)
+    y, z = (np.moveaxis(v, 1, axis) for v in (np.where(void, -100, yes), z))
+    for name, value in zip(("iou", "f1"), expected, strict=True):
+        assert told(metric(name), None, axis).scores(z, y) == pytest.approx(value)
+    each = [sk.f1_score(yes[:, k][~void[:, k]], np.moveaxis(z, axis, 1)[:, k][~void[:, k]] > 0) for k in range(labels)]
+    assert told(metric("macro_f1"), None, axis).scores(z, y) == pytest.approx(np.mean(each))
+
+
+def test_without_an_axis_of_classes_each_number_says_yes_or_no():
+    """Rows of a mask are no classes."""
+    yes = (RNG.random((N, 2, 5)) < 0.4).astype(np.float32)
+    z = RNG.normal(size=yes.shape) + 2 * yes - 1
+    other = RNG.normal(size=yes.shape)
+    told_so = {name: told(metric(name), None, 0) for name in ("iou", "macro_f1", "pixel_accuracy", "agreement", "kl")}
+    assert told_so["iou"].scores(z, yes) == pytest.approx(sk.jaccard_score(yes.ravel(), z.ravel() > 0))
+    assert told_so["macro_f1"].scores(z, yes) == pytest.approx(sk.f1_score(yes.ravel(), z.ravel() > 0, average="macro"))
+    assert told_so["pixel_accuracy"].scores(z, yes) == pytest.approx(((z > 0) == yes).mean())
+    np.testing.assert_allclose(told_so["agreement"].scores(other, z), ((other > 0) == (z > 0)).mean((1, 2)))
+    p, q = 1 / (1 + np.exp(-z)), 1 / (1 + np.exp(-other))
+    far = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean((1, 2))
+    np.testing.assert_allclose(told_so["kl"].scores(other, z), far)
+    np.testing.assert_allclose(metric("kl").scores(other[:, None], z[:, None]), far)
+    same = told(metric("agreement"), None, 0)
+    assert (
+        same.scores(other.reshape(N, 10), z.reshape(N, 10)).tolist() == told_so["agreement"].scores(other, z).tolist()
+    )
+
+
+def test_log_loss_at_places():
+    p = np.exp(Z) / np.exp(Z).sum(1, keepdims=True)
+    y = np.where(RNG.random(Y.shape) < 0.3, -100, Y)
+    there = y >= 0
+    lost = np.where(there, -np.log(np.take_along_axis(p, Y[:, None], 1)[:, 0]), 0).sum((1, 2)) / there.sum((1, 2))
+    np.testing.assert_allclose(metric("log_loss").scores(p, y), lost)
+    with pytest.raises(InputError, match="no place that counts"):
+        metric("log_loss").scores(p, np.where(np.arange(N)[:, None, None] == 3, -100, y))
+    with pytest.raises(InputError, match="one target for each place"):
+        metric("log_loss").scores(p, Y[:, :3])
+
+
 @pytest.mark.parametrize("name", ["miou", "pixel_accuracy"])
 def test_samples_are_drawn_whole(name):
     m, pick = metric(name), np.random.default_rng(5)
@@ -182,6 +243,22 @@ def test_error_rates_of_characters_and_words():
     assert told(named("wer"), names, 1).scores(z, y) == pytest.approx(1 / 3)
     with pytest.raises(InputError, match="names of the classes"):
         named("wer").scores(z, y)
+
+
+def test_a_candidate_that_reads_nothing_is_worse_and_no_fault():
+    names, rng = ["-", "a", "b", "c"], np.random.default_rng(3)
+    y = rng.integers(1, 4, (80, 2))
+    z = np.moveaxis(np.eye(4)[np.stack([y[:, 0], y[:, 0] * 0, y[:, 1]], 1)], -1, 1)
+    blank = np.zeros_like(z)
+    blank[:, 0] = 1
+    m = told(named("cer"), names, 1)
+    assert m.scores(z, y) == 0 and m.scores(blank, y) == 1
+    found, _ = compare(m, z, blank, y, 0)
+    assert found.drop == 1 and found.cost > 0
+    assert certify(m, z, blank, y, 0.1, 0)["verdict"] == "refuted"
+    with pytest.raises(InputError, match="cannot be told") as e:
+        compare(m, blank, blank, y, 0)
+    assert "train it longer" in e.value.fix
 
 
 # --- embeddings -----------------------------------------------------------------------------------

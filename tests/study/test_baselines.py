@@ -54,12 +54,81 @@ NUMBERS = np.linspace(-1, 3, ROWS).astype("float32")
         (task(CLASSES % 2, 1, loss=one_by_one, metric=hits), 0.8, "commoner answer"),
         (task(LABELS, 4, loss=one_by_one, metric=hits), 0.8, "commoner answer"),
         (task(NUMBERS, 1, loss="mse", metric="mse"), float(NUMBERS.var()), "mean of the training targets"),
-        (task(np.stack([NUMBERS, -NUMBERS], 1), 2, loss="mse", metric="mae"), 1.0, "mean of the training targets"),
+        (task(np.stack([NUMBERS, -NUMBERS], 1), 2, loss="mse", metric="mae"), 1.0, "median of the training targets"),
     ],
 )
 def test_the_best_answer_that_looks_at_nothing(made, value, what):
     got, said = guess(made)
     assert got == pytest.approx(value, abs=0.25 if made.loss == "mse" else 0.03) and what in said
+
+
+def at_places(targets, module, inputs=None, **more):
+    x = np.random.default_rng(0).normal(size=(ROWS, 3, 4)).astype("float32") if inputs is None else inputs
+    return fw.Task("guess", model=module, data=lambda: fw.split(fw.ArraySplit({"x": x}, targets)), **more)
+
+
+def marks(share, left_out):
+    rng = np.random.default_rng(1)
+    yes = (rng.random((ROWS, 4)) < share).astype("float32")
+    return np.where(rng.random((ROWS, 4)) < left_out, -100, yes).astype("float32")
+
+
+@pytest.mark.parametrize("loss", ["bce", "log_loss"])
+@pytest.mark.parametrize("axis", [1, 0])
+def test_what_does_not_count_is_no_part_of_the_commoner_answer(loss, axis):
+    """Half of the places are left out: a mean with their -100 would be below 0."""
+    module = (lambda: nn.Conv1d(3, 1, 1)) if axis == 1 else (lambda: nn.Sequential(nn.Conv1d(3, 1, 1), nn.Flatten(1)))
+    made = at_places(marks(0.8, 0.5), module, loss=loss, metric="iou@0.5", class_axis=axis)
+    y = made.splits().valid.all_targets()
+    assert guess(made)[0] == pytest.approx((y == 1).sum() / (y >= 0).sum())
+    never = at_places(
+        np.where(np.arange(4) == 2, -100, marks(0.8, 0.5)), module, loss=loss, metric="iou@0.5", class_axis=axis
+    )
+    assert guess(never)[0] > 0.7
+
+
+def test_the_commonest_class_at_places_of_a_softmax():
+    rng = np.random.default_rng(2)
+    targets = np.where(rng.random((ROWS, 4)) < 0.7, 2, rng.integers(0, 3, (ROWS, 4)))
+    made = at_places(
+        targets, lambda: nn.Sequential(nn.Conv1d(3, 3, 1), nn.Softmax(1)), loss="log_loss", metric="pixel_accuracy"
+    )
+    assert guess(made)[0] == pytest.approx((made.splits().valid.all_targets() == 2).mean())
+
+
+def test_the_least_absolute_error_is_the_medians():
+    targets = (np.random.default_rng(3).exponential(size=ROWS) ** 2 * 100).astype("float32")
+    for loss in ("mae", "mse"):
+        made = task(targets, 1, loss=loss, metric="mae")
+        splits = made.splits()
+        far = np.abs(splits.valid.all_targets() - np.median(splits.train.all_targets())).mean()
+        assert guess(made) == (pytest.approx(far, rel=1e-5), "always the median of the training targets")
+
+
+@pytest.mark.parametrize("metric", ["cer", "wer"])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_no_label_at_all_is_the_mark_of_what_is_read_from_frames(metric, axis):
+    targets = np.where(np.arange(ROWS)[:, None] % 3 > [0, 1], [1, 2], 0)
+    module = (lambda: nn.Conv1d(3, 4, 1)) if axis == 1 else (lambda: nn.Linear(4, 4))
+    splits = lambda: fw.split(  # noqa: E731
+        fw.ArraySplit(
+            {"x": np.random.default_rng(0).normal(size=(ROWS, 3, 4)).astype("float32")}, targets, classes="-a |"
+        )
+    )
+    made = fw.Task("guess", model=module, data=splits, loss="ctc", metric=metric, class_axis=axis)
+    value, what = guess(made)
+    assert value == 1 and "no label at all" in what
+    with pytest.raises(FeatherweightError, match="no better than guessing") as e:
+        check_original(jobs(1.0, higher=False, name=metric), lambda: guess(made))
+    assert "longer" in e.value.fix
+    check_original(jobs(0.9, higher=False, name=metric), lambda: guess(made))
+
+
+def test_the_answer_that_an_original_gives_on_the_mean():
+    """Of logits without labels; not the logarithm of their mean."""
+    targets = np.random.default_rng(4).normal(size=(ROWS, 3)).astype("float32") + np.array([-2, 0, 1], "float32")
+    made = task(targets, 3, loss="kl", metric="agreement")
+    assert guess(made)[0] == pytest.approx((made.splits().valid.all_targets().argmax(1) == 2).mean())
 
 
 def test_a_metric_that_takes_no_such_answer_sets_no_mark():

@@ -124,3 +124,14 @@ def test_a_metric_that_needs_every_class_is_asked_about_all_of_valid():
     made.metric = lambda o, t: auc(o, t * 0)
     with pytest.raises(TaskError, match="only one class|does not fit"):
         check_fit(made)
+
+
+def test_a_loss_that_leaves_out_another_number_is_told_which():
+    made = task(np.where(np.arange(90) % 2, -100, CLASSES), 3, loss=lambda o, t: _strict(o, t), metric=share)
+    with pytest.raises(TaskError, match="the loss does not take") as e:
+        check_fit(made)
+    assert "leave out -100" in e.value.fix
+
+
+def _strict(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets, ignore_index=255)

@@ -71,3 +71,23 @@ def test_the_form_that_fits(loss, shape, targets, form):
 def test_a_loss_that_says_nothing_is_refused_with_the_setting_that_decides(loss):
     with pytest.raises(InputError, match=r"form='softmax' or 'bernoulli' or 'mse'"):
         fitting_form(loss, (4,), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "form"),
+    [((1,), 1, "bernoulli"), ((), 1, "bernoulli"), ((1, 6, 6), 1, "bernoulli"), ((6, 6, 1), -1, "bernoulli")]
+    + [((6, 6), 0, "bernoulli"), ((3,), 1, "softmax"), ((3, 6, 6), 1, "softmax"), ((1, 6, 3), -1, "softmax")],
+)
+def test_a_softmax_is_of_several_numbers(shape, axis, form):
+    assert fitting_form("kl", shape, torch.randn(4, *shape), axis)[0] == form
+
+
+def test_rows_of_one_mask_are_no_classes():
+    """A loss that wants as much more as less along an axis of a mask is no softmax of rows."""
+
+    def level(outputs, targets):
+        return (outputs - outputs.mean(1, keepdim=True)).square().sum()
+
+    targets = torch.randint(0, 2, (8, 5)).float()
+    assert fitting_form(level, (5,), targets, 1)[0] == "softmax"
+    assert fitting_form(level, (5,), targets, 0)[0] == "mse"

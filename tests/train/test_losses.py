@@ -184,3 +184,9 @@ def test_gradients_are_those_of_finite_differences(loss):
     shape = (4, 3, 2, 2) if loss is not losses.self_relation_loss else (2, 3, 16)
     t = normal(*shape, seed=1)
     assert torch.autograd.gradcheck(lambda s: loss(s, t), (normal(*shape).requires_grad_(),))
+
+
+def test_one_number_at_each_place_has_no_softmax():
+    with pytest.raises(InputError, match="distributions over classes"):
+        soft_loss(torch.zeros(2, 3), torch.ones(2, 3), "softmax", 2.0, 0)
+    assert float(soft_loss(torch.zeros(2, 3), torch.zeros(2, 3), "bernoulli", 2.0, 0)) == 0

@@ -625,10 +625,11 @@ def answers(outputs: np.ndarray, spec: dict[str, Any]) -> list[dict[str, Any]]:
     axis = spec["output"].get("class_axis", 1)
     if (origin := spec.get("prepare", {}).get("answers_from", 0.0)) and means == "numbers":
         outputs = np.asarray(outputs, dtype=np.float64) + origin
-    if means == "frames":
-        return [_read_frames(np.moveaxis(row, axis if axis < 0 else axis - 1, 0), labels) for row in outputs]
     if outputs.ndim > 2 and means != "numbers":
-        return [_at_places(np.moveaxis(row, axis if axis < 0 else axis - 1, 0), means, labels) for row in outputs]
+        if axis == 0:  # one number at each place
+            return [_at_places(row[None], means, labels) for row in outputs]
+        rows = np.moveaxis(outputs, axis, 1)
+        return [_read_frames(row, labels) if means == "frames" else _at_places(row, means, labels) for row in rows]
     return [_answer(np.asarray(row, dtype=np.float64), means, labels) for row in outputs]
 
 
@@ -636,8 +637,9 @@ def _at_places(row: np.ndarray, means: str, labels: list[str] | None) -> dict[st
     """The answers at the places of a sample: row [classes, ...]."""
     if means.startswith("label"):
         yes = (row > (0.5 if "prob" in means else 0.0)).astype(int)
-        if len(yes) > 1 and row.ndim > 2:
-            names = labels if labels and len(labels) == len(row) else [str(i) for i in range(len(row))]
+        named = bool(labels) and len(labels or ()) == len(row)
+        if len(yes) > 1 and (row.ndim > 2 or named):
+            names = labels if labels and named else [str(i) for i in range(len(row))]
             return {"maps": {n: m.tolist() for n, m in zip(names, yes, strict=True)}}
         best = yes.reshape(yes.shape[1:]) if len(yes) == 1 else yes
         many = 2

@@ -81,7 +81,9 @@ def _means(task: Task) -> str:
     several = np.ndim(targets) > 1 and targets.shape[1:] != (1,)
     if task.loss == "ctc":
         return "frames"
-    if task.loss == "log_loss":
+    if out is not None and out.ndim > 2 and np.ndim(targets) == out.ndim - 1 and np.size(targets[0]) < out[0].numel():
+        several = False  # a class at each place
+    if task.loss == "log_loss" or str(task.metric).endswith("@0.5"):
         return "label probabilities" if several else "probabilities"
     shape = tuple(out.shape[1:]) if out is not None else (task.outputs,)
     try:

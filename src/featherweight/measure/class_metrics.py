@@ -101,8 +101,11 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def two(outputs: np.ndarray, targets: np.ndarray, threshold: float = 0.0) -> np.ndarray:
-    """[n, 3] of `counts` for class 1 of two."""
-    found = counts(outputs, targets, threshold)
+    """[n, 3] of `counts` for class 1 of two; of labels at places all labels together."""
+    if outputs.ndim > 2 and outputs.shape == targets.shape:
+        found = counts_at(outputs, targets, threshold)
+    else:
+        found = counts(outputs, targets, threshold)
     if found.shape[1] != 6 or (is_set(targets) and not has_places(outputs, targets)):
         raise ValueError("this metric is of two classes; of more there are macro_f1, micro_f1 and weighted_f1")
     return found[:, [1, 3, 5]]
@@ -218,17 +221,33 @@ def nll(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def log_loss(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """-log of the probability of what is right, in nats, of probabilities [n, K], or [n] of yes."""
-    flat = outputs.reshape(len(outputs), -1).astype(np.float64)
-    if not ((flat >= 0) & (flat <= 1)).all():
+    """-log of the probability of what is right, in nats, of probabilities [n, K], or [n] of yes. At
+    places ([n, K, ...], or one number each): their mean over a sample's places that count."""
+    if not ((outputs >= 0) & (outputs <= 1)).all():
         raise ValueError("log_loss needs probabilities; of logits there is nll")
-    p = flat.clip(1e-7, 1 - 1e-7)
-    if is_set(targets) or flat.shape[1] == 1:
-        y = targets.reshape(flat.shape)
-        said: np.ndarray = -(y * np.log(p) + (1 - y) * np.log1p(-p)).mean(1)
-        return said
+    p = outputs.astype(np.float64).clip(1e-7, 1 - 1e-7)
+    each_by_itself = is_set(targets) or outputs.size == len(outputs) or (outputs.ndim > 2 and p.size == targets.size)
+    if each_by_itself:
+        p, y = p.reshape(len(p), -1), targets.reshape(len(p), -1)
+        return _mean_where(y >= 0, -(y * np.log(p) + (1 - y) * np.log1p(-p)))
+    if has_places(outputs, targets):
+        p = p.reshape(*p.shape[:2], -1)
+        y = targets.reshape(len(p), -1).astype(np.int64)
+        if y.shape[1] != p.shape[2]:
+            raise ValueError("there is one target for each place: outputs [n, classes, ...], targets [n, ...]")
+        return _mean_where(y >= 0, -np.log(np.take_along_axis(p, y.clip(0)[:, None], 1)[:, 0]))
+    p = p.reshape(len(p), -1)
     lost: np.ndarray = -np.log(np.take_along_axis(p, labels(targets)[:, None], 1)[:, 0])
     return lost
+
+
+def _mean_where(there: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """[n, P] -> [n]: the mean over the places that count."""
+    many = there.sum(1)
+    if not many.all():
+        raise ValueError(f"{int((many == 0).sum())} samples have no place that counts: leave them out")
+    mean: np.ndarray = np.where(there, lost, 0.0).sum(1) / many
+    return mean
 
 
 def _log_softmax(x: np.ndarray) -> np.ndarray:
@@ -256,21 +275,31 @@ def agreement(outputs: np.ndarray, targets: np.ndarray, threshold: float = 0.0) 
     places where it is."""
     if outputs.size != targets.size:
         raise ValueError("agreement compares outputs with outputs: as many of each")
+    targets = targets.reshape(outputs.shape)
     if outputs.ndim > 2:
-        at = (said_at(v, threshold) for v in (outputs, targets.reshape(outputs.shape)))
-        share: np.ndarray = np.equal(*at).mean(1)
+        said, true = (said_at(v, threshold) for v in (outputs, targets))
+        share: np.ndarray = ((said == true) & (said >= 0)).mean(1)
         return share
-    same: np.ndarray = predicted(outputs, threshold) == predicted(targets.reshape(outputs.shape), threshold)
+    one, other = predicted(outputs, threshold), predicted(targets, threshold)
+    same: np.ndarray = (one == other) & (one >= 0)
     return same
 
 
 def kl(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """KL(softmax(targets) || softmax(outputs)), in nats; of several places their mean."""
-    if outputs.shape != targets.shape or outputs.ndim < 2:
+    """KL(softmax(targets) || softmax(outputs)), in nats; of several places their mean. One number
+    ([n], [n, 1, ...]) is the logit of yes."""
+    if outputs.size != targets.size:
         raise ValueError("kl compares logits [n, classes, ...] with logits")
+    targets = targets.reshape(outputs.shape)
+    if outputs.ndim < 2 or outputs.shape[1] == 1:  # the logit of no is 0
+        outputs, targets = (np.concatenate([v, v * 0], 1) for v in (_column(outputs), _column(targets)))
     t = _log_softmax(targets)
     far: np.ndarray = (np.exp(t) * (t - _log_softmax(outputs))).sum(1).reshape(len(t), -1).mean(1)
     return far
+
+
+def _column(v: np.ndarray) -> np.ndarray:
+    return v.reshape(len(v), 1, -1)
 
 
 def macro_f1_interval(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, float] | None:

@@ -33,6 +33,8 @@ def differences(
     each sample: "samples", {"row", "baseline", "candidate": the values}, the most worsened ones.
     None for a metric that has neither. classes: their names.
     """
+    if _base(m) == "agreement" and m.zero_one is False:  # of several answers a sample
+        return _values(m, baseline_outputs, outputs, targets)
     try:
         said = [predicted(o, m.threshold) for o in (baseline_outputs, outputs)]
         y = predicted(targets, m.threshold) if _base(m) == "agreement" else labels(targets)

@@ -139,18 +139,19 @@ def takes_names(found: Metric) -> bool:
 
 def told(found: Metric, names: Sequence[str] | None, axis: int | None) -> Metric:
     """The metric of a task whose classes have these names (None: they are not known), and stand on
-    this axis of outputs with several places."""
+    this axis of outputs with several places (0: there is one number at each)."""
     if takes_names(found):
         score: Any = found.sums
         sums = partial(score, names=names)
         assert found.of is not None
         found = replace(found, sums=sums, whole=partial(_whole, sums, found.of))
-    if axis != -1:
+    turn = {-1: _classes_second, 0: _one_number}.get(1 if axis is None else axis)
+    if turn is None:
         return found
     parts: dict[str, Any] = {part: getattr(found, part) for part in ("per_sample", "whole", "interval", "sums")}
-    turned: dict[str, Any] = {
-        part: partial(_classes_second, score) for part, score in parts.items() if score is not None
-    }
+    turned: dict[str, Any] = {part: partial(turn, score) for part, score in parts.items() if score is not None}
+    if axis == 0 and found.per_sample is not None:  # a share of the places
+        turned["zero_one"] = False
     return replace(found, **turned)
 
 
@@ -160,6 +161,13 @@ def _classes_second(score: Score, outputs: np.ndarray, targets: np.ndarray) -> A
         targets = np.moveaxis(targets, -1, 1) if targets.shape == outputs.shape else targets
         outputs = np.moveaxis(outputs, -1, 1)
     return score(outputs, targets)
+
+
+def _one_number(score: Score, outputs: np.ndarray, targets: np.ndarray) -> Any:
+    """`score` of outputs [n, ...] without an axis of classes: each number says yes or no."""
+    if targets.size == outputs.size:
+        targets = targets.reshape(outputs.shape)
+    return score(outputs[:, None], targets)
 
 
 def _thresholded(m: Metric) -> bool:

@@ -74,7 +74,12 @@ def compare(
         models = [outputs] if baseline_outputs is None else [baseline_outputs, outputs]
         values = bootstrap(m, models, targets, seed, units)
         drops = m.sign * (values[:, 0] - values[:, 1] if baseline_outputs is not None else -values[:, 0])
-        cost = _cost_of_some(m, outputs, targets, float(w), seed)
+        try:
+            cost = _cost_of_some(m, outputs, targets, float(w), seed)
+        except InputError:  # the candidate gives all samples one answer
+            if baseline_outputs is None:
+                raise
+            cost = _cost_of_some(m, baseline_outputs, targets, float(v), seed)
         drop, sd = m.sign * (float(v) - float(w)), float(drops.std(ddof=1)) * math.sqrt(n)
         return Paired(drop, n, sd, cost=cost, best=best), drops
     d = mean_of_units(m.sign * (v - w), units)
@@ -124,7 +129,7 @@ def _worst(m: Metric, w: np.ndarray) -> float:
         raise InputError(
             f"what a failure costs in {m.name} cannot be told",
             got=f"{len(w)} samples for which the answers of other samples are as good as their own",
-            fix="give a split with different targets",
+            fix="give a split with different targets; or, if the model says the same of every sample, train it longer",
         )
     return float(np.mean(m.sign * (w - min(ends, key=lambda e: m.sign * e))))
 

@@ -61,7 +61,8 @@ def right_at(outputs: np.ndarray, targets: np.ndarray, threshold: float = 0.0) -
     if not has_places(outputs, targets) and outputs.shape != targets.shape:
         raise ValueError("outputs are [n, classes, ...], targets [n, ...]; of one answer a sample there is accuracy")
     said, true, _ = said_and_true(outputs, targets, threshold)
-    return np.stack([(said == true).sum(1), (true >= 0).sum(1)], axis=1)
+    there = true >= 0
+    return np.stack([(there & (said == true)).sum(1), there.sum(1)], axis=1)
 
 
 def share_of(sums: np.ndarray) -> np.ndarray:

@@ -115,9 +115,9 @@ def check_original(jobs: Jobs, guess: Callable[[], tuple[float, str] | None]) ->
     # a standard error, of its interval: other samples of the kind would change it by so much
     chance = (found.ci95[1] - found.ci95[0]) / (2 * 1.96) if found.ci95 is not None else 0.0
     if known is not None and sign * (found.value - known[0]) <= chance:
-        again = "train it (Task(baseline=Recipe(Train(..))))"
+        again = "train it, or longer (Task(baseline=Recipe(Train(..)))),"
         if isinstance(config.task, dict) and "epochs" in (config.task.get("options") or {}):
-            again = "train it longer (--task-option epochs=N; in Python, make_task(.., epochs=N))"
+            again = "train it longer (--task-option epochs=N; in Python, make_task(.., epochs=N)),"
         raise FeatherweightError(
             "the original model is no better than guessing, so there is nothing to keep",
             got=f"{found.name} {found.value:.4g} on the validation split; {known[1]}: {known[0]:.4g}"

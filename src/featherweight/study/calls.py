@@ -95,7 +95,8 @@ def optimize(
     model is trained first, a `Train`, a recipe or epochs (None: its weights are ready); label: the
     column or key of the targets; output: which of the model's outputs counts; classes: their
     names; class_axis: the axis of outputs that has them, where there is an answer at each place
-    (pixels, tokens), 1 or -1 (None: as the targets show); name: of the task.
+    (pixels, tokens), 1 or -1, or 0 if one number there says yes or no (None: as targets and inputs
+    show); name: of the task.
 
     `out` is the study's folder (default: runs/NAME): the same call again goes on where it was.
     on_event: hears all that happens. verbose: show it, as a live view in a terminal or a notebook

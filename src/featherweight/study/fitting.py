@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, TaskError
-from ..measure.accuracy import metric_of
+from ..measure.accuracy import metric, metric_of
+from ..measure.metrics import takes_names
+from ..task.data import IGNORED
 from ..task.task import Task
 
 _ASKED = 16  # training samples
@@ -54,6 +56,8 @@ def check_fit(task: Task) -> None:
         try:
             loss = task.loss_fn(outputs.clone().requires_grad_(), targets)
         except Exception as e:  # whatever the loss, torch's or the user's, raises
+            if f"{IGNORED} is out of bounds" in str(e):
+                fix = f"let the loss leave out {IGNORED} (ignore_index), which stands where a target does not count"
             raise _misfit(task, "the loss does not take the model's outputs and the targets", f"{got}: {e}", fix) from e
     if any("target size" in str(w.message) and "different to the input size" in str(w.message) for w in said):
         raise _misfit(task, "the loss would compare each output with each target", got, fix)
@@ -101,18 +105,52 @@ def _check_function(task: Task, outputs: np.ndarray) -> None:
 
 def _fix(task: Task, outputs: Any, targets: np.ndarray, whole: bool) -> str:
     """The loss and the metric that such outputs and targets ask for."""
+    if isinstance(task.metric, str) and takes_names(metric(task.metric)) and _plain_loss(task) is not None:
+        names = task.splits().report.get("class_names")
+        said = "" if names is None else f" (they are {', '.join(names[:5])})"
+        return f"classes=[..]: the names of the classes in the order of the outputs, as {task.metric} needs them{said}"
+    suits = _SUITING.get(_plain_loss(task) or "")
+    if suits is not None and whole and (outputs.ndim > 2 or task.loss in ("ctc", "contrastive", "bce")):
+        return f"loss={_plain_loss(task)!r} goes with metric={' or '.join(map(repr, suits))}"
+    if outputs.ndim > 2 and whole and targets.shape != tuple(outputs.shape):
+        return (
+            "outputs [n, classes, ...] (class_axis=-1: [n, ..., classes]) with class numbers [n, ...] take "
+            "loss='cross_entropy', metric='miou'; labels that are read from frames loss='ctc', metric='cer'"
+        )
     if outputs.numel() == targets.size and not (whole and outputs.ndim == 2 and outputs.shape[1] > 1):
         if whole and set(np.unique(targets).tolist()) <= {0, 1}:
-            return f"give the model one output a class; or, for numbers: {_numbers(task)}"
+            return "give the model one output a class; or, of one output: loss='bce', metric='accuracy'" + (
+                "" if outputs.ndim < 3 else " (at places: 'iou')"
+            )
         return _numbers(task)
     if whole and targets.ndim == 1 and outputs.ndim == 2 and int(targets.min()) >= 0:
         least = int(targets.max()) + 1
         wide = "" if outputs.shape[1] >= least else f"give the model at least {least} outputs; then "
         return f"{wide}loss='cross_entropy', metric='accuracy'"
+    if whole and outputs.numel() == targets.size and set(np.unique(targets).tolist()) <= {0, 1}:
+        return (
+            "of labels that do not exclude each other: loss='bce', metric='micro_f1'; or give loss= and metric= "
+            "functions of (outputs, targets)"
+        )
     return (
         "give the model as many outputs as the targets have numbers, with loss='mse', metric='mse'; or give "
         "loss= and metric= functions of (outputs, targets)"
     )
+
+
+_SUITING = {  # of losses of answers that are judged at places, read from frames, or compared
+    "cross_entropy": ("miou", "pixel_accuracy", "token_accuracy"),
+    "log_loss": ("miou", "iou@0.5", "macro_f1@0.5"),
+    "bce": ("accuracy", "iou", "f1", "macro_f1", "micro_f1"),
+    "kl": ("agreement",),
+    "ctc": ("cer", "wer"),
+    "contrastive": ("recall_at_1", "recall_at_5"),
+}
+
+
+def _plain_loss(task: Task) -> str | None:
+    """The loss, if it is one of classes by name."""
+    return task.loss if isinstance(task.loss, str) and task.loss in _SUITING else None
 
 
 def _numbers(task: Task) -> str:

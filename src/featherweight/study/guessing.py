@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..errors import InputError
@@ -13,12 +15,12 @@ _ASKED = 64  # training samples on which the loss is asked what outputs stand fo
 
 def guess(task: Task) -> tuple[float, str] | None:
     """(the metric on the validation split of the best answer that is the same for every sample,
-    what that is): the classes' shares, the labels' shares, or the mean of the training targets.
+    what that is): the classes' shares, the labels' shares, the mean or the median of the training
+    targets, or of labels that are read from frames none.
     None where the metric has no value for such an answer, or the targets do not give one."""
     import torch
 
     from ..task.tensors import as_tensor
-    from ..train.forms import fitting_form
 
     splits = task.splits()
     if task.model is None:
@@ -26,40 +28,72 @@ def guess(task: Task) -> tuple[float, str] | None:
     else:
         with torch.no_grad():
             shape = tuple(task.build()(*[as_tensor(v) for v in task.example().values()]).shape[1:])
-    if task.loss in ("ctc", "contrastive"):  # whose targets say nothing of one output that is always given
-        return None
     try:
-        first = as_tensor(splits.train.batch(np.arange(min(_ASKED, len(splits.train))))[1])
-        form, _ = fitting_form(task.loss, shape, first, task.axis_of_classes)
-        known = splits.train.all_targets()
-        last = task.class_axis == -1
-        found = _at_places(shape, known, last) if form == "softmax" and known.ndim == len(shape) > 1 else None
-        found = found or _constant(form, shape, known)
-        if found is None:
-            return None
-        answer, what = found
+        answers = list(_answers(task, shape))
         targets = splits.valid.all_targets()
-        outputs = np.broadcast_to(answer.astype(np.float32).reshape(shape), (len(targets), *shape)).copy()
-        return float(np.mean(metric_of(task).scores(outputs, targets))), what
+        judged = metric_of(task)
+        found = []
+        for answer, what in answers:
+            outputs = np.broadcast_to(answer.astype(np.float32).reshape(shape), (len(targets), *shape)).copy()
+            found.append((float(np.mean(judged.scores(outputs, targets))), what))
+        return max(found, key=lambda one: judged.sign * one[0], default=None)
     except InputError:  # a metric or a loss of the user's that takes no such answer
         return None
 
 
-def _at_places(shape: tuple[int, ...], targets: np.ndarray, last: bool) -> tuple[np.ndarray, str] | None:
-    """The commonest class [*shape], at every place. None if targets [n, ...] are no classes of
-    places."""
+def _answers(task: Task, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, str]]:
+    """Answers [outputs] that are the same for every sample, and what they are."""
+    from ..task.tensors import as_tensor
+    from ..train.forms import fitting_form
+
+    if task.loss == "contrastive":  # whose targets say nothing of one output that is always given
+        return
+    if task.loss == "ctc":
+        yield (
+            _blanks(shape, task.class_axis == -1),
+            "no label at all, as of nets that were trained for too short a time",
+        )
+        return
+    train = task.splits().train
+    first = as_tensor(train.batch(np.arange(min(_ASKED, len(train))))[1])
+    form, _ = fitting_form(task.loss, shape, first, task.axis_of_classes)
+    form = "mse" if task.loss == "kl" else form  # targets are outputs
+    known = train.all_targets()
+    classes = form == "softmax" or task.loss == "log_loss"
+    found = None
+    if classes and known.ndim == len(shape) > 1:
+        found = _at_places(shape, known, task.class_axis == -1, form == "softmax")
+    found = found or _constant(form, shape, known, task.loss in ("bce", "log_loss"))
+    if found is not None:
+        yield found
+        median = np.median(known.reshape(len(known), -1).astype(np.float64), axis=0)
+        if form == "mse" and task.loss != "log_loss" and median.size == found[0].size:
+            yield median, "always the median of the training targets"  # the least mean absolute error
+
+
+def _blanks(shape: tuple[int, ...], last: bool) -> np.ndarray:
+    """[*shape] logits of frames that all say class 0, the blank."""
+    one: np.ndarray = np.zeros(shape)
+    (one.T if last else one)[0] = 1
+    return one
+
+
+def _at_places(shape: tuple[int, ...], targets: np.ndarray, last: bool, logits: bool) -> tuple[np.ndarray, str] | None:
+    """The classes' shares [*shape], at every place, as logits or as they are. None if targets
+    [n, ...] are no classes of places."""
     width = shape[-1] if last else shape[0]
     places = shape[:-1] if last else shape[1:]
     if targets.shape[1:] != places or targets.dtype.kind not in "iu" or int(targets.max()) >= width:
         return None
     counts = np.bincount(targets[targets >= 0].astype(np.int64), minlength=width)
-    share = np.log(np.maximum(counts, 0.5) / max(1, counts.sum()))
+    share = np.maximum(counts, 0.5) / max(1, counts.sum())
+    share = np.log(share) if logits else share
     one = share.reshape((1,) * len(places) + (width,) if last else (width,) + (1,) * len(places))
     return np.broadcast_to(one, shape), "always the commonest class"
 
 
-def _constant(form: str, shape: tuple[int, ...], targets: np.ndarray) -> tuple[np.ndarray, str] | None:
-    """The answer [outputs], and what it is."""
+def _constant(form: str, shape: tuple[int, ...], targets: np.ndarray, left_out: bool) -> tuple[np.ndarray, str] | None:
+    """The answer [outputs], and what it is. left_out: do targets below 0 not count?"""
     width = int(np.prod(shape))
     rows = targets.reshape(len(targets), -1).astype(np.float64)
     if rows.shape[1] != width and rows.shape[1] == 1 and width > 1:  # class numbers
@@ -68,7 +102,7 @@ def _constant(form: str, shape: tuple[int, ...], targets: np.ndarray) -> tuple[n
         rows = np.eye(width)[rows[:, 0].astype(np.int64)]
     if rows.shape[1] != width:
         return None
-    mean = rows.mean(0)
+    mean = _mean(rows, rows >= 0) if left_out else rows.mean(0)
     least = 0.5 / len(rows)
     if form == "softmax":
         return np.log(np.maximum(mean, least)), "always the commonest class"
@@ -76,3 +110,11 @@ def _constant(form: str, shape: tuple[int, ...], targets: np.ndarray) -> tuple[n
         share = mean.clip(least, 1 - least)
         return np.log(share / (1 - share)), "always the commoner answer"
     return mean, "always the mean of the training targets"
+
+
+def _mean(rows: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """[n, K] -> [K]: the mean of those that count; of a place without any that of all."""
+    many = there.sum(0)
+    of_all = rows[there].mean() if there.any() else 0.0
+    mean: np.ndarray = np.where(many > 0, np.where(there, rows, 0.0).sum(0) / np.maximum(many, 1), of_all)
+    return mean

@@ -24,24 +24,31 @@ _TEMPERATURE = 0.1  # of contrastive: Khosla et al., section 4
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """outputs: logits [n, C], or [n, C, ...] with a class at each place; targets: [n, ...]."""
-    return F.cross_entropy(outputs, targets.long(), ignore_index=IGNORED)
+    targets = targets.long()
+    targets = torch.where(targets < 0, IGNORED, targets)
+    return _mean(F.cross_entropy(outputs, targets, ignore_index=IGNORED, reduction="sum"), targets >= 0)
 
 
 def bce(outputs: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of logits, each by itself; targets between 0 and 1, as many."""
     known = _as(outputs, targets)
-    if bool((known < 0).any()):
-        outputs, known = outputs[known >= 0], known[known >= 0]
-    return F.binary_cross_entropy_with_logits(outputs, known)
+    there = known >= 0
+    each = F.binary_cross_entropy_with_logits(outputs, known.clamp(min=0), reduction="none")
+    return _mean(torch.where(there, each, 0).sum(), there)
 
 
 def log_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """The cross-entropy of probabilities: [n, C, ...] that add up to 1 with classes [n, ...], or
-    each by itself with as many targets of 0 and 1."""
+    each by itself with as many targets between 0 and 1."""
     p = outputs.clamp(_TINY, 1 - _TINY)
     if outputs.ndim >= 2 and outputs.shape[1] > 1 and targets.ndim == outputs.ndim - 1:
-        return F.nll_loss(p.log(), targets.long(), ignore_index=IGNORED)
-    return F.binary_cross_entropy(p, _as(outputs, targets))
+        targets = targets.long()
+        targets = torch.where(targets < 0, IGNORED, targets)
+        return _mean(F.nll_loss(p.log(), targets, ignore_index=IGNORED, reduction="sum"), targets >= 0)
+    known = _as(outputs, targets)
+    there = known >= 0
+    each = F.binary_cross_entropy(p, known.clamp(min=0), reduction="none")
+    return _mean(torch.where(there, each, 0).sum(), there)
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -61,8 +68,14 @@ def huber(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def kl(outputs: Tensor, targets: Tensor) -> Tensor:
-    """KL(softmax(targets) || softmax(outputs)): both are logits [n, C, ...]."""
-    log_s, log_t = F.log_softmax(outputs, dim=1), F.log_softmax(_as(outputs, targets), dim=1)
+    """KL(softmax(targets) || softmax(outputs)): both are logits [n, C, ...]. Of one number ([n],
+    [n, 1, ...]), which says yes or no, KL(B(sigmoid(targets)) || B(sigmoid(outputs)))."""
+    targets = _as(outputs, targets)
+    if outputs.ndim < 2 or outputs.shape[1] == 1:
+        p = torch.sigmoid(targets)
+        yes, no = F.logsigmoid(targets) - F.logsigmoid(outputs), F.logsigmoid(-targets) - F.logsigmoid(-outputs)
+        return (p * yes + (1 - p) * no).mean()
+    log_s, log_t = F.log_softmax(outputs, dim=1), F.log_softmax(targets, dim=1)
     return F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(1).mean()
 
 
@@ -103,9 +116,20 @@ def classes_second(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, ta
     return loss(outputs, targets)
 
 
+def one_number(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
+    """`loss` of outputs [n, ...] with one number at each place, which says yes or no: they have no
+    axis of classes."""
+    return loss(outputs.unsqueeze(1), targets.reshape(outputs.shape).unsqueeze(1))
+
+
 BY_NAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     f.__name__: f for f in (cross_entropy, bce, log_loss, mse, mae, huber, kl, cosine, ctc, contrastive)
 }
+
+
+def _mean(total: Tensor, there: Tensor) -> Tensor:
+    """The mean over what counts; 0, with a gradient of 0, of nothing."""
+    return total / there.sum().clamp(min=1)
 
 
 def _as(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 LOSSES = {
     "cross_entropy": "logits [n, classes], class numbers [n]; at places: [n, classes, ...], [n, ...]",
     "bce": "logits, as many targets of 0 and 1",
-    "log_loss": "probabilities, class numbers [n] or as many targets of 0 and 1",
+    "log_loss": "probabilities, class numbers [n] or as many targets between 0 and 1",
     "mse": "numbers, as many targets",
     "mae": "numbers, as many targets",
     "huber": "numbers, as many targets",
-    "kl": "logits [n, classes], targets that are logits, too",
+    "kl": "logits [n, classes], or one of yes, targets that are logits, too",
     "cosine": "vectors [n, numbers], as many targets",
     "ctc": "logits [n, classes, frames] with 0 for blank, labels [n, most], 0 or less after the last",
     "contrastive": "embeddings [n, numbers], class numbers [n]",
@@ -61,9 +61,10 @@ class Task:
     that tell it from others of its kind, where no source does; deploy: writes what makes inputs of
     what people have (a tokenizer) into a folder, and says how that is done (`deploy.predict.read`;
     None: inputs come as arrays); class_axis: of outputs with an answer at each place of a sample
-    (pixels, tokens, frames), which axis has the classes: 1, as torch has it, [n, classes, ...], or
-    -1, [n, ..., classes] (None: 1); front: what a net that a search builds stands in, (kind,
-    fields) of a description in `nets` (None: nothing).
+    (pixels, tokens, frames), which axis has the classes: 1, as torch has it, [n, classes, ...],
+    -1, [n, ..., classes], or 0, none: one number at each place says yes or no (None: 1); front:
+    what a net that a search builds stands in, (kind, fields) of a description in `nets` (None:
+    nothing).
     """
 
     name: str
@@ -110,8 +111,18 @@ class Task:
                 allowed=f"{', '.join(LOSSES)}, or a function of (outputs, targets)",
                 fix=f"{' or '.join(near)}?" if near else None,
             )
-        if self.class_axis not in (None, 1, -1):
-            raise TaskError("no such axis of classes", got=self.class_axis, allowed="1 or -1: the second or the last")
+        if self.class_axis not in (None, 1, -1, 0):
+            raise TaskError(
+                "no such axis of classes",
+                got=self.class_axis,
+                allowed="1 or -1: the second or the last; 0: there is none",
+            )
+        if self.class_axis == 0 and self.loss in ("cross_entropy", "ctc", "contrastive"):
+            raise TaskError(
+                f"{self.loss} is of several classes",
+                got="class_axis=0: one number at each place",
+                fix="class_axis=1 or -1",
+            )
         for what in ("baseline", "recipe"):
             if not isinstance(getattr(self, what), Recipe | None):
                 raise TaskError(
@@ -291,15 +302,16 @@ class Task:
         """fn(outputs, targets) -> scalar tensor, the mean over the batch."""
         if callable(self.loss):
             return self.loss
-        from .losses import BY_NAME, classes_second
+        from .losses import BY_NAME, classes_second, one_number
 
         named = BY_NAME[self.loss]
-        return partial(classes_second, named) if self.class_axis == -1 else named
+        turned = {-1: classes_second, 0: one_number}.get(self.axis_of_classes)
+        return named if turned is None else partial(turned, named)
 
     @property
     def axis_of_classes(self) -> int:
-        """Of outputs [n, ...]: the axis of their classes."""
-        return self.class_axis or 1
+        """Of outputs [n, ...]: the axis of their classes; 0 if there is none."""
+        return 1 if self.class_axis is None else self.class_axis
 
     @property
     def _file(self) -> Path | None:

@@ -30,12 +30,13 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def fitting_form(loss: str | Loss, shape: Sequence[int], targets: Tensor, axis: int = 1) -> tuple[str, str]:
     """(one of FORMS, why). loss: a task's; shape: of the outputs of one sample; targets: [B, ...],
-    real ones; axis: that of classes.
+    real ones; axis: that of classes (0: none; one number at each place says yes or no).
 
     InputError if the loss gives no gradients on made-up outputs.
     """
     if not callable(loss):
-        return _NAMED[loss], f"the loss is {loss}"
+        alone = axis == 0 or not shape or shape[-1 if axis == -1 else 0] == 1
+        return "bernoulli" if loss == "kl" and alone else _NAMED[loss], f"the loss is {loss}"
     generator = torch.Generator().manual_seed(0)
     z = _SPREAD * torch.randn(len(targets), *shape, generator=generator)
     g = _gradient(loss, z, targets)
@@ -51,10 +52,10 @@ def fitting_form(loss: str | Loss, shape: Sequence[int], targets: Tensor, axis: 
                 fix="set the form of the distance between the student's and the teacher's outputs",
             )
         return "mse", "the loss takes probabilities, not logits"
-    if z.ndim > 2 and targets.ndim == z.ndim - 1:  # a class at each place
+    if axis != 0 and z.ndim > 2 and targets.ndim == z.ndim - 1:  # a class at each place
         g, targets = _rows(g, targets, axis)
         z = g
-    if z.ndim == 2 and z.shape[1] > 1:
+    if axis != 0 and z.ndim == 2 and z.shape[1] > 1:
         if bool((g.sum(1).abs() <= 1e-3 * g.abs().sum(1)).all()):
             return "softmax", "the loss counts differences between logits"
         if (own := _own(g, targets)) is not None and bool((own < 0).all()):

@@ -45,6 +45,12 @@ def soft_loss(s: Tensor, t: Tensor, form: str, temperature: float, axis: int = -
         p = torch.sigmoid(t)
         kl = p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
         return kl.mean() * temperature**2
+    if axis == 0:
+        raise InputError(
+            "the softmax form compares distributions over classes",
+            got="one number at each place",
+            fix="form='bernoulli'",
+        )
     log_s, log_t = F.log_softmax(s / temperature, dim=axis), F.log_softmax(t / temperature, dim=axis)
     each = F.kl_div(log_s, log_t, reduction="sum", log_target=True) * s.shape[axis] / max(1, s.numel())
     return each * temperature**2

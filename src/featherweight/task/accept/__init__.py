@@ -17,17 +17,23 @@ import numpy as np
 from ...errors import TaskError
 from ...recipe import Recipe, Transform
 from ..data import Split, Splits
-from ..files import name_of
 from ..splitting import given, presplit, split
 from ..task import Task
+from ._axes import Around, values_of
+from ._batches import Samples, Wanted
+from ._fetched import as_long
 from ._form import Form, Read
+from ._frames import as_sequences
 from ._front import front_of
 from ._identity import identity
-from ._losses import loss_of, metric_of
-from ._module import Model, alone, arranged, called_by, model_of, tried
-from ._places import as_sequences, at_places
-from ._samples import Arrays, Samples, Wanted, samples
-from ._targets import Meaning, kinds, meaning, own
+from ._losses import ignored_by, loss_of, metric_of
+from ._masks import some_left_out
+from ._module import Model, alone, arranged, called_by, far_out, model_of, tried
+from ._own import own
+from ._places import at_places
+from ._samples import Arrays, samples
+from ._suiting import at_its_turn, suiting
+from ._targets import Meaning, kinds, meaning
 
 if TYPE_CHECKING:
     import torch
@@ -75,12 +81,14 @@ def task_of(
     how the model is trained before anything else (a `Train`, a Recipe, or epochs); None: its
     weights are ready. label: the column or key of the targets. output: which of the model's outputs
     counts, by key or place. classes: names of the classes 0, 1, ... class_axis: of outputs with an
-    answer at each place of a sample, which axis has the classes, 1 or -1 (None: as the targets
-    show). TaskError for what does not fit, with what would.
+    answer at each place of a sample, which axis has the classes, 1 or -1, or 0 if there is one
+    number at each place, which says yes or no (None: as targets and inputs show). TaskError for
+    what does not fit, with what would.
     """
     made = None if model is None else model_of(model)
     wanted = made.wanted if made is not None else Wanted()
     parts = {part: _read(one, wanted, label) for part, one in _parts(data).items()}
+    as_long(parts.values())
     first = next(iter(parts.values()))
     inputs, _ = first.read(np.arange(min(_ASKED, len(first))))
     order, by_name = arranged(tuple(inputs), wanted)
@@ -90,18 +98,23 @@ def task_of(
         made, out, _, casts = tried(made, order, by_name, inputs, output)
         if out.ndim > 2 and any(isinstance(one, list) for one in _parts(data).values()):
             alone(made, order, inputs, out)
-    known = _seen(first, parts)
-    _check_labels(known, made, baseline)
     given_loss = loss_of(loss) if loss is not None else None
+    looks = out
+    if made is not None and out is not None and given_loss != "log_loss":
+        looks = far_out(made, order, inputs, casts, out)
+    known = _seen(first, parts)
+    shapes = tuple(v.shape[1:] for v in inputs.values())
+    around = Around(shapes, class_axis, ignored_by(loss), _values(known, first, parts, out))
+    _check_labels(known, made, baseline)
     names = classes if classes is not None else first.classes
     tokens = any(v.dtype.kind in "iu" for v in inputs.values())
     means = (
-        own(out, (given_loss, metric), class_axis, tokens)  # type: ignore[arg-type]
+        own(looks, (given_loss, metric), around, tokens)  # type: ignore[arg-type]
         if known is None
-        else _meant(known, out, names, (given_loss, metric), class_axis)
+        else _meant(known, looks, names, (given_loss, metric), around, len(known) == len(first))
     )
     asked = _loss(given_loss, means, out)
-    told = _at(metric_of(metric), means) if metric is not None else _suiting(means.metric, asked, loss)
+    told = at_its_turn(metric_of(metric), means, asked) if metric is not None else suiting(means.metric, asked, loss)
     rename = dict(zip(order, called_by(order, wanted), strict=True))
     form = Form(rename, casts, means, made.make if known is None and made is not None else None)
     comes = made is not None and made.comes
@@ -127,9 +140,9 @@ def task_of(
 
 
 def _data(data: Any, parts: Mapping[str, Samples], form: Form, comes: bool, seed: int) -> Split | Splits:
-    """Splits that were cut before stay as they are, with what they know of groups and copies."""
+    """The splits; those that were cut before keep what they know of groups and copies."""
     if isinstance(data, Splits):
-        return data
+        return form.cut_before(data)
     return _splits({part: form.split(one) for part, one in parts.items()}, comes, seed)
 
 
@@ -215,12 +228,28 @@ def _seen(first: Samples, parts: Mapping[str, Samples]) -> np.ndarray | None:
         raise TaskError(f"the {' and '.join(bare)} split has no targets, and others have")
     if not have[next(iter(have))]:
         return None
-    if isinstance(first, Arrays):
-        return first.targets()
-    found = first.read(np.linspace(0, len(first) - 1, min(_SOME, len(first))).astype(np.int64))[1]
+    found = _some(first)
     if found is not None and found.dtype.kind in "OUS":  # names: all have to be known
         return first.targets()
     return found
+
+
+def _values(
+    known: np.ndarray | None, first: Samples, parts: Mapping[str, Samples], out: torch.Tensor | None
+) -> np.ndarray | None:
+    """The different targets over all splits, as far as they are looked at; only where there are
+    several a sample."""
+    if known is None or out is None or known.ndim < 2 or known.dtype.kind not in "biuf":
+        return None
+    others = (_some(part) for part in parts.values() if part is not first)
+    return values_of([known, *(found for found in others if found is not None and found.dtype.kind in "biuf")])
+
+
+def _some(part: Samples) -> np.ndarray | None:
+    """The targets of all samples where they lie ready, else of some."""
+    if isinstance(part, Arrays):
+        return part.targets()
+    return part.read(np.linspace(0, len(part) - 1, min(_SOME, len(part))).astype(np.int64))[1]
 
 
 def _meant(
@@ -228,10 +257,11 @@ def _meant(
     out: torch.Tensor | None,
     classes: Sequence[str] | None,
     asked: tuple[Any, Any],
-    class_axis: int | None,
+    around: Around,
+    whole: bool,
 ) -> Meaning:
     """As the targets say; of a loss that was given, targets as they are where they say nothing.
-    asked: the loss and the metric that were, or None."""
+    asked: the loss and the metric that were, or None; whole: are these all targets?"""
     loss, metric = asked
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
         raise TaskError(
@@ -240,19 +270,35 @@ def _meant(
             fix="remove these samples, or fill them",
         )
     if loss == "contrastive" or loss is None and isinstance(metric, str) and metric.startswith("recall_at_"):
-        return kinds(targets, classes)
+        return kinds(targets, classes, whole)
     if loss == "ctc" or loss is None and metric in ("cer", "wer"):
         if out is None:
             raise TaskError("the nets of a search read no labels from frames", got="no model", fix="give a model")
-        return as_sequences(targets, out, classes, class_axis)
+        return as_sequences(targets, out, classes, around)
+    _check_counted(targets, around)
     try:
         if out is not None and out.ndim > 2:
-            return at_places(targets, out, classes, class_axis)
+            return at_places(targets, out, classes, around)
+        if out is not None and out.ndim == 2 and targets.shape[1:] == out.shape[1:] != (1,):
+            found = some_left_out(out, classes, around)
+            if found is not None:
+                return found
         return meaning(targets, out, classes)
     except TaskError:
         if loss is None or targets.dtype.kind in "OUS":
             raise
-        return Meaning(loss, None, _as_they_are, tuple(classes) if classes is not None else None, axis=class_axis)
+        return Meaning(loss, None, _as_they_are, tuple(classes) if classes is not None else None, axis=around.axis)
+
+
+def _check_counted(targets: np.ndarray, around: Around) -> None:
+    """TaskError if the loss leaves samples out that have one target each: the metric would count
+    them."""
+    if around.ignored is not None and targets.size == len(targets) and bool((targets == around.ignored).any()):
+        raise TaskError(
+            "the loss leaves samples out, which the metric would count",
+            got=f"ignore_index={around.ignored}: {int((targets == around.ignored).sum())} of {len(targets)} samples",
+            fix="leave these samples out of the data",
+        )
 
 
 def _as_they_are(targets: np.ndarray) -> np.ndarray:
@@ -269,45 +315,6 @@ def _splits(parts: dict[str, Split], comes: bool, seed: int) -> Splits | Split:
     if comes:
         return presplit(train, held, 0.5, seed, valid_from="test")
     return presplit(train, held, 0.2, seed)
-
-
-# metrics of answers: above what one output means yes
-_ANSWERS: tuple[str, ...] = (
-    "accuracy",
-    "balanced_accuracy",
-    "f1",
-    "precision",
-    "recall",
-    "macro_f1",
-    "micro_f1",
-    "weighted_f1",
-)
-_ANSWERS += ("mcc", "kappa", "exact_match", "label_accuracy", "agreement")
-
-
-def _at(asked: Any, means: Meaning) -> Any:
-    """The metric that was asked for by name; of outputs that are probabilities yes is above a
-    half."""
-    if means.axis is not None and asked == "accuracy":
-        return means.metric if means.metric == "token_accuracy" else "pixel_accuracy"
-    half = isinstance(means.metric, str) and means.metric.endswith("@0.5") and means.loss == "log_loss"
-    return f"{asked}@0.5" if half and isinstance(asked, str) and asked in _ANSWERS else asked
-
-
-def _suiting(found: Any, loss: Any, given_loss: Any) -> Any:
-    """The metric where none was given: that of the targets, if their loss was not another's."""
-    if given_loss is None:
-        return found
-    if loss == "bce" and isinstance(found, str):  # whatever the outputs look like, they are logits
-        return found.partition("@")[0]
-    by_loss = {"mse": "r2", "mae": "mae", "huber": "mae", "cosine": "cosine", "contrastive": "recall_at_1"}
-    if isinstance(loss, str) and loss in by_loss:
-        return by_loss[loss]
-    if found is None:
-        raise TaskError(
-            "which metric counts?", got=f"loss={name_of(loss)}, no metric", fix='metric="..", or a function'
-        )
-    return found
 
 
 def _baseline(given: Any) -> Recipe | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import ArraySplit, Batch, LazySplit, Split
+from ..data import ArraySplit, Batch, LazySplit, Split, Splits
 from ._arrays import numbers_of
+from ._batches import Samples
 from ._module import evaluated
-from ._samples import Arrays, Samples
+from ._samples import Arrays
 from ._targets import Meaning
 
 if TYPE_CHECKING:
@@ -30,6 +33,20 @@ class Read(Samples):
         return self.data.batch(index)
 
 
+class Converted(Split):
+    """A Split with targets as they are meant."""
+
+    def __init__(self, data: Split, means: Meaning) -> None:
+        self.data, self.means, self.classes = data, means, data.classes or means.classes
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batch(self, index: np.ndarray) -> Batch:
+        inputs, targets = self.data.batch(index)
+        return inputs, self.means.convert(np.asarray(targets))
+
+
 class Form:
     """Makes splits of samples: inputs named as the model's, targets as its loss takes them, or, of
     data without, what the model that `original` makes gives."""
@@ -39,9 +56,24 @@ class Form:
     ) -> None:
         self.rename, self.kinds, self.means, self.original = rename, dict(kinds), means, original
 
+    @property
+    def converts(self) -> bool:
+        """Do targets of a Split have to be converted? Those at places have: what does not count,
+        and how yes is written, differs."""
+        return self.original is None and self.means.axis is not None and self.means.loss != "ctc"
+
+    def cut_before(self, found: Splits) -> Splits:
+        """Splits that were cut before, with what they know of groups and copies."""
+        if not self.converts:
+            return found
+        train, valid, test = (Converted(part, self.means) for part in (found.train, found.valid, found.test))
+        seen = f"{found.fingerprint} {self.means.convert!r}".encode()
+        mark = hashlib.sha256(seen).hexdigest() if found.fingerprint else ""
+        return replace(found, train=train, valid=valid, test=test, fingerprint=mark)
+
     def split(self, found: Samples) -> Split:
         if isinstance(found, Read) and self.original is None:
-            return found.data
+            return Converted(found.data, self.means) if self.converts else found.data
         if self.original is not None:
             answers = self._answers(found)
             return _Beside(found, self, answers)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import TaskError
+from ..data import IGNORED
 from ..task import LOSSES
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def loss_of(given: Any) -> Any:
     kind = type(given).__name__
     if type(given).__module__.startswith("torch.nn"):
         named = _TORCH.get(kind)
+        if named == "ctc":
+            _check_ctc(given)
+            return named
         if named is not None and _plain(given):
             return named
         return TorchLoss(given, kind)
@@ -45,11 +49,30 @@ _TORCH = {
 }
 
 
+def ignored_by(given: Any) -> int | None:
+    """The target that one of torch's losses leaves out, if it says one of its own; else None."""
+    found = getattr(given, "ignore_index", None) if type(given).__module__.startswith("torch.nn") else None
+    return found if isinstance(found, int) and found != IGNORED else None
+
+
+def _check_ctc(loss: Any) -> None:
+    """TaskError for settings that the loss "ctc" has not."""
+    if loss.blank != 0 or loss.reduction != "mean":
+        raise TaskError(
+            "the loss that reads labels from frames has class 0 for the blank, and is the mean over samples",
+            got=f"CTCLoss(blank={loss.blank}, reduction={loss.reduction!r})",
+            allowed="loss='ctc', or nn.CTCLoss() with blank=0 and reduction='mean'",
+            fix="put the blank first: let the model's class 0 be the blank, and number labels from 1",
+        )
+
+
 def _plain(loss: Any) -> bool:
-    """Has one of torch's losses the settings that it has by default?"""
+    """Has one of torch's losses the settings that it has by default, but for what it leaves out,
+    which targets say (`ignored_by`)?"""
     fresh = type(loss)()
-    same = {k: v for k, v in vars(loss).items() if not k.startswith("_") and k != "training"}
-    default = {k: v for k, v in vars(fresh).items() if not k.startswith("_") and k != "training"}
+    beside = ("training", "ignore_index")
+    same = {k: v for k, v in vars(loss).items() if not k.startswith("_") and k not in beside}
+    default = {k: v for k, v in vars(fresh).items() if not k.startswith("_") and k not in beside}
     return same == default and not list(loss.buffers())
 
 
@@ -61,9 +84,17 @@ class TorchLoss:
         self._same = not name.startswith(("CrossEntropy", "NLL", "MultiMargin", "Triplet", "CTC"))
 
     def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        import torch
+
         loss = self.loss.to(outputs.device)
         if self._same and targets.numel() == outputs.numel():
             targets = targets.to(outputs.dtype).reshape(outputs.shape)
+        left_out = getattr(loss, "ignore_index", None)
+        if left_out is not None and not targets.is_floating_point():
+            counted = (targets != IGNORED) & (targets != left_out)
+            if not bool(counted.any()):
+                return outputs.sum() * 0  # torch's mean over nothing is NaN
+            targets = torch.where(counted, targets, left_out)
         found: torch.Tensor = loss(outputs, targets)
         return found if found.ndim == 0 else found.mean()
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from ...errors import TaskError
 from ..files import load_file, parse_ref
+from ._batches import Wanted
 from ._onnx import Onnx, onnx_of
-from ._samples import Wanted
+from ._targets import probabilities
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,7 @@ ALLOWED = (
 )
 FILES = (".onnx", ".pt2")
 _OUTPUTS = ("logits", "out", "output", "outputs", "pred", "predictions", "last_hidden_state")
+_FAR = (1000.0, -1000.0)  # what inputs are multiplied by, to see whether outputs keep to 0 and 1
 _OTHERS = {
     "keras": "a Keras model",
     "tensorflow": "a TensorFlow model",
@@ -256,6 +258,36 @@ def tried(
         make: Callable[[], nn.Module] = Adapted(model.make, names if by_name else None, chosen)
         model = replace(model, make=make)
     return model, out, chosen, kinds
+
+
+def far_out(
+    model: Model,
+    names: tuple[str, ...],
+    inputs: Mapping[str, np.ndarray],
+    kinds: Mapping[str, Any],
+    out: torch.Tensor,
+) -> torch.Tensor:
+    """`out`, what the model gives for a few samples, with what it gives for inputs far beyond them
+    behind it, if all of it is between 0 and 1: a sigmoid or a softmax keeps to that, logits that
+    happen to be small do not. As it is where inputs have no fractions, or it gives no numbers
+    there."""
+    import torch
+
+    from ..tensors import as_tensor
+
+    given = {n: inputs[n].astype(kinds[n]) if n in kinds else inputs[n] for n in names}
+    if not probabilities(out) or not any(v.dtype.kind == "f" for v in given.values()):
+        return out
+    module, parts = model.make(), [out]
+    for factor in _FAR:
+        tensors = [as_tensor(v * np.float32(factor) if v.dtype.kind == "f" else v) for v in given.values()]
+        try:
+            with evaluated(module), torch.random.fork_rng(devices=[]):
+                parts.append(module(*tensors).to(out.device))
+        except Exception:  # whatever the user's forward raises: it was not made for them
+            return out
+    found = torch.cat(parts)
+    return found if bool(torch.isfinite(found).all()) else out
 
 
 def alone(model: Model, names: tuple[str, ...], inputs: Mapping[str, np.ndarray], out: torch.Tensor) -> None:

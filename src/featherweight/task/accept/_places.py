@@ -1,13 +1,14 @@
 """What targets stand for where a model gives more than one row of numbers a sample: a class at each
-pixel, token or frame, numbers of any shape, or labels that are read from frames.
+pixel, token or frame, by number or by name.
 
 Notation: outputs [n, C, ...] or [n, ..., C], targets [n, ...]; C classes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,29 +16,45 @@ import numpy as np
 from ...errors import TaskError
 from ..data import IGNORED
 from ..tags import is_tags
-from ._targets import Meaning, as_numbers, checked
+from ._axes import VOID, Around, values_of, width, without
+from ._masks import of_each, said_void
+from ._targets import Meaning, checked, sums_to_one
 
 if TYPE_CHECKING:
     import torch
-
-_VOID = 255  # what masks of 8 bits have where nobody knows
 
 
 @dataclass(frozen=True)
 class AtPlaces:
     """Converts class numbers at places: those below 0, and `void`, do not count. shape: of the
-    places of a sample."""
+    places of a sample; one: the number that stands for class 1, or None."""
 
     shape: tuple[int, ...]
     classes: int
-    void: int | None = None
+    void: tuple[int, ...] = ()
+    one: int | None = None
 
     def __call__(self, targets: np.ndarray) -> np.ndarray:
+        if targets[:1].size != math.prod(self.shape) * len(targets[:1]):
+            raise TaskError(
+                "samples have targets at another number of places than the model's outputs",
+                got=f"targets {list(targets.shape[1:])}, outputs at {list(self.shape)} places",
+                allowed="samples of one size",
+                fix="pad or cut all samples to one size (of targets with -100), not each batch to its longest",
+            )
         found = targets.reshape(len(targets), *self.shape)
         if found.dtype.kind == "f" and not np.array_equal(found, np.rint(found)):
             raise TaskError("class numbers are whole", got=f"{found[found != np.rint(found)][:3].tolist()}")
         out = found.astype(np.int64)
-        out = np.where((out < 0) | (out == self.void if self.void is not None else False), IGNORED, out)
+        out = np.where((out < 0) | np.isin(out, self.void), IGNORED, out)
+        if self.one is not None:
+            if (out == 1).any():
+                raise TaskError(
+                    f"masks of 0 and {self.one} have a 1, too",
+                    got=f"0, 1, {self.one}",
+                    allowed=f"0, 1 or 0, {self.one}",
+                )
+            out = np.where(out == self.one, 1, out)
         if out.size and int(out.max()) >= self.classes:
             raise TaskError(
                 "the model has no output for every class",
@@ -63,22 +80,11 @@ class NamedAtPlaces:
         return self.then(np.array(flat, dtype=np.int64).reshape(targets.shape))
 
 
-@dataclass(frozen=True)
-class OneHot:
-    """Converts masks with a single 1 at each place to class numbers."""
-
-    def __call__(self, targets: np.ndarray) -> np.ndarray:
-        if not (np.isin(targets, (0, 1)).all() and (targets.sum(1) == 1).all()):
-            raise TaskError("these targets have a single 1 at each place", got="places with none or several")
-        numbers: np.ndarray = targets.argmax(1).astype(np.int64)
-        return numbers
-
-
-def at_places(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | None, class_axis: int | None) -> Meaning:
+def at_places(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | None, around: Around) -> Meaning:
     """What targets stand for beside outputs of three axes or more. TaskError if they do not fit."""
     shape = tuple(out.shape[1:])
     if targets.dtype.kind in "OUS":
-        return _named(targets, out, classes, class_axis)
+        return _named(targets, out, classes, around)
     if targets.size == len(targets):
         raise TaskError(
             "the model gives an answer at each of several places, and there is one target a sample",
@@ -87,9 +93,9 @@ def at_places(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | N
             fix="pool the outputs to one row a sample; if each sample is a batch (as of list(loader)), give the "
             "loader itself",
         )
+    if targets[0].size == out[0].numel():
+        return of_each(targets, out, classes, around)
     whole = targets.dtype.kind in "iub" or bool((targets == np.rint(targets)).all())
-    if targets[0].size == out[0].numel() and class_axis is None:
-        return _of_each(targets, shape, whole, classes)
     axes = _axes(targets.shape[1:], shape)
     if not axes or not whole:
         raise TaskError(
@@ -100,16 +106,16 @@ def at_places(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | N
             if targets.ndim == 2 and out.ndim == 3 and whole
             else None,
         )
-    if class_axis is not None and class_axis not in axes:
-        raise TaskError("the classes are not on this axis", got=f"class_axis={class_axis}", allowed=axes)
-    axis = class_axis or axes[0]
+    if around.axis is not None and around.axis not in axes:
+        raise TaskError("the classes are not on this axis", got=f"class_axis={around.axis}", allowed=axes)
+    axis = around.axis or axes[0]
     notes = []
-    if len(axes) > 1 and class_axis is None:
+    if len(axes) > 1 and around.axis is None:
         notes.append(
             f"outputs {list(shape)} a sample have as many places as classes: the second axis is taken for the "
             "classes, as torch has it; class_axis=-1 says that it is the last"
         )
-    return _classes(targets, shape, axis, classes, notes)
+    return _classes(out, axis, classes, around, notes)
 
 
 def _axes(targets: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
@@ -122,53 +128,46 @@ def _axes(targets: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
     return [axis for axis, places in ((1, shape[1:]), (-1, shape[:-1])) if fits(places)]
 
 
-def _classes(
-    targets: np.ndarray, shape: tuple[int, ...], axis: int, classes: Sequence[str] | None, notes: list[str]
-) -> Meaning:
+def _classes(out: torch.Tensor, axis: int, classes: Sequence[str] | None, around: Around, notes: list[str]) -> Meaning:
     """A class number at each place."""
-    width, places = (shape[0], shape[1:]) if axis == 1 else (shape[-1], shape[:-1])
-    void = _VOID if width <= _VOID and bool((targets == _VOID).any()) else None
-    if void is not None:
-        notes.append(f"places whose target is {_VOID} do not count, as is usual of masks")
-    if (targets < 0).any():
+    shape = tuple(out.shape[1:])
+    many, places = width(shape, axis), without(shape, axis)
+    names = checked(classes, many)
+    convert = AtPlaces(places, many, *_left_out(around, many, notes))
+    loss = "log_loss" if sums_to_one(out, axis) else "cross_entropy"
+    metric = "miou" if len(places) > 1 else "entity_f1" if is_tags(names) else "token_accuracy"
+    return Meaning(loss, metric, convert, names, tuple(notes), axis)
+
+
+def _left_out(around: Around, many: int, notes: list[str]) -> tuple[tuple[int, ...], int | None]:
+    """(the targets that do not count, beside those below 0; the one that stands for class 1 of
+    two). TaskError if none counts, or if it cannot be told what 255 is."""
+    void = () if around.ignored is None or around.ignored < 0 else (around.ignored,)
+    if void:
+        notes.append(said_void(void[0], "as the loss says"))
+    if any(v < 0 for v in around.known):
         notes.append("places whose target is below 0 do not count")
-    flat = len(places) > 1
-    if width == 1:
-        two = checked(classes, 1) or ("0", "1")
-        convert = AtPlaces(places, 2, void)
-        return Meaning("bce", "iou" if flat else "f1", _Float(convert), two, tuple(notes), axis)
-    names = checked(classes, width)
-    metric = "miou" if flat else "entity_f1" if is_tags(names) else "token_accuracy"
-    return Meaning("cross_entropy", metric, AtPlaces(places, width, void), names, tuple(notes), axis)
+    counted = {v for v in around.known if v >= 0} - set(void)
+    if around.known and not counted - ({VOID} if many <= VOID else set()):
+        raise TaskError("no target counts", got=sorted(around.known)[:5], allowed=f"0 to {many - 1} at some places")
+    if many > VOID or VOID in void:
+        return void, None
+    if counted == {0, VOID}:
+        if many == 2:
+            notes.append(f"masks of 0 and {VOID} have no 1: {VOID} is taken for class 1, not for what does not count")
+            return void, VOID
+        raise TaskError(
+            f"masks of 0 and {VOID} alone show no class but the first",
+            got=f"{many} classes; {VOID} is what does not count in masks of classes",
+            allowed=f"0 to {many - 1}",
+            fix=f"number the classes from 0 to {many - 1}",
+        )
+    if VOID in counted:
+        notes.append(said_void(VOID, "as is usual of masks"))
+    return (*void, VOID), None
 
 
-@dataclass(frozen=True)
-class _Float:
-    """0 or 1 as float32, below 0 where it does not count."""
-
-    convert: AtPlaces
-
-    def __call__(self, targets: np.ndarray) -> np.ndarray:
-        return self.convert(targets).astype(np.float32)
-
-
-def _of_each(targets: np.ndarray, shape: tuple[int, ...], whole: bool, classes: Sequence[str] | None) -> Meaning:
-    """A number for each output."""
-    ones = whole and bool(np.isin(targets, (0, 1)).all())
-    several = len(shape) > 2 and shape[0] > 1
-    if not ones:
-        return Meaning("mse", "r2", as_numbers)
-    if several and targets.shape[1:] == shape and bool((targets.sum(1) == 1).all()):
-        note = "targets with a single 1 at each place are taken for classes"
-        return Meaning("cross_entropy", "miou", OneHot(), checked(classes, shape[0]), (note,), 1)
-    if several:
-        note = "targets of 0 and 1 at each place are taken for labels that do not exclude each other"
-        return Meaning("bce", "macro_f1", as_numbers, checked(classes, shape[0]), (note,), 1)
-    note = "targets of 0 and 1 at each place are taken for yes or no, outputs for the logits of yes"
-    return Meaning("bce", "iou", as_numbers, checked(classes, 1) or ("0", "1"), (note,), 1)
-
-
-def _named(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | None, class_axis: int | None) -> Meaning:
+def _named(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | None, around: Around) -> Meaning:
     """Names at places, as O, B-PER, I-PER."""
     found = sorted({str(v) for v in targets.ravel().tolist() if v is not None and v != ""})
     names = [str(c) for c in classes] if classes is not None else found
@@ -184,7 +183,8 @@ def _named(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | None
         )
     numbers = np.vectorize({n: i for i, n in enumerate(names)}.get, otypes=[np.int64])
     known = np.where(np.isin(targets.astype(str), names), 1, 0)
-    said = at_places(np.where(known, numbers(np.where(known, targets, names[0])), IGNORED), out, names, class_axis)
+    numbered = np.where(known, numbers(np.where(known, targets, names[0])), IGNORED)
+    said = at_places(numbered, out, names, replace(around, values=values_of([numbered])))
     order = ", ".join(f"{n} {i}" for i, n in enumerate(names[:6])) + (", .." if len(names) > 6 else "")
     notes = () if classes is not None else (f"classes are numbered by name ({order}); classes=[..] says another order",)
     return Meaning(
@@ -195,41 +195,3 @@ def _named(targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | None
         (*said.notes, *notes),
         said.axis,
     )
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Converts labels of sequences: 0 where there is none."""
-
-    def __call__(self, targets: np.ndarray) -> np.ndarray:
-        if targets.dtype.kind == "f" and not np.array_equal(targets, np.rint(targets)):
-            raise TaskError("labels of sequences are whole numbers", got=targets.ravel()[:3].tolist())
-        return targets.astype(np.int64).clip(0)
-
-
-def as_sequences(
-    targets: np.ndarray, out: torch.Tensor, classes: Sequence[str] | None, class_axis: int | None
-) -> Meaning:
-    """Labels that are read from frames (loss "ctc"): 0 is the blank."""
-    if out.ndim != 3 or targets.ndim != 2 or targets.dtype.kind not in "iuf":
-        raise TaskError(
-            "ctc reads labels from frames",
-            got=f"outputs {list(out.shape)}, targets {list(targets.shape)} of {targets.dtype}",
-            allowed="outputs [batch, frames, classes] or [batch, classes, frames], targets [n, most labels] of whole "
-            "numbers, 0 or less after the last",
-        )
-    names = None if classes is None else tuple(map(str, classes))
-    fits = [a for a in (-1, 1) if names is not None and out.shape[a] == len(names)]
-    axis = class_axis or (fits[0] if fits else -1)
-    top, width = int(targets.max()), int(out.shape[axis])
-    if names is not None and not fits or top >= width:
-        raise TaskError(
-            "the model has no output for every class",
-            got=f"outputs {list(out.shape[1:])} a sample, labels up to {top}"
-            + (f", {len(names)} names" if names is not None else ""),
-            allowed="frames of as many classes, of which 0 is the blank",
-            fix="class_axis=1 if the classes stand before the frames",
-        )
-    frames = int(out.shape[1 if axis == -1 else 2])
-    note = f"outputs {list(out.shape[1:])} a sample are taken for {frames} frames of {width} classes; 0 is the blank"
-    return Meaning("ctc", "cer", Sequences(), names, (note,), axis)

@@ -8,72 +8,25 @@ others are known by what their objects are, and never imported for data that are
 
 from __future__ import annotations
 
-import inspect
-import random
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import FeatherweightError, TaskError
-from ...seeding import derive
-from ._arrays import array_of, batched, is_a, numbers_of, rows_of, whole
+from ...errors import TaskError
+from ._arrays import array_of, is_a, numbers_of, rows_of, whole
+from ._batches import TARGETS, Samples, Wanted, decoded, label_of
+from ._fetched import Fetched, fetching, seeds
+from ._ragged import evened
 from ._spool import Spool
 
-TARGETS = ("labels", "label", "target", "targets", "y", "class")  # by what names people call them
 _INPUTS = ("x", "data", "inputs", "input", "features")
 _BESIDE = ("target_names", "feature_names", "images", "frame", "DESCR", "filename")  # scikit-learn's
-_LOOKED_AT = 32  # samples that are read three times, to see whether they are drawn at random
 ALLOWED = (
     "(inputs, targets) as arrays, tensors or DataFrames; a torch Dataset or DataLoader; a Hugging Face dataset; a "
     'DataFrame with label="COLUMN"; an .npz file; an fw.Split; or a dictionary of these by "train", "valid" and "test"'
 )
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the model's forward takes: names in order; required: how many of them it cannot do
-    without; any: it takes any name. Of what is not known (a file, a builder): no names."""
-
-    names: tuple[str, ...] = ()
-    required: int = 1
-    any: bool = False
-
-    @classmethod
-    def of(cls, forward: Callable[..., Any]) -> Wanted:
-        """Of a module's forward."""
-        try:
-            known = list(inspect.signature(forward).parameters.values())
-        except (TypeError, ValueError):
-            return cls()
-        named = [p for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        needed = sum(p.default is p.empty for p in named)
-        return cls(tuple(p.name for p in named), max(1, needed), any(p.kind is p.VAR_KEYWORD for p in known))
-
-
-class Samples(ABC):
-    """Abstract: rows with inputs by name, and targets as they were given (None: there are none).
-    classes: names of the targets 0, 1, ..., where the data say them; notes: what is to be said."""
-
-    classes: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """The number of rows."""
-
-    @abstractmethod
-    def read(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Inputs by name [len(index), ...], and targets [len(index), ...]."""
-
-    def targets(self) -> np.ndarray | None:
-        """The targets of all rows."""
-        rows = np.arange(len(self))
-        parts = [self.read(rows[i : i + 256])[1] for i in range(0, len(rows), 256)]
-        return None if not parts or parts[0] is None else np.concatenate([p for p in parts if p is not None])
 
 
 class Arrays(Samples):
@@ -96,82 +49,16 @@ class Arrays(Samples):
         return self._targets
 
 
-class Fetched(Samples):
-    """What `fetch(rows)` gives for a list of row numbers: a batch as a DataLoader gives it."""
-
-    def __init__(self, n: int, fetch: Callable[[list[int]], Any], wanted: Wanted, label: str | None) -> None:
-        self._n, self._fetch, self._wanted, self._label = n, fetch, wanted, label
-        self._seeded = False
-        if n and self._drawn():
-            self._seeded = True
-            self.notes = (
-                "a sample of these data is another one each time that it is read (augmentation?): each is drawn once, "
-                "by its row number, and stays so",
-            )
-
-    def __len__(self) -> int:
-        return self._n
-
-    def read(self, index: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        rows = [int(i) for i in index]
-        batch = self._fetch(rows) if not self._seeded else self._each(rows)
-        return decoded(batch, self._wanted, self._label, len(rows))
-
-    def _each(self, rows: list[int]) -> Any:
-        """The batch, each sample drawn under a seed of its own."""
-        parts = []
-        for row in rows:
-            with _seeds(derive(0, "sample", str(row))):
-                parts.append(decoded(self._fetch([row]), self._wanted, self._label, 1))
-        targets = [t for _, t in parts if t is not None]
-        inputs = {name: np.concatenate([p[name] for p, _ in parts]) for name in parts[0][0]}
-        return (inputs, np.concatenate(targets)) if targets else inputs
-
-    def _drawn(self) -> bool:
-        """Are some samples other ones when they are read again?"""
-        rows = np.unique(np.linspace(0, self._n - 1, _LOOKED_AT).astype(int)).tolist()
-        other = next((r for r in rows if len({self._drawn_under(f"{r} {k}", r) for k in range(3)}) > 1), None)
-        if other is not None and len({self._drawn_under("0", other) for _ in range(4)}) > 1:
-            raise TaskError(
-                "samples of these data are drawn at random, by a generator of the dataset's own",
-                got=f"row {other} is another one each time",
-                fix="draw from torch's, NumPy's or Python's global generator, or give the data as they are",
-            )
-        return other is not None
-
-    def _drawn_under(self, name: str, row: int) -> bytes:
-        """A sample with its target, as bytes, drawn under a seed of this name."""
-        with _seeds(derive(0, "look", name)):
-            inputs, targets = decoded(self._fetch([row]), self._wanted, self._label, 1)
-        return b"".join(v.tobytes() for v in inputs.values()) + repr(targets).encode()
-
-
-class _seeds:
-    """The global generators of random, NumPy and torch under a seed, put back afterwards: what
-    augments samples draws from them."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def __enter__(self) -> None:
-        import torch
-
-        self._before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        random.seed(self._seed)
-        np.random.seed(self._seed % 2**32)
-        torch.default_generator.manual_seed(self._seed)
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        random.setstate(self._before[0])
-        np.random.set_state(self._before[1])
-        torch.set_rng_state(self._before[2])
-
-
 def samples(data: Any, wanted: Wanted, label: str | None) -> Samples:
     """The data in one form. label: the name of the targets, where they have one. TaskError for what
     cannot be read, with what can."""
+    data, notes = evened(data, TARGETS if label is None else (label,))
+    found = _samples(data, wanted, label)
+    found.notes += notes
+    return found
+
+
+def _samples(data: Any, wanted: Wanted, label: str | None) -> Samples:
     if is_a(data, "torch.utils.data", "DataLoader"):
         return _loader(data, wanted, label)
     if is_a(data, "datasets", "Dataset"):
@@ -192,44 +79,10 @@ def samples(data: Any, wanted: Wanted, label: str | None) -> Samples:
     if is_a(data, "torch.utils.data", "IterableDataset") or isinstance(data, Iterator) or is_a(data, "datasets", None):
         return _streamed(data, wanted, label)
     if callable(getattr(data, "__getitem__", None)) and callable(getattr(data, "__len__", None)):
-        return Fetched(len(data), _fetching(data, None), wanted, label)
+        return Fetched(len(data), fetching(data, None), wanted, label)
     if callable(getattr(data, "__iter__", None)):
         return _streamed(data, wanted, label)
     raise TaskError("these are no data that can be read", got=type(data).__name__, allowed=ALLOWED)
-
-
-def decoded(batch: Any, wanted: Wanted, label: str | None, n: int) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """(inputs by name, targets) of a batch as Datasets give it: a tensor, (inputs, targets),
-    (input, input, .., targets) or a dictionary. Inputs without a name are named by their place."""
-    inputs, targets = _told_apart(batch, wanted, label)
-    out = {str(k): batched(v, f"the input {k!r}", n) for k, v in inputs.items()}
-    return out, None if targets is None else batched(targets, "the targets", n, numbers=False)
-
-
-def _told_apart(batch: Any, wanted: Wanted, label: str | None) -> tuple[dict[Any, Any], Any]:
-    if isinstance(batch, Mapping):
-        key = _label_of(batch, label)
-        rest = {k: v for k, v in batch.items() if k != key}
-        if wanted.names and not wanted.any and any(k in wanted.names for k in rest):
-            rest = {k: v for k, v in rest.items() if k in wanted.names}
-        return rest, None if key is None else batch[key]
-    if not isinstance(batch, (tuple, list)):
-        return {"": batch}, None
-    if len(batch) == 1:
-        return _told_apart(batch[0], wanted, label)
-    *first, last = batch
-    if len(batch) == 2 and isinstance(batch[0], (tuple, list, Mapping)):
-        return (dict(batch[0]) if isinstance(batch[0], Mapping) else dict(enumerate(batch[0]))), last
-    if len(batch) == wanted.required and len(batch) > 1 and label is None:
-        first, last = list(batch), None  # as many inputs as the model needs: nothing is left over
-    return dict(enumerate(first)) if len(first) > 1 else {"": first[0]}, last
-
-
-def _label_of(batch: Mapping[Any, Any], label: str | None) -> Any:
-    """The key of the targets. TaskError if the one that was named is not there."""
-    if label is not None and label not in batch:
-        raise TaskError("the data have no such targets", got=label, allowed=", ".join(map(str, batch)))
-    return label if label is not None else next((k for k in TARGETS if k in batch), None)
 
 
 def _pair(data: Sequence[Any], wanted: Wanted, label: str | None) -> Samples:
@@ -280,7 +133,7 @@ def _categories(values: Any) -> tuple[np.ndarray, tuple[str, ...]] | None:
 def _mapping(data: Mapping[Any, Any], wanted: Wanted, label: str | None) -> Samples:
     """Whole arrays by name, as an .npz file has them, or scikit-learn's {"data", "target"}."""
     arrays = {k: v for k, v in data.items() if isinstance(k, str) and rows_of(v) is not None}
-    key = _label_of(arrays, label)
+    key = label_of(arrays, label)
     if key is None:
         inputs = arrays
     else:
@@ -366,7 +219,7 @@ def _loader(loader: Any, wanted: Wanted, label: str | None) -> Samples:
     rows = _sampled(loader)
     found = Fetched(
         len(loader.dataset) if rows is None else len(rows),
-        _fetching(loader.dataset, loader.collate_fn, rows),
+        fetching(loader.dataset, loader.collate_fn, rows),
         wanted,
         label,
     )
@@ -389,39 +242,10 @@ def _sampled(loader: Any) -> list[int] | None:
     if isinstance(sampler, WeightedRandomSampler):
         drawn = np.flatnonzero(np.asarray(sampler.weights) > 0).tolist()
     else:
-        with _seeds(0):
+        with seeds(0):
             found = [np.atleast_1d(np.asarray(one)).tolist() for one in sampler]
         drawn = sorted({int(i) for one in found for i in one})
     return None if len(drawn) == len(loader.dataset) else drawn
-
-
-def _fetching(dataset: Any, collate: Callable[[list[Any]], Any] | None, rows: Sequence[int] | None = None) -> Any:
-    """fetch(row numbers) -> a batch of a map-style dataset."""
-
-    def fetch(index: list[int]) -> Any:
-        from torch.utils.data import default_collate
-
-        places = index if rows is None else [rows[i] for i in index]
-        many = getattr(dataset, "__getitems__", None)
-        try:
-            got = many(places) if callable(many) else [dataset[i] for i in places]
-        except FeatherweightError:
-            raise
-        except Exception as e:  # whatever the user's dataset raises
-            raise TaskError(
-                "the dataset does not give its samples", got=f"rows {places[:3]}: {type(e).__name__}: {e}"
-            ) from e
-        try:
-            return (collate or default_collate)(got)
-        except (TypeError, RuntimeError) as e:  # what collating raises for what has no common form
-            raise TaskError(
-                "samples of the dataset make no batch",
-                got=f"rows {places[:3]}: {str(e)[:300]}",
-                allowed="tensors or arrays of one shape and type each",
-                fix="convert images to tensors of one size, and pad texts to one length",
-            ) from e
-
-    return fetch
 
 
 def _hugging(data: Any, wanted: Wanted, label: str | None) -> Samples:

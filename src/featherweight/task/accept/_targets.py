@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 
 _MANY = 0.2  # class numbers that are more than this share of the samples are counts, or numbers
 
+# metrics of answers: above what one output means yes
+ANSWERS: tuple[str, ...] = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "precision",
+    "recall",
+    "macro_f1",
+    "micro_f1",
+    "weighted_f1",
+)
+ANSWERS += ("mcc", "kappa", "exact_match", "label_accuracy", "agreement", "pixel_accuracy", "token_accuracy")
+ANSWERS += ("iou", "miou", "dice", "mean_dice", "jaccard", "mean_iou", "f1_macro", "f1_micro", "f1_weighted")
+ANSWERS += ("matthews_corrcoef", "cohen_kappa", "subset_accuracy")
+
 
 @dataclass(frozen=True)
 class Meaning:
@@ -121,7 +136,7 @@ def meaning(targets: np.ndarray, out: torch.Tensor | None, classes: Sequence[str
         return _of_numbers(targets)
     if width == 1:
         if ones:
-            chance = _probabilities(out)
+            chance = probabilities(out)
             names = labels or ("0", "1")
             if chance:
                 return Meaning("log_loss", "accuracy@0.5", Yes(), names, (_said("a probability", names),))
@@ -163,38 +178,21 @@ class _Then:
         return self.second(self.first(targets))
 
 
-def own(out: torch.Tensor, asked: tuple[Any, ...], axis: int | None, tokens: bool) -> Meaning:
-    """Of data without targets: the original's own outputs are what is to be kept. asked: the loss
-    and the metric that were asked for, or None; axis: of classes, if it was said; tokens: are
-    inputs whole numbers?"""
-    several = out.ndim == 2 and out.shape[1] > 1
-    said = "there are no labels: what the original gives is what is to be kept"
-    if out.ndim > 2:
-        axis = axis or (-1 if tokens and out.ndim == 3 else 1)
-        if {"agreement", "kl"} & {a for a in asked if isinstance(a, str)}:
-            place = "second" if axis == 1 else "last"
-            note = f"{said}, and the {place} axis of outputs {list(out.shape[1:])} a sample is taken for the classes"
-            return Meaning("kl", "agreement", as_numbers, None, (note,), axis)
-        note = f"{said}, and its outputs are taken for numbers (of classes at each place: metric='agreement')"
-        return Meaning("mse", "r2", as_numbers, None, (note,))
-    if several and _sums(out):
-        return Meaning("mse", "agreement", as_numbers, None, (f"{said}, and its outputs are probabilities of classes",))
-    if several and bool(((out.norm(dim=1) - 1).abs() < 1e-3).all()):
-        return Meaning("cosine", "cosine", as_numbers, None, (f"{said}, and its outputs are vectors of length 1",))
-    if several:
-        note = f"{said}, and its outputs are taken for scores of classes (of embeddings: metric='cosine'; of numbers: "
-        note += "metric='r2')"
-        return Meaning("kl", "agreement", as_numbers, None, (note,))
-    return Meaning("mse", "r2", as_numbers, None, (f"{said}, and its outputs are taken for numbers",))
-
-
-def kinds(targets: np.ndarray, classes: Sequence[str] | None) -> Meaning:
-    """Of embeddings: samples of one kind are to be near each other."""
+def kinds(targets: np.ndarray, classes: Sequence[str] | None, whole: bool) -> Meaning:
+    """Of embeddings: samples of one kind are to be near each other. whole: are these all
+    targets?"""
     if targets.size != len(targets):
         raise TaskError(
             "of embeddings each sample has one kind", got=f"targets {list(targets.shape[1:])} a sample", allowed="[n]"
         )
     flat = targets.ravel()
+    if whole and len({*flat.tolist()}) == len(flat):
+        raise TaskError(
+            "no kind has a second sample, so none can be found by another of its own",
+            got=f"{len(flat)} samples of {len(flat)} kinds",
+            allowed="targets that say which samples belong together",
+            fix="give the kinds (persons, products, topics) as targets, not the numbers of the samples",
+        )
     if flat.dtype.kind in "OUSb":
         names = tuple(sorted({_plain(v) for v in flat.tolist()}, key=str))
         return Meaning("contrastive", "recall_at_1", Numbered(names), tuple(map(str, names)))
@@ -219,7 +217,7 @@ def _several(targets: np.ndarray, out: torch.Tensor | None, ones: bool, labels: 
         loss = "log_loss" if out is not None and _sums(out) else "cross_entropy"
         return Meaning(loss, "accuracy", from_one_hot, labels, ("targets with a single 1 each are taken for classes",))
     if ones and targets.ndim == 2:
-        probable = out is not None and _probabilities(out)
+        probable = out is not None and probabilities(out)
         metric = "micro_f1@0.5" if probable else "micro_f1"
         note = "targets of 0 and 1 are taken for labels that do not exclude each other"
         return Meaning("log_loss" if probable else "bce", metric, as_numbers, labels, (note,))
@@ -245,14 +243,20 @@ def _few(targets: np.ndarray) -> bool:
     return targets.min() >= 0 and kinds <= max(20, _MANY * len(targets))
 
 
-def _probabilities(out: torch.Tensor | None) -> bool:
-    """Are all outputs between 0 and 1, and not all the same, as a sigmoid gives them?"""
+def probabilities(out: torch.Tensor | None) -> bool:
+    """Are all outputs between 0 and 1, as a sigmoid gives them?"""
     return out is not None and bool(((out >= 0) & (out <= 1)).all())
 
 
+def sums_to_one(out: torch.Tensor | None, axis: int) -> bool:
+    """Are they distributions over an axis, as a softmax gives them?"""
+    if out is None or out.ndim < 2 or out.shape[axis] < 2 or not probabilities(out):
+        return False
+    return bool(((out.sum(axis) - 1).abs() < 1e-3).all())
+
+
 def _sums(out: torch.Tensor | None) -> bool:
-    """Are they distributions, as a softmax gives them?"""
-    return out is not None and out.ndim == 2 and _probabilities(out) and bool(((out.sum(1) - 1).abs() < 1e-3).all())
+    return out is not None and out.ndim == 2 and sums_to_one(out, 1)
 
 
 def _said(what: str, names: Sequence[str]) -> str:
