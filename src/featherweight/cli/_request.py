@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import recipes, registry
+from .. import registry
 from ..errors import InputError
 from ..limits import LIMITS, OBJECTIVES, Budget, Constraint
 from ..plain import read_text
@@ -168,6 +168,8 @@ def _budget(before: Budget | None, given: Mapping[str, Any]) -> Budget:
 
 def _recipe(path: Path) -> Recipe:
     if str(path) in RECIPES and not path.exists():
+        from .. import recipes
+
         made: Recipe = getattr(recipes, str(path))()
         return made
     try:
