@@ -259,6 +259,21 @@ def test_images_in_files(runtime, tmp_path):
     assert json.loads((tmp_path / "manifest.json").read_text())["export"]["parity"]["sqnr_db"] > 60
 
 
+def test_what_is_compared_with_a_teacher_stands_at_the_same_place():
+    """Features of layers with all their tokens, no relations of fewer tokens."""
+    task = text_task()
+    base = Package(task.build())
+    context = toy.context(task, teacher=predict(base.module, task.splits().train), model=base)
+    merged = MergeTokens(0.4, 0.25).apply(base, context)
+    note = Distill(epochs=1, features=1.0).apply(merged, context).notes[-1]
+    assert note["layers"] == [["blocks.0", "blocks.0"], ["blocks.3", "blocks.3"]]
+    for package in (merged, Truncate(0.5).apply(base, context)):
+        with pytest.raises(InputError, match="the relations of as many tokens"):
+            Distill(epochs=1, attention=1.0).apply(package, context)
+    with pytest.raises(InputError, match="all layers that could be compared have merged tokens"):
+        Distill(epochs=1, features=1.0, layers=("blocks.1",)).apply(merged, context)
+
+
 class Odd(nn.Module):
     """Layers that are told where a token stands."""
 

@@ -228,6 +228,12 @@ def merges(holder: nn.Module) -> bool:
     return any(_WAY in vars(b) for b in holder.children())
 
 
+def merges_inside(module: nn.Module, path: str) -> bool:
+    """Is the submodule at `path` a block of a row that merges tokens, or a part of one?"""
+    parts = path.split(".")
+    return any(_WAY in vars(module.get_submodule(".".join(parts[:i]))) for i in range(1, len(parts) + 1))
+
+
 def settle(holder: nn.Module, gone: tuple[int, ...] = ()) -> None:
     """Which blocks of a row are the first and the last to take part, those of `gone` left out,
     whose merges the next one does. In place; nothing where tokens are not merged."""

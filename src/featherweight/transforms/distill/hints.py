@@ -20,6 +20,7 @@ from ...errors import InputError
 from ...models.matching import channels_first, matched
 from ...models.package import Package
 from ...models.taps import Taps, attention_paths, called, first_tensor, last_linear, queries_keys_values
+from ...models.tokens import merges_inside
 from ...train.losses import attention_loss, hint_loss, relational_loss, self_relation_loss
 
 
@@ -89,7 +90,15 @@ class Hints:
         with torch.no_grad(), self.tap_student() as s, self.tap_teacher() as t:
             self.student(*example)
             self.teacher(*example)
+            self.pairs = self._in_place(self._features(s, t))
             features = self._features(s, t)
+            lengths = {len(x) for x in self._relations(s, t)} if self.weights.attention else set()
+        if len(lengths) > 1:
+            raise InputError(
+                "the attention term compares the relations of as many tokens",
+                got=f"{' and '.join(map(str, sorted(lengths)))} tokens in the last pair",
+                fix="set attention=0, or put the step that leaves fewer tokens behind this one",
+            )
         for i, (fs, ft) in enumerate(features):
             if fs.ndim != ft.ndim:
                 raise InputError(
@@ -104,6 +113,31 @@ class Hints:
                 got=f"{[f'{p} {list(f.shape)}' for (p, _), (f, _) in zip(self.pairs, features, strict=True)]}",
                 fix="set attention=0, or name layers of such a kind in `layers`",
             )
+
+    def _in_place(self, features: list[tuple[Tensor, Tensor]]) -> list[tuple[str, str]]:
+        """The pairs but those of layers with merged tokens, which stand at other places. InputError
+        if none is left."""
+        kept = [
+            pair
+            for pair, (fs, ft) in zip(self.pairs, features, strict=True)
+            if fs.shape[2:] == ft.shape[2:] or not merges_inside(self.student, pair[0])
+        ]
+        if self.pairs and not kept:
+            raise InputError(
+                "all layers that could be compared have merged tokens, which stand at other places",
+                got=", ".join(a for a, _ in self.pairs[:5]),
+                fix="set features=0 and attention=0, or merge tokens after this step",
+            )
+        return kept
+
+    def _relations(self, s: Taps, t: Taps) -> list[Tensor]:
+        """Queries [B, L, D] of the last pair, the student's and the teacher's, if there are any."""
+        if not all(self.attention):
+            return []
+        return [
+            queries_keys_values(m, taps, paths)[0].transpose(0, 1)
+            for m, taps, paths in ((self.student, s, self.attention[0]), (self.teacher, t, self.attention[1]))
+        ]
 
     def tap_student(self) -> Taps:
         return Taps(self.student, self._paths(0))
