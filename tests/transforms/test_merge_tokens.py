@@ -320,6 +320,27 @@ class Angles(nn.Module):
         return self.mix(h) * at[0]
 
 
+class Masked(nn.Module):
+    """A mask [t, t] for all samples, as nn.TransformerEncoder takes it, of as many tokens as there
+    are samples that the step looks at; it hides nothing."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
+        self.out = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.out(self.body(x, mask=torch.zeros(16, 16)).mean(1))
+
+
+def test_a_mask_of_places_is_not_taken_for_one_of_samples():
+    x = np.random.default_rng(0).normal(size=(N, 16, 16)).astype("float32")
+    task = Task("masked", Masked, lambda: split(ArraySplit({"x": x}, np.arange(N) % 4)))
+    with pytest.raises(InputError, match="which is no mask"):
+        made(task)
+
+
 @pytest.mark.parametrize(
     ("how", "words"),
     [

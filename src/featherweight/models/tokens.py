@@ -39,10 +39,8 @@ class Matched:
     sizes: Tensor | None
 
     def joined(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """([n, t, d] as [n, k, d]: the means of what is one now; its sizes [n, k]).
-
-        By one product with a matrix: parts put together cost as many operators again, and OpenVINO
-        2026.4 reads what is put together of a mean and a gather before all of it is there."""
+        """([n, t, d] as [n, k, d]: the means of what is one now; its sizes [n, k]). By one product:
+        means and the rest put together take as many operators again."""
         places = torch.arange(int(self.kept.shape[1]), device=x.device)
         parts = (self.into[:, None, :] == places[:, None]).to(x.dtype)  # [n, k, t]
         if self.sizes is not None:
@@ -154,7 +152,7 @@ class Way:
 
     def _narrowed(self, mask: Any) -> Any:
         """A mask [n or 1, .., t], [n or 1, .., t, t] of the tokens that are left."""
-        if not isinstance(mask, Tensor) or self.kept is None:
+        if not isinstance(mask, Tensor) or mask.ndim == 0 or self.kept is None:
             return mask
         n, k = self.kept.shape[0], int(self.kept.shape[1])
         mask = mask.expand(n, *mask.shape[1:])
