@@ -1,7 +1,9 @@
-"""Studies that take less: the baselines that most tests do not look at take longer than their
-trials, and tiny nets need one thread."""
+"""Tests that take less: the baselines that most tests do not look at take longer than their
+trials, tiny nets need one thread, and of many cases of a kind some stand for all."""
 
 from unittest.mock import patch
+
+import pytest
 
 from featherweight.study.baselines import baseline_candidates
 from featherweight.targets.base import Target
@@ -16,6 +18,12 @@ def start(baselines):
     patch(BASELINES, baselines).start()
     patch("os.cpu_count", one_processor).start()
     patch(PROCESSES, 1).start()
+
+
+def some(cases, quick):
+    """The cases of a test, all but `quick` of them slow: `make test-all` runs those."""
+    assert set(quick) <= set(cases)
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 def one_processor():

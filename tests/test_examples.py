@@ -27,7 +27,11 @@ HAVE = {
 example = pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.skipif(not there, reason="its data are not installed"))
+        pytest.param(
+            n,
+            marks=[pytest.mark.skipif(not there, reason="its data are not installed")]
+            + [pytest.mark.slow] * (n == "speech_words"),  # speaks 4,000 words
+        )
         for n, there in HAVE.items()
     ],
 )

@@ -238,6 +238,7 @@ study.best.export(sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_search_with_all_four_of_them(site, tmp_path):
     out, deployed = tmp_path / "run", tmp_path / "deployed"
     run([sys.executable, "-c", ALL_FOUR, str(out), str(deployed)], [site, ROOT])

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 
 import featherweight as fw
@@ -6,10 +8,17 @@ from featherweight.recipes.pace import Pace
 from tests import toy
 
 
+def least_epochs(task):
+    """In which there are 30 steps."""
+    return math.ceil(30 / math.ceil(len(task.splits().train) / task.baseline.steps[0].batch_size))
+
+
 def test_the_default_recipe_fits_the_model_and_its_training():
-    recipe = recipes.default(toy.task(epochs=12))
+    recipe = recipes.default(toy.task(n=1600, epochs=12))
     assert "prune.criterion" in {h.path for h in recipe.space()}
     assert [(s.epochs, s.lr) for s in recipe.steps if hasattr(s, "lr")] == [(3, 3e-3)]  # a quarter of the baseline's
+    few = toy.task(epochs=12)  # whose epochs are of few steps
+    assert [s.epochs for s in recipes.default(few).steps if hasattr(s, "lr")] == [least_epochs(few)]
     ready = toy.task(n=6400)
     ready.baseline = None
     assert [s.epochs for s in recipes.default(ready).steps if hasattr(s, "epochs")] == [8]  # about 500 steps
@@ -23,8 +32,9 @@ def test_recovery_fits_the_minutes_and_is_left_out_where_none_does(monkeypatch):
         monkeypatch.setattr(recipes, "pace", lambda *_: Pace(seconds_an_epoch / n, 0.0, 64))
         return [getattr(s, "epochs", None) for s in recipes.default(task, minutes).steps]
 
-    assert 3 in epochs(10, 1.0)  # 20 trials of 12 seconds' training: all three epochs
-    assert 1 in epochs(1, 1.0) and 3 not in epochs(1, 1.0)
+    whole = least_epochs(task)
+    assert whole > 3 and whole in epochs(10, 1.0)  # 20 trials of 12 seconds' training: all of it
+    assert 1 in epochs(1, 1.0) and whole not in epochs(1, 1.0)
     assert epochs(1, 60.0) == [None]  # a choice of quantizations
     assert recipes.default(task, 1) == recipes.ptq()
 

@@ -111,6 +111,7 @@ print(study.leaderboard().columns.tolist()[:3])
 """
 
 
+@pytest.mark.slow
 def test_a_script_with_classes_of_its_own(tmp_path):
     (tmp_path / "nets.py").write_text(
         "from torch import nn\nclass Wide(nn.Sequential):\n"

@@ -55,7 +55,11 @@ def task(folder, error):
 
 
 @pytest.mark.parametrize(
-    "error", ["OSError(28, os.strerror(28))", 'RuntimeError("1000 requested and 0 written")'], ids=["errno", "words"]
+    "error",
+    [
+        pytest.param("OSError(28, os.strerror(28))", id="errno"),
+        pytest.param('RuntimeError("1000 requested and 0 written")', id="words", marks=pytest.mark.slow),
+    ],
 )
 def test_a_search_stops_at_a_full_disk_and_goes_on(error, tmp_path, monkeypatch, own_store):
     monkeypatch.setattr(BASELINES, reference_only)

@@ -15,6 +15,7 @@ from featherweight.engine import local
 from featherweight.engine.kept import kept_state
 from featherweight.engine.local import LocalEngine
 from featherweight.engine.messages import PackageJob, Setup
+from tests.lean import some
 from tests.waiting import GENEROUS_S, until
 
 TASK = '''
@@ -94,7 +95,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize(
+    "kind", some(BAD, ("an exit", "an end of the pipe", "bytes that are no message", "a long reason", "an exception"))
+)
 def test_it_is_a_failed_job_with_its_reason_and_the_next_one_is_well(kind, engine, tmp_path):
     do, words = BAD[kind]
     with contextlib.closing(engine):

@@ -163,6 +163,7 @@ def test_what_a_killed_run_left_of_the_best_is_not_taken_for_it(moved):
     )
 
 
+@pytest.mark.slow
 def test_outputs_that_were_cut_short_are_made_anew(moved):
     """By a kill while they were copied from another file system."""
     written = sorted((moved / "test-outputs").glob("*.npy")) + [moved / "valid-outputs" / "baseline.npy"]

@@ -105,6 +105,7 @@ def test_a_model_of_the_task_is_the_baseline_and_the_fixed_net_stands_beside_it(
     assert study.state.baselines["fixed net"].params != study.state.baseline.params
 
 
+@pytest.mark.slow
 def test_enough_ends_the_search_and_a_larger_wish_goes_on(tmp_path):
     study = run(tmp_path, trials=3, enough=0.0)
     assert [r.state for r in study.state.trials] == ["complete"] and "reached 0" in study.state.ended
@@ -180,6 +181,7 @@ def test_a_hang_up_that_is_to_be_outlived_is(monkeypatch):
         assert asked == [signal.SIGINT, signal.SIGTERM]
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_stopper(tmp_path):
     recipe = fw.Recipe(fw.Build(net=NET), fw.Train(epochs=4, lr=fw.Float(1e-4, 1e-1, log=True)))
     study = run(tmp_path, recipe, trials=4, workers=2, stopper="asha(eta=2)")

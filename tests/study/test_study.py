@@ -314,6 +314,7 @@ def test_a_script_that_runs_again_exports_again(study, tmp_path):
         study.best.export(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_baselines_that_an_interrupt_left_out_are_heard_of_when_the_study_goes_on(study, tmp_path, monkeypatch):
     """What the strategy is told is logged once, so not before they are all measured."""
     monkeypatch.setenv("FEATHERWEIGHT_CACHE", study.config["store"])

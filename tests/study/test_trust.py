@@ -272,20 +272,42 @@ FILES = {
 MARK = "\nopen(__file__ + '.ran', 'w').close()\n"
 
 
-@pytest.fixture
-def parted(tmp_path, monkeypatch):
-    """A study whose task has modules in all places, and its folder."""
-    monkeypatch.setattr(BASELINES, reference_only)
-    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(tmp_path / "store"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    for name, text in {"task.py": PARTS + TINY.read_text(), **FILES}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    fw.optimize(str(tmp_path / "task.py"), out=tmp_path / "study", budget=fw.Budget(trials=1), **FAST)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder, a study whose task has modules in all places, and a copy of all of that."""
+    folder = tmp_path_factory.mktemp("parted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BASELINES, reference_only)
+        patch.setenv("FEATHERWEIGHT_CACHE", str(folder / "store"))
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        for name, text in {"task.py": PARTS + TINY.read_text(), **FILES}.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+        fw.optimize(str(folder / "task.py"), out=folder / "study", budget=fw.Budget(trials=1), **FAST)
+        forget(folder)
+    kept = tmp_path_factory.mktemp("kept") / "kept"
+    shutil.copytree(folder, kept, symlinks=True)
+    return folder, kept
+
+
+def forget(folder):
+    """Let what the folder holds be imported anew."""
     for name in ("helpers", "shared", "deeper", "spaces.one", "spaces.two", "spaces.three", "spaces"):
         sys.modules.pop(name, None)
-    yield tmp_path
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if not p.startswith(str(tmp_path))])
+    sys.path[:] = [p for p in sys.path if not p.startswith(str(folder))]
+
+
+@pytest.fixture
+def parted(made, monkeypatch):
+    """The folder, as it was made."""
+    folder, kept = made
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder, symlinks=True)
+    monkeypatch.setattr(BASELINES, reference_only)
+    monkeypatch.setenv("FEATHERWEIGHT_CACHE", str(folder / "store"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    yield folder
+    forget(folder)
 
 
 def test_every_module_that_a_task_imports_is_sealed(parted):

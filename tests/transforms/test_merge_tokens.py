@@ -30,6 +30,7 @@ from featherweight.transforms.qat import Qat
 from featherweight.transforms.quantize import Quantize
 from featherweight.transforms.truncate import Truncate
 from tests import toy
+from tests.lean import some
 
 N, T = 96, 12
 
@@ -230,7 +231,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
-@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("steps", some(STEPS, ("alone", "int8")))
 def test_other_steps_follow_it(steps, runtime, tmp_path):
     task = text_task()
     base = Package(task.build())
