@@ -117,11 +117,11 @@ def rows(t, n=16):
 def test_a_model_of_torchs_layers(first):
     t = task(lambda: Net(first))
     base = Package(t.build())
-    package = apart(base)
+    package = apart(base, lambda: rows(t))
     assert [e["edit"] for e in package.edits] == ["put_apart"] * 3
     with torch.inference_mode():  # where torch would fuse its layers
         torch.testing.assert_close(package.module(*rows(t)), base.module(*rows(t)), rtol=1e-4, atol=1e-5)
-    assert apart(package) is package
+    assert apart(package, lambda: rows(t)) is package
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -170,21 +170,48 @@ def test_other_steps_that_need_it_do_it():
     assert Quantize(samples=16).apply(base, toy.context(t)).edits == ()
 
 
+class Selves(nn.Module):
+    """Attention of a sequence to itself, one after the other."""
+
+    def __init__(self, *attention, reads=None):
+        super().__init__()
+        self.a, self.reads = nn.ModuleList(attention), reads
+
+    def forward(self, x):
+        for i, a in enumerate(self.a):
+            x = x + a(x, x, x)[0]
+            if i == self.reads:
+                x = x * a.in_proj_weight.mean()
+        return x
+
+
+def normed(parametrized):
+    packed = nn.MultiheadAttention(16, 4)
+    norm = nn.utils.parametrizations.weight_norm if parametrized else nn.utils.weight_norm
+    norm(packed.out_proj)
+    return packed
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 def test_what_stays_packed():
-    shared = nn.MultiheadAttention(16, 4)
+    x = (torch.randn(5, 2, 16),)
     nets = {
-        "rows added": nn.ModuleList([nn.MultiheadAttention(16, 4, add_bias_kv=True)]),
-        "zero row": nn.ModuleList([nn.MultiheadAttention(16, 4, add_zero_attn=True)]),
-        "shared": nn.ModuleList([shared, nn.ModuleDict({"again": shared})]),
-        "a class of their own": nn.ModuleList([type("Mine", (nn.MultiheadAttention,), {})(16, 4)]),
+        "rows added": Selves(nn.MultiheadAttention(16, 4, add_bias_kv=True)),
+        "zero row": Selves(nn.MultiheadAttention(16, 4, add_zero_attn=True)),
+        "a class of their own": Selves(type("Mine", (nn.MultiheadAttention,), {})(16, 4)),
+        "weights that are computed": Selves(normed(True)),
+        "weights that a hook makes": Selves(normed(False)),
+        "code that reads them": Selves(nn.MultiheadAttention(16, 4), reads=0),
     }
     for name, net in nets.items():
-        package = Package(net)
-        made = apart(package)
-        assert (made is package) == (name != "shared"), name
-    one = apart(Package(nets["shared"])).module
-    assert one[0] is one[1]["again"]
-    packed = nn.ModuleList([nn.MultiheadAttention(16, 4)])
-    assert apart(Package(packed, sparse=("0.in_proj_weight",))).edits == ()
+        package = Package(net.eval())
+        assert apart(package, lambda: x) is package, name
+    shared = nn.MultiheadAttention(16, 4)
+    one = apart(Package(Selves(shared, shared).eval()), lambda: x).module
+    assert isinstance(one.a[0], Attention) and one.a[0] is one.a[1]
+    some = apart(Package(Selves(nn.MultiheadAttention(16, 4), nn.MultiheadAttention(16, 4), reads=0).eval()), lambda: x)
+    assert [e["path"] for e in some.edits] == ["a.1"]
+    packed = Selves(nn.MultiheadAttention(16, 4)).eval()
+    assert apart(Package(packed, sparse=("a.0.in_proj_weight",)), lambda: x).edits == ()
     with pytest.raises(StoreError, match="no packed attention"):
         edit(nn.ModuleList([nn.Linear(4, 4)]), {"edit": "put_apart", "path": "0"})

@@ -132,6 +132,21 @@ def test_a_frozen_layers_bias_is_frozen():
     assert not module.a.bias.requires_grad and module.d.bias.requires_grad
 
 
+class Reads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.out = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.out(self.norm(self.conv(x)).mean((2, 3))) + self.norm.running_mean.mean()
+
+
+def test_norms_that_code_reads_are_refused():
+    t = task(Reads)
+    with pytest.raises(InputError, match="code reads its batch norms"):
+        FoldBatchNorms().apply(Package(t.build()), toy.context(t))
+
+
 def test_what_has_none_is_refused():
     t = task(toy.plain)
     with pytest.raises(InputError, match="no batch norm to fold") as e:

@@ -321,6 +321,59 @@ class Angles(nn.Module):
         return self.mix(h) * at[0]
 
 
+class Told(nn.Module):
+    """Blocks whose attention is told of padding in another way than transformers does it."""
+
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.how, self.embed = how, nn.Embedding(100, 32)
+        self.blocks = nn.ModuleList(Scores() for _ in range(3))
+        self.bias, self.out = nn.Parameter(torch.randn(1, 4, T, T)), nn.Linear(32, 4)
+
+    def forward(self, input_ids, attention_mask):
+        h = self.embed(input_ids)
+        for block in self.blocks:
+            if self.how == "ones":
+                h = block(h, attention_mask.float())
+            else:
+                h = block(h, self.bias.expand(h.shape[0], -1, -1, -1), attention_mask[:, None, None, :] > 0)
+        m = attention_mask[..., None].float()
+        return self.out((h * m).sum(1) / m.sum(1))
+
+
+class Scores(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, h, first, second=None):
+        q, k, v = (f(h).unflatten(2, (4, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        scores = q @ k.transpose(2, 3)
+        if second is None:
+            scores = scores + (1 - first[:, None, None, :]) * -50
+        else:
+            scores = (scores + first).masked_fill(~second, -1e9)
+        return h + (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def test_padding_is_told_by_all_masks_or_not_clear():
+    with pytest.raises(InputError, match="ones and zeros as floats"):
+        made(text_task(lambda: Told("ones")))
+    task = text_task(lambda: Told("a bias and a mask"))
+    module = made(task, 0.4, 0.25).module
+    ids, mask = rows(task)
+    other = torch.where(mask == 1, ids, (ids + 7) % 100)
+    torch.testing.assert_close(module(ids, mask), module(other, mask))
+
+
+def test_blocks_are_dropped_before_tokens_are_merged():
+    task = text_task()
+    with pytest.raises(InputError, match="cannot lose|can lose") as e:
+        DropBlocks(1).apply(made(task), toy.context(task))
+    assert "drop blocks before that" in str(e.value)
+
+
 class Masked(nn.Module):
     """A mask [t, t] for all samples, as nn.TransformerEncoder takes it, of as many tokens as there
     are samples that the step looks at; it hides nothing."""

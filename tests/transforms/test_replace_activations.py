@@ -74,6 +74,46 @@ def test_a_function_of_a_transformer_layer_of_torch():
     torch.testing.assert_close(net(x), like(x))
 
 
+@pytest.mark.parametrize("to", ["relu", "hardswish"])
+@pytest.mark.parametrize("function", [nn.GELU(), nn.ReLU(), "gelu"], ids=["a module", "a relu", "a function"])
+def test_torchs_fused_layers_compute_what_is_put_in(function, to):
+    """In eval mode without gradients torch runs one kernel for a whole layer."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, activation=function, batch_first=True).eval()
+    net = nn.Sequential(layer)
+    x = torch.randn(2, 3, 16)
+    with torch.inference_mode():
+        before = net(x)
+    for path in replaceable(net, to):
+        with replaced(net, path, to), torch.inference_mode():
+            inside = net(x)
+        with torch.inference_mode():
+            assert torch.equal(net(x), before)
+        replace_activation(net, path, to)
+        with torch.inference_mode():
+            assert torch.equal(net(x), inside)
+    plain = net(x).detach()  # with gradients torch does not fuse
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), plain)
+    assert isinstance(function, nn.ReLU) == torch.allclose(plain, before, atol=1e-6)
+
+
+def test_what_works_in_place_still_does():
+    class Ignores(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.SiLU(inplace=True)
+
+        def forward(self, x):
+            y = x * 1
+            self.act(y)
+            return y
+
+    net = Ignores()
+    replace_activation(net, "act", "relu")
+    assert net(torch.tensor([-1.0, 2.0])).tolist() == [0.0, 2.0]
+
+
 def test_one_module_in_several_places_is_replaced_in_all():
     act = nn.GELU()
     net = nn.Sequential(nn.Sequential(nn.Linear(4, 4), act), nn.Sequential(nn.Linear(4, 4), act))

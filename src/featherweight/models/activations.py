@@ -24,7 +24,7 @@ COSTLY: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "hardswish": F.hardswish,
 }
-CHEAP: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
+CHEAP: dict[str, Any] = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "hardswish": F.hardswish}
 
 
@@ -66,21 +66,31 @@ def replace_activation(module: nn.Module, path: str, to: str) -> None:
     layer: Any = module.get_submodule(path)
     if isinstance(layer, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
         layer.activation = _FUNCTIONS[to]
-        if isinstance(layer, nn.TransformerEncoderLayer):  # which of torch's fused kernels fits
-            layer.activation_relu_or_gelu = 1 if to == "relu" else 0
-        return
-    swap(module, layer, CHEAP[to]())
+    else:  # where nobody takes what it gives, it has to work in place as well
+        swap(module, layer, CHEAP[to](inplace=bool(getattr(layer, "inplace", False))))
+    for m in _fusing(module):  # which of torch's fused kernels computes what the layer does
+        function = m.activation
+        if function is _FUNCTIONS[to] or isinstance(function, CHEAP[to]):
+            m.activation_relu_or_gelu = 1 if to == "relu" else 0
+
+
+def _fusing(module: nn.Module) -> list[Any]:
+    return [m for m in module.modules() if isinstance(m, nn.TransformerEncoderLayer)]
 
 
 @contextmanager
 def replaced(module: nn.Module, path: str, to: str) -> Iterator[None]:
     """While it lasts, the activation at `path` is `to`."""
     layer: Any = module.get_submodule(path)
-    before = {k: vars(layer)[k] for k in ("activation", "activation_relu_or_gelu") if k in vars(layer)}
+    own = vars(layer).get("activation")
+    kernels = [(m, m.activation_relu_or_gelu) for m in _fusing(module)]
     replace_activation(module, path, to)
     try:
         yield
     finally:
-        vars(layer).update(before)
+        if own is not None:
+            layer.activation = own
         if (new := module.get_submodule(path)) is not layer:
             swap(module, new, layer)
+        for m, kernel in kernels:
+            m.activation_relu_or_gelu = kernel

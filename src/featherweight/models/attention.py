@@ -6,6 +6,7 @@ Notation: n samples, t queries, s keys, E width, H heads of d channels; T [H] wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ..errors import StoreError
 from .groups import owners
+from .hooks import slow_attention
 from .swaps import plain_tensors, swap
 
 if TYPE_CHECKING:
@@ -136,10 +138,11 @@ def put_apart(module: nn.Module, path: str) -> None:
     plain_tensors(module)
 
 
-def apart(model: Package) -> Package:
+def apart(model: Package, inputs: Callable[[], tuple[Tensor, ...]]) -> Package:
     """The package with the projections of every nn.MultiheadAttention apart: another object if
     there are any. Those stay packed that add rows to keys and values, share parameters with others,
-    or have zeros that the package claims."""
+    have zeros that the package claims, or without which the model does not give the same on
+    `inputs()` (its code reads what is packed)."""
     held = owners(model.module)
     sparse = {name.rpartition(".")[0] for name in model.sparse}
     edits = [
@@ -149,14 +152,34 @@ def apart(model: Package) -> Package:
     ]
     if not edits:
         return model
-    module = model.copied()
-    for one in edits:
-        put_apart(module, one["path"])
+    rows = inputs()
+    module = _tried(model, edits, rows)
+    if module is None:
+        edits = [one for one in edits if _tried(model, [one], rows) is not None]
+        module = _tried(model, edits, rows) if edits else None
+    if module is None:
+        return model
     return model.edited(module=module).restructured(*edits)
 
 
+def _tried(model: Package, edits: list[dict[str, str]], inputs: tuple[Tensor, ...]) -> nn.Module | None:
+    """A copy of the module with these apart; None if it does not give the same."""
+    module = model.copied().eval()
+    for one in edits:
+        put_apart(module, one["path"])
+    with torch.no_grad(), slow_attention():
+        want = model.module(*inputs)
+        try:
+            got = module(*inputs)
+        except Exception:  # whatever the model's own code raises
+            return None
+    same = isinstance(got, Tensor) and got.shape == want.shape
+    return module if same and torch.allclose(got, want, rtol=1e-3, atol=1e-4, equal_nan=True) else None
+
+
 def _plain(m: nn.MultiheadAttention) -> bool:
-    return m.bias_k is None and m.bias_v is None and not m.add_zero_attn and not is_parametrized(m)
+    hooked = any(part._forward_hooks or part._forward_pre_hooks or is_parametrized(part) for part in m.modules())
+    return m.bias_k is None and m.bias_v is None and not m.add_zero_attn and not hooked
 
 
 def _alone(m: nn.MultiheadAttention, held: Any) -> bool:

@@ -128,8 +128,8 @@ class Way:
 
     def _merge(self, x: Tensor, merged: Merge, others: list[tuple[str, Any]]) -> Tensor:
         if not self.undo:
-            real = next((r for name, v in others if (r := _real(name, v, x)) is not None), None)
-            self.sizes = None if real is None else real.float()
+            told = [r for name, v in others if (r := _real(name, v, x)) is not None]
+            self.sizes = torch.stack(told).all(0).float() if told else None
         found = matched(x, self.sizes, merged) if isinstance(merged, int) else merged(x, self.sizes)
         self.undo.append(found.into)
         self.kept = found.kept if self.kept is None else _taken(self.kept, found.kept)
@@ -179,6 +179,11 @@ def _real(name: str, mask: Any, x: Tensor) -> Tensor | None:
     else:
         real = row == 0 if "padding" in name else row != 0
     return real.expand(x.shape[0], -1)
+
+
+def unclear(mask: Tensor) -> bool:
+    """Are these floats 1 and 0, so that they may be what is kept, and not what is added?"""
+    return mask.is_floating_point() and bool(((mask == 0) | (mask == 1)).all() & (mask == 1).any())
 
 
 def fits(mask: Tensor, x: Tensor) -> bool:

@@ -39,6 +39,7 @@ def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[dict[
 
     from ..models.blocks import examined
     from ..models.hooks import watched
+    from ..models.tokens import merges
 
     found: dict[str, dict[int, float]] = {}
 
@@ -47,6 +48,9 @@ def measure_blocks(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[dict[
         found.setdefault(path, {})[i] = influence(x, out[0] if isinstance(out, tuple) else out)
 
     able, whole = examined(module, inputs)
+    for path in whole:
+        if merges(module.get_submodule(path)):
+            whole[path] = "its blocks merge tokens: drop blocks before that"
     blocks = [(path, i) for path, index in able.items() for i in index]
     after = {f"{path}.{i}" if path else str(i): partial(watch, path, i) for path, i in blocks}
     with torch.inference_mode(), watched(module, after, with_kwargs=True):

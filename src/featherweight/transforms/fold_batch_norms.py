@@ -71,8 +71,16 @@ class FoldBatchNorms(Transform):
             edit(module, edits[-1])
             if not own:
                 layer.bias.data.copy_(shift)  # type: ignore[operator]
-        with torch.no_grad():
-            check_unchanged(before, module(*few), "folding batch norms")
+        try:
+            with torch.no_grad():
+                after = module(*few)
+        except Exception as e:  # whatever the model's own code raises
+            raise InputError(
+                "the model's code reads its batch norms, so they cannot be folded",
+                got=f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}",
+                fix="leave this step out",
+            ) from e
+        check_unchanged(before, after, "folding batch norms")
         left = sorted(set(every) - set(norms.values()))
         return (
             model.edited(module=module, sparse=names_of(module, sparse))

@@ -168,13 +168,15 @@ def _odd(x: Any, args: Any, kwargs: Any) -> str | None:
     import torch
     from torch.utils._pytree import tree_leaves
 
-    from ..models.tokens import fits
+    from ..models.tokens import fits, unclear
 
     direct = [v for v in (*args, *kwargs.values()) if v is not x]
     for v in direct:
         inner = [t for t in tree_leaves(v) if isinstance(t, torch.Tensor)]
         if isinstance(v, torch.Tensor) and v.ndim and not fits(v, x):
             return f"its layers are given {list(v.shape)} beside tokens {list(x.shape)}, which is no mask"
+        if isinstance(v, torch.Tensor) and unclear(v):
+            return "its layers are given a mask of ones and zeros as floats: what hides a token is not clear"
         if not isinstance(v, torch.Tensor) and inner:
             return f"its layers are given tensors in a {type(v).__name__}, as positions that are turned into angles are"
     return None

@@ -169,7 +169,7 @@ class CutRandomly(Transform):
         from ...models.zeros import holding
         from .cuts import BlockCuts, ChannelCuts
 
-        model = apart(model) if self.unit == "channel" else model
+        model = apart(model, lambda: context.few(model.module)) if self.unit == "channel" else model
         module = model.copied().eval()
         inputs = context.few(module)
         sparse = [module.get_parameter(name) for name in model.sparse]

@@ -115,7 +115,7 @@ class Factorize(Transform):
         from ...models.lowrank import decompose, whitening
         from ...models.surgery import edit
 
-        model = apart(model)
+        model = apart(model, lambda: context.few(model.module))
         module, bench = model.copied().eval(), Bench(self.on)
         samples = {k: v.cpu() for k, v in context.calibration(self.samples if self.form == "activation" else 1).items()}
         one = tuple(v[:1] for v in samples.values())

@@ -146,7 +146,7 @@ class Prune(Transform):
         from ...models.attention import apart
         from .cut import Cutter, TrainBatches
 
-        model = model if self.idle else apart(model)
+        model = model if self.idle else apart(model, lambda: context.few(model.module))
         module = model.copied().eval()
         cutter = Cutter(self, module, context, TrainBatches(context, self.batches))
         package = model.edited(module=module)
