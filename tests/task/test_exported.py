@@ -12,6 +12,7 @@ from torch import nn
 import featherweight as fw
 from featherweight.errors import TaskError
 from featherweight.models.package import Package
+from featherweight.pt2 import checked
 from featherweight.task.accept import task_of
 from featherweight.task.accept._exported import exported_of
 from featherweight.task.kinds import make_task
@@ -242,11 +243,22 @@ class Own(nn.Module):
         return self.does(self, x)
 
 
+class Gained(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 6)
+        self.gain = nn.Parameter(torch.full((6,), 2.0))
+
+    def forward(self, x):
+        return super().forward(x) * self.gain
+
+
 def lora(s, x):
     return s.l(x) + F.linear(F.linear(x, s.p.a), s.p.b)
 
 
 OWN = {
+    "a linear layer with a gain": Gained,
+    "one that is called Linear": type("Linear", (Gained,), {}),
     "one that is scaled": lambda: Own(lambda s, x: F.linear(x, s.weight, s.bias) * s.scale, weight=(6, 6), bias=(6,),
                                       scale=(6,)),
     "a child": lambda: Own(lambda s, x: s.norm(F.linear(x, s.w)), w=(6, 6), norm=nn.LayerNorm(6)),
@@ -302,8 +314,12 @@ def test_attention_and_encoders(tmp_path):
 
 def test_a_norm_that_shares_weights_but_not_statistics_is_another_layer(tmp_path):
     a, b = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
-    b.weight, b.bias, b.running_mean = a.weight, a.bias, torch.ones(6)
-    net = Own(lambda s, x: torch.cat([s.a(x), s.b(x)], 1), a=a, b=b).eval()
+    b.running_mean += 1
+
+    def both(s, x):
+        return s.a(x) + F.batch_norm(x, s.b.running_mean, s.b.running_var, s.a.weight, s.a.bias)
+
+    net = Own(both, a=a, b=b).eval()
     found, rows = exported_of(saved(net, (x(2, 6),), tmp_path / "net.pt2")), x(5, 6)
     torch.testing.assert_close(found.module(rows), net(rows))
 
@@ -406,6 +422,8 @@ def test_one_that_was_exported_strictly(tmp_path):
     with zipfile.ZipFile(tmp_path / "net.pt2") as z:
         (member,) = (n for n in z.namelist() if n.endswith("models/model.json"))
         assert "from_node" in json.dumps(json.loads(z.read(member)))
+    with checked(tmp_path / "net.pt2") as copy, zipfile.ZipFile(copy) as z:
+        assert b"from_node" not in z.read("model/models/model.json")
     built = task_of(tmp_path / "net.pt2", arrays()).build()
     rows = torch.from_numpy(arrays(8)["input"])
     torch.testing.assert_close(built(rows), net(rows))
