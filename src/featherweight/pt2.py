@@ -118,20 +118,23 @@ def _written_anew(file: Path, copy: Path) -> Iterator[str]:
                 own = zipfile.ZipInfo(f"{_FOLDER}/{name}")
                 own.file_size = info.file_size  # says whether it needs a header for large files
                 if name == "models/model.json":
-                    new.writestr(own, _with_plain_outputs(z.read(info)))
+                    new.writestr(own, _plain(z.read(info)))
                     continue
                 with z.open(info) as old, new.open(own, "w") as to:
                     shutil.copyfileobj(old, to, 1 << 20)
 
 
-def _with_plain_outputs(text: bytes) -> bytes:
+def _plain(text: bytes) -> bytes:
     """The program's JSON, in which outputs that a class of somebody's holds by name (a ModelOutput
-    of transformers) are held by a dictionary: the class would have to be imported."""
+    of transformers) are held by a dictionary: the class would have to be imported. Of what nodes
+    were made (`from_node`, free text of strict=True) is left out: nothing that runs needs it."""
     program = json.loads(text)
     left = [program]
     while left:
         value = left.pop()
         left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        if isinstance(value, dict) and isinstance(value.get("metadata"), dict):
+            value["metadata"].pop("from_node", None)
         if isinstance(value, dict) and isinstance(value.get("out_spec"), str):
             spec = json.loads(value["out_spec"])
             nodes = [spec[1]]

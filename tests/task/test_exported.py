@@ -1,13 +1,18 @@
 """Programs of torch.export: the module that was exported comes back, layer by layer."""
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import featherweight as fw
 from featherweight.errors import TaskError
 from featherweight.models.package import Package
+from featherweight.pt2 import checked
 from featherweight.task.accept import task_of
 from featherweight.task.accept._exported import exported_of
 from featherweight.task.kinds import make_task
@@ -139,6 +144,9 @@ def test_an_encoder_of_transformers(tmp_path):
     found = exported_of(tmp_path / "net.pt2")
     assert found.inputs == ("input_ids", "attention_mask")
     torch.testing.assert_close(found.module(ids, mask), net(input_ids=ids, attention_mask=mask).logits)
+    data = {"input_ids": ids.repeat(20, 1).numpy(), "attention_mask": mask.repeat(20, 1).numpy()}
+    task = task_of(tmp_path / "net.pt2", data)
+    torch.testing.assert_close(task.build()(ids, mask), net(input_ids=ids, attention_mask=mask).logits)
     layers = sum(isinstance(m, nn.Linear) for m in net.modules())
     assert sum(isinstance(m, nn.Linear) for m in found.module.modules()) == layers
 
@@ -218,3 +226,244 @@ def test_what_cannot_be_taken(tmp_path):
         with pytest.raises(TaskError, match="exported in training mode") as e:
             task_of(saved(net, (x(2, 1, 8, 8),), tmp_path / "train.pt2"), arrays())
         assert "eval()" in e.value.fix
+
+
+class Own(nn.Module):
+    """A module of one's own: parameters by these names, and what forward does with them."""
+
+    def __init__(self, forward, **held):
+        super().__init__()
+        torch.manual_seed(0)
+        self.does = forward
+        for name, value in held.items():
+            value = torch.randn(value) if isinstance(value, tuple) else value
+            setattr(self, name, nn.Parameter(value) if isinstance(value, torch.Tensor) else value)
+
+    def forward(self, x):
+        return self.does(self, x)
+
+
+class Gained(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 6)
+        self.gain = nn.Parameter(torch.full((6,), 2.0))
+
+    def forward(self, x):
+        return super().forward(x) * self.gain
+
+
+def lora(s, x):
+    return s.l(x) + F.linear(F.linear(x, s.p.a), s.p.b)
+
+
+OWN = {
+    "a linear layer with a gain": Gained,
+    "one that is called Linear": type("Linear", (Gained,), {}),
+    "one that is scaled": lambda: Own(lambda s, x: F.linear(x, s.weight, s.bias) * s.scale, weight=(6, 6), bias=(6,),
+                                      scale=(6,)),
+    "a child": lambda: Own(lambda s, x: s.norm(F.linear(x, s.w)), w=(6, 6), norm=nn.LayerNorm(6)),
+    "two weights": lambda: Own(lambda s, x: F.linear(F.linear(x, s.w1).relu(), s.w2), w1=(6, 6), w2=(6, 6)),
+    "lora": lambda: Own(lora, l=nn.Linear(6, 6), p=Own(None, a=(2, 6), b=(6, 2))),
+    "a list": lambda: Own(lambda s, x: F.linear(F.linear(x, s.ws[0]), s.ws[1]),
+                          ws=nn.ParameterList([torch.ones(6, 6), torch.eye(6)])),
+    "a dict": lambda: Own(lambda s, x: F.linear(F.linear(x, s.ws["a"]), s.ws["b"]),
+                          ws=nn.ParameterDict({"a": torch.ones(6, 6), "b": torch.eye(6)})),
+    "a bias apart": lambda: Own(lambda s, x: F.linear(x, s.weight) * 2 + s.bias, weight=(6, 6), bias=(6,)),
+    "a weight read again": lambda: Own(lambda s, x: F.linear(x, s.w) @ s.w, w=(6, 6)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("deep", [True, False])
+def test_layers_of_ones_own_keep_all_that_they_hold(own, deep, tmp_path):
+    net = OWN[own]().eval()
+    net = nn.Sequential(net, nn.ReLU(), nn.Linear(6, 3)) if deep else net
+    found = exported_of(saved(net, (x(2, 6),), tmp_path / "net.pt2"))
+    rows = x(7, 6)
+    torch.testing.assert_close(found.module(rows), net(rows), rtol=1e-5, atol=1e-6)
+    found.check({"x": rows.numpy()}, ("x",), found.module(rows))
+    # each number is held once
+    assert sum(p.numel() for p in found.module.parameters()) == sum(p.numel() for p in net.parameters())
+    names = [n for n, _ in found.module.named_parameters(remove_duplicate=False)]
+    assert len(names) == len(list(net.parameters())) + (own == "a weight read again")
+    assert any(isinstance(m, nn.Linear) for name, m in found.module.named_modules() if name != "2")
+
+
+@pytest.mark.parametrize("name", ["layer", "layer_layer"])
+def test_a_parameter_may_be_called_like_a_layer(name, tmp_path):
+    net = Own(lambda s, x: F.linear(x, getattr(s, name)), **{name: (3, 6)}).eval()
+    found = exported_of(saved(net, (x(2, 6),), tmp_path / "net.pt2"))
+    rows = x(4, 6)
+    assert torch.equal(found.module(rows), net(rows))
+    assert [type(m) for m in found.module.children()] == [nn.Linear]
+
+
+def test_attention_and_encoders(tmp_path):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net = nn.Sequential(nn.TransformerEncoder(layer, 2), nn.Flatten(), nn.Linear(40, 3)).eval()
+    file = saved(net, (x(4, 5, 8),), tmp_path / "net.pt2")
+    found, rows = exported_of(file), x(6, 5, 8)
+    torch.testing.assert_close(found.module(rows), net(rows), rtol=1e-4, atol=1e-5)
+    linear = sorted(name for name, m in found.module.named_modules() if isinstance(m, nn.Linear))
+    parts = ("linear1", "linear2", "self_attn.out_proj", "self_attn_layer")
+    assert linear == sorted(["2", *(f"0.layers.{i}.{part}" for i in range(2) for part in parts)])
+    assert sum(p.numel() for p in found.module.parameters()) == sum(p.numel() for p in net.parameters())
+    task_of(file, {"x": x(40, 5, 8).numpy()})
+
+
+def test_a_norm_that_shares_weights_but_not_statistics_is_another_layer(tmp_path):
+    a, b = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+    b.running_mean += 1
+
+    def both(s, x):
+        return s.a(x) + F.batch_norm(x, s.b.running_mean, s.b.running_var, s.a.weight, s.a.bias)
+
+    net = Own(both, a=a, b=b).eval()
+    found, rows = exported_of(saved(net, (x(2, 6),), tmp_path / "net.pt2")), x(5, 6)
+    torch.testing.assert_close(found.module(rows), net(rows))
+
+
+def edited(source, to, change):
+    """The archive with other text of its program."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(to, "w") as new:
+        for info in old.infolist():
+            body = old.read(info)
+            new.writestr(info.filename, change(body.decode()) if info.filename.endswith("model.json") else body)
+    return to
+
+
+@pytest.mark.parametrize(
+    "path",
+    "forward graph code training __class__ _modules __dict__ 0.weight _modules.x forward.x 2 0.0.0 lambda".split(),
+)
+def test_layers_stand_at_no_path_that_is_taken(path, tmp_path):
+    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    file = saved(net, (x(2, 6),), tmp_path / "net.pt2")
+    kind = ",torch.nn.modules.linear.Linear"
+    odd = edited(file, tmp_path / "odd.pt2", lambda text: text.replace(f",0{kind}", f",{path}{kind}"))
+    found, rows = exported_of(odd), x(5, 6)
+    torch.testing.assert_close(found.module(rows), net(rows))
+    assert sum(isinstance(m, nn.Linear) for m in found.module.modules()) == 2
+    assert len(list(found.module.parameters())) == 4
+
+
+def several(net, rows, file):
+    found = exported_of(saved(net.eval(), (rows[:2],), file))
+    out = found.module(rows)
+    found.check({"x": rows.numpy()}, ("x",), out)
+    return found, out
+
+
+def test_only_tensors_are_outputs(tmp_path):
+    held, rows = {"l": nn.Linear(6, 3)}, x(5, 6)
+    found, out = several(Own(lambda s, x: (s.l(x), None), **held), rows, tmp_path / "a.pt2")
+    assert found.outputs == ("output",) and out.shape == (5, 3)
+    found, out = several(Own(lambda s, x: {"k": 3, "a": s.l(x), "n": None}, **held), rows, tmp_path / "b.pt2")
+    assert found.outputs == ("a",) and out.shape == (5, 3)
+    found, out = several(
+        Own(lambda s, x: {"sure": s.l(x) > 0, "k": 3, "two": (s.l(x), x.argmax(1))}, **held), rows, tmp_path / "c.pt2"
+    )
+    assert found.outputs == ("sure", "two.0", "two.1") and [v.dtype for v in out] == [
+        torch.bool,
+        torch.float32,
+        torch.int64,
+    ]
+    for i, wrong in ((0, ~out[0]), (2, out[2] + 1)):
+        bad = [*out[:i], wrong, *out[i + 1 :]]
+        with pytest.raises(TaskError, match=f"output '{found.outputs[i]}' of sample 0 differs by 1"):
+            found.check({"x": rows.numpy()}, ("x",), bad)
+    with pytest.raises(TaskError, match="gives no tensor"):
+        exported_of(saved(Own(lambda s, x: None).eval(), (rows[:2],), tmp_path / "d.pt2"))
+
+
+def test_infinities_that_are_equal_and_outputs_of_about_nothing(tmp_path):
+    mask = torch.tensor([False, True, False])
+    net = Own(lambda s, x: s.l(x).masked_fill(mask, float("-inf")), l=nn.Linear(6, 3))
+    rows = x(5, 6)
+    found, out = several(net, rows, tmp_path / "net.pt2")
+    for wrong in (out.masked_fill(mask, 0), out + 0.5, -out, out.masked_fill(~mask, float("-inf"))):
+        with pytest.raises(TaskError, match="something else"):
+            found.check({"x": rows.numpy()}, ("x",), wrong)
+    found, out = several(Own(lambda s, x: s.l(x) * 1e-9, l=nn.Linear(6, 3)), rows, tmp_path / "small.pt2")
+    found.check({"x": rows.numpy()}, ("x",), out + 2e-8)
+    with pytest.raises(TaskError, match="something else"):
+        found.check({"x": rows.numpy()}, ("x",), out + 2e-6)
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(6, 3)
+
+    def forward(self, x=None, *, a, b, flag=None):
+        return self.l(a["z"] - 2 * b)
+
+
+def test_inputs_by_name_in_a_dictionary_and_constants(tmp_path):
+    torch.manual_seed(0)
+    net, free = Named().eval(), {0: FREE}
+    given = {"b": x(2, 6), "a": {"z": x(2, 6)}, "flag": True}
+    shapes = {"x": None, "b": free, "a": {"z": free}, "flag": None}
+    torch.export.save(torch.export.export(net, (None,), given, dynamic_shapes=shapes), tmp_path / "net.pt2")
+    found = exported_of(tmp_path / "net.pt2")
+    assert set(found.inputs) == {"b", "a_z"}
+    data = {"b": x(40, 6).numpy(), "a_z": x(40, 6).numpy()}
+    built = task_of(tmp_path / "net.pt2", data).build()
+    b, z = (torch.from_numpy(data[k]) for k in ("b", "a_z"))
+    rows = {"b": b, "a_z": z}
+    torch.testing.assert_close(built(*(rows[name] for name in found.inputs)), net(a={"z": z}, b=b))
+
+
+def test_one_that_was_exported_strictly(tmp_path):
+    net = cnn()
+    program = torch.export.export(net, (x(2, 1, 8, 8),), dynamic_shapes=({0: FREE},), strict=True)
+    torch.export.save(program, tmp_path / "net.pt2")
+    with zipfile.ZipFile(tmp_path / "net.pt2") as z:
+        (member,) = (n for n in z.namelist() if n.endswith("models/model.json"))
+        assert "from_node" in json.dumps(json.loads(z.read(member)))
+    with checked(tmp_path / "net.pt2") as copy, zipfile.ZipFile(copy) as z:
+        assert b"from_node" not in z.read("model/models/model.json")
+    built = task_of(tmp_path / "net.pt2", arrays()).build()
+    rows = torch.from_numpy(arrays(8)["input"])
+    torch.testing.assert_close(built(rows), net(rows))
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+def test_a_state_that_is_written_to_is_none_of_zeros(tmp_path):
+    def written(s, x):
+        h = torch.zeros(1, x.shape[0], 5)
+        h[0, :, 0] = 1.0
+        return s.l(x, h)[0][:, -1]
+
+    net = Own(written, l=nn.GRU(6, 5, batch_first=True)).eval()
+    found, rows = exported_of(saved(net, (x(2, 7, 6),), tmp_path / "net.pt2")), x(4, 7, 6)
+    torch.testing.assert_close(found.module(rows), net(rows))
+    found.check({"x": rows.numpy()}, ("x",), found.module(rows))
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(6, 3)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen.add_(1)
+        return self.l(x) * self.seen
+
+
+def test_what_is_wrong_with_a_program_is_said(tmp_path):
+    data = {"x": x(40, 6).numpy()}
+    for name in ("code", "graph"):
+        net = Own(lambda s, x, name=name: getattr(s, name)(x), **{name: nn.Linear(6, 3)}).eval()
+        with pytest.raises(TaskError, match="cannot be taken apart") as e:
+            task_of(saved(net, (x(2, 6),), tmp_path / f"{name}.pt2"), data)
+        assert f"rename {name} " in e.value.fix
+    noise = Own(lambda s, x: s.l(x + torch.randn_like(x)), l=nn.Linear(6, 3)).eval()
+    with pytest.raises(TaskError, match="something else") as e:
+        task_of(saved(noise, (x(2, 6),), tmp_path / "noise.pt2"), data)
+    assert "random" in e.value.fix and "dynamic_shapes" not in e.value.fix
+    with pytest.raises(TaskError, match="something else") as e:
+        task_of(saved(Counts().eval(), (x(2, 6),), tmp_path / "counts.pt2"), data)
+    assert "changes the buffers seen" in e.value.fix

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_unflatten
 
 from ...errors import TargetError, TaskError
 from ...pt2 import checked
-from ._exported_layers import make_layers, operator_name
+from ._exported_layers import drop_unread, make_layers, operator_name
 
 TOLERANCE = 1e-3  # of what the module gives, relative to the program's largest output
+FLOOR = 1e-6  # what it may differ by in any case
 ROWS = 4  # samples that the two are compared on
 _FIX = "torch.export.export(net.eval(), args, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)), one for each input"
+_FREE = f"export it with a free number of samples: {_FIX}"
 _CHECKS = ("_assert_scalar", "_assert_tensor_metadata", "_assert_async", "sym_constrain_range")
 
 
@@ -48,24 +50,65 @@ class Exported:
         for i in range(min(ROWS, len(inputs[names[0]]))):
             rows = [as_tensor(inputs[name][i : i + 1]) for name in names]
             try:
-                with torch.no_grad():
-                    expected = program.module(check_guards=False)(*rows)
+                expected = _called(program, rows)
             except Exception as e:  # whatever an operator raises
                 raise TaskError(
                     "this program does not run on one sample of the data",
                     got=f"{self.path}: {(str(e).splitlines() or [type(e).__name__])[0][:300]}",
-                    fix=f"export it with a free number of samples: {_FIX}",
+                    fix=_FREE,
                 ) from e
-            for name, want, found in zip(self.outputs, tree_leaves(expected), given, strict=True):
+            for name, want, found in zip(self.outputs, expected, given, strict=True):
                 mine = found[i : i + 1].detach().cpu()
-                far = float((mine - want).abs().max()) if mine.shape == want.shape else float("nan")
-                if not far <= TOLERANCE * (float(want.abs().max()) + 1e-6):
-                    raise TaskError(
-                        "the module made of this program computes something else than the program",
-                        got=f"output {name!r} of sample {i} differs by {far:.2g}; its shape is {list(mine.shape)}, and "
-                        f"{list(want.shape)} in the program",
-                        fix=f"export it with a free number of samples: {_FIX}",
-                    )
+                if mine.shape == want.shape and _close(mine, want):
+                    continue
+                raise TaskError(
+                    "the module made of this program computes something else than the program",
+                    got=f"output {name!r} of sample {i} differs by {_apart(mine, want):.2g}; its shape is "
+                    f"{list(mine.shape)}, and {list(want.shape)} in the program",
+                    fix=_changing(program, rows) or _FREE,
+                )
+
+
+def _called(program: Any, rows: list[Tensor]) -> list[Tensor]:
+    """The tensors that a program gives for its inputs, in the form in which it was exported: by
+    name, in a dictionary, among constants."""
+    left = iter(rows)
+    specs = [s.arg for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+    flat = [a.value if type(a).__name__ == "ConstantArgument" else next(left) for a in specs]
+    args, kwargs = tree_unflatten(flat, program.call_spec.in_spec)
+    with torch.no_grad():
+        out = program.module(check_guards=False)(*args, **kwargs)
+    return [v.clone() for v in tree_leaves(out) if isinstance(v, Tensor)]
+
+
+def _apart(mine: Tensor, want: Tensor) -> float:
+    """The largest difference; infinities that are equal do not differ."""
+    if mine.shape != want.shape or not mine.numel():
+        return float("nan")
+    if not (want.is_floating_point() or want.is_complex()):
+        mine, want = mine.double(), want.double()
+    same = (mine == want) | (mine.isnan() & want.isnan())
+    return float((mine - want).abs().masked_fill(same, 0).max())
+
+
+def _close(mine: Tensor, want: Tensor) -> bool:
+    if not want.numel() or not (want.is_floating_point() or want.is_complex()):
+        return torch.equal(mine, want)
+    largest = float(want.abs().masked_fill(~want.isfinite(), 0).max())
+    return _apart(mine, want) <= max(TOLERANCE * largest, FLOOR)
+
+
+def _changing(program: Any, rows: list[Tensor]) -> str | None:
+    """What to do about a program that gives something else each time it is called; None if it gives
+    the same."""
+    before = {name: v.clone() for name, v in program.named_buffers()}
+    first, second = _called(program, rows), _called(program, rows)
+    changed = [name for name, v in program.named_buffers() if not torch.equal(v, before[name])]
+    if all(map(torch.equal, first, second)):
+        return None
+    if changed:
+        return f"its forward changes the buffers {', '.join(changed)}: export one that leaves them as they are"
+    return "it draws random numbers, and gives others for the same sample: export one that does not"
 
 
 def exported_of(path: Path) -> Exported:
@@ -82,13 +125,30 @@ def exported_of(path: Path) -> Exported:
         )
     try:
         made = program.module(check_guards=False)
+        module, inputs, outputs = with_layers(made, str(path), _labels(program))
+    except TaskError:
+        raise
     except Exception as e:  # torch's own code raises many types
-        raise TaskError("this program cannot be taken apart", got=f"{path}: {type(e).__name__}: {str(e)[:300]}") from e
-    module, inputs, outputs = with_layers(made, str(path))
-    spec = program.call_spec.out_spec
-    if spec is not None and spec.type is dict and len(spec.context) == len(outputs):
-        outputs = tuple(map(str, spec.context))
+        taken = sorted({part for name in held for part in name.split(".") if hasattr(fx.GraphModule, part)})
+        raise TaskError(
+            "this program cannot be taken apart",
+            got=f"{path}: {type(e).__name__}: {str(e)[:300]}",
+            fix=f"rename {', '.join(taken)} in the module and export it anew: PyTorch makes no graph with layers of "
+            "such names"
+            if taken
+            else None,
+        ) from e
     return Exported(path, module.eval(), inputs, outputs, (path,))
+
+
+def _labels(program: Any) -> list[str]:
+    """What a program's outputs are called, those that are no tensors too: the keys of a dictionary.
+    Empty if they have only places."""
+    spec = program.call_spec.out_spec
+    if spec is None or spec.type is not dict:
+        return []
+    leaves, _ = tree_flatten_with_path(tree_unflatten(list(range(spec.num_leaves)), spec))
+    return [".".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in keys) for keys, _ in leaves]
 
 
 def _program(path: Path) -> Any:
@@ -106,14 +166,22 @@ def _program(path: Path) -> Any:
         ) from e
 
 
-def with_layers(program: nn.Module, what: str) -> tuple[nn.Module, tuple[str, ...], tuple[str, ...]]:
+def with_layers(program: nn.Module, what: str, labels: list[str]) -> tuple[nn.Module, tuple[str, ...], tuple[str, ...]]:
     """(a graph module that takes its inputs by position and gives one tensor, or a tuple of
-    several; names of its inputs; of its outputs). what: the program, for errors."""
+    several; names of its inputs; of its outputs). what: the program, for errors; labels: what its
+    outputs are called, if they are."""
     graph: fx.Graph = program.graph  # type: ignore[assignment]
     plain = fx.Graph()
     output = plain.graph_copy(graph, {})
-    given = [output] if isinstance(output, fx.Node) else list(_leaves(output))
+    leaves = _leaves(output)
+    places = [i for i, leaf in enumerate(leaves) if _is_tensor(leaf)]
+    given = [leaves[i] for i in places]
+    if not given:
+        raise TaskError("this program gives no tensor", got=what)
     plain.output(given[0] if len(given) == 1 else tuple(given))
+    for node in list(plain.nodes):  # constants that it was exported with
+        if node.op == "placeholder" and not node.users and not _is_tensor(node):
+            plain.erase_node(node)
     module = fx.GraphModule(program, plain)
     for node in list(plain.nodes):
         if node.op == "call_function" and any(word in str(node.target) for word in _CHECKS):
@@ -123,15 +191,22 @@ def with_layers(program: nn.Module, what: str) -> tuple[nn.Module, tuple[str, ..
     plain.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
+    drop_unread(module)
     inputs = tuple(node.name for node in plain.nodes if node.op == "placeholder")
+    if len(labels) == len(leaves):
+        return module, inputs, tuple(labels[i] for i in places)
     return module, inputs, tuple(n.name for n in given) if len(given) > 1 else ("output",)
 
 
-def _leaves(value: Any) -> list[fx.Node]:
-    if isinstance(value, fx.Node):
-        return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
-    return [leaf for part in parts for leaf in _leaves(part)]
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, (tuple, list, Mapping)):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return [leaf for part in parts for leaf in _leaves(part)]
+    return [value]
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, fx.Node) and isinstance(value.meta.get("val", torch.empty(0)), Tensor)
 
 
 def _free_batch(graph: fx.Graph) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import keyword
 import operator
 import re
 from collections.abc import Callable
@@ -16,6 +18,7 @@ Made = tuple[nn.Module, fx.Node, list[Any]] | None  # the layer, the node of its
 
 
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout")
+_PATH = re.compile(r"\w+(\.\w+)*", re.ASCII)
 _EVAL = "net.eval() before torch.export.export"
 
 
@@ -28,6 +31,9 @@ def operator_name(node: fx.Node) -> str:
 def make_layers(module: fx.GraphModule, what: str) -> None:
     """Put layers in the place of calls of operators, in place. what: the program, for errors.
     TaskError for one that was exported in training mode."""
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr" and not node.users:
+            node.graph.erase_node(node)
     for node in list(module.graph.nodes):
         if operator_name(node) in _DROPOUTS and _arguments(node)["train"]:
             raise TaskError("this program was exported in training mode: it drops numbers", got=what, fix=_EVAL)
@@ -44,7 +50,7 @@ def _layer(module: fx.GraphModule, node: fx.Node, make: Callable[..., Any], what
     if made is None:
         return
     layer, weight, inputs = made
-    path = _placed(module, layer, _path(node, layer) or str(weight.target).rpartition(".")[0] or "layer")
+    path = _placed(module, node, layer, _path(node, layer) or str(weight.target).rpartition(".")[0] or "layer")
     with node.graph.inserting_before(node):
         call = node.graph.call_module(path, tuple(inputs))
     call.meta = dict(node.meta)
@@ -55,7 +61,11 @@ def _layer(module: fx.GraphModule, node: fx.Node, make: Callable[..., Any], what
                     state = node.graph.call_function(operator.getitem, (call, 1))
                 user.args = (state, int(user.args[1]) - 1)  # type: ignore[arg-type]
     node.replace_all_uses_with(call, delete_user_cb=lambda user: node in user.all_input_nodes)
+    read = [n for n in node.all_input_nodes if n.op == "get_attr"]
     node.graph.erase_node(node)
+    for n in read:  # the layer may have taken the place of what held it
+        if not n.users:
+            node.graph.erase_node(n)
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
@@ -81,44 +91,83 @@ def _path(node: fx.Node, layer: nn.Module) -> str:
     tied weight has the name of one of its layers."""
     path, kind = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())[-1]
     kind = kind if isinstance(kind, str) else kind.__name__
-    return path if kind.rpartition(".")[2] == type(layer).__name__ and re.fullmatch(r"\w+(\.\w+)*", path) else ""
+    return path if kind.rpartition(".")[2] == type(layer).__name__ and _PATH.fullmatch(path) else ""
 
 
-def _placed(module: fx.GraphModule, layer: nn.Module, path: str) -> str:
-    """The path at which the layer stands now: this one, or one beside it where another layer stands
-    there already."""
-    new, n = path, 1
-    while _taken(module, new, layer):
-        n += 1
-        new = f"{path}_{n}"
-    if not _same(module, new, layer):
-        module.add_submodule(new, layer)
+def _placed(module: fx.GraphModule, node: fx.Node, layer: nn.Module, path: str) -> str:
+    """The path at which the layer stands now: this one, or one beside it where something else
+    stands there already."""
+    if _parent(module, path) is None or any(keyword.iskeyword(part) for part in path.split(".")):
+        path = "layer"
+    for n in itertools.count():
+        new = path if n == 0 else f"{path}_layer" if n == 1 else f"{path}_layer_{n}"
+        name = new.rpartition(".")[2]
+        parent = _parent(module, new)
+        if _same(parent._modules.get(name), layer):  # type: ignore[union-attr]
+            return new
+        if not hasattr(parent, name) or _hollow(module, node, layer, new):
+            break
+    module.add_submodule(new, layer)
     return new
 
 
-def _taken(module: fx.GraphModule, path: str, layer: nn.Module) -> bool:
-    """Does another layer than this one stand there?"""
-    try:
-        there = module.get_submodule(path)
-    except AttributeError:
-        return False
-    bare = type(there) is nn.Module or type(there).__name__ in ("InterpreterModule", "_Container")
-    return not bare and not _same(module, path, layer)
+def _parent(module: fx.GraphModule, path: str) -> nn.Module | None:
+    """What holds the module at a path, or would if it stood there; None if nothing can."""
+    here: nn.Module = module
+    for part in path.split(".")[:-1]:
+        inner = here._modules.get(part)
+        if hasattr(here, part) if inner is None else not _is_bare(inner):
+            return None
+        here = nn.Module() if inner is None else inner
+    return here
 
 
-def _same(module: fx.GraphModule, path: str, layer: nn.Module) -> bool:
-    """Does a layer stand there that does the same with the same weights (called twice)?"""
-    try:
-        there = module.get_submodule(path)
-    except AttributeError:
+def _is_bare(module: nn.Module | None) -> bool:
+    """Is it nothing but a holder of tensors and modules?"""
+    return type(module) is nn.Module or type(module).__name__ in ("InterpreterModule", "_Container")
+
+
+def _hollow(module: fx.GraphModule, node: fx.Node, layer: nn.Module, path: str) -> bool:
+    """May the layer that is made of this node take the place of what stands there: is nothing read
+    from that but the layer's own tensors, under the layer's names or by this node alone?"""
+    parent = _parent(module, path)
+    there = None if parent is None else parent._modules.get(path.rpartition(".")[2])
+    if there is None or not _is_bare(there) or there._modules:
         return False
-    mine, others = dict(layer.named_parameters()), dict(there.named_parameters())
-    return (
-        type(there) is type(layer)
-        and there.extra_repr() == layer.extra_repr()
-        and mine.keys() == others.keys()
-        and all(mine[k] is others[k] for k in mine)
-    )
+    mine, held = _tensors(layer), _tensors(there)
+    for n in module.graph.nodes:
+        above, _, name = str(n.target).rpartition(".")
+        if n.op != "get_attr" or above != path or set(n.users) == {node}:
+            continue
+        if name not in mine or mine[name] is not held.get(name):
+            return False
+    return True
+
+
+def _tensors(layer: nn.Module) -> dict[str, Tensor]:
+    return {k: v for k, v in (*layer._parameters.items(), *layer._buffers.items()) if v is not None}
+
+
+def _same(there: nn.Module | None, layer: nn.Module) -> bool:
+    """Does it do the same with the same weights (a layer that is called twice)?"""
+    if type(there) is not type(layer) or there.extra_repr() != layer.extra_repr():
+        return False
+    mine, others = _tensors(layer), _tensors(there)
+    for tensors in (mine, others):
+        tensors.pop("num_batches_tracked", None)
+    return mine.keys() == others.keys() and all(mine[k] is others[k] for k in mine)
+
+
+def drop_unread(module: fx.GraphModule) -> None:
+    """Take out tensors that only layers read now, each under its own name. In place."""
+    read = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"}
+    left: list[tuple[str, nn.Module]] = [("", module)]
+    while left:
+        path, holder = left.pop()
+        left += [(f"{path}{name}.", m) for name, m in holder._modules.items() if m is not None and _is_bare(m)]
+        for name in _tensors(holder):
+            if path + name not in read:
+                delattr(holder, name)
 
 
 def _weighted(layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
@@ -218,7 +267,11 @@ def _recurrent(module: fx.GraphModule, node: fx.Node, asked: dict[str, Any], wha
     called."""
     states = asked["hx"] if isinstance(asked["hx"], (list, tuple)) else [asked["hx"]]
     params: list[Any] = [_held(module, p) for p in asked.get("params", ())]
-    zero = all(isinstance(s, fx.Node) and operator_name(s) == "zeros" for s in states)
+    # zeros that something else is given too may be written to
+    zero = all(
+        isinstance(s, fx.Node) and operator_name(s) == "zeros" and all(operator_name(u) in _RECURRENT for u in s.users)
+        for s in states
+    )
     if (
         not params
         or not all(isinstance(p, nn.Parameter) for p in params)
@@ -253,6 +306,7 @@ def _recurrent(module: fx.GraphModule, node: fx.Node, asked: dict[str, Any], wha
     return layer, asked["params"][0], [asked["input"]]
 
 
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _LAYERS: dict[str, Callable[..., Made]] = {
     "linear": _linear,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _conv),
@@ -261,5 +315,5 @@ _LAYERS: dict[str, Callable[..., Made]] = {
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
     "embedding": _embedding,
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
+    **dict.fromkeys(_RECURRENT, _recurrent),
 }
