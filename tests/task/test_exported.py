@@ -185,6 +185,19 @@ def test_one_that_was_exported_for_one_sample(tmp_path):
     assert "dynamic_shapes" in e.value.fix
 
 
+def test_inputs_keep_their_names_and_outputs_are_numbers(tmp_path):
+    net = cnn()  # whose forward calls its input "input", as Python does something else
+    found = exported_of(saved(net, (x(2, 1, 8, 8),), tmp_path / "net.pt2"))
+    assert found.inputs == ("input",)
+
+    class Yes(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :4] > 0
+
+    with pytest.raises(TaskError, match="no real numbers"):
+        task_of(saved(Yes(), (x(2, 1, 8, 8),), tmp_path / "yes.pt2"), arrays())
+
+
 def test_it_is_cut_like_the_module(tmp_path):
     net = cnn()
     data = arrays() | {"label": np.arange(120) % 4}

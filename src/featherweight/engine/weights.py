@@ -23,9 +23,9 @@ def load_model(folder: str | Path, make: Callable[[], nn.Module] | nn.Module | s
     eval mode: the smaller one in floating point, before a runtime's quantization.
 
     make: the original's architecture: what made it, a module (whose weights do not matter), or the
-    file that it came in ("FILE.py:NET", .onnx, .pt2); of a net that the recipe builds, and of ours for
-    tables, it is not needed. InputError without one where it is; StoreError for files that do not
-    belong to it, as of another architecture.
+    file that it came in ("FILE.py:NET", .onnx, .pt2); of a net that the recipe builds, and of ours
+    for tables, it is not needed. InputError without one where it is; StoreError for files that do
+    not belong to it, as of another architecture.
     """
     folder = Path(folder)
     if not (folder / WEIGHTS).is_file() and (folder / "model" / WEIGHTS).is_file():

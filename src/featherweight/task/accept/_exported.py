@@ -7,6 +7,7 @@ quantized as those of the module that was exported; all else stays as it is call
 
 from __future__ import annotations
 
+import builtins
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -192,10 +193,16 @@ def with_layers(program: nn.Module, what: str, labels: list[str]) -> tuple[nn.Mo
     module.delete_all_unused_submodules()
     module.recompile()
     drop_unread(module)
-    inputs = tuple(node.name for node in plain.nodes if node.op == "placeholder")
+    inputs = tuple(map(_own_name, (node.name for node in plain.nodes if node.op == "placeholder")))
     if len(labels) == len(leaves):
         return module, inputs, tuple(labels[i] for i in places)
     return module, inputs, tuple(n.name for n in given) if len(given) > 1 else ("output",)
+
+
+def _own_name(name: str) -> str:
+    """What forward calls an input: graphs rename what has a name of Python's own (`input`)."""
+    own = name.removesuffix("_1")
+    return own if hasattr(builtins, own) else name
 
 
 def _leaves(value: Any) -> list[Any]:

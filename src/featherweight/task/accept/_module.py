@@ -252,7 +252,11 @@ def tried(
     if several:
         chosen = _chosen(several, output)
         out = picked(out, chosen)
-    elif output is not None:
+    if isinstance(out, torch.Tensor) and (out.dtype == torch.bool or out.is_complex()):
+        raise TaskError(
+            "the model gives no real numbers", got=str(out.dtype), fix="let it give the scores that these are made of"
+        )
+    if not several and output is not None:
         raise TaskError("the model gives one tensor", got=f"output={output!r}", fix="leave output out")
     if by_name or chosen is not None:
         make: Callable[[], nn.Module] = Adapted(model.make, names if by_name else None, chosen)
