@@ -39,8 +39,8 @@ class Row:
 class MergeTokens(Transform):
     """Merge a share of the tokens [n, t, d] before a block of each row of transformer layers.
 
-    Exact is that only where a layer does not care in which order tokens stand: that is tried, and
-    InputError says so of others (windows, convolutions, relative positions, causal masks)."""
+    It is right only where layers do not care in which order tokens stand: that is tried, and
+    InputError says so of others (windows, convolutions, causal masks, relative positions inside)."""
 
     says = "Merge tokens that are alike between layers"
     tried = True
