@@ -40,7 +40,7 @@ class MergeTokens(Transform):
     """Merge a share of the tokens [n, t, d] before a block of each row of transformer layers.
 
     It is right only where layers do not care in which order tokens stand: that is tried, and
-    InputError says so of others (windows, convolutions, causal masks, relative positions inside)."""
+    InputError says so of others (windows, convolutions, causal masks, relative positions)."""
 
     says = "Merge tokens that are alike between layers"
     tried = True
